@@ -1,0 +1,68 @@
+# tempo_pg: build with PGXS.  "make", "make install", "make installcheck"
+# (pg_regress, needs a running server), "make unit" (no server needed).
+
+EXTENSION = tempo_pg
+EXTVERSION = 0.1.0
+MODULE_big = tempo_pg
+PGFILEDESC = "tempo_pg - trace store for OpenTelemetry"
+
+FOLDERS = span segment net access traceql ingest api worker
+
+TRACEQL_GENERATED = src/traceql/grammar.c src/traceql/grammar.h src/traceql/lexer.c
+PROTO_SOURCES = $(wildcard proto/*.proto)
+PROTO_GENERATED = $(PROTO_SOURCES:proto/%.proto=src/proto/%.pb-c.c)
+
+C_SOURCES = $(sort $(filter-out $(TRACEQL_GENERATED),$(wildcard src/*.c $(FOLDERS:%=src/%/*.c))))
+CXX_SOURCES = $(sort $(wildcard src/traceql/*.cc))
+GENERATED_SOURCES = $(if $(wildcard src/traceql/grammar.y),src/traceql/grammar.c src/traceql/lexer.c)
+OBJS = $(C_SOURCES:.c=.o) $(CXX_SOURCES:.cc=.o) $(GENERATED_SOURCES:.c=.o) $(PROTO_GENERATED:.c=.o)
+
+# The extension script is one file for PostgreSQL, one file per topic for us.
+SQL_PARTS = $(sort $(wildcard sql/install/*.sql))
+DATA_built = sql/$(EXTENSION)--$(EXTVERSION).sql
+
+REGRESS = $(sort $(notdir $(basename $(wildcard expected/*.out))))
+REGRESS_OPTS = --load-extension=tempo_pg --encoding=UTF8
+ISOLATION = $(notdir $(basename $(wildcard test/isolation/specs/*.spec)))
+ISOLATION_OPTS = --load-extension=tempo_pg --encoding=UTF8 --inputdir=test/isolation
+
+PKGS = libzstd liblz4 zlib libuv libnghttp2 libmicrohttpd libprotobuf-c re2 openssl
+PG_CPPFLAGS = -I$(srcdir)/src -I$(srcdir)/src/proto $(shell pkg-config --cflags $(PKGS))
+PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers -std=gnu11 -fvisibility=hidden
+PG_CXXFLAGS = -std=c++17 -fvisibility=hidden
+SHLIB_LINK = $(shell pkg-config --libs $(PKGS)) -lstdc++
+EXTRA_CLEAN = $(DATA_built) src/traceql/grammar.c src/traceql/grammar.h src/traceql/lexer.c src/proto test/unit/build
+
+PG_CONFIG ?= pg_config
+override with_llvm = no
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+# Rebuild what a changed header touches.
+DEPFLAGS = -MMD -MP
+override CPPFLAGS += $(DEPFLAGS)
+-include $(OBJS:.o=.d)
+
+sql/$(EXTENSION)--$(EXTVERSION).sql: $(SQL_PARTS)
+	cat $^ > $@
+
+src/traceql/grammar.c src/traceql/grammar.h: src/traceql/grammar.y
+	bison -Wno-deprecated -d -o src/traceql/grammar.c $<
+src/traceql/lexer.c: src/traceql/lexer.l src/traceql/grammar.h
+	flex -o $@ $<
+src/traceql/lexer.o src/traceql/grammar.o: CFLAGS += -Wno-sign-compare -Wno-unused-function -Wno-implicit-fallthrough
+$(if $(wildcard src/traceql/grammar.y),$(filter src/traceql/%.o,$(OBJS)): src/traceql/grammar.h)
+
+src/proto/%.pb-c.c src/proto/%.pb-c.h: proto/%.proto
+	mkdir -p src/proto
+	protoc-c --proto_path=proto --c_out=src/proto $(notdir $<)
+$(OBJS): | $(PROTO_GENERATED) $(PROTO_GENERATED:.c=.h)
+
+unit:
+	$(MAKE) -C test/unit check PG_CONFIG=$(PG_CONFIG)
+.PHONY: unit
+
+clean: clean-deps
+clean-deps:
+	find src -name '*.d' -delete
+.PHONY: clean-deps

@@ -1,0 +1,46 @@
+/*-------------------------------------------------------------------------
+ *
+ * decode.h
+ *	  Wire formats into SpanBatches; runs without a server.
+ *
+ * A decoder appends the spans of one request to a batch.  All or nothing: on
+ * failure the batch has the spans it had before.  Values point into "body"
+ * where they can, so the body must live as long as the batch.  The rules are
+ * those of the OTLP specification, section 3 of the ingest reference in
+ * particular; ids are validated here, before anything is stored.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TEMPO_INGEST_DECODE_H
+#define TEMPO_INGEST_DECODE_H
+
+#include "span/batch.h"
+
+typedef struct DecodeOptions
+{
+	SpanText	tenant;
+	uint32_t	max_attribute_bytes;	/* longer keys and string values are cut on a character boundary; 0 = never */
+	bool		reject_whole_batch; /* a bad id refuses the request (default), else only its span */
+} DecodeOptions;
+
+typedef struct DecodeResult
+{
+	uint64_t	spans;			/* appended */
+	uint64_t	rejected;		/* not appended, only without reject_whole_batch or for times beyond int8 */
+	char		rejected_message[256];	/* why, for partial_success */
+	uint64_t	sanitized_strings;
+	uint64_t	truncated_attributes;
+} DecodeResult;
+
+/*
+ * Errors: SPAN_ERROR_INVALID with the text the reference prescribes
+ * (malformed bytes, bad ids), SPAN_ERROR_LIMIT (nesting), SPAN_ERROR_MEMORY.
+ */
+extern bool decode_otlp_proto(const char *body, size_t len, const DecodeOptions *options,
+							  SpanBatch *batch, DecodeResult *result, SpanError *error);
+
+/* otlp_json.c uses PostgreSQL's common/jsonapi.h, so it links libpgcommon outside a server */
+extern bool decode_otlp_json(const char *body, size_t len, const DecodeOptions *options,
+							 SpanBatch *batch, DecodeResult *result, SpanError *error);
+
+#endif							/* TEMPO_INGEST_DECODE_H */

@@ -1,0 +1,160 @@
+/*-------------------------------------------------------------------------
+ *
+ * server.h
+ *	  One listening port that serves HTTP/1.1, HTTP/2 and gRPC.
+ *
+ * The transports know nothing of spans or queries: a complete request goes
+ * to a handler, which answers at once or later.  All runs on one libuv loop
+ * and never blocks; the owner waits on net_loop_fd() beside its latch and
+ * calls net_loop_run() when it is readable or a timer is due.
+ *
+ * Connections are told apart by the HTTP/2 preface (or ALPN under TLS): HTTP/2
+ * goes to nghttp2 (http2.c, grpc.c), the rest to libmicrohttpd (http1.c).
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TEMPO_NET_SERVER_H
+#define TEMPO_NET_SERVER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct NetLoop NetLoop;
+typedef struct NetServer NetServer;
+typedef struct NetRequest NetRequest;
+
+/* ------------------------------------------------------------------ loop */
+
+extern NetLoop *net_loop_create(void);	/* NULL = no memory or descriptors */
+extern void net_loop_destroy(NetLoop *loop);
+
+/* net_loop_fd: becomes readable when net_loop_run() has something to do */
+extern int	net_loop_fd(NetLoop *loop);
+
+/* net_loop_timeout: milliseconds until the next timer is due, -1 = none */
+extern int	net_loop_timeout(NetLoop *loop);
+
+/* net_loop_run: handles what is ready, without blocking */
+extern void net_loop_run(NetLoop *loop);
+
+/* net_loop_timer: calls back once after "ms"; returns a handle for net_timer_cancel */
+typedef struct NetTimer NetTimer;
+extern NetTimer *net_loop_timer(NetLoop *loop, uint64_t ms, void (*callback) (void *arg), void *arg);
+extern void net_timer_cancel(NetTimer *timer);
+
+/* ---------------------------------------------------------------- server */
+
+typedef void (*NetHandler) (NetRequest *request, void *arg);
+
+typedef struct NetServerOptions
+{
+	const char *listen_addresses;	/* comma-separated, as PostgreSQL's; "*" = all, "" = none */
+	int			port;
+	bool		reuse_port;		/* SO_REUSEPORT: several processes accept on one port */
+	bool		http1;			/* which protocols the port speaks */
+	bool		http2;			/* gRPC and plain HTTP/2, prior knowledge */
+	size_t		max_body;		/* bytes of a body, compressed and decompressed each */
+	size_t		max_buffered;	/* bytes of all bodies held together; above it 503 / UNAVAILABLE */
+	int			max_connections;
+	int			idle_timeout_ms;
+	NetHandler	handler;
+	void	   *arg;
+} NetServerOptions;
+
+/*
+ * net_server_start: binds and listens.  NULL with a message (at most
+ * messagelen bytes) naming address and port when none could be bound; some
+ * addresses failing only, it goes on with the others, as PostgreSQL does.
+ */
+extern NetServer *net_server_start(NetLoop *loop, const NetServerOptions *options,
+								   char *message, size_t messagelen);
+
+/* net_server_stop: stops accepting; "graceful" lets requests in flight finish (GOAWAY) */
+extern void net_server_stop(NetServer *server, bool graceful);
+
+/* net_server_idle: has a stopped server no connection left? */
+extern bool net_server_idle(const NetServer *server);
+extern void net_server_destroy(NetServer *server);
+
+/* --------------------------------------------------------------- request */
+
+typedef struct NetText
+{
+	const char *data;
+	size_t		len;
+} NetText;
+
+extern const char *net_request_method(const NetRequest *request);	/* "GET" */
+extern const char *net_request_path(const NetRequest *request); /* still percent-encoded, no query */
+extern const char *net_request_query(const NetRequest *request);	/* after '?', "" if none */
+
+/*
+ * net_request_header: the value of a header (name in lower case), NULL if
+ * absent.  *count (may be NULL) tells how often it occurred.
+ */
+extern const char *net_request_header(const NetRequest *request, const char *name, int *count);
+
+/* net_request_each_header: all headers, names in lower case */
+extern void net_request_each_header(const NetRequest *request,
+									void (*callback) (const char *name, const char *value, void *arg), void *arg);
+
+/*
+ * net_request_body: the decompressed body; for gRPC the one message without
+ * its prefix.  Owned by the request until it is answered; net_request_keep_body
+ * hands it over to the caller, who frees it with free().
+ */
+extern NetText net_request_body(const NetRequest *request);
+extern char *net_request_keep_body(NetRequest *request);
+
+extern bool net_request_is_grpc(const NetRequest *request);
+
+/* net_request_on_cancel: called once if the client goes away before the answer */
+extern void net_request_on_cancel(NetRequest *request, void (*callback) (NetRequest *request, void *arg), void *arg);
+
+typedef struct NetHeader
+{
+	const char *name;			/* lower case */
+	const char *value;
+} NetHeader;
+
+/*
+ * net_respond: answers an HTTP request; exactly one answer a request.  Copies
+ * the body and headers.  Content-Length is set; "content_type" may be NULL.
+ * The answer is gzip-compressed when the client accepts it and it pays.
+ * After it, and after a cancel callback, the request is gone.
+ */
+extern void net_respond(NetRequest *request, int status, const char *content_type,
+						const NetHeader *headers, int n_headers, const void *body, size_t len);
+
+/*
+ * net_respond_grpc: answers a unary gRPC call.  status 0: the message, then
+ * trailers; otherwise Trailers-Only with grpc-message.  "details" is a
+ * serialised google.rpc.Status for grpc-status-details-bin, len 0 = none;
+ * "trailers" are extra trailers ("-bin" values already in base64).
+ */
+extern void net_respond_grpc(NetRequest *request, int status, const char *message,
+							 const void *details, size_t details_len,
+							 const NetHeader *trailers, int n_trailers,
+							 const void *body, size_t len);
+
+/*
+ * Server streaming: any number of net_grpc_send, then one net_grpc_finish.
+ * net_grpc_pending tells the bytes not yet written, for back-pressure.
+ */
+extern void net_grpc_send(NetRequest *request, const void *message, size_t len);
+extern size_t net_grpc_pending(const NetRequest *request);
+extern void net_grpc_finish(NetRequest *request, int status, const char *message);
+
+typedef struct NetStatistics
+{
+	uint64_t	connections;	/* open now */
+	uint64_t	accepted;
+	uint64_t	requests;
+	uint64_t	buffered;		/* bytes of bodies held now */
+	uint64_t	refused;		/* answered by the transport itself: too large, bad framing, overload */
+} NetStatistics;
+
+extern NetStatistics net_server_statistics(const NetServer *server);
+
+#endif							/* TEMPO_NET_SERVER_H */

@@ -1,0 +1,26 @@
+/*-------------------------------------------------------------------------
+ *
+ * tempo_pg.c
+ *	  Library entry point: settings, hooks and background workers.
+ *
+ * Each module defines its own settings and hooks in its init function; this
+ * file only calls them in order.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "utils/guc.h"
+
+PG_MODULE_MAGIC;
+
+extern PGDLLEXPORT void _PG_init(void);
+
+void
+_PG_init(void)
+{
+#if PG_VERSION_NUM >= 150000
+	MarkGUCPrefixReserved("tempo_pg");
+#endif
+}
