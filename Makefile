@@ -28,9 +28,11 @@ ISOLATION_OPTS = --load-extension=tempo_pg --encoding=UTF8 --inputdir=test/isola
 
 PKGS = libzstd liblz4 zlib libuv libnghttp2 libmicrohttpd libprotobuf-c re2 openssl
 PG_CPPFLAGS = -I$(srcdir)/src -I$(srcdir)/src/proto $(shell pkg-config --cflags $(PKGS))
-PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers -std=gnu11 -fvisibility=hidden
+PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers -std=gnu11
 PG_CXXFLAGS = -std=c++17 -fvisibility=hidden
-SHLIB_LINK = $(shell pkg-config --libs $(PKGS)) -lstdc++
+# PostgreSQL 15 does not mark SQL functions as exported, so -fvisibility=hidden
+# would hide them: the linker keeps our other names from other extensions.
+SHLIB_LINK = $(shell pkg-config --libs $(PKGS)) -lstdc++ -Wl,--version-script=$(srcdir)/src/exports.map
 EXTRA_CLEAN = $(DATA_built) src/traceql/grammar.c src/traceql/grammar.h src/traceql/lexer.c src/proto test/unit/build
 
 PG_CONFIG ?= pg_config
