@@ -59,7 +59,22 @@ typedef struct NetServerOptions
 	int			max_connections;
 	int			idle_timeout_ms;
 	NetHandler	handler;
-	void	   *arg;
+	void	   *arg;			/* given to handler, check and refuse */
+
+	/*
+	 * Optional.  "check" sees a request when its headers are in and before its
+	 * body is read; it may answer at once (unknown path, wrong method), which
+	 * spares "100 Continue" and the body, and then "handler" is not called.
+	 */
+	NetHandler	check;
+
+	/*
+	 * Optional.  Words the refusals the transport makes itself for an HTTP (not
+	 * gRPC) request: 400 codec unknown or stream corrupt, 413 too large, 503
+	 * overload.  Must answer with net_respond at once.  NULL = "message" as
+	 * text/plain.
+	 */
+	void		(*refuse) (NetRequest *request, int status, const char *message, void *arg);
 } NetServerOptions;
 
 /*
@@ -102,7 +117,8 @@ extern void net_request_each_header(const NetRequest *request,
 /*
  * net_request_body: the decompressed body; for gRPC the one message without
  * its prefix.  Owned by the request until it is answered; net_request_keep_body
- * hands it over to the caller, who frees it with free().
+ * hands it over to the caller, who frees it with free().  Either way its bytes
+ * count as buffered until the request is answered.
  */
 extern NetText net_request_body(const NetRequest *request);
 extern char *net_request_keep_body(NetRequest *request);
