@@ -111,6 +111,19 @@ queue_allocate(dsm_segment *segment)
 /* ------------------------------------------------ the listening side */
 
 /*
+ * A process without a database connection ignores SIGUSR1, by which the
+ * postmaster tells that a worker has started or gone.
+ */
+static void
+worker_changed(SIGNAL_ARGS)
+{
+	int			save_errno = errno;
+
+	SetLatch(MyLatch);
+	errno = save_errno;
+}
+
+/*
  * The part of queue_launch that may raise: "no shared memory" is an error in
  * dsm_create, and an error ends a process without a transaction.
  */
@@ -177,6 +190,9 @@ queue_launch(const char *function, const char *name, const char *type, Size queu
 	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 	WorkerQueue *volatile queue = NULL;
 
+	if ((MyBgworkerEntry->bgw_flags & BGWORKER_BACKEND_DATABASE_CONNECTION) == 0)
+		pqsignal(SIGUSR1, worker_changed);
+
 	PG_TRY();
 	{
 		queue = launch(function, name, type, queue_size, reason);
@@ -200,9 +216,7 @@ queue_alive(WorkerQueue *queue)
 {
 	pid_t		pid;
 
-	if (queue->detached)
-		return false;
-	return queue->worker == NULL ||
+	return !queue->detached &&
 		GetBackgroundWorkerPid(queue->worker, &pid) != BGWH_STOPPED;
 }
 
@@ -211,8 +225,7 @@ queue_cancel(WorkerQueue *queue)
 {
 	pid_t		pid;
 
-	if (queue->worker != NULL &&
-		GetBackgroundWorkerPid(queue->worker, &pid) == BGWH_STARTED)
+	if (GetBackgroundWorkerPid(queue->worker, &pid) == BGWH_STARTED)
 		kill(pid, SIGINT);
 }
 
@@ -228,8 +241,7 @@ queue_destroy(WorkerQueue *queue)
 		pfree(dlist_container(QueueItem, node, iter.cur));
 	if (queue->assembly)
 		pfree(queue->assembly);
-	if (queue->worker)
-		pfree(queue->worker);
+	pfree(queue->worker);
 	pfree(queue);
 }
 

@@ -41,7 +41,10 @@ typedef struct QueueMessage
 extern WorkerQueue *queue_launch(const char *function, const char *name, const char *type,
 								 Size queue_size, const char **reason);
 
-/* queue_alive: false once the worker has gone; what it had not answered is lost */
+/*
+ * queue_alive: false once the worker has gone.  Drain queue_receive first;
+ * what has not been answered then is lost.
+ */
 extern bool queue_alive(WorkerQueue *queue);
 
 /* queue_send: queues one message; payload parts are copied */
