@@ -30,6 +30,15 @@ typedef struct DecodeResult
 	char		rejected_message[256];	/* why, for partial_success */
 	uint64_t	sanitized_strings;
 	uint64_t	truncated_attributes;
+
+	/*
+	 * Why spans were discarded, for the counters by reason.  When a bad id
+	 * refuses the request (the decoder fails), the reason's count is that of
+	 * all spans of the request.
+	 */
+	uint64_t	invalid_trace_id;
+	uint64_t	invalid_span_id;
+	uint64_t	invalid_time;
 } DecodeResult;
 
 /*
