@@ -1,0 +1,183 @@
+"""Private PostgreSQL clusters for tests: made, started, killed and asked.  Python 3, standard library only.
+
+The server never runs as root: as root everything of it runs as the user postgres.
+"""
+import atexit, json, os, pwd, re, shutil, signal, socket, struct, subprocess, sys, tempfile, time, urllib.error, urllib.request
+
+PG_CONFIG = os.environ.get("PG_CONFIG", "/usr/lib/postgresql/15/bin/pg_config")
+BIN = subprocess.run([PG_CONFIG, "--bindir"], check=True, capture_output=True, text=True).stdout.strip()
+OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+AS_ROOT = os.geteuid() == 0
+
+
+def as_server(command):
+    return ["runuser", "-u", "postgres", "--"] + command if AS_ROOT else command
+
+
+def free_ports(n):
+    held = [socket.socket() for _ in range(n)]
+    for s in held: s.bind(("127.0.0.1", 0))
+    ports = [s.getsockname()[1] for s in held]
+    for s in held: s.close()
+    return ports
+
+
+def poll(what, condition, seconds=60):
+    """waits until condition() is true and returns what it returns"""
+    end = time.monotonic() + seconds
+    while True:
+        got = condition()
+        if got: return got
+        if time.monotonic() > end: raise TimeoutError("waited %d s for: %s" % (seconds, what))
+        time.sleep(0.05)
+
+
+class SqlError(Exception):
+    pass
+
+
+class Cluster:
+    def __init__(self, name="node", folder=None, init=True, **settings):
+        self.name = name
+        self.folder = folder or tempfile.mkdtemp(prefix="tempo_pg-%s." % name)
+        os.chmod(self.folder, 0o755)
+        self.data = os.path.join(self.folder, "data")
+        self.log = os.path.join(self.folder, "log")
+        self.port, self.http_port, self.grpc_port, self.otlp_port = free_ports(4)
+        if AS_ROOT: os.chown(self.folder, pwd.getpwnam("postgres").pw_uid, -1)
+        self.settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "port": self.port, "max_worker_processes": 32, "shared_preload_libraries": "tempo_pg",
+                         "log_line_prefix": "%m [%p] %b ", "tempo_pg.http_port": self.http_port, "tempo_pg.otlp_grpc_port": self.grpc_port, "tempo_pg.otlp_http_port": self.otlp_port}
+        self.settings.update(settings)
+        self.postmaster = None
+        atexit.register(self.cleanup)
+        if init: self.init()
+
+    # ------------------------------------------------------------ life
+    def run(self, *command, check=True, **more):
+        r = subprocess.run(as_server(list(command)), cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **more)
+        if check and r.returncode: raise RuntimeError("%s failed:\n%s" % (command[0], r.stdout))
+        return r
+
+    def init(self):
+        self.run(BIN + "/initdb", "-D", self.data, "-U", "postgres", "--auth=trust", "-E", "UTF8", "--locale=C.UTF-8", "-N")
+        self.configure()
+
+    def configure(self, **settings):
+        """writes the settings; takes effect with the next start or reload"""
+        self.settings.update(settings)
+        text = "".join("%s = '%s'\n" % (k, str(v).replace("'", "''")) for k, v in self.settings.items() if v is not None)
+        subprocess.run(as_server(["sh", "-c", 'cat > "$1"', "sh", self.data + "/postgresql.conf"]), input=text, text=True, check=True, cwd="/")
+
+    def start(self, wait=True, check=True):
+        r = self.run(BIN + "/pg_ctl", "-D", self.data, "-l", self.log, "-w" if wait else "-W", "-t", "120", "start", check=False)
+        if r.returncode:
+            if check: raise RuntimeError("the server does not start:\n%s\n%s" % (r.stdout, self.log_text()[-3000:]))
+            return False
+        self.postmaster = int(self.read_pid())
+        return True
+
+    def read_pid(self):
+        return self.run("head", "-1", self.data + "/postmaster.pid").stdout.strip()
+
+    def stop(self, mode="fast"):
+        self.run(BIN + "/pg_ctl", "-D", self.data, "-m", mode, "-w", "-t", "120", "stop")
+        self.postmaster = None
+
+    def restart(self):
+        self.stop()
+        self.start()
+
+    def reload(self):
+        self.run(BIN + "/pg_ctl", "-D", self.data, "reload")
+
+    def children(self):
+        """the server's processes but the postmaster"""
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open("/proc/%s/stat" % pid) as f: ppid = int(f.read().rpartition(")")[2].split()[1])
+            except (OSError, IndexError): continue
+            if ppid == self.postmaster: found.append(int(pid))
+        return found
+
+    def kill9(self):
+        """the power fails: every process of this server is gone at once"""
+        pids = [self.postmaster] + self.children()
+        for pid in pids:
+            try: os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError: pass
+        poll("the killed server's end", lambda: not any(alive(pid) for pid in pids))
+        self.postmaster = None
+
+    def cleanup(self):
+        try:
+            if self.postmaster and alive(self.postmaster): self.run(BIN + "/pg_ctl", "-D", self.data, "-m", "immediate", "-w", "stop", check=False)
+            keep = os.environ.get("TEMPO_PG_TEST_LOGS")
+            if keep and os.path.exists(self.log): shutil.copy(self.log, os.path.join(keep, "%s-%d.server.log" % (self.name, os.getpid())))
+            shutil.rmtree(self.folder, ignore_errors=True)
+        except Exception as x: print("# cleanup: %s" % x, file=sys.stderr)
+
+    def log_text(self):
+        try:
+            with open(self.log, errors="replace") as f: return f.read()
+        except OSError: return ""
+
+    # ------------------------------------------------------------- SQL
+    def psql(self, text, db="postgres", user="postgres", options=()):
+        return subprocess.run([BIN + "/psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose", "-h", "127.0.0.1", "-p", str(self.port), "-U", user, "-d", db, *options, "-f", "-"],
+                              input=text, capture_output=True, text=True)
+
+    def sql(self, text, db="postgres", **more):
+        r = self.psql(text, db, **more)
+        if r.returncode: raise SqlError("%s\n%s" % (text[:300], r.stderr))
+        return r.stdout.rstrip("\n")
+
+    def try_sql(self, text, db="postgres"):
+        """None if it fails (say, while the server starts)"""
+        r = self.psql(text, db)
+        return None if r.returncode else r.stdout.rstrip("\n")
+
+    # ------------------------------------------------------------ HTTP
+    def http(self, method, port, path, body=None, headers=None, timeout=30):
+        """-> status, headers (lower-case names), body; status 0 if there is no answer"""
+        rq = urllib.request.Request("http://127.0.0.1:%d%s" % (port, path), data=body, method=method, headers=headers or {})
+        try:
+            with OPENER.open(rq, timeout=timeout) as r: return r.status, {k.lower(): v for k, v in r.headers.items()}, r.read()
+        except urllib.error.HTTPError as e: return e.code, {k.lower(): v for k, v in e.headers.items()}, e.read()
+        except (OSError, urllib.error.URLError, ValueError) as e: return 0, {}, repr(e).encode()
+        except Exception as e: return 0, {}, repr(e).encode()
+
+    def get(self, path, tenant=None, **more):
+        return self.http("GET", self.http_port, path, headers={"X-Scope-OrgID": tenant} if tenant else {}, **more)
+
+    def export_json(self, request, tenant=None, timeout=30):
+        headers = {"Content-Type": "application/json"}
+        if tenant: headers["X-Scope-OrgID"] = tenant
+        return self.http("POST", self.otlp_port, "/v1/traces", json.dumps(request).encode(), headers, timeout)
+
+    def export_protobuf(self, body, timeout=30):
+        return self.http("POST", self.otlp_port, "/v1/traces", body, {"Content-Type": "application/x-protobuf"}, timeout)
+
+    def export_grpc(self, body, timeout=30):
+        """-> grpc-status (None if there is no answer), headers and trailers"""
+        r = subprocess.run(["curl", "-s", "--noproxy", "*", "-m", str(timeout), "--http2-prior-knowledge", "-o", "/dev/null", "-D", "-", "--data-binary", "@-", "-H", "Content-Type: application/grpc", "-H", "TE: trailers",
+                            "http://127.0.0.1:%d/opentelemetry.proto.collector.trace.v1.TraceService/Export" % self.grpc_port], input=struct.pack(">BI", 0, len(body)) + body, capture_output=True)
+        fields = {}
+        for line in r.stdout.decode("latin1").splitlines():
+            k, colon, v = line.partition(":")
+            if colon: fields[k.strip().lower()] = v.strip()
+        return (int(fields["grpc-status"]) if "grpc-status" in fields else None), fields
+
+    def create_extension(self):
+        self.sql("CREATE EXTENSION IF NOT EXISTS tempo_pg")
+        self.wait_ready()
+
+    def wait_ready(self):
+        poll("an OTLP answer", lambda: self.export_protobuf(b"")[0] == 200)
+        poll("an API answer", lambda: self.get("/ready")[0] == 200)
+
+
+def alive(pid):
+    try:
+        with open("/proc/%d/stat" % pid) as f: return f.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError: return False
