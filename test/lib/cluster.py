@@ -37,7 +37,7 @@ class SqlError(Exception):
 
 
 class Cluster:
-    def __init__(self, name="node", folder=None, init=True, **settings):
+    def __init__(self, name="node", folder=None, init=True, initdb=(), **settings):
         self.name = name
         self.folder = folder or tempfile.mkdtemp(prefix="tempo_pg-%s." % name)
         os.chmod(self.folder, 0o755)
@@ -50,7 +50,7 @@ class Cluster:
         self.settings.update(settings)
         self.postmaster = None
         atexit.register(self.cleanup)
-        if init: self.init()
+        if init: self.init(initdb)
 
     # ------------------------------------------------------------ life
     def run(self, *command, check=True, **more):
@@ -58,8 +58,8 @@ class Cluster:
         if check and r.returncode: raise RuntimeError("%s failed:\n%s" % (command[0], r.stdout))
         return r
 
-    def init(self):
-        self.run(BIN + "/initdb", "-D", self.data, "-U", "postgres", "--auth=trust", "-E", "UTF8", "--locale=C.UTF-8", "-N")
+    def init(self, options=()):
+        self.run(BIN + "/initdb", "-D", self.data, "-U", "postgres", "--auth=trust", "-E", "UTF8", "--locale=C.UTF-8", "-N", *options)
         self.configure()
 
     def configure(self, **settings):
@@ -175,6 +175,26 @@ class Cluster:
     def wait_ready(self):
         poll("an OTLP answer", lambda: self.export_protobuf(b"")[0] == 200)
         poll("an API answer", lambda: self.get("/ready")[0] == 200)
+
+
+class SmallDisk:
+    """a file system of a few megabytes; .room is False where this user may not mount one"""
+
+    def __init__(self, megabytes):
+        self.folder = tempfile.mkdtemp(prefix="tempo_pg-disk.")
+        self.room = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=%dm,mode=777" % megabytes, "tmpfs", self.folder], capture_output=True).returncode == 0
+        atexit.register(self.cleanup)
+
+    def fill(self, megabytes):
+        """takes space away, until empty()"""
+        with open(self.folder + "/filler", "wb") as f: f.write(bytes(megabytes << 20))
+
+    def empty(self):
+        os.unlink(self.folder + "/filler")
+
+    def cleanup(self):
+        if self.room: subprocess.run(["umount", "-l", self.folder], capture_output=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def alive(pid):

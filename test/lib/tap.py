@@ -19,6 +19,12 @@ def equal(got, want, name):
     return ok(got == want, name, "got  %.2000s" % (got,), "want %.2000s" % (want,))
 
 
+def skip(name, why):
+    global count
+    count += 1
+    print("ok %d - %s # SKIP %s" % (count, name, why), flush=True)
+
+
 def note(text):
     print("\n".join("# " + l for l in str(text).splitlines()), flush=True)
 

@@ -1,0 +1,47 @@
+"""pg_dump and restore into a new database: equal spans, equal trace JSON."""
+import json, os
+import cluster, otlp, tap
+
+ROWS = "SELECT to_jsonb(s)::text FROM tempo.spans s ORDER BY trace_id, span_id, start_time_unix_nano, to_jsonb(s)::text"
+
+
+def canonical(text):
+    """order of spans, scopes, resources and attributes is free"""
+    def sort(x):
+        if isinstance(x, dict): return {k: sort(v) for k, v in x.items()}
+        if isinstance(x, list): return sorted((sort(v) for v in x), key=lambda v: json.dumps(v, sort_keys=True))
+        return x
+    return json.dumps(sort(json.loads(text)), sort_keys=True)
+
+
+def test():
+    node = cluster.Cluster("dump")
+    node.start()
+    node.create_extension()
+    trace = "c0ffee" * 5 + "01"
+    status, headers, answer = node.export_json(otlp.rich_request(trace))
+    tap.equal(status, 200, "a trace with every kind of field is accepted")
+    for n in range(20):
+        node.export_protobuf(otlp.request_bytes(otlp.request([otlp.span("%032x" % (n + 1), "%016x" % (i + 1)) for i in range(10)], "svc-%d" % (n % 3))))
+    before = node.sql(ROWS)
+    tap.equal(len(before.splitlines()), 204, "spans before the dump")
+    json_before = node.sql("SELECT tempo.trace_json('%s')" % trace)
+    tap.ok("a.wrapper" in json_before and "a.nan" in json_before, "the JSON of the trace has its attributes")
+
+    for form, options in (("plain", []), ("custom", ["-Fc"]), ("inserts", ["--inserts"])):
+        file = node.folder + "/dump." + form
+        node.run(cluster.BIN + "/pg_dump", "-h", "127.0.0.1", "-p", str(node.port), "-U", "postgres", "-f", file, *options, "postgres")
+        node.sql("CREATE DATABASE copy_%s TEMPLATE template0" % form)
+        if form == "custom":
+            r = node.run(cluster.BIN + "/pg_restore", "-h", "127.0.0.1", "-p", str(node.port), "-U", "postgres", "-e", "-d", "copy_custom", file, check=False)
+        else:
+            r = node.run(cluster.BIN + "/psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", str(node.port), "-U", "postgres", "-d", "copy_" + form, "-f", file, check=False)
+        tap.equal(r.returncode, 0, "%s: restored without an error" % form) or tap.note(r.stdout[-2000:])
+        after = node.sql(ROWS, "copy_" + form)
+        tap.ok(after == before, "%s: equal spans" % form, *[(a, b) for a, b in zip(before.splitlines(), after.splitlines()) if a != b][:2])
+        json_after = node.sql("SELECT tempo.trace_json('%s')" % trace, "copy_" + form)
+        tap.equal(canonical(json_after), canonical(json_before), "%s: equal trace JSON" % form)
+    tap.ok("segment_directory" not in open(node.folder + "/dump.plain").read(), "the segment directory is not in the dump")
+
+
+tap.main(test)

@@ -1,0 +1,96 @@
+"""Without a database, without the extension, with it, without it again, with new settings: every port answers and says why it cannot."""
+import os, re, socket, subprocess
+import cluster, otlp, tap
+
+
+def answers_unavailable(node, what, words):
+    def http():
+        status, headers, body = node.export_protobuf(otlp.request_bytes(otlp.request([otlp.span("d" * 32, "d" * 16)])))
+        return status == 503 and body
+    body = cluster.poll("503 over OTLP/HTTP: " + what, http)
+    tap.ok(any(w in body for w in words), "%s: OTLP over HTTP answers 503 with a reason" % what, body[:400])
+    status, fields = node.export_grpc(otlp.request_bytes(otlp.request([otlp.span("d" * 32, "d" * 16)])))
+    tap.equal(status, 14, "%s: OTLP over gRPC answers UNAVAILABLE" % what)
+    tap.ok(any(w.decode() in fields.get("grpc-message", "").replace("%20", " ") for w in words), "%s: with a reason" % what, fields)
+    def api():
+        status, headers, body = node.get("/api/search?q=%7B%7D")
+        return status == 503 and body
+    body = cluster.poll("503 of the API: " + what, api)
+    tap.ok(any(w in body for w in words), "%s: the API answers 503 with a reason" % what, body[:400])
+    tap.equal(node.get("/api/echo")[0], 200, "%s: /api/echo answers" % what)
+    tap.equal(node.get("/metrics")[0], 200, "%s: /metrics answers" % what)
+    tap.equal(node.get("/ready")[0], 503, "%s: /ready says no" % what)
+
+
+def works(node, trace, what):
+    body = otlp.request_bytes(otlp.request([otlp.span(trace, "1" * 16)]))
+    cluster.poll("ingest: " + what, lambda: node.export_protobuf(body)[0] == 200)
+    cluster.poll("query: " + what, lambda: node.get("/api/traces/" + trace)[0] == 200)
+    tap.ok(True, "%s: ingest and query work" % what)
+    tap.equal(node.sql("SELECT count(*) FROM tempo.spans WHERE trace_id = '%s'" % trace), "1", "%s: the span is there" % what)
+
+
+def test():
+    node = cluster.Cluster("life")
+    node.start()
+    extension = [b"CREATE EXTENSION"]
+    answers_unavailable(node, "no extension", extension)
+    node.sql("CREATE EXTENSION tempo_pg")
+    works(node, "a" * 32, "extension created")
+    node.sql("DROP EXTENSION tempo_pg CASCADE")
+    answers_unavailable(node, "extension dropped", extension)
+    tap.equal(node.sql("SELECT count(*) FROM pg_namespace WHERE nspname = 'tempo'"), "0", "DROP EXTENSION leaves no schema behind")
+    node.sql("CREATE EXTENSION tempo_pg")
+    works(node, "b" * 32, "extension created again")
+    node.restart()
+    node.wait_ready()
+    works(node, "c" * 32, "after a restart")
+    tap.equal(node.sql("SELECT count(*) FROM tempo.spans"), "2", "spans are there after the restart")
+
+    # only this machine reaches the ports unless told otherwise
+    with open("/proc/net/tcp") as f: local = [l.split()[1] for l in f.readlines()[1:] if l.split()[3] == "0A"]
+    for name, port in (("API", node.http_port), ("OTLP/gRPC", node.grpc_port), ("OTLP/HTTP", node.otlp_port)):
+        at = {a.split(":")[0] for a in local if int(a.split(":")[1], 16) == port}
+        tap.equal(at, {"0100007F"}, "%s listens on localhost only" % name)
+
+    # a worker that dies is replaced
+    workers = node.sql("SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE backend_type LIKE 'tempo_pg%'").split()
+    tap.ok(workers, "workers show in pg_stat_activity")
+    for pid in workers: node.sql("SELECT pg_terminate_backend(%s)" % pid)
+    works(node, "e" * 32, "after its workers were terminated")
+
+    # switched off, the database can be dropped
+    node.sql("CREATE DATABASE traces")
+    node.configure(**{"tempo_pg.database": "traces"})
+    node.restart()
+    answers_unavailable(node, "extension missing in tempo_pg.database", extension)
+    node.sql("CREATE EXTENSION tempo_pg", "traces")
+    body = otlp.request_bytes(otlp.request([otlp.span("f" * 32, "1" * 16)]))
+    cluster.poll("ingest into the other database", lambda: node.export_protobuf(body)[0] == 200)
+    tap.equal(node.sql("SELECT count(*) FROM tempo.spans", "traces"), "1", "tempo_pg.database chooses the database")
+    node.configure(**{"tempo_pg.enabled": "off"})
+    node.reload()
+    cluster.poll("DROP DATABASE with tempo_pg.enabled = off", lambda: node.try_sql("DROP DATABASE traces") is not None)
+    tap.ok(True, "DROP DATABASE works with tempo_pg.enabled = off")
+    node.configure(**{"tempo_pg.enabled": "on"})
+    node.reload()
+    answers_unavailable(node, "database missing", [b"traces", b"database"])
+    node.sql("CREATE DATABASE traces")
+    node.sql("CREATE EXTENSION tempo_pg", "traces")
+    body = otlp.request_bytes(otlp.request([otlp.span("f" * 32, "2" * 16)]))
+    cluster.poll("ingest into the new database", lambda: node.export_protobuf(body)[0] == 200)
+    tap.ok(True, "works again once the database and the extension are there")
+
+    # too few worker slots: a warning that names the number
+    node.configure(max_worker_processes="1")
+    node.restart()
+    tap.ok(re.search(r"WARNING:.*max_worker_processes|too many background workers", node.log_text()), "too few worker slots are a warning in the log")
+
+    # without preloading SQL works all the same
+    node.configure(max_worker_processes="8", shared_preload_libraries="")
+    node.restart()
+    node.sql("INSERT INTO tempo.spans (trace_id, span_id, start_time_unix_nano, duration_nano) VALUES ('%s', '%s', 1, 1)" % ("9" * 32, "9" * 16), "traces")
+    tap.equal(node.sql("SELECT count(*) FROM traceql('{ }')", "traces"), "2", "without preloading SQL and traceql() work")
+
+
+tap.main(test)
