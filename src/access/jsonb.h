@@ -35,7 +35,9 @@ extern Jsonb *tempo_links_to_jsonb(const SpanLink *links, uint32 n_links);
  * From jsonb: values are allocated in the batch's arena and copied, keys are
  * interned.  Invalid input (an attribute set that is no object, a broken
  * wrapper, nesting beyond ANY_VALUE_MAX_DEPTH, an unknown member) raises 22023
- * naming "column".
+ * naming "column".  tempo_attributes_from_jsonb() without a batch palloc's the
+ * list in the current memory context; its values point into the jsonb and its
+ * keys are not interned, as resources and scopes to be interned need it.
  */
 extern void tempo_value_from_jsonb(const JsonbValue *in, SpanBatch *batch, const char *column, AnyValue *out);
 extern AttributeList tempo_attributes_from_jsonb(Jsonb *in, SpanBatch *batch, const char *column);
