@@ -12,6 +12,7 @@
 
 #include "fmgr.h"
 #include "utils/guc.h"
+#include "worker/process.h"
 
 PG_MODULE_MAGIC;
 
@@ -20,6 +21,11 @@ extern PGDLLEXPORT void _PG_init(void);
 void
 _PG_init(void)
 {
+	process_init();
+
+	/* modules add their workers and settings between these two */
+
+	process_register();
 #if PG_VERSION_NUM >= 150000
 	MarkGUCPrefixReserved("tempo_pg");
 #endif

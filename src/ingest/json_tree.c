@@ -10,11 +10,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifdef FRONTEND
-#include "postgres_fe.h"
-#else
-#include "postgres.h"
-#endif
+#include "ingest/environment.h"
 
 #include <limits.h>
 

@@ -1,0 +1,208 @@
+/*-------------------------------------------------------------------------
+ *
+ * process.c
+ *	  The background workers of tempo_pg and the settings they share.
+ *
+ * Modules add their workers to a table in their init functions; the workers
+ * are registered from it at the end, so that the number of slots needed is
+ * known and can be compared with max_worker_processes.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "libpq/pqsignal.h"
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "utils/guc.h"
+#include "worker/process.h"
+
+#define MAX_KINDS 8
+
+typedef struct WorkerKind
+{
+	const char *name;
+	const char *function;
+	int			count;
+	int			dynamic;
+	bool		database;
+} WorkerKind;
+
+static WorkerKind kinds[MAX_KINDS];
+static int	n_kinds;
+
+char	   *tempo_database;
+bool		tempo_enabled = true;
+char	   *tempo_listen_addresses;
+int			tempo_otlp_grpc_port = 4317;
+int			tempo_otlp_http_port = 4318;
+int			tempo_http_port = 3200;
+int			tempo_receiver_workers = 2;
+int			tempo_query_workers = 4;
+bool		tempo_multitenancy = false;
+int			tempo_commit_delay = 5;
+int			tempo_otlp_max_message_bytes = 64 * 1024 * 1024;
+int			tempo_receiver_memory = 256 * 1024;
+int			tempo_max_attribute_bytes = 2048;
+bool		tempo_reject_whole_batch = true;
+int			tempo_retry_after = 5;
+
+/* Settings of the listening ports and the number of processes. */
+static void
+define_listening_settings(GucContext start)
+{
+	DefineCustomStringVariable("tempo_pg.listen_addresses",
+							   "Addresses on which OTLP and the Tempo API are served.",
+							   "A comma-separated list as in listen_addresses; \"*\" means all, empty means none.",
+							   &tempo_listen_addresses, "localhost", start, GUC_LIST_INPUT,
+							   NULL, NULL, NULL);
+	DefineCustomIntVariable("tempo_pg.otlp_grpc_port",
+							"Port for OTLP over gRPC; 0 turns it off.",
+							NULL, &tempo_otlp_grpc_port, 4317, 0, 65535, start, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("tempo_pg.otlp_http_port",
+							"Port for OTLP over HTTP; 0 turns it off.",
+							NULL, &tempo_otlp_http_port, 4318, 0, 65535, start, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("tempo_pg.http_port",
+							"Port for the Tempo API; 0 turns it off.",
+							NULL, &tempo_http_port, 3200, 0, 65535, start, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("tempo_pg.receiver_workers",
+							"Number of processes that receive spans; 0 turns the receivers off.",
+							"Each has one more process behind it that writes.",
+							&tempo_receiver_workers, 2, 0, 64, start, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("tempo_pg.query_workers",
+							"Largest number of processes that run queries for the Tempo API.",
+							NULL, &tempo_query_workers, 4, 1, 64, start, 0, NULL, NULL, NULL);
+}
+
+/* Settings of what is received. */
+static void
+define_ingest_settings(GucContext start)
+{
+	DefineCustomBoolVariable("tempo_pg.multitenancy",
+							 "Requires a tenant (header X-Scope-OrgID) in every request.",
+							 "When off, all spans belong to the tenant \"single-tenant\".",
+							 &tempo_multitenancy, false, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("tempo_pg.commit_delay",
+							"How long a writer waits for further requests to commit together.",
+							"It does not wait when it has been idle.",
+							&tempo_commit_delay, 5, 0, 1000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("tempo_pg.otlp_max_message_bytes",
+							"Largest OTLP request, compressed and decompressed each.",
+							NULL, &tempo_otlp_max_message_bytes, 64 * 1024 * 1024, 1024, 512 * 1024 * 1024,
+							start, GUC_UNIT_BYTE, NULL, NULL, NULL);
+	DefineCustomIntVariable("tempo_pg.receiver_memory",
+							"Memory for requests in one receiver process; above it clients are asked to retry.",
+							NULL, &tempo_receiver_memory, 256 * 1024, 1024, INT_MAX / 2,
+							start, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomIntVariable("tempo_pg.max_attribute_bytes",
+							"Longer attribute keys and string values are cut; 0 turns that off.",
+							NULL, &tempo_max_attribute_bytes, 2048, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_BYTE, NULL, NULL, NULL);
+	DefineCustomBoolVariable("tempo_pg.reject_whole_batch",
+							 "Refuses a whole request for one span with an invalid id.",
+							 "When off, only such spans are refused, and the answer tells how many.",
+							 &tempo_reject_whole_batch, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("tempo_pg.retry_after",
+							"How long clients are asked to wait before they send a request again.",
+							NULL, &tempo_retry_after, 5, 0, 3600, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+}
+
+void
+process_init(void)
+{
+	/*
+	 * Settings fixed at server start cannot be defined later, but must be known
+	 * in a server that does not preload the library too.
+	 */
+	GucContext	start = process_shared_preload_libraries_in_progress ? PGC_POSTMASTER : PGC_SIGHUP;
+
+	DefineCustomStringVariable("tempo_pg.database",
+							   "Database that spans are stored in and queried from.",
+							   NULL, &tempo_database, "postgres", start, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("tempo_pg.enabled",
+							 "Runs the background processes.",
+							 "When off, they leave the database, so that it can be dropped, and clients are asked to retry.",
+							 &tempo_enabled, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	define_listening_settings(start);
+	define_ingest_settings(start);
+}
+
+void
+process_add_worker(const char *name, const char *function, int count, int dynamic, bool database)
+{
+	WorkerKind *kind = &kinds[n_kinds];
+
+	if (n_kinds == MAX_KINDS)
+		elog(ERROR, "too many kinds of background workers");
+	kind->name = name;
+	kind->function = function;
+	kind->count = count;
+	kind->dynamic = dynamic;
+	kind->database = database;
+	n_kinds++;
+}
+
+static void
+register_worker(const WorkerKind *kind, int number)
+{
+	BackgroundWorker worker;
+
+	memset(&worker, 0, sizeof(worker));
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS;
+	if (kind->database)
+		worker.bgw_flags |= BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_ConsistentState;
+	worker.bgw_restart_time = 5;
+	snprintf(worker.bgw_library_name, BGW_MAXLEN, "tempo_pg");
+	snprintf(worker.bgw_function_name, BGW_MAXLEN, "%s", kind->function);
+	snprintf(worker.bgw_type, BGW_MAXLEN, "%s", kind->name);
+	if (kind->count > 1)
+		snprintf(worker.bgw_name, BGW_MAXLEN, "%s %d", kind->name, number + 1);
+	else
+		snprintf(worker.bgw_name, BGW_MAXLEN, "%s", kind->name);
+	worker.bgw_main_arg = Int32GetDatum(number);
+	worker.bgw_notify_pid = 0;
+	RegisterBackgroundWorker(&worker);
+}
+
+void
+process_register(void)
+{
+	int			slots = 0;
+
+	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
+		return;
+	for (int i = 0; i < n_kinds; i++)
+	{
+		slots += kinds[i].count * (1 + kinds[i].dynamic);
+		for (int number = 0; number < kinds[i].count; number++)
+			register_worker(&kinds[i], number);
+	}
+	if (slots > max_worker_processes)
+		ereport(WARNING,
+				(errmsg("tempo_pg needs %d background worker processes, but max_worker_processes is %d",
+						slots, max_worker_processes),
+				 errhint("Set max_worker_processes to at least %d, and more for parallel queries and other extensions.",
+						 slots)));
+}
+
+void
+process_begin(void)
+{
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	BackgroundWorkerUnblockSignals();
+}
+
+bool
+process_reread_settings(void)
+{
+	if (!ConfigReloadPending)
+		return false;
+	ConfigReloadPending = false;
+	ProcessConfigFile(PGC_SIGHUP);
+	return true;
+}

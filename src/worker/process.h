@@ -1,0 +1,59 @@
+/*-------------------------------------------------------------------------
+ *
+ * process.h
+ *	  The background workers of tempo_pg and the settings they share.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TEMPO_WORKER_PROCESS_H
+#define TEMPO_WORKER_PROCESS_H
+
+#include "postgres.h"
+
+extern char *tempo_database;	/* tempo_pg.database */
+extern bool tempo_enabled;		/* tempo_pg.enabled */
+extern char *tempo_listen_addresses;
+extern int	tempo_otlp_grpc_port;	/* ports: 0 = off */
+extern int	tempo_otlp_http_port;
+extern int	tempo_http_port;
+extern int	tempo_receiver_workers;
+extern int	tempo_query_workers;
+extern bool tempo_multitenancy;
+extern int	tempo_commit_delay; /* milliseconds */
+extern int	tempo_otlp_max_message_bytes;
+extern int	tempo_receiver_memory;	/* kB */
+extern int	tempo_max_attribute_bytes;
+extern bool tempo_reject_whole_batch;
+extern int	tempo_retry_after;	/* seconds */
+
+/* process_init: defines the settings above; first of the init functions */
+extern void process_init(void);
+
+/*
+ * process_add_worker: a static background worker, to be called from a module's
+ * init function.  "function" is its main function in this library and gets
+ * its number, from 0, as argument.  "dynamic" says how many dynamic workers
+ * each instance may start.  "database" tells whether it will connect to a
+ * database.
+ */
+extern void process_add_worker(const char *name, const char *function, int count,
+							   int dynamic, bool database);
+
+/*
+ * process_register: registers what was added, last of all in _PG_init.  Does
+ * nothing unless the library is being preloaded by a postmaster that is to
+ * run workers.
+ */
+extern void process_register(void);
+
+/*
+ * process_begin: what every worker does first: signal handlers, title.  SIGHUP
+ * is noted for process_reread_settings(), SIGTERM sets
+ * ShutdownRequestPending.
+ */
+extern void process_begin(void);
+
+/* process_reread_settings: true if a SIGHUP had come and the settings were read again */
+extern bool process_reread_settings(void);
+
+#endif							/* TEMPO_WORKER_PROCESS_H */
