@@ -8,9 +8,10 @@
  * restored, and still compares equal to 5.  So a number with a point is a
  * double here, and one without is an integer.  numeric prints no exponents:
  * 1e300 is a long number, and read from JSON it has no point; so an integer
- * that int64 cannot hold is a double if it has the digits that this double
- * prints, and else is refused rather than rounded.  numeric has no negative
- * zero either, which therefore is wrapped, as are NaN and the infinities.
+ * that int64 cannot hold is a double if it has no more significant digits than
+ * doubles are written with, and else is refused rather than rounded.  numeric
+ * has no negative zero either, which therefore is wrapped, as are NaN and the
+ * infinities.
  *
  * An object with the single key "$otlp" is a wrapper wherever a value stands;
  * the attribute set itself is no value, so an attribute may have that name.
@@ -548,15 +549,15 @@ parse_int64(const char *text, int64 *out)
 	return errno == 0 && end != text && *end == '\0';
 }
 
-/* An integer beyond int64: is it how a double prints? */
+/* An integer beyond int64: does it have no more digits than doubles need? */
 static bool
-is_long_double(const JsonbReader *reader, const char *text, double *number)
+is_long_double(const char *text)
 {
-	JsonbValue	again;
+	size_t		digits = strlen(text) - (*text == '-');
 
-	*number = read_double_text(reader, text);
-	set_double(&again, *number);
-	return strncmp(number_text(&again), text, strlen(text)) == 0;
+	while (digits > 0 && text[digits - (*text != '-')] == '0')
+		digits--;
+	return digits <= 17;
 }
 
 static void
@@ -571,8 +572,11 @@ read_number(const JsonbReader *reader, const JsonbValue *in, AnyValue *out)
 	}
 	else if (parse_int64(text, &out->u.integer))
 		out->type = ANY_INT;
-	else if (is_long_double(reader, text, &out->u.number))
+	else if (is_long_double(text))
+	{
 		out->type = ANY_DOUBLE;
+		out->u.number = read_double_text(reader, text);
+	}
 	else
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
