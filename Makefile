@@ -58,6 +58,7 @@ $(if $(wildcard src/traceql/grammar.y),$(filter src/traceql/%.o,$(OBJS)): src/tr
 src/proto/%.pb-c.c src/proto/%.pb-c.h: proto/%.proto
 	mkdir -p src/proto
 	protoc-c --proto_path=proto --c_out=src/proto $(notdir $<)
+src/proto/%.pb-c.o: CFLAGS += -Wno-missing-braces
 $(OBJS): | $(PROTO_GENERATED) $(PROTO_GENERATED:.c=.h)
 
 unit:

@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "api/api.h"
 #include "fmgr.h"
 #include "utils/guc.h"
 #include "worker/process.h"
@@ -24,6 +25,7 @@ _PG_init(void)
 	process_init();
 
 	/* modules add their workers and settings between these two */
+	api_init();
 
 	process_register();
 #if PG_VERSION_NUM >= 150000

@@ -1,0 +1,70 @@
+/*-------------------------------------------------------------------------
+ *
+ * api.h
+ *	  The Tempo query API as functions: a request in, an answer out.
+ *
+ * tempo.api() in SQL and the query workers call api_begin(), read the head of
+ * the answer and take its body piece by piece.  The gateway, which has no
+ * database, calls api_begin_local() first and answers what needs none: health,
+ * version, wrong paths, missing tenants.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TEMPO_API_API_H
+#define TEMPO_API_API_H
+
+#include "postgres.h"
+
+#include "api/body.h"
+
+typedef struct ApiRequest
+{
+	const char *method;
+	const char *path;			/* percent-encoded */
+	const char *query;			/* after '?', percent-encoded; "" if none */
+	const char *accept;			/* headers, NULL if absent */
+	const char *tenant;			/* X-Scope-OrgID */
+} ApiRequest;
+
+typedef struct ApiResponse
+{
+	int			status;
+	const char *content_type;	/* NULL = no such header */
+	bool		nosniff;		/* X-Content-Type-Options: nosniff */
+	bool		vary;			/* Vary: Accept-Encoding */
+	const char *location;		/* of a redirection */
+	const char *endpoint;		/* a name for statistics */
+	ApiBody    *body;
+} ApiResponse;
+
+/*
+ * api_begin: answers a request in the current transaction.  Whatever goes
+ * wrong becomes a status, but cancellation and termination are raised.
+ * Everything is allocated in CurrentMemoryContext.
+ */
+extern ApiResponse *api_begin(const ApiRequest *request);
+
+/* api_begin_local: the same without a database; NULL if it takes one */
+extern ApiResponse *api_begin_local(const ApiRequest *request);
+
+/* api_next: the next piece of the body; false at its end */
+extern bool api_next(ApiResponse *response, const char **data, Size *len);
+
+/* The time limit of a request in milliseconds, for who sets it. */
+extern int	tempo_query_timeout;
+
+/*
+ * What the process that listens knows and a database session does not.  The
+ * gateway sets these; without them /ready is always ready and /metrics says
+ * nothing of processes.
+ */
+typedef struct ApiHooks
+{
+	void		(*metrics) (ApiBody *body);
+} ApiHooks;
+
+extern ApiHooks api_hooks;
+
+extern void api_init(void);		/* from _PG_init */
+
+#endif							/* TEMPO_API_API_H */

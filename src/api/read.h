@@ -1,0 +1,33 @@
+/*-------------------------------------------------------------------------
+ *
+ * read.h
+ *	  What the endpoints read from the database.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TEMPO_API_READ_H
+#define TEMPO_API_READ_H
+
+#include "postgres.h"
+
+#include "api/internal.h"
+#include "executor/spi.h"
+#include "span/batch.h"
+
+/* read_trace: appends the spans of one trace; tenants NIL = all of them */
+extern void read_trace(const TraceId *id, const List *tenants, SpanBatch *batch);
+
+/* has_spans: do these tenants have a span in the range at all? */
+extern bool has_spans(const ApiCall *call, const ApiRange *range);
+
+/*
+ * run_query: SPI_execute for reading, with parameters of these types; the
+ * caller is connected.
+ */
+extern void run_query(const char *sql, int n, Oid *types, Datum *values, const char *nulls);
+
+/* A column of the current result as a palloc'd text; NULL for NULL */
+extern char *result_text(uint64 row, int column);
+extern int64 result_int64(uint64 row, int column, bool *isnull);
+
+#endif							/* TEMPO_API_READ_H */
