@@ -12,6 +12,7 @@
 %code top {
 #include "postgres.h"
 
+#include "lib/stringinfo.h"
 #include "traceql/parse.h"
 
 /* The stacks of the parser go with the memory context. */
@@ -54,8 +55,7 @@
 }
 
 %code {
-#define yylex tempo_traceql_token
-
+extern int	tempo_traceql_yylex(YYSTYPE *value, TqlToken *location, TqlParser *parser);
 static void tempo_traceql_yyerror(TqlToken *at, TqlParser *parser, const char *message);
 static Raw *raw_node(RawKind kind, TqlToken at);
 static Raw *raw_operation(TqlParser *parser, TqlOp op, TqlToken at, Raw *left, Raw *right);
@@ -79,8 +79,8 @@ static List *literal_list(List *list, TqlStatic literal);
 %token COUNT "count" COALESCE "coalesce" SELECT "select" QUANTILE "quantile_over_time" COMPARE "compare"
 %token TOPK "topk" BOTTOMK "bottomk" BY "by" WITH "with"
 
-%token <op> AND "&&" OR "||" NE "!=" LE "<=" GE ">=" RE "=~" NRE "!~" STRUCTURAL "structural operator"
-%token <op> '=' '<' '>'
+%token <op> '=' NE "!=" AND "&&" OR "||" LE "<=" GE ">=" RE "=~" NRE "!~" STRUCTURAL "structural operator"
+%token <op> '<' '>'
 %token '(' ')' ','
 
 /* Loosest first. */
@@ -383,6 +383,12 @@ yyreport_syntax_error(const yypcontext_t *context, TqlParser *parser)
 	{
 		const char *name = yysymbol_name(expected[i]);
 
+		/* any attribute would do: too many words to list */
+		if (expected[i] == YYSYMBOL_SCOPE)
+		{
+			n = 0;
+			break;
+		}
 		if (i > 0)
 			appendStringInfoString(&list, " or ");
 		if (name[0] == '\'' && name[1] != '\0')

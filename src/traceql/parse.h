@@ -22,10 +22,6 @@ typedef struct TqlToken
 	bool		inner;			/* read within another token: errors say line 0 */
 } TqlToken;
 
-#define YYLTYPE TqlToken
-#define YYLTYPE_IS_DECLARED 1
-#define YYLTYPE_IS_TRIVIAL 1
-
 typedef enum RawKind
 {
 	RAW_FILTER,					/* expr */
@@ -76,8 +72,6 @@ typedef struct TqlParser
 extern int	tempo_traceql_yyparse(TqlParser *parser);
 
 /* lexer.l */
-union YYSTYPE;
-extern int	tempo_traceql_token(void *value, TqlToken *location, TqlParser *parser);
 extern void tql_scanner_open(TqlParser *parser);
 
 /* literal.c */

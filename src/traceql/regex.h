@@ -13,8 +13,11 @@
 #include <stddef.h>
 
 #ifdef __cplusplus
+#define TQL_NOEXCEPT noexcept
 extern "C"
 {
+#else
+#define TQL_NOEXCEPT
 #endif
 
 typedef struct TqlRegex TqlRegex;
@@ -24,12 +27,12 @@ typedef struct TqlRegex TqlRegex;
  * it is invalid, too big or memory is short.  The result stays valid until the
  * next call.
  */
-extern TqlRegex *tql_regex_get(const char *pattern, size_t length);
+extern TqlRegex *tql_regex_get(const char *pattern, size_t length) TQL_NOEXCEPT;
 
-extern bool tql_regex_valid(const char *pattern, size_t length);
+extern bool tql_regex_valid(const char *pattern, size_t length) TQL_NOEXCEPT;
 
 /* Does the whole text match? */
-extern bool tql_regex_match(TqlRegex *regex, const char *text, size_t length);
+extern bool tql_regex_match(TqlRegex *regex, const char *text, size_t length) TQL_NOEXCEPT;
 
 #ifdef __cplusplus
 }
