@@ -40,6 +40,13 @@ override with_llvm = no
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
+# PostgreSQL's own flags and headers are those of the compiler it was built
+# with; clang need not comment on them.
+ifneq (,$(findstring clang,$(CC)))
+override CFLAGS += -Wno-unknown-warning-option -Wno-ignored-optimization-argument -Wno-ignored-attributes
+override CXXFLAGS += -Wno-unknown-warning-option -Wno-ignored-optimization-argument -Wno-ignored-attributes
+endif
+
 # Rebuild what a changed header touches.
 DEPFLAGS = -MMD -MP
 override CPPFLAGS += $(DEPFLAGS)

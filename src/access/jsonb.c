@@ -920,7 +920,7 @@ tempo_attributes_from_jsonb(Jsonb *in, SpanBatch *batch, const char *column)
 static uint32
 read_uint32(const JsonbReader *reader, const JsonbValue *in)
 {
-	int64		n;
+	int64		n = 0;
 
 	if (in->type != jbvNumeric || !parse_int64(number_text(in), &n) || n < 0 || n > UINT32_MAX)
 		bad(reader, "a count or flags must be an integer of 32 bits");
