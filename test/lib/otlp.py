@@ -107,3 +107,38 @@ def rich_request(trace):
         {"resource": {"attributes": [attribute("service.name", "rich")] + every, "droppedAttributesCount": 6}, "schemaUrl": "https://example.org/resource",
          "scopeSpans": [{"scope": {"name": "s1", "version": "1.0", "attributes": every, "droppedAttributesCount": 7}, "schemaUrl": "https://example.org/scope", "spans": [root, child]}, {"spans": [other]}]},
         {"scopeSpans": [{"spans": [none]}]}]}
+
+
+# ----------------------------------------------------------------- answers
+KINDS = ["SPAN_KIND_" + k for k in ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")]
+CODES = ["STATUS_CODE_" + k for k in ("UNSET", "OK", "ERROR")]
+IDS = {"traceId": 32, "spanId": 16, "parentSpanId": 16}
+
+
+def canonical(x, key=""):
+    """one form for every way of writing OTLP/JSON: no defaults, ids in hex, enums as numbers; the order of attributes stays"""
+    if isinstance(x, list): return [canonical(v) for v in x]
+    if not isinstance(x, dict): return x
+    out = {}
+    for k, v in x.items():
+        if k in IDS and isinstance(v, str) and len(v) != IDS[k]: v = base64.b64decode(v).hex()
+        if k == "kind" and isinstance(v, str): v = KINDS.index(v)
+        if k == "code" and isinstance(v, str): v = CODES.index(v)
+        if k == "intValue": v = str(v)
+        if k == "doubleValue": v = repr(float(v))
+        if k == "key" or k.endswith("Value"):
+            out[k] = canonical(v, k)
+            continue
+        v = canonical(v, k)
+        if v not in ("", 0, None, []) and (v != {} or k == "value"): out[k] = v
+    return out
+
+
+def flatten(resource_spans):
+    """sorted (resource, scope, span) of an OTLP trace: their grouping is free"""
+    flat = []
+    for rs in resource_spans:
+        for ss in rs.get("scopeSpans", []):
+            for s in ss["spans"]:
+                flat.append(canonical({"resource": rs.get("resource", {}), "resourceSchemaUrl": rs.get("schemaUrl"), "scope": ss.get("scope", {}), "scopeSchemaUrl": ss.get("schemaUrl"), "span": s}))
+    return sorted(flat, key=lambda r: r["span"]["spanId"])
