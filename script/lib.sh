@@ -179,12 +179,7 @@ install_built()
 # free_ports N: N ports nobody listens on now
 free_ports()
 {
-	python3 - "$1" <<'PY'
-import socket, sys
-held = [socket.socket() for _ in range(int(sys.argv[1]))]
-for s in held: s.bind(("127.0.0.1", 0))
-print(*[s.getsockname()[1] for s in held])
-PY
+	PYTHONPATH=$top/test/lib PYTHONDONTWRITEBYTECODE=1 python3 -c 'import sys, cluster; print(*cluster.free_ports(int(sys.argv[1])))' "$1"
 }
 
 # port_busy PORT: does anybody listen there?

@@ -2,7 +2,7 @@
 
 The server never runs as root: as root everything of it runs as the user postgres.
 """
-import atexit, json, os, pwd, re, shutil, signal, socket, struct, subprocess, sys, tempfile, time, urllib.error, urllib.request
+import atexit, json, os, pwd, random, shutil, signal, socket, struct, subprocess, sys, tempfile, time, urllib.error, urllib.request
 
 PG_CONFIG = os.environ.get("PG_CONFIG", "/usr/lib/postgresql/15/bin/pg_config")
 BIN = subprocess.run([PG_CONFIG, "--bindir"], check=True, capture_output=True, text=True).stdout.strip()
@@ -15,10 +15,14 @@ def as_server(command):
 
 
 def free_ports(n):
-    held = [socket.socket() for _ in range(n)]
-    for s in held: s.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in held]
-    for s in held: s.close()
+    """n ports nobody listens on, outside of the range that outgoing connections take theirs from"""
+    ports = []
+    while len(ports) < n:
+        port = random.randrange(10000, 32000)
+        with socket.socket() as s:
+            try: s.bind(("127.0.0.1", port))
+            except OSError: continue
+        if port not in ports: ports.append(port)
     return ports
 
 
