@@ -12,6 +12,7 @@
 
 #include "api/api.h"
 #include "fmgr.h"
+#include "traceql/traceql.h"
 #include "utils/guc.h"
 #include "worker/process.h"
 
@@ -25,6 +26,7 @@ _PG_init(void)
 	process_init();
 
 	/* modules add their workers and settings between these two */
+	tempo_traceql_init();
 	api_init();
 
 	process_register();

@@ -39,3 +39,81 @@ COMMENT ON FUNCTION tempo.divides_by_zero(jsonb, jsonb) IS 'is this a division o
 CREATE FUNCTION tempo.search_span(span_id text, name text, start_time_unix_nano bigint, duration_nano bigint, keys text[], "values" jsonb[]) RETURNS jsonb
     AS 'MODULE_PATHNAME', 'tempo_search_span' LANGUAGE C IMMUTABLE PARALLEL SAFE COST 20;
 COMMENT ON FUNCTION tempo.search_span(text, text, bigint, bigint, text[], jsonb[]) IS 'a span as search answers show it';
+
+-- Queries.  They run with the privileges of the caller; the fixed search_path
+-- keeps the caller's objects out of the SQL they compile to.
+
+CREATE FUNCTION @extschema@.traceql(
+    query text,
+    start timestamptz DEFAULT NULL,
+    "end" timestamptz DEFAULT NULL,
+    "limit" integer DEFAULT 20,
+    spss integer DEFAULT 3,
+    tenants text[] DEFAULT NULL,
+    OUT trace_id tempo.trace_id,
+    OUT root_service_name text,
+    OUT root_trace_name text,
+    OUT start_time timestamptz,
+    OUT duration interval,
+    OUT spansets jsonb,
+    OUT start_time_unix_nano bigint,
+    OUT duration_nano bigint,
+    OUT service_stats jsonb
+) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'tempo_traceql' LANGUAGE C STABLE PARALLEL RESTRICTED COST 10000 ROWS 20
+    SET search_path = pg_catalog, pg_temp SET jit = off;
+COMMENT ON FUNCTION @extschema@.traceql(text, timestamptz, timestamptz, integer, integer, text[]) IS
+    'the newest "limit" traces with spans that match a TraceQL query, newest first, with up to spss spans each (NULL: all)';
+
+CREATE FUNCTION @extschema@.traceql_spans(
+    query text,
+    start timestamptz DEFAULT NULL,
+    "end" timestamptz DEFAULT NULL,
+    "limit" integer DEFAULT NULL,
+    tenants text[] DEFAULT NULL,
+    OUT trace_id tempo.trace_id,
+    OUT span_id tempo.span_id,
+    OUT parent_span_id tempo.span_id,
+    OUT service_name text,
+    OUT name text,
+    OUT kind text,
+    OUT status text,
+    OUT status_message text,
+    OUT start_time timestamptz,
+    OUT duration interval,
+    OUT attributes jsonb,
+    OUT resource_attributes jsonb,
+    OUT start_time_unix_nano bigint,
+    OUT duration_nano bigint
+) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'tempo_traceql_spans' LANGUAGE C STABLE PARALLEL RESTRICTED COST 10000 ROWS 1000
+    SET search_path = pg_catalog, pg_temp SET jit = off;
+COMMENT ON FUNCTION @extschema@.traceql_spans(text, timestamptz, timestamptz, integer, text[]) IS
+    'the spans that match a TraceQL query, in the newest "limit" traces (NULL: in all)';
+
+CREATE FUNCTION @extschema@.traceql_to_sql(
+    query text,
+    start timestamptz DEFAULT NULL,
+    "end" timestamptz DEFAULT NULL,
+    "limit" integer DEFAULT 20,
+    spss integer DEFAULT 3,
+    tenants text[] DEFAULT NULL
+) RETURNS text
+    AS 'MODULE_PATHNAME', 'tempo_traceql_to_sql' LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.traceql_to_sql(text, timestamptz, timestamptz, integer, integer, text[]) IS
+    'the SQL that traceql() runs for the same arguments';
+
+CREATE FUNCTION @extschema@.traceql_metrics(
+    query text,
+    start timestamptz DEFAULT NULL,
+    "end" timestamptz DEFAULT NULL,
+    step interval DEFAULT NULL,
+    tenants text[] DEFAULT NULL,
+    OUT labels jsonb,
+    OUT "time" timestamptz,
+    OUT value double precision
+) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'tempo_traceql_metrics' LANGUAGE C STABLE PARALLEL RESTRICTED COST 10000 ROWS 1000
+    SET search_path = pg_catalog, pg_temp SET jit = off;
+COMMENT ON FUNCTION @extschema@.traceql_metrics(text, timestamptz, timestamptz, interval, text[]) IS
+    'the series of a TraceQL metrics query (not supported yet)';

@@ -1,25 +1,241 @@
 /*-------------------------------------------------------------------------
  *
  * traceql.c
- *	  The SQL functions of TraceQL.
+ *	  The SQL functions of TraceQL: parsing, searching, and showing the SQL
+ *	  that a search runs.
+ *
+ * Searches run as the calling user: privileges and row security of
+ * tempo.spans hold.  Their functions are declared with a fixed search_path,
+ * so that nothing a user creates can stand in for what the SQL names.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include <limits.h>
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
 #include "fmgr.h"
-#include "traceql/ast.h"
+#include "funcapi.h"
+#include "traceql/to_sql.h"
 #include "traceql/traceql.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 
 PG_FUNCTION_INFO_V1(tempo_traceql_parse);
+PG_FUNCTION_INFO_V1(tempo_traceql);
+PG_FUNCTION_INFO_V1(tempo_traceql_spans);
+PG_FUNCTION_INFO_V1(tempo_traceql_to_sql);
+PG_FUNCTION_INFO_V1(tempo_traceql_metrics);
+
+/* rows fetched from a search at a time */
+#define FETCH_ROWS 1000
+
+#define NS_PER_MS INT64CONST(1000000)
+
+static int	max_trace_duration_ms = 3600 * 1000;
+
+void
+tempo_traceql_init(void)
+{
+	DefineCustomIntVariable("tempo_pg.max_trace_duration",
+							"Longest trace that searches expect.",
+							"A search with a time range looks for matching spans this much before and after it, "
+							"because a trace belongs to the range if any of its spans does.",
+							&max_trace_duration_ms,
+							3600 * 1000,
+							0, INT_MAX,
+							PGC_USERSET,
+							GUC_UNIT_MS,
+							NULL, NULL, NULL);
+}
+
+static TqlQuery *
+parse_text(text *query)
+{
+	return tql_parse(VARDATA_ANY(query), VARSIZE_ANY_EXHDR(query));
+}
 
 /* tempo.traceql_parse(query text): the canonical form */
 Datum
 tempo_traceql_parse(PG_FUNCTION_ARGS)
 {
-	text	   *query = PG_GETARG_TEXT_PP(0);
-	TqlQuery   *parsed = tql_parse(VARDATA_ANY(query), VARSIZE_ANY_EXHDR(query));
+	PG_RETURN_TEXT_P(cstring_to_text(tql_print_query(parse_text(PG_GETARG_TEXT_PP(0)))));
+}
 
-	PG_RETURN_TEXT_P(cstring_to_text(tql_print_query(parsed)));
+/* Microseconds since 2000 to nanoseconds since 1970; infinite and distant times saturate. */
+static int64
+timestamp_to_ns(TimestampTz t)
+{
+	const int64 epoch = (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+
+	if (t <= PG_INT64_MIN / 1000)
+		return PG_INT64_MIN;
+	if (t >= PG_INT64_MAX / 1000 - epoch)
+		return PG_INT64_MAX;
+	return (t + epoch) * 1000;
+}
+
+static void
+read_range(FunctionCallInfo fcinfo, int arg, TqlSearch *search)
+{
+	search->has_start = !PG_ARGISNULL(arg);
+	if (search->has_start)
+		search->start = timestamp_to_ns(PG_GETARG_TIMESTAMPTZ(arg));
+	search->has_end = !PG_ARGISNULL(arg + 1);
+	if (search->has_end)
+		search->end = timestamp_to_ns(PG_GETARG_TIMESTAMPTZ(arg + 1));
+	search->slack = max_trace_duration_ms * NS_PER_MS;
+}
+
+/* NULL = no limit */
+static void
+read_limit(FunctionCallInfo fcinfo, int arg, TqlSearch *search)
+{
+	search->has_limit = !PG_ARGISNULL(arg);
+	if (!search->has_limit)
+		return;
+	search->limit = PG_GETARG_INT32(arg);
+	if (search->limit < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_ROW_COUNT_IN_LIMIT_CLAUSE),
+				 errmsg("\"limit\" must not be negative")));
+}
+
+/* NULL = all spans of a spanset, and so is 0 */
+static void
+read_spss(FunctionCallInfo fcinfo, int arg, TqlSearch *search)
+{
+	search->spans_per_spanset = PG_ARGISNULL(arg) ? 0 : PG_GETARG_INT32(arg);
+	if (search->spans_per_spanset < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"spss\" must not be negative")));
+}
+
+/* NULL = all tenants */
+static void
+read_tenants(FunctionCallInfo fcinfo, int arg, TqlSearch *search)
+{
+	Datum	   *items;
+	bool	   *nulls;
+	int			n;
+
+	search->all_tenants = PG_ARGISNULL(arg);
+	if (search->all_tenants)
+		return;
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(arg), TEXTOID, -1, false, TYPALIGN_INT, &items, &nulls, &n);
+	for (int i = 0; i < n; i++)
+		if (!nulls[i])
+			search->tenants = lappend(search->tenants, TextDatumGetCString(items[i]));
+}
+
+/*
+ * Runs "sql", read-only, and returns its rows as the result of the calling
+ * set-returning function.
+ */
+static void
+return_query(FunctionCallInfo fcinfo, const char *sql)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	SPIPlanPtr	plan;
+	Portal		portal;
+
+	InitMaterializedSRF(fcinfo, 0);
+
+	SPI_connect();
+	plan = SPI_prepare(sql, 0, NULL);
+	if (plan == NULL)
+		elog(ERROR, "could not prepare the SQL of a TraceQL query: %s", SPI_result_code_string(SPI_result));
+	portal = SPI_cursor_open(NULL, plan, NULL, NULL, true);
+	for (;;)
+	{
+		SPI_cursor_fetch(portal, true, FETCH_ROWS);
+		if (SPI_processed == 0)
+			break;
+		for (uint64 i = 0; i < SPI_processed; i++)
+			tuplestore_puttuple(rsinfo->setResult, SPI_tuptable->vals[i]);
+		SPI_freetuptable(SPI_tuptable);
+	}
+	SPI_cursor_close(portal);
+	SPI_finish();
+}
+
+/* Every argument of traceql() and of traceql_to_sql(); false if there is no query. */
+static bool
+read_search(FunctionCallInfo fcinfo, TqlSearch *search)
+{
+	memset(search, 0, sizeof(*search));
+	if (PG_ARGISNULL(0))
+		return false;
+	search->query = parse_text(PG_GETARG_TEXT_PP(0));
+	read_range(fcinfo, 1, search);
+	read_limit(fcinfo, 3, search);
+	read_spss(fcinfo, 4, search);
+	read_tenants(fcinfo, 5, search);
+	return true;
+}
+
+/* traceql(query, start, "end", "limit", spss, tenants): one row per trace */
+Datum
+tempo_traceql(PG_FUNCTION_ARGS)
+{
+	TqlSearch	search;
+
+	if (read_search(fcinfo, &search))
+		return_query(fcinfo, tql_search_sql(&search));
+	else
+		InitMaterializedSRF(fcinfo, 0);
+	return (Datum) 0;
+}
+
+/* traceql_to_sql(query, start, "end", "limit", spss, tenants): what traceql() runs */
+Datum
+tempo_traceql_to_sql(PG_FUNCTION_ARGS)
+{
+	TqlSearch	search;
+
+	if (!read_search(fcinfo, &search))
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(tql_search_sql(&search)));
+}
+
+/* traceql_spans(query, start, "end", "limit", tenants): one row per matching span */
+Datum
+tempo_traceql_spans(PG_FUNCTION_ARGS)
+{
+	TqlSearch	search = {0};
+
+	if (PG_ARGISNULL(0))
+	{
+		InitMaterializedSRF(fcinfo, 0);
+		return (Datum) 0;
+	}
+	search.query = parse_text(PG_GETARG_TEXT_PP(0));
+	read_range(fcinfo, 1, &search);
+	read_limit(fcinfo, 3, &search);
+	read_tenants(fcinfo, 4, &search);
+	return_query(fcinfo, tql_spans_sql(&search));
+	return (Datum) 0;
+}
+
+/* traceql_metrics(query, start, "end", step, tenants): later */
+Datum
+tempo_traceql_metrics(PG_FUNCTION_ARGS)
+{
+	if (!PG_ARGISNULL(0))
+	{
+		TqlQuery   *query = parse_text(PG_GETARG_TEXT_PP(0));
+
+		if (query->metrics == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("not a metrics query")));
+	}
+	tql_unsupported("metrics queries");
 }
