@@ -24,16 +24,6 @@ typedef enum ApiFormat
 	FORMAT_LLM
 } ApiFormat;
 
-typedef struct ApiCall
-{
-	const ApiRequest *request;
-	ApiResponse *response;
-	ApiFormat	format;			/* what the client accepts */
-	List	   *parameters;		/* of ApiParameter, in the order given */
-	List	   *tenants;		/* of char *, sorted, without repetitions */
-	char	   *argument;		/* the part of the path that is a parameter, decoded */
-} ApiCall;
-
 /* A range of time in Unix seconds, both ends included. */
 typedef struct ApiRange
 {
@@ -41,6 +31,25 @@ typedef struct ApiRange
 	int64		start;
 	int64		end;
 } ApiRange;
+
+typedef struct ApiCall ApiCall;
+
+struct ApiCall
+{
+	const ApiRequest *request;
+	ApiResponse *response;
+	ApiFormat	format;			/* what the client accepts */
+	List	   *parameters;		/* of ApiParameter, in the order given */
+	List	   *tenants;		/* of char *, sorted, without repetitions */
+	char	   *argument;		/* the part of the path that is a parameter, decoded */
+
+	/*
+	 * What cannot be evaluated yet can still be answered when there are no
+	 * spans to evaluate it on.
+	 */
+	ApiRange	range;
+	void		(*without_spans) (ApiCall *call);
+};
 
 /* ---------------------------------------------------------------- router */
 

@@ -16,12 +16,6 @@ not_yet(ApiCall *call)
 }
 
 void
-serve_search(ApiCall *call)
-{
-	not_yet(call);
-}
-
-void
 serve_tags_v1(ApiCall *call)
 {
 	not_yet(call);
@@ -45,14 +39,3 @@ serve_tag_values_v2(ApiCall *call)
 	not_yet(call);
 }
 
-void
-serve_query_range(ApiCall *call)
-{
-	not_yet(call);
-}
-
-void
-serve_query_instant(ApiCall *call)
-{
-	not_yet(call);
-}

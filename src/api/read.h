@@ -13,9 +13,23 @@
 #include "api/internal.h"
 #include "executor/spi.h"
 #include "span/batch.h"
+#include "traceql/ast.h"
 
 /* read_trace: appends the spans of one trace; tenants NIL = all of them */
 extern void read_trace(const TraceId *id, const List *tenants, SpanBatch *batch);
+
+/*
+ * parse_query: the query, or NULL with what is wrong with it in *message and
+ * the SQLSTATE in *code.
+ */
+extern TqlQuery *parse_query(const char *text, char **message, int *code);
+
+/* extension_function: the qualified name of a function in the extension's schema */
+extern char *extension_function(const char *name);
+
+/* A range as nanoseconds: from, inclusive, and to, exclusive */
+extern int64 range_start_nanos(const ApiRange *range);
+extern int64 range_end_nanos(const ApiRange *range);
 
 /* has_spans: do these tenants have a span in the range at all? */
 extern bool has_spans(const ApiCall *call, const ApiRange *range);

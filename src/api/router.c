@@ -11,6 +11,7 @@
 #include "access/xact.h"
 #include "api/internal.h"
 #include "api/json.h"
+#include "api/read.h"
 #include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -481,7 +482,63 @@ answer_error(ApiCall *call, const ErrorData *error)
 			status = 503;
 			break;
 	}
+	if (status == 500)
+		ereport(LOG_SERVER_ONLY,
+				(errmsg("tempo_pg could not answer \"%s\": %s", call->request->path, error->message),
+				 errhidestmt(true)));
 	(void) api_fail(call, status, "%s", error->message);
+}
+
+/*
+ * Calls "serve" so that an error leaves the caller's transaction usable; the
+ * error, or NULL.
+ */
+static ErrorData *
+call_protected(ApiCall *call, void (*serve) (ApiCall *call))
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *volatile error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		serve(call);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+			PG_RE_THROW();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return error;
+}
+
+/*
+ * Takes it back if there are spans.  Those that started before the range may
+ * belong to a trace that reaches into it.
+ */
+static void
+serve_without_spans(ApiCall *call)
+{
+	void		(*serve) (ApiCall *) = call->without_spans;
+	ApiRange	range = call->range;
+
+	call->without_spans = NULL;
+	range.start = 0;
+	if (!has_spans(call, &range))
+	{
+		serve(call);
+		call->without_spans = serve;
+	}
 }
 
 ApiResponse *
@@ -489,37 +546,16 @@ api_begin(const ApiRequest *request)
 {
 	ApiCall    *call = call_create(request);
 	const Endpoint *endpoint = call_prepare(call);
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *error;
 
 	if (endpoint == NULL)
 		return call->response;
-
-	/* An error must leave the caller's transaction usable. */
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		endpoint->serve(call);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			PG_RE_THROW();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
+	error = call_protected(call, endpoint->serve);
+	if (error && error->sqlerrcode == ERRCODE_FEATURE_NOT_SUPPORTED && call->without_spans &&
+		call_protected(call, serve_without_spans) == NULL && call->without_spans)
+		error = NULL;
+	if (error)
 		answer_error(call, error);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
 	return call->response;
 }
 

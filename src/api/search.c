@@ -1,0 +1,386 @@
+/*-------------------------------------------------------------------------
+ *
+ * search.c
+ *	  /api/search: the newest traces that match a TraceQL query, or a list of
+ *	  tags as clients before TraceQL send them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "api/internal.h"
+#include "api/json.h"
+#include "api/logfmt.h"
+#include "api/read.h"
+#include "catalog/pg_type.h"
+#include "tempo_api.pb-c.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+
+#define NO_ROOT "<root span not yet received>"
+
+typedef struct Search
+{
+	const char *query;			/* TraceQL, NULL for a search by tags */
+	List	   *tags;			/* of LogfmtPair */
+	int64		min_duration;	/* milliseconds, 0 = none */
+	int64		max_duration;
+	int64		limit;
+	int64		spss;
+} Search;
+
+/* ------------------------------------------------------------ parameters */
+
+static bool
+read_count(ApiCall *call, const char *name, int64 *value)
+{
+	const char *text = parameter(call, name);
+	char	   *end;
+
+	if (text == NULL)
+		return true;
+	errno = 0;
+	*value = strtoll(text, &end, 10);
+	if (*end != '\0' || end == text || isspace((unsigned char) *text))
+		return api_fail(call, 400, "invalid %s: strconv.Atoi: parsing \"%s\": invalid syntax", name, text);
+	if (errno == ERANGE)
+		return api_fail(call, 400, "invalid %s: strconv.Atoi: parsing \"%s\": value out of range", name, text);
+	return true;
+}
+
+static bool
+read_duration(ApiCall *call, const char *name, int64 *milliseconds)
+{
+	const char *text = parameter(call, name);
+	int64		nanoseconds;
+
+	if (text == NULL)
+		return true;
+	if (!parse_go_duration(text, &nanoseconds))
+		return api_fail(call, 400, "invalid %s: time: invalid duration \"%s\"", name, text);
+	*milliseconds = nanoseconds / 1000000;
+	return true;
+}
+
+/* A metrics query finds the spans that it would count. */
+static bool
+read_query(ApiCall *call, Search *search)
+{
+	TqlQuery   *query;
+	char	   *message;
+	int			code;
+
+	search->query = parameter(call, "q");
+	if (search->query == NULL)
+		return true;
+	query = parse_query(search->query, &message, &code);
+	if (query == NULL)
+		return api_fail(call, 400, "invalid TraceQL query: %s", message);
+	if (query->metrics && query->metrics->kind == TQL_ME_QUERY)
+	{
+		TqlQuery	spansets = {0};
+
+		spansets.pipeline = query->metrics->pipeline;
+		search->query = tql_print_query(&spansets);
+	}
+	return true;
+}
+
+static bool
+read_tags(ApiCall *call, Search *search)
+{
+	const char *text = parameter(call, "tags");
+	char	   *message;
+
+	if (text == NULL)
+		return true;
+	if (search->query)
+		return api_fail(call, 400, "invalid request: can't specify tags and q in the same query");
+	search->tags = parse_logfmt(text, &message);
+	if (message)
+		return api_fail(call, 400, "invalid tags: %s", message);
+	return true;
+}
+
+static bool
+read_search(ApiCall *call, Search *search)
+{
+	int64		ignored;
+
+	memset(search, 0, sizeof(*search));
+	search->limit = tempo_search_default_limit;
+	search->spss = tempo_search_default_spss;
+	if (!read_seconds(call, "start", &ignored) || !read_seconds(call, "end", &ignored) ||
+		!read_query(call, search) || !read_tags(call, search) ||
+		!read_duration(call, "minDuration", &search->min_duration) ||
+		!read_duration(call, "maxDuration", &search->max_duration))
+		return false;
+	if (parameter(call, "maxDuration") && search->max_duration < search->min_duration)
+		return api_fail(call, 400, "invalid maxDuration: must be greater than minDuration");
+
+	if (!read_count(call, "limit", &search->limit))
+		return false;
+	if (search->limit <= 0)
+		return api_fail(call, 400, "invalid limit: must be a positive number");
+	if (!read_count(call, "spss", &search->spss))
+		return false;
+	if (search->spss < 0)
+		return api_fail(call, 400, "invalid spss: must be a non-negative number");
+	if (tempo_search_max_spss > 0 && search->spss > tempo_search_max_spss)
+		return api_fail(call, 400, "spans per span set exceeds %d. received " INT64_FORMAT,
+						tempo_search_max_spss, search->spss);
+	if (search->spss == 0)
+		search->spss = tempo_search_default_spss;
+
+	if (!read_search_range(call, true, &call->range))
+		return false;
+	if (tempo_search_max_limit > 0 && search->limit > tempo_search_max_limit)
+		return api_fail(call, 400, "limit " INT64_FORMAT " exceeds max limit %d",
+						search->limit, tempo_search_max_limit);
+	if (search->limit > PG_INT32_MAX || search->spss > PG_INT32_MAX)
+		return api_fail(call, 400, "invalid limit: value out of range");
+	return true;
+}
+
+/* ---------------------------------------------------------------- answer */
+
+static ProtobufCBinaryData
+bytes_of(const char *text)
+{
+	ProtobufCBinaryData data;
+
+	data.data = (uint8_t *) text;
+	data.len = text ? strlen(text) : 0;
+	return data;
+}
+
+/* Columns 1 to 5 of both queries: trace id, root service and name, start, duration. */
+static Tempo__Api__TraceSearchMetadata *
+trace_of(uint64 row)
+{
+	Tempo__Api__TraceSearchMetadata *trace = palloc(sizeof(*trace));
+	char	   *id = result_text(row, 1);
+	char	   *service = result_text(row, 2);
+	int64		duration;
+	bool		isnull;
+
+	tempo__api__trace_search_metadata__init(trace);
+	while (!tempo_left_pad_trace_ids && *id == '0' && id[1])
+		id++;
+	trace->traceid = bytes_of(id);
+	trace->root_service_name = bytes_of(service && *service ? service : NO_ROOT);
+	trace->root_trace_name = bytes_of(result_text(row, 3));
+	trace->start_time_unix_nano = (uint64) result_int64(row, 4, &isnull);
+	duration = result_int64(row, 5, &isnull) / 1000000;
+	trace->duration_ms = (uint32) Min(Max(duration, 0), PG_UINT32_MAX);
+	return trace;
+}
+
+/* The spansets and statistics of a trace come as the API prints them. */
+static void
+set_spansets(Tempo__Api__TraceSearchMetadata *trace, uint64 row)
+{
+	HeapTuple	tuple = SPI_tuptable->vals[row];
+	TupleDesc	desc = SPI_tuptable->tupdesc;
+	JsonbParseState *state = NULL;
+	JsonbValue	key;
+	JsonbValue	value;
+	Jsonb	   *whole;
+	Tempo__Api__TraceSearchMetadata *read;
+	static const char *const names[] = {"spanSets", "serviceStats"};
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	for (int i = 0; i < lengthof(names); i++)
+	{
+		bool		isnull;
+		Datum		datum = SPI_getbinval(tuple, desc, 6 + i, &isnull);
+
+		if (isnull)
+			continue;
+		key.type = jbvString;
+		key.val.string.val = (char *) names[i];
+		key.val.string.len = strlen(names[i]);
+		pushJsonbValue(&state, WJB_KEY, &key);
+		value.type = jbvBinary;
+		value.val.binary.data = &DatumGetJsonbP(datum)->root;
+		value.val.binary.len = VARSIZE_ANY_EXHDR(DatumGetPointer(datum));
+		pushJsonbValue(&state, WJB_VALUE, &value);
+	}
+	whole = JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+
+	read = (Tempo__Api__TraceSearchMetadata *)
+		message_from_jsonb(&tempo__api__trace_search_metadata__descriptor, &whole->root);
+	trace->n_span_sets = read->n_span_sets;
+	trace->span_sets = read->span_sets;
+	trace->n_service_stats = read->n_service_stats;
+	trace->service_stats = read->service_stats;
+	if (trace->n_span_sets > 0)
+		trace->span_set = trace->span_sets[0];
+}
+
+static void
+answer_search(ApiCall *call, Tempo__Api__TraceSearchMetadata **traces, Size n)
+{
+	Tempo__Api__SearchResponse response;
+	Tempo__Api__SearchMetrics metrics;
+
+	tempo__api__search_metrics__init(&metrics);
+	metrics.completed_jobs = metrics.total_jobs = 1;
+	metrics.inspected_traces = n;
+	tempo__api__search_response__init(&response);
+	response.metrics = &metrics;
+	response.n_traces = n;
+	response.traces = traces;
+	api_answer(call, &response.base);
+}
+
+static void
+answer_no_traces(ApiCall *call)
+{
+	answer_search(call, NULL, 0);
+}
+
+/* What the query found, in the order of its rows. */
+static void
+answer_rows(ApiCall *call, bool spansets)
+{
+	Tempo__Api__TraceSearchMetadata **traces = palloc(Max(SPI_processed, 1) * sizeof(void *));
+
+	for (uint64 row = 0; row < SPI_processed; row++)
+	{
+		traces[row] = trace_of(row);
+		if (spansets)
+			set_spansets(traces[row], row);
+	}
+	answer_search(call, traces, SPI_processed);
+}
+
+/* --------------------------------------------------------------- TraceQL */
+
+static TimestampTz
+timestamp_of(int64 seconds)
+{
+	return (seconds - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY) * USECS_PER_SEC;
+}
+
+static void
+search_traceql(ApiCall *call, const Search *search)
+{
+	Oid			types[6] = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID, TEXTARRAYOID};
+	Datum		values[6];
+	const char *nulls = call->range.set ? "      " : " nn   ";
+
+	values[0] = CStringGetTextDatum(search->query);
+	values[1] = TimestampTzGetDatum(timestamp_of(call->range.start));
+	/* the second in which the range ends belongs to it */
+	values[2] = TimestampTzGetDatum(timestamp_of(call->range.end) + USECS_PER_SEC - 1);
+	values[3] = Int32GetDatum((int32) search->limit);
+	values[4] = Int32GetDatum((int32) search->spss);
+	values[5] = tenants_array(call);
+
+	call->without_spans = answer_no_traces;
+	run_query(psprintf("SELECT trace_id, root_service_name, root_trace_name, start_time_unix_nano, "
+					   "duration_nano, spansets, service_stats FROM %s($1, $2, $3, $4, $5, $6)",
+					   extension_function("traceql")),
+			  6, types, values, nulls);
+	answer_rows(call, true);
+}
+
+/* ------------------------------------------------------------------- tags */
+
+#define ROOT_SPAN "(parent_span_id IS NULL AND NOT links OPERATOR(pg_catalog.@>) " \
+	"pg_catalog.jsonb_build_array(pg_catalog.jsonb_build_object('trace_id', trace_id::text, " \
+	"'attributes', '{\"opentracing.ref_type\": \"child_of\"}'::jsonb)))"
+
+/* Whether one span meets one tag, as SQL. */
+static char *
+tag_condition(const LogfmtPair *tag)
+{
+	static const char *const substring[] = {
+		"http.method", "http.url", "cluster", "namespace", "pod", "container",
+		"k8s.cluster.name", "k8s.namespace.name", "k8s.pod.name", "k8s.container.name"
+	};
+	const char *value = quote_literal_cstr(tag->value);
+	const char *key = quote_literal_cstr(tag->key);
+
+	if (strcmp(tag->key, "service.name") == 0)
+		return psprintf("pg_catalog.strpos(COALESCE(service_name, ''), %s) > 0", value);
+	if (strcmp(tag->key, "name") == 0)
+		return psprintf("pg_catalog.strpos(name, %s) > 0", value);
+	if (strcmp(tag->key, "root.service.name") == 0)
+		return psprintf("(pg_catalog.strpos(COALESCE(service_name, ''), %s) > 0 AND " ROOT_SPAN ")", value);
+	if (strcmp(tag->key, "root.name") == 0)
+		return psprintf("(pg_catalog.strpos(name, %s) > 0 AND " ROOT_SPAN ")", value);
+	if (strcmp(tag->key, "status.code") == 0)
+		return psprintf("status = %s", value);
+	for (int i = 0; i < lengthof(substring); i++)
+	{
+		if (strcmp(tag->key, substring[i]) == 0)
+			return psprintf("(pg_catalog.strpos(attributes ->> %s, %s) > 0 OR "
+							"pg_catalog.strpos(resource_attributes ->> %s, %s) > 0)", key, value, key, value);
+	}
+	return psprintf("(attributes ->> %s = %s OR resource_attributes ->> %s = %s)", key, value, key, value);
+}
+
+/*
+ * The conditions may be met by different spans of a trace.  A trace is in the
+ * range if it overlaps it.
+ */
+static void
+search_tags(ApiCall *call, const Search *search)
+{
+	Oid			types[4] = {TEXTARRAYOID, INT8OID, INT8OID, INT8OID};
+	Datum		values[4];
+	StringInfoData sql;
+	ListCell   *lc;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql,
+						   "SELECT trace_id, "
+						   "(pg_catalog.array_agg(service_name ORDER BY start_time_unix_nano, span_id) FILTER (WHERE " ROOT_SPAN "))[1], "
+						   "(pg_catalog.array_agg(name ORDER BY start_time_unix_nano, span_id) FILTER (WHERE " ROOT_SPAN "))[1], "
+						   "pg_catalog.min(start_time_unix_nano), "
+						   "pg_catalog.max(start_time_unix_nano + GREATEST(duration_nano, 0)) - pg_catalog.min(start_time_unix_nano) "
+						   "FROM tempo.spans WHERE tenant = ANY ($1) GROUP BY trace_id "
+						   "HAVING pg_catalog.min(start_time_unix_nano) < $3 "
+						   "AND pg_catalog.max(start_time_unix_nano + GREATEST(duration_nano, 0)) >= $2");
+	foreach(lc, search->tags)
+		appendStringInfo(&sql, " AND pg_catalog.bool_or(%s)", tag_condition(lfirst(lc)));
+	if (search->min_duration > 0)
+		appendStringInfo(&sql, " AND (pg_catalog.max(start_time_unix_nano + GREATEST(duration_nano, 0)) - "
+						 "pg_catalog.min(start_time_unix_nano)) / 1000000 >= " INT64_FORMAT, search->min_duration);
+	if (search->max_duration > 0)
+		appendStringInfo(&sql, " AND (pg_catalog.max(start_time_unix_nano + GREATEST(duration_nano, 0)) - "
+						 "pg_catalog.min(start_time_unix_nano)) / 1000000 <= " INT64_FORMAT, search->max_duration);
+	appendStringInfoString(&sql, " ORDER BY 4 DESC, 1 LIMIT $4");
+
+	values[0] = tenants_array(call);
+	values[1] = Int64GetDatum(range_start_nanos(&call->range));
+	values[2] = Int64GetDatum(range_end_nanos(&call->range));
+	values[3] = Int64GetDatum(search->limit);
+	run_query(sql.data, 4, types, values, NULL);
+	answer_rows(call, false);
+}
+
+void
+serve_search(ApiCall *call)
+{
+	Search		search;
+	MemoryContext context = CurrentMemoryContext;
+	MemoryContext old;
+
+	if (!read_search(call, &search))
+		return;
+
+	SPI_connect();
+	/* the answer outlives the query */
+	old = MemoryContextSwitchTo(context);
+	if (search.query)
+		search_traceql(call, &search);
+	else
+		search_tags(call, &search);
+	MemoryContextSwitchTo(old);
+	SPI_finish();
+}

@@ -1,0 +1,334 @@
+/*-------------------------------------------------------------------------
+ *
+ * query.c
+ *	  Query workers: run the API functions for the gateway.
+ *
+ * A worker is started when there is a request and none is idle, connects to
+ * tempo_pg.database, and serves one request after the other until the gateway
+ * closes its queue.  Every request is a read-only transaction of the role
+ * tempo_reader with one snapshot and a time limit.  The answer is sent after
+ * the transaction, so a slow client holds back no vacuum.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "api/api.h"
+#include "commands/extension.h"
+#include "libpq/pqsignal.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/acl.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timeout.h"
+#include "utils/wait_event.h"
+#include "worker/process.h"
+#include "worker/query.h"
+#include "worker/queue.h"
+
+extern PGDLLEXPORT void tempo_query_main(Datum arg);
+
+static WorkerQueue *queue;
+static emit_log_hook_type next_log_hook;
+
+/* ----------------------------------------------------------------- start */
+
+/*
+ * What ends this process is told to the gateway, which has nothing else to
+ * answer its clients with: "database does not exist", for one.
+ */
+static void
+tell_last_words(ErrorData *error)
+{
+	static bool told = false;
+
+	if (error->elevel >= FATAL && !told)
+	{
+		told = true;
+		queue_send(queue, 0, QUERY_LAST_WORDS, error->message, strlen(error->message) + 1);
+	}
+	if (next_log_hook)
+		next_log_hook(error);
+}
+
+/* An idle worker just leaves; a busy one gives up what it is doing. */
+static void
+query_terminate(SIGNAL_ARGS)
+{
+	ShutdownRequestPending = true;
+	die(postgres_signal_arg);
+}
+
+static void
+query_start(Datum arg)
+{
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, query_terminate);
+	BackgroundWorkerUnblockSignals();
+
+	queue = queue_attach(arg);
+	next_log_hook = emit_log_hook;
+	emit_log_hook = tell_last_words;
+	BackgroundWorkerInitializeConnection(tempo_database, NULL, 0);
+
+	/* What a database or a role sets for its sessions is not meant for us. */
+	SetConfigOption("search_path", "pg_catalog, tempo", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("idle_in_transaction_session_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("jit", "off", PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+/* -------------------------------------------------------------- messages */
+
+static const char *
+read_text(const char **p, const char *end)
+{
+	const char *text = *p;
+	Size		len = strnlen(text, end - text);
+
+	if (text + len >= end)
+		elog(ERROR, "malformed message from the gateway");
+	*p = text + len + 1;
+	return *text == '+' ? text + 1 : NULL;
+}
+
+static void
+append_text(StringInfo out, const char *text)
+{
+	if (text)
+		appendStringInfo(out, "+%s", text);
+	else
+		appendStringInfoChar(out, '-');
+	appendStringInfoChar(out, '\0');
+}
+
+static void
+reply_unavailable(uint64 id, const char *reason, const char *hint)
+{
+	StringInfoData text;
+
+	initStringInfo(&text);
+	appendBinaryStringInfo(&text, reason, strlen(reason) + 1);
+	appendBinaryStringInfo(&text, hint, strlen(hint) + 1);
+	queue_reply(queue, id, QUERY_UNAVAILABLE, text.data, text.len);
+}
+
+static void
+reply_response(uint64 id, ApiResponse *response)
+{
+	StringInfoData text;
+	QueryHead	head;
+	const char *data;
+	Size		len;
+
+	memset(&head, 0, sizeof(head));
+	head.status = response->status;
+	head.nosniff = response->nosniff;
+	head.vary = response->vary;
+	initStringInfo(&text);
+	appendBinaryStringInfo(&text, (char *) &head, sizeof(head));
+	append_text(&text, response->content_type);
+	append_text(&text, response->location);
+	append_text(&text, response->endpoint);
+	queue_reply(queue, id, QUERY_HEAD, text.data, text.len);
+	while (api_next(response, &data, &len))
+		queue_reply(queue, id, QUERY_BODY, data, len);
+	queue_reply(queue, id, QUERY_DONE, NULL, 0);
+}
+
+/* -------------------------------------------------------------- requests */
+
+/* In a transaction: can requests be run at all?  Replies if not. */
+static bool
+check_available(uint64 id, Oid *role)
+{
+	if (!OidIsValid(get_extension_oid("tempo_pg", true)))
+	{
+		reply_unavailable(id, psprintf("extension tempo_pg is not installed in database \"%s\"", tempo_database),
+						  "Run CREATE EXTENSION tempo_pg there, or set tempo_pg.database.");
+		return false;
+	}
+	*role = get_role_oid("tempo_reader", true);
+	if (!OidIsValid(*role))
+	{
+		reply_unavailable(id, "role tempo_reader does not exist",
+						  "Run CREATE ROLE tempo_reader NOLOGIN and grant it what it had.");
+		return false;
+	}
+	return true;
+}
+
+/*
+ * One request in a transaction of its own; NULL when a reply has been sent.
+ * An error is raised.
+ */
+static ApiResponse *
+run_in_transaction(uint64 id, const ApiRequest *request, MemoryContext context)
+{
+	ApiResponse *response = NULL;
+	Oid			user;
+	Oid			role;
+	int			security;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	XactReadOnly = true;
+	XactIsoLevel = XACT_REPEATABLE_READ;
+	if (tempo_query_timeout > 0)
+		enable_timeout_after(STATEMENT_TIMEOUT, tempo_query_timeout);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(context);
+
+	if (check_available(id, &role) && request != NULL)
+	{
+		GetUserIdAndSecContext(&user, &security);
+		SetUserIdAndSecContext(role, security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+		response = api_begin(request);
+		SetUserIdAndSecContext(user, security);
+	}
+	else if (request == NULL)
+		queue_reply(queue, id, QUERY_DONE, NULL, 0);
+
+	disable_timeout(STATEMENT_TIMEOUT, false);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	return response;
+}
+
+/* An error that ended the transaction: cancelled, out of time, or unforeseen. */
+static void
+reply_error(uint64 id, const ErrorData *error)
+{
+	ApiResponse response = {0};
+
+	response.status = error->sqlerrcode == ERRCODE_QUERY_CANCELED ? 504 : 500;
+	response.content_type = "text/plain; charset=utf-8";
+	response.endpoint = "other";
+	response.body = body_create();
+	body_text(response.body, response.status == 504 ? "context deadline exceeded" : error->message);
+	reply_response(id, &response);
+}
+
+static void
+run_request(uint64 id, const ApiRequest *request, MemoryContext context)
+{
+	ApiResponse *volatile response = NULL;
+	ErrorData  *volatile error = NULL;
+
+	PG_TRY();
+	{
+		response = run_in_transaction(id, request, context);
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		if (error->sqlerrcode != ERRCODE_QUERY_CANCELED)
+			EmitErrorReport();
+		FlushErrorState();
+		disable_timeout(STATEMENT_TIMEOUT, false);
+		AbortCurrentTransaction();
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	QueryCancelPending = false;
+	MemoryContextSwitchTo(context);
+
+	if (error)
+		reply_error(id, error);
+	else if (response)
+		reply_response(id, response);
+	pgstat_report_stat(false);
+}
+
+/*
+ * Takes the request out of a message.  True unless the client has already
+ * gone: the gateway says so by a message and then by a signal, and a signal
+ * that comes from here on interrupts the request.
+ */
+static bool
+read_request(const QueueMessage *message, ApiRequest *request)
+{
+	char	   *copy = palloc(message->len + 1);
+	const char *p = copy;
+	const char *end = copy + message->len;
+	uint64		id = message->request_id;
+	QueueMessage next;
+
+	memcpy(copy, message->payload, message->len);
+	if (message->type == QUERY_RUN)
+	{
+		request->method = read_text(&p, end);
+		request->path = read_text(&p, end);
+		request->query = read_text(&p, end);
+		request->accept = read_text(&p, end);
+		request->tenant = read_text(&p, end);
+	}
+	QueryCancelPending = false;
+	return !(queue_receive(queue, &next) && next.type == QUERY_CANCEL && next.request_id == id);
+}
+
+static void
+serve_message(const QueueMessage *message, MemoryContext context)
+{
+	ApiRequest	request = {0};
+	uint64		id = message->request_id;
+	bool		run = message->type == QUERY_RUN;
+
+	if (!run && message->type != QUERY_PING)
+		return;
+	MemoryContextSwitchTo(context);
+	if (!read_request(message, &request))
+		queue_reply(queue, id, QUERY_DONE, NULL, 0);
+	else
+	{
+		char	   *activity = run ? psprintf("%s %s%s%s", request.method, request.path,
+											  *request.query ? "?" : "", request.query) : "health check";
+
+		debug_query_string = activity;
+		pgstat_report_activity(STATE_RUNNING, activity);
+		run_request(id, run ? &request : NULL, context);
+		debug_query_string = NULL;
+		pgstat_report_activity(STATE_IDLE, NULL);
+	}
+	MemoryContextSwitchTo(TopMemoryContext);
+	MemoryContextReset(context);
+}
+
+void
+tempo_query_main(Datum arg)
+{
+	MemoryContext context;
+
+	query_start(arg);
+	context = AllocSetContextCreate(TopMemoryContext, "tempo_pg request", ALLOCSET_DEFAULT_SIZES);
+
+	for (;;)
+	{
+		QueueMessage message;
+
+		ResetLatch(MyLatch);
+		if (ShutdownRequestPending)
+			proc_exit(0);
+		/* a cancel that came too late is of no interest any more */
+		HOLD_CANCEL_INTERRUPTS();
+		CHECK_FOR_INTERRUPTS();
+		RESUME_CANCEL_INTERRUPTS();
+		(void) process_reread_settings();
+		while (queue_receive(queue, &message))
+			serve_message(&message, context);
+		if (queue_closed(queue))
+			proc_exit(0);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, -1L, WAIT_EVENT_MQ_RECEIVE);
+	}
+}

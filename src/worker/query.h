@@ -1,0 +1,39 @@
+/*-------------------------------------------------------------------------
+ *
+ * query.h
+ *	  What the gateway and its query workers say to each other.
+ *
+ * A worker handles one request at a time.  The answer to QUERY_RUN is a
+ * QUERY_HEAD, any number of QUERY_BODY and a QUERY_DONE; to QUERY_PING just
+ * QUERY_DONE; or QUERY_UNAVAILABLE to either.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TEMPO_WORKER_QUERY_H
+#define TEMPO_WORKER_QUERY_H
+
+#include "postgres.h"
+
+typedef enum QueryMessage
+{
+	/* to the worker */
+	QUERY_RUN = 1,				/* method, path, query, accept, tenant: "+text" or "-", NUL behind each */
+	QUERY_PING,					/* could a request be run? */
+	QUERY_CANCEL,				/* the client has gone */
+
+	/* from the worker */
+	QUERY_HEAD,					/* QueryHead, then content type, location and endpoint in the same form */
+	QUERY_BODY,					/* bytes */
+	QUERY_DONE,
+	QUERY_UNAVAILABLE,			/* reason and hint, NUL behind each */
+	QUERY_LAST_WORDS			/* the error that ends the worker; of no request */
+} QueryMessage;
+
+typedef struct QueryHead
+{
+	int32		status;
+	bool		nosniff;
+	bool		vary;
+} QueryHead;
+
+#endif							/* TEMPO_WORKER_QUERY_H */
