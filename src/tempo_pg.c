@@ -10,7 +10,6 @@
  */
 #include "postgres.h"
 
-#include "access/handler.h"
 #include "api/api.h"
 #include "fmgr.h"
 #include "traceql/traceql.h"
@@ -27,7 +26,6 @@ _PG_init(void)
 	process_init();
 
 	/* modules add their workers and settings between these two */
-	tempo_access_init();
 	tempo_traceql_init();
 	api_init();
 

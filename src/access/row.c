@@ -121,7 +121,7 @@ check_column_type(Form_pg_attribute attribute, const SpanColumn *column)
 		right = attribute->atttypid == column->type && attribute->atttypmod == -1;
 	if (!right)
 		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
 				 errmsg("column \"%s\" of a table of spans must have type %s%s", column->name,
 						column->own_type ? "tempo." : "",
 						column->own_type ? column->own_type : format_type_be(column->type)),
@@ -146,7 +146,7 @@ match_columns(TupleDesc desc, int16 *attno, int8 *column)
 				break;
 		if (c == TEMPO_N_COLUMNS)
 			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
 					 errmsg("a table of spans cannot have a column \"%s\"", NameStr(attribute->attname)),
 					 errdetail("Access method \"tempo\" stores spans and nothing else."),
 					 errhint("Create the table with (LIKE tempo.spans INCLUDING DEFAULTS).")));
@@ -157,7 +157,7 @@ match_columns(TupleDesc desc, int16 *attno, int8 *column)
 	for (int c = 0; c < TEMPO_N_COLUMNS; c++)
 		if (attno[c] < 0)
 			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
 					 errmsg("a table of spans must have a column \"%s\"", span_columns[c].name),
 					 errdetail("Access method \"tempo\" stores spans and nothing else."),
 					 errhint("Create the table with (LIKE tempo.spans INCLUDING DEFAULTS).")));

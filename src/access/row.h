@@ -66,7 +66,7 @@ typedef struct TempoColumnMap
 extern const char *tempo_column_name(TempoColumn column);
 
 /*
- * tempo_check_columns: raises 0A000 naming what is
+ * tempo_check_columns: raises 42P16 (invalid_table_definition) naming what is
  * missing, too much or of another type, if "desc" cannot be a table of spans.
  * Looks up nothing but the types of the columns by their OIDs.
  */
