@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "access/handler.h"
 #include "api/api.h"
 #include "fmgr.h"
 #include "traceql/traceql.h"
@@ -26,6 +27,7 @@ _PG_init(void)
 	process_init();
 
 	/* modules add their workers and settings between these two */
+	tempo_access_init();
 	tempo_traceql_init();
 	api_init();
 

@@ -33,7 +33,7 @@ CREATE TABLE tempo.spans (
     resource_schema_url text DEFAULT '',
     scope_schema_url text DEFAULT '',
     resource_entity_refs jsonb DEFAULT '[]'
-);
+) USING tempo;
 COMMENT ON TABLE tempo.spans IS 'every span: filled by the OTLP receiver, INSERT and COPY';
 COMMENT ON COLUMN tempo.spans.tenant IS 'tenant that the span belongs to (X-Scope-OrgID)';
 COMMENT ON COLUMN tempo.spans.trace_id IS 'trace that the span is part of';
@@ -72,9 +72,3 @@ GRANT INSERT ON tempo.spans TO tempo_writer;
 GRANT ALL ON tempo.spans TO tempo_admin;
 
 SELECT pg_catalog.pg_extension_config_dump('tempo.spans', '');
-
--- Interim, until the access method exists.
-CREATE FUNCTION tempo.interim_trigger() RETURNS trigger
-    AS 'MODULE_PATHNAME', 'tempo_interim_trigger' LANGUAGE C;
-COMMENT ON FUNCTION tempo.interim_trigger() IS 'does to a row of a heap what the access method will do';
-CREATE TRIGGER interim BEFORE INSERT ON tempo.spans FOR EACH ROW EXECUTE FUNCTION tempo.interim_trigger();

@@ -14,7 +14,6 @@
 #include "access/memory.h"
 #include "access/sysattr.h"
 #include "catalog/pg_type.h"
-#include "datatype/timestamp.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
@@ -24,9 +23,6 @@
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
 #endif
-
-/* Microseconds between the epochs of Unix and of timestamptz. */
-#define EPOCH_DIFF (((int64) POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
 
 typedef struct SpanColumn
 {
@@ -85,6 +81,12 @@ tempo_column_name(TempoColumn column)
 	return span_columns[column].name;
 }
 
+uint32
+tempo_column_parts(TempoColumn column)
+{
+	return span_columns[column].parts;
+}
+
 /*
  * The column map.
  */
@@ -121,7 +123,7 @@ check_column_type(Form_pg_attribute attribute, const SpanColumn *column)
 		right = attribute->atttypid == column->type && attribute->atttypmod == -1;
 	if (!right)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("column \"%s\" of a table of spans must have type %s%s", column->name,
 						column->own_type ? "tempo." : "",
 						column->own_type ? column->own_type : format_type_be(column->type)),
@@ -146,7 +148,7 @@ match_columns(TupleDesc desc, int16 *attno, int8 *column)
 				break;
 		if (c == TEMPO_N_COLUMNS)
 			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("a table of spans cannot have a column \"%s\"", NameStr(attribute->attname)),
 					 errdetail("Access method \"tempo\" stores spans and nothing else."),
 					 errhint("Create the table with (LIKE tempo.spans INCLUDING DEFAULTS).")));
@@ -157,7 +159,7 @@ match_columns(TupleDesc desc, int16 *attno, int8 *column)
 	for (int c = 0; c < TEMPO_N_COLUMNS; c++)
 		if (attno[c] < 0)
 			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("a table of spans must have a column \"%s\"", span_columns[c].name),
 					 errdetail("Access method \"tempo\" stores spans and nothing else."),
 					 errhint("Create the table with (LIKE tempo.spans INCLUDING DEFAULTS).")));
@@ -452,7 +454,7 @@ read_scope(const RowSource *row)
 static TimestampTz
 timestamp_of(int64 unix_nano)
 {
-	return unix_nano / 1000 - EPOCH_DIFF;
+	return unix_nano / 1000 - TEMPO_EPOCH_DIFF;
 }
 
 static void
@@ -591,6 +593,7 @@ struct TempoRowReader
 	int			n_needed;
 	int8		needed[TEMPO_N_COLUMNS];
 	bool		want[TEMPO_N_COLUMNS];
+	bool		blank[TEMPO_N_COLUMNS];
 	Datum		kinds[lengthof(kind_names)];
 	Datum		statuses[lengthof(status_names)];
 	Datum		empty_text;
@@ -639,6 +642,17 @@ tempo_row_reader_create(const TempoColumnMap *map, const Bitmapset *needed, bool
 	reader->empty_array = JsonbPGetDatum(tempo_events_to_jsonb(NULL, 0));
 	MemoryContextSwitchTo(old);
 	return reader;
+}
+
+void
+tempo_row_reader_blank(TempoRowReader *reader, TempoColumn column)
+{
+	reader->blank[column] = true;
+	if (!reader->want[column])
+	{
+		reader->want[column] = true;
+		reader->needed[reader->n_needed++] = (int8) column;
+	}
 }
 
 void
@@ -830,6 +844,7 @@ tempo_row_reader_fill(TempoRowReader *reader, const Span *span, Datum *values, b
 		int			attno = reader->map->attno[column];
 
 		isnull[attno] = false;
-		values[attno] = shared_column(reader, span, column, &isnull[attno]);
+		values[attno] = reader->blank[column] ? reader->empty_object :
+			shared_column(reader, span, column, &isnull[attno]);
 	}
 }

@@ -16,6 +16,7 @@
 #include "postgres.h"
 
 #include "access/tupdesc.h"
+#include "datatype/timestamp.h"
 #include "nodes/bitmapset.h"
 #include "segment/reader.h"
 
@@ -65,8 +66,14 @@ typedef struct TempoColumnMap
 
 extern const char *tempo_column_name(TempoColumn column);
 
+/* tempo_column_parts: SEGMENT_xxx that a column is made of */
+extern uint32 tempo_column_parts(TempoColumn column);
+
+/* Microseconds between the epochs of Unix and of timestamptz. */
+#define TEMPO_EPOCH_DIFF (((int64) POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
+
 /*
- * tempo_check_columns: raises 42P16 (invalid_table_definition) naming what is
+ * tempo_check_columns: raises 0A000 naming what is
  * missing, too much or of another type, if "desc" cannot be a table of spans.
  * Looks up nothing but the types of the columns by their OIDs.
  */
@@ -100,6 +107,12 @@ typedef struct TempoRowReader TempoRowReader;
  */
 extern TempoRowReader *tempo_row_reader_create(const TempoColumnMap *map,
 											   const Bitmapset *needed, bool all);
+
+/*
+ * tempo_row_reader_blank: returns an empty object for a jsonb column that is
+ * passed to something but not looked at.
+ */
+extern void tempo_row_reader_blank(TempoRowReader *reader, TempoColumn column);
 
 /*
  * tempo_row_reader_batch: the rows that follow are of this batch.  Must be

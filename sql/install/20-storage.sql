@@ -1,0 +1,71 @@
+-- Storage: the segment directory, and the table access method.
+--
+-- The directory comes first, so that it exists when a table of spans is filled.
+
+CREATE TABLE tempo.segment_directory (
+    storage_id bigint NOT NULL,
+    segment_id bigint NOT NULL,
+    min_start_nano bigint NOT NULL,
+    max_start_nano bigint NOT NULL,
+    max_end_nano bigint NOT NULL,
+    min_duration_nano bigint NOT NULL,
+    max_duration_nano bigint NOT NULL,
+    max_trace_nano bigint NOT NULL,
+    tenant_filter bigint NOT NULL,
+    bytes bigint NOT NULL,
+    raw_bytes bigint NOT NULL,
+    first_block bigint NOT NULL,
+    newest_at timestamptz NOT NULL,
+    blocks integer NOT NULL,
+    spans integer NOT NULL,
+    traces integer NOT NULL,
+    tenants integer NOT NULL,
+    requests integer NOT NULL,
+    level smallint NOT NULL
+) USING heap WITH (
+    -- rows live for seconds under load, so they are collected eagerly
+    autovacuum_vacuum_threshold = 500,
+    autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_cost_delay = 0,
+    autovacuum_analyze_threshold = 500,
+    autovacuum_analyze_scale_factor = 0.2
+);
+COMMENT ON TABLE tempo.segment_directory IS 'a row per segment of every table USING tempo; a segment is visible when its row is. Changed by the access method only: read tempo.segments instead';
+CREATE INDEX segment_directory_max_start ON tempo.segment_directory USING btree (storage_id, max_start_nano);
+COMMENT ON INDEX tempo.segment_directory_max_start IS 'segments of a table by time';
+ALTER TABLE tempo.segment_directory REPLICA IDENTITY NOTHING;
+REVOKE ALL ON tempo.segment_directory FROM PUBLIC;
+
+CREATE TABLE tempo.segment_deletions (
+    storage_id bigint NOT NULL,
+    segment_id bigint NOT NULL,
+    bitmap bytea NOT NULL
+) USING heap;
+COMMENT ON TABLE tempo.segment_deletions IS 'rows deleted from segments; not used yet';
+ALTER TABLE tempo.segment_deletions REPLICA IDENTITY NOTHING;
+REVOKE ALL ON tempo.segment_deletions FROM PUBLIC;
+
+CREATE FUNCTION tempo.handler(internal) RETURNS table_am_handler
+    AS 'MODULE_PATHNAME', 'tempo_handler' LANGUAGE C STRICT;
+COMMENT ON FUNCTION tempo.handler(internal) IS 'handler of access method tempo';
+CREATE ACCESS METHOD tempo TYPE TABLE HANDLER tempo.handler;
+COMMENT ON ACCESS METHOD tempo IS 'compressed columnar segments of spans';
+
+CREATE FUNCTION tempo.storage_id(relation regclass) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'tempo_storage_id' LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tempo.storage_id(regclass) IS 'the key of a table in the segment directory; NULL if it has no segment or is locked';
+
+CREATE VIEW tempo.segments AS
+    SELECT c.oid::regclass AS relation, d.segment_id, d.level, d.spans, d.traces, d.tenants, d.requests,
+           d.bytes, d.raw_bytes, d.first_block, d.blocks,
+           pg_catalog.to_timestamp(d.min_start_nano / 1e9) AS min_start_time,
+           pg_catalog.to_timestamp(d.max_start_nano / 1e9) AS max_start_time,
+           d.min_start_nano, d.max_start_nano, d.max_end_nano, d.min_duration_nano, d.max_duration_nano,
+           d.newest_at
+    FROM pg_catalog.pg_class c
+         JOIN pg_catalog.pg_am a ON a.oid = c.relam AND a.amname = 'tempo'
+         CROSS JOIN LATERAL tempo.storage_id(c.oid) s
+         JOIN tempo.segment_directory d ON d.storage_id = s
+    WHERE c.relkind IN ('r', 'm') AND pg_catalog.has_table_privilege(c.oid, 'SELECT');
+COMMENT ON VIEW tempo.segments IS 'the segments of every table USING tempo that the current user may read';
+GRANT SELECT ON tempo.segments TO tempo_reader, tempo_writer, tempo_admin;

@@ -1,0 +1,647 @@
+/*-------------------------------------------------------------------------
+ *
+ * custom_scan.c
+ *	  Executes the custom scan: newest segments first, those that cannot match
+ *	  left out, conditions decided on decoded spans, rows made of survivors.
+ *
+ * A block of spans is decoded in two steps when conditions are selective:
+ * first what the conditions look at, then, if spans survive, the rest.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/compat.h"
+#include "access/planner.h"
+
+#include "access/directory.h"
+#include "access/insert_buffer.h"
+#include "access/memory.h"
+#include "access/row.h"
+#include "access/scan_filter.h"
+#include "access/segment_source.h"
+#include "access/sysattr.h"
+#include "access/xact.h"
+#include TEMPO_EXPLAIN_HEADER
+#include "commands/explain.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "pgstat.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/ruleutils.h"
+
+/* Rows decoded at once at most. */
+#define MAX_RUN 4096
+
+/* Decode in one step if more than one in this many rows survives. */
+#define ONE_STEP 4
+
+typedef struct RowRange
+{
+	uint32		first;
+	uint32		end;
+} RowRange;
+
+typedef struct ScanCounters
+{
+	uint64		segments_read;
+	uint64		segments_zone;	/* left out by zone map or tenant filter */
+	uint64		segments_lists; /* left out by what the footer lists, or the trace index */
+	uint64		blocks_zone;
+	uint64		spans_decoded;
+	uint64		spans_filtered;
+} ScanCounters;
+
+typedef struct TempoScanState
+{
+	CustomScanState css;		/* must be first */
+	TempoColumnMap *map;
+	ScanTarget	target;
+	ScanFilter *filter;
+	SegmentProjection filter_projection;
+	SegmentProjection row_projection;
+	SegmentProjection both_projection;
+	bool		has_rest;		/* rows need more than the filter */
+	bool		one_step;		/* decode both at once */
+	bool		partial_keys;
+	List	   *keys;			/* for EXPLAIN */
+	TempoRowReader *reader;
+
+	/* where the scan is */
+	bool		started;
+	MemoryContext list_context;
+	TempoSegment *segments;
+	uint32		n_segments;
+	uint32		next_segment;
+	TempoInsertBuffer *pending;
+	bool		in_pending;
+	const TempoSegment *segment;	/* current; NULL in a pending batch */
+	TempoOpenSegment *open;
+	RowRange   *ranges;
+	uint32		n_ranges;
+	uint32		range;
+	uint32		row;			/* next one to decode in the range */
+
+	/* the decoded run */
+	SpanAllocator allocator;
+	SpanBatch  *filter_batch;
+	SpanBatch  *row_batch;
+	const SpanBatch *rows;		/* where selected rows are */
+	uint32		rows_first;		/* row in the segment of rows->spans[0] */
+	uint32		run_first;
+	uint32	   *selected;		/* rows relative to run_first */
+	uint32		n_selected;
+	uint32		selected_size;
+	uint32		next_selected;
+	MemoryContext row_context;
+	ScanCounters counters;
+} TempoScanState;
+
+static Node *create_state(CustomScan *plan);
+static void begin_scan(CustomScanState *node, EState *estate, int eflags);
+static TupleTableSlot *exec_scan(CustomScanState *node);
+static void end_scan(CustomScanState *node);
+static void rescan(CustomScanState *node);
+static void explain_scan(CustomScanState *node, List *ancestors, ExplainState *es);
+
+const CustomScanMethods tempo_scan_methods = {
+	.CustomName = "TempoScan",
+	.CreateCustomScanState = create_state
+};
+
+static const CustomExecMethods exec_methods = {
+	.CustomName = "TempoScan",
+	.BeginCustomScan = begin_scan,
+	.ExecCustomScan = exec_scan,
+	.EndCustomScan = end_scan,
+	.ReScanCustomScan = rescan,
+	.ExplainCustomScan = explain_scan
+};
+
+static Node *
+create_state(CustomScan *plan)
+{
+	TempoScanState *state = palloc0(sizeof(TempoScanState));
+
+	NodeSetTag(state, T_CustomScanState);
+	state->css.methods = &exec_methods;
+	return (Node *) state;
+}
+
+/*
+ * Beginning: what to decode.
+ */
+
+static void
+set_keys(SegmentProjection *projection, List *keys)
+{
+	SpanText   *array = palloc(sizeof(SpanText) * Max(list_length(keys), 1));
+	ListCell   *cell;
+
+	projection->n_keys = 0;
+	foreach(cell, keys)
+	{
+		char	   *key = strVal(lfirst(cell));
+
+		array[projection->n_keys++] = span_text(key, (uint32) strlen(key));
+	}
+	projection->keys = array;
+}
+
+static List *
+union_keys(List *a, List *b)
+{
+	List	   *result = list_copy(a);
+	ListCell   *cell;
+
+	foreach(cell, b)
+		result = list_append_unique(result, lfirst(cell));
+	return result;
+}
+
+static void
+set_projections(TempoScanState *state, CustomScan *plan)
+{
+	ScanNeeds	needs = {0};
+	List	   *filter_keys = NIL;
+	bool		resource_blank;
+	int			attributes_member;
+
+	attributes_member = state->map->attno[TEMPO_ATTRIBUTES] + 1 - FirstLowInvalidHeapAttributeNumber;
+	tempo_scan_needs((Node *) plan->scan.plan.targetlist, &state->target, &needs);
+	tempo_scan_needs((Node *) plan->scan.plan.qual, &state->target, &needs);
+	tempo_filter_needs(state->filter, &state->filter_projection.parts, &filter_keys);
+	set_keys(&state->filter_projection, filter_keys);
+
+	state->row_projection = tempo_projection(state->map, needs.columns, needs.all_columns);
+	if (needs.attributes && !needs.all_keys)
+	{
+		state->partial_keys = true;
+		state->keys = needs.keys;
+		set_keys(&state->row_projection, needs.keys);
+	}
+	else if (needs.attributes)
+		state->row_projection.parts |= SEGMENT_ATTRIBUTES;
+
+	state->both_projection.parts = state->filter_projection.parts | state->row_projection.parts;
+	set_keys(&state->both_projection, union_keys(filter_keys, needs.keys));
+	state->has_rest = (state->row_projection.parts & ~state->filter_projection.parts) != 0 ||
+		state->row_projection.n_keys > 0;
+	state->one_step = state->filter->root->n_children == 0;
+
+	if (needs.attributes)
+		needs.columns = bms_add_member(needs.columns, attributes_member);
+	state->reader = tempo_row_reader_create(state->map, needs.columns, needs.all_columns);
+
+	/* tempo.attr() gets both columns as arguments, also where it looks at one */
+	resource_blank = !needs.all_columns &&
+		!bms_is_member(state->map->attno[TEMPO_RESOURCE_ATTRIBUTES] + 1 - FirstLowInvalidHeapAttributeNumber,
+					   needs.columns);
+	if (resource_blank)
+		tempo_row_reader_blank(state->reader, TEMPO_RESOURCE_ATTRIBUTES);
+	if (!needs.attributes && !needs.all_columns)
+		tempo_row_reader_blank(state->reader, TEMPO_ATTRIBUTES);
+}
+
+static SpanBatch *
+make_batch(TempoScanState *state)
+{
+	SpanBatch  *batch = span_batch_create(&state->allocator, 0);
+
+	if (batch == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	return batch;
+}
+
+static void
+begin_scan(CustomScanState *node, EState *estate, int eflags)
+{
+	TempoScanState *state = (TempoScanState *) node;
+	CustomScan *plan = (CustomScan *) node->ss.ps.plan;
+
+	state->map = tempo_column_map(RelationGetDescr(node->ss.ss_currentRelation));
+	state->target.relid = plan->scan.scanrelid;
+	state->target.map = state->map;
+	state->filter = tempo_filter_create(plan->custom_exprs, &state->target, &node->ss.ps);
+	set_projections(state, plan);
+	state->list_context = AllocSetContextCreate(CurrentMemoryContext, "tempo scan list", ALLOCSET_DEFAULT_SIZES);
+	state->row_context = AllocSetContextCreate(CurrentMemoryContext, "tempo scan row", ALLOCSET_DEFAULT_SIZES);
+	state->allocator = tempo_context_allocator(AllocSetContextCreate(CurrentMemoryContext, "tempo scan spans",
+																	 ALLOCSET_DEFAULT_SIZES));
+	state->filter_batch = make_batch(state);
+	state->row_batch = make_batch(state);
+}
+
+/*
+ * Walking: segments, ranges in them, runs in those.
+ */
+
+static int
+newest_first(const void *a, const void *b)
+{
+	const TempoSegment *x = a;
+	const TempoSegment *y = b;
+
+	if (x->summary.max_start_nano != y->summary.max_start_nano)
+		return x->summary.max_start_nano > y->summary.max_start_nano ? -1 : 1;
+	return x->segment_id > y->segment_id ? -1 : x->segment_id < y->segment_id;
+}
+
+static void
+start(TempoScanState *state)
+{
+	Relation	rel = state->css.ss.ss_currentRelation;
+	TempoSegmentBounds bounds;
+	MemoryContext old;
+
+	/* own rows become a segment before they are looked for */
+	if (!IsInParallelMode())
+		tempo_flush_inserts(RelationGetRelid(rel));
+	tempo_filter_start(state->filter, state->css.ss.ps.ps_ExprContext);
+	MemoryContextReset(state->list_context);
+	state->n_segments = 0;
+	old = MemoryContextSwitchTo(state->list_context);
+	if (!state->filter->never)
+	{
+		tempo_filter_bounds(state->filter, &bounds.min_start, &bounds.end_start, &bounds.tenants);
+		state->segments = tempo_directory_list(rel, state->css.ss.ps.state->es_snapshot, &bounds, &state->n_segments);
+		qsort(state->segments, state->n_segments, sizeof(TempoSegment), newest_first);
+	}
+	MemoryContextSwitchTo(old);
+	state->next_segment = 0;
+	state->segment = NULL;
+	state->pending = NULL;
+	state->in_pending = false;
+	state->n_ranges = state->range = 0;
+	state->n_selected = state->next_selected = 0;
+	state->started = true;
+	pgstat_count_heap_scan(rel);
+}
+
+static void
+close_segment(TempoScanState *state)
+{
+	if (state->open != NULL)
+		tempo_segment_close(state->open);
+	state->open = NULL;
+}
+
+static int
+compare_ranges(const void *a, const void *b)
+{
+	const RowRange *x = a;
+	const RowRange *y = b;
+
+	return x->first < y->first ? -1 : x->first > y->first;
+}
+
+/* The rows to look at in the open segment: all, or those of the traces asked for. */
+static bool
+find_ranges(TempoScanState *state)
+{
+	int			n_traces;
+	const TraceId *traces = tempo_filter_traces(state->filter, &n_traces);
+	SegmentReader *reader = tempo_segment_reader(state->open);
+	SpanError	error;
+
+	state->range = 0;
+	state->n_ranges = 0;
+	if (traces == NULL)
+	{
+		state->ranges = MemoryContextAlloc(state->list_context, sizeof(RowRange));
+		state->ranges[0].first = 0;
+		state->ranges[0].end = state->segment->summary.rows;
+		state->n_ranges = 1;
+	}
+	else
+	{
+		state->ranges = MemoryContextAlloc(state->list_context, sizeof(RowRange) * Max(n_traces, 1));
+		for (int i = 0; i < n_traces; i++)
+		{
+			uint32		first;
+			uint32		count;
+
+			if (!segment_find_trace(reader, &traces[i], &first, &count, &error))
+				tempo_segment_failed(state->open, &error);
+			if (count == 0)
+				continue;
+			state->ranges[state->n_ranges].first = first;
+			state->ranges[state->n_ranges++].end = first + count;
+		}
+		qsort(state->ranges, state->n_ranges, sizeof(RowRange), compare_ranges);
+	}
+	state->row = state->n_ranges > 0 ? state->ranges[0].first : 0;
+	return state->n_ranges > 0;
+}
+
+static bool
+segment_zone_passes(TempoScanState *state, const TempoSegment *segment)
+{
+	const SegmentSummary *summary = &segment->summary;
+	FilterZone	zone;
+
+	zone.min_start = summary->min_start_nano;
+	zone.max_start = summary->max_start_nano;
+	zone.min_duration = summary->min_duration_nano;
+	zone.max_duration = summary->max_duration_nano;
+	zone.max_end = summary->max_end_nano;
+	zone.tenants = summary->tenant_filter;
+	return tempo_filter_zone(state->filter, &zone);
+}
+
+/* Opens the next segment that may have rows; false when there is none left. */
+static bool
+next_segment(TempoScanState *state)
+{
+	MemoryContext old;
+
+	while (state->next_segment < state->n_segments)
+	{
+		const TempoSegment *segment = &state->segments[state->next_segment++];
+
+		CHECK_FOR_INTERRUPTS();
+		close_segment(state);
+		if (!segment_zone_passes(state, segment))
+		{
+			state->counters.segments_zone++;
+			continue;
+		}
+		old = MemoryContextSwitchTo(state->list_context);
+		state->open = tempo_segment_open(state->css.ss.ss_currentRelation, segment, NULL);
+		MemoryContextSwitchTo(old);
+		state->segment = segment;
+		if (!find_ranges(state) ||
+			(tempo_filter_traces(state->filter, &(int) {0}) == NULL &&
+			 !tempo_filter_segment(state->filter, tempo_segment_reader(state->open))))
+		{
+			state->counters.segments_lists++;
+			state->n_ranges = 0;
+			continue;
+		}
+		state->counters.segments_read++;
+		return true;
+	}
+	close_segment(state);
+	state->segment = NULL;
+	return false;
+}
+
+static bool
+block_zone_passes(TempoScanState *state, uint32 first)
+{
+	FilterZone	zone = {.min_duration = 0, .max_end = PG_INT64_MAX, .tenants = 0};
+	SpanError	error;
+
+	if (!segment_block_times(tempo_segment_reader(state->open), first, &zone.min_start,
+							 &zone.max_start, &zone.max_duration, &error))
+		tempo_segment_failed(state->open, &error);
+	return tempo_filter_zone(state->filter, &zone);
+}
+
+/* Selects the rows of filter_batch, or of "batch", that pass. */
+static void
+select_rows(TempoScanState *state, SpanBatch *batch)
+{
+	state->n_selected = state->next_selected = 0;
+	if (batch->n_spans > state->selected_size)
+	{
+		state->selected_size = Max(batch->n_spans, MAX_RUN);
+		if (state->selected != NULL)
+			pfree(state->selected);
+		state->selected = MemoryContextAllocHuge(GetMemoryChunkContext(state), sizeof(uint32) * state->selected_size);
+	}
+	tempo_filter_batch(state->filter, batch);
+	for (uint32 i = 0; i < batch->n_spans; i++)
+		if (tempo_filter_span(state->filter, &batch->spans[i]))
+			state->selected[state->n_selected++] = i;
+	state->counters.spans_filtered += batch->n_spans - state->n_selected;
+}
+
+/* Decodes the next run of the open segment; false at the end of its ranges. */
+static bool
+next_run(TempoScanState *state, uint32 *first, uint32 *count)
+{
+	uint32		block_rows = segment_block_rows(tempo_segment_reader(state->open));
+
+	while (state->range < state->n_ranges)
+	{
+		RowRange   *range = &state->ranges[state->range];
+		uint32		block = state->row - state->row % block_rows;
+		uint32		end;
+
+		if (state->row >= range->end)
+		{
+			if (++state->range < state->n_ranges)
+				state->row = state->ranges[state->range].first;
+			continue;
+		}
+		end = Min(range->end, block + block_rows);
+		*first = state->row;
+		if (!block_zone_passes(state, block))
+		{
+			state->counters.blocks_zone++;
+			state->row = end;
+			continue;
+		}
+		*count = Min(end - state->row, MAX_RUN);
+		state->row += *count;
+		return true;
+	}
+	return false;
+}
+
+/* Decodes runs until one has rows; false at the end of the segment. */
+static bool
+next_selection(TempoScanState *state)
+{
+	uint32		first;
+	uint32		count;
+
+	while (next_run(state, &first, &count))
+	{
+		bool		one_step = state->one_step || !state->has_rest;
+
+		CHECK_FOR_INTERRUPTS();
+		span_batch_reset(state->filter_batch);
+		tempo_segment_decode(state->open, one_step ? &state->both_projection : &state->filter_projection,
+							 first, count, state->filter_batch);
+		state->counters.spans_decoded += count;
+		state->run_first = first;
+		select_rows(state, state->filter_batch);
+		if (state->filter->root->n_children > 0)
+			state->one_step = state->n_selected > count / ONE_STEP;
+		if (state->n_selected == 0)
+			continue;
+		state->rows = state->filter_batch;
+		state->rows_first = first;
+		if (!one_step)
+		{
+			uint32		low = state->selected[0];
+			uint32		high = state->selected[state->n_selected - 1];
+
+			span_batch_reset(state->row_batch);
+			tempo_segment_decode(state->open, &state->row_projection, first + low, high - low + 1, state->row_batch);
+			state->rows = state->row_batch;
+			state->rows_first = first + low;
+		}
+		tempo_row_reader_batch(state->reader, state->rows);
+		return true;
+	}
+	return false;
+}
+
+/* What the own transaction has in memory because it could not be flushed. */
+static bool
+next_pending(TempoScanState *state)
+{
+	Relation	rel = state->css.ss.ss_currentRelation;
+
+	if (IsParallelWorker())
+		return false;
+	state->in_pending = true;
+	while ((state->pending = tempo_pending_next(rel, state->css.ss.ps.state->es_snapshot, state->pending)) != NULL)
+	{
+		/* interning keys in it does no harm */
+		SpanBatch  *batch = (SpanBatch *) tempo_pending_batch(state->pending);
+
+		state->run_first = state->rows_first = 0;
+		state->rows = batch;
+		select_rows(state, batch);
+		if (state->n_selected == 0)
+			continue;
+		tempo_row_reader_batch(state->reader, batch);
+		return true;
+	}
+	return false;
+}
+
+static bool
+advance(TempoScanState *state)
+{
+	if (!state->started)
+		start(state);
+	if (state->filter->never)
+		return false;
+	if (!state->in_pending)
+	{
+		for (;;)
+		{
+			if (state->open != NULL && next_selection(state))
+				return true;
+			if (!next_segment(state))
+				break;
+		}
+	}
+	else if (state->pending == NULL)
+		return false;
+	return next_pending(state);
+}
+
+static TupleTableSlot *
+next_row(ScanState *node)
+{
+	TempoScanState *state = (TempoScanState *) node;
+	TupleTableSlot *slot = node->ss_ScanTupleSlot;
+	MemoryContext old;
+	uint32		row;
+
+	ExecClearTuple(slot);
+	while (state->next_selected >= state->n_selected)
+		if (!advance(state))
+			return slot;
+	row = state->run_first + state->selected[state->next_selected++];
+	MemoryContextReset(state->row_context);
+	old = MemoryContextSwitchTo(state->row_context);
+	tempo_row_reader_fill(state->reader, &state->rows->spans[row - state->rows_first],
+						  slot->tts_values, slot->tts_isnull);
+	MemoryContextSwitchTo(old);
+	ExecStoreVirtualTuple(slot);
+	if (state->in_pending)
+		tempo_pending_tid(state->pending, row, &slot->tts_tid);
+	else
+		tempo_row_tid(state->segment, row, &slot->tts_tid);
+	slot->tts_tableOid = RelationGetRelid(node->ss_currentRelation);
+	pgstat_count_heap_getnext(node->ss_currentRelation);
+	return slot;
+}
+
+/* Rows never change, so one that passed still does. */
+static bool
+recheck_row(ScanState *node, TupleTableSlot *slot)
+{
+	return true;
+}
+
+static TupleTableSlot *
+exec_scan(CustomScanState *node)
+{
+	return ExecScan(&node->ss, next_row, recheck_row);
+}
+
+static void
+rescan(CustomScanState *node)
+{
+	TempoScanState *state = (TempoScanState *) node;
+
+	close_segment(state);
+	state->started = false;
+	state->n_selected = state->next_selected = 0;
+	ExecScanReScan(&node->ss);
+}
+
+static void
+end_scan(CustomScanState *node)
+{
+	close_segment((TempoScanState *) node);
+}
+
+/*
+ * EXPLAIN.
+ */
+
+static void
+explain_conditions(CustomScanState *node, List *ancestors, ExplainState *es)
+{
+	CustomScan *plan = (CustomScan *) node->ss.ps.plan;
+	List	   *context;
+	bool		prefix = list_length(es->rtable) > 1 || es->verbose;
+
+	if (plan->custom_exprs == NIL)
+		return;
+	context = set_deparse_context_plan(es->deparse_cxt, &plan->scan.plan, ancestors);
+	ExplainPropertyText("Pushed Filter",
+						deparse_expression((Node *) make_ands_explicit(plan->custom_exprs), context, prefix, false), es);
+}
+
+static void
+explain_scan(CustomScanState *node, List *ancestors, ExplainState *es)
+{
+	TempoScanState *state = (TempoScanState *) node;
+	ScanCounters *counters = &state->counters;
+
+	explain_conditions(node, ancestors, es);
+	if (state->partial_keys)
+	{
+		List	   *names = NIL;
+		ListCell   *cell;
+
+		foreach(cell, state->keys)
+			names = lappend(names, strVal(lfirst(cell)));
+		ExplainPropertyList("Attribute Keys", names, es);
+	}
+	if (!es->analyze)
+		return;
+	ExplainPropertyInteger("Segments Read", NULL, counters->segments_read, es);
+	if (counters->segments_zone > 0)
+		ExplainPropertyInteger("Segments Pruned by Zone Map", NULL, counters->segments_zone, es);
+	if (counters->segments_lists > 0)
+		ExplainPropertyInteger("Segments Pruned by Footer", NULL, counters->segments_lists, es);
+	if (counters->blocks_zone > 0)
+		ExplainPropertyInteger("Blocks Pruned by Zone Map", NULL, counters->blocks_zone, es);
+	ExplainPropertyInteger("Spans Decoded", NULL, counters->spans_decoded, es);
+	if (counters->spans_filtered > 0)
+		ExplainPropertyInteger("Spans Removed by Pushed Filter", NULL, counters->spans_filtered, es);
+}

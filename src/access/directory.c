@@ -1,0 +1,504 @@
+/*-------------------------------------------------------------------------
+ *
+ * directory.c
+ *	  The segment directory: one row of an ordinary heap table per segment.
+ *
+ * Rows are written with heap_insert() and heap_delete() and read with index
+ * scans under the reader's snapshot.  They are not logically decoded: span
+ * changes are not replicated that way.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/compat.h"
+#include "access/directory.h"
+#include "access/pages.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/skey.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/index.h"
+#include "catalog/namespace.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#define DIRECTORY_SCHEMA "tempo"
+#define DIRECTORY_NAME "segment_directory"
+
+/*
+ * The row as it is stored: columns of fixed width, none NULL, so that it can
+ * be read in place.  Same order as in sql/install/20-storage.sql.
+ */
+typedef struct DirectoryRow
+{
+	int64		storage_id;
+	int64		segment_id;
+	int64		min_start_nano;
+	int64		max_start_nano;
+	int64		max_end_nano;
+	int64		min_duration_nano;
+	int64		max_duration_nano;
+	int64		max_trace_nano;
+	int64		tenant_filter;
+	int64		size;
+	int64		raw_size;
+	int64		first_block;
+	TimestampTz newest_at;
+	int32		n_blocks;
+	int32		rows;
+	int32		traces;
+	int32		n_tenants;
+	int32		n_requests;
+	int16		level;
+} DirectoryRow;
+
+#define DIRECTORY_NATTS 19
+#define ATTNO_STORAGE_ID 1
+#define ATTNO_MAX_START 4
+
+struct TempoDirectoryScan
+{
+	TempoDirectory directory;
+	SysScanDesc scan;
+	bool		ordered;
+	bool		empty;			/* the relation has no segments at all */
+	bool		has_bounds;
+	TempoSegmentBounds bounds;
+};
+
+bool
+tempo_directory_open(TempoDirectory *directory, LOCKMODE lockmode, bool missing_ok)
+{
+	Oid			schema = get_namespace_oid(DIRECTORY_SCHEMA, true);
+	Oid			relid = OidIsValid(schema) ? get_relname_relid(DIRECTORY_NAME, schema) : InvalidOid;
+	List	   *indexes;
+
+	if (!OidIsValid(relid))
+	{
+		if (missing_ok)
+			return false;
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("table \"%s.%s\" does not exist", DIRECTORY_SCHEMA, DIRECTORY_NAME),
+				 errhint("Create the extension tempo_pg in this database.")));
+	}
+	directory->heap = table_open(relid, lockmode);
+	directory->lockmode = lockmode;
+	indexes = RelationGetIndexList(directory->heap);
+	if (list_length(indexes) != 1 ||
+		RelationGetNumberOfAttributes(directory->heap) != DIRECTORY_NATTS)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s.%s\" does not belong to this version of tempo_pg",
+						DIRECTORY_SCHEMA, DIRECTORY_NAME),
+				 errhint("Run ALTER EXTENSION tempo_pg UPDATE.")));
+	directory->index = index_open(linitial_oid(indexes), lockmode);
+	list_free(indexes);
+	return true;
+}
+
+void
+tempo_directory_close(TempoDirectory *directory)
+{
+	/* as with catalogs, the locks of a reader need not last, a writer's must */
+	LOCKMODE	unlock = directory->lockmode == AccessShareLock ? AccessShareLock : NoLock;
+
+	index_close(directory->index, unlock);
+	table_close(directory->heap, unlock);
+}
+
+/* -------------------------------------------------------------- changing */
+
+static void
+segment_to_row(const TempoSegment *segment, Datum *values)
+{
+	const SegmentSummary *summary = &segment->summary;
+	int			i = 0;
+
+	values[i++] = Int64GetDatum((int64) segment->storage_id);
+	values[i++] = Int64GetDatum((int64) segment->segment_id);
+	values[i++] = Int64GetDatum(summary->min_start_nano);
+	values[i++] = Int64GetDatum(summary->max_start_nano);
+	values[i++] = Int64GetDatum(summary->max_end_nano);
+	values[i++] = Int64GetDatum(summary->min_duration_nano);
+	values[i++] = Int64GetDatum(summary->max_duration_nano);
+	values[i++] = Int64GetDatum(summary->max_trace_nano);
+	values[i++] = Int64GetDatum((int64) summary->tenant_filter);
+	values[i++] = Int64GetDatum((int64) summary->size);
+	values[i++] = Int64GetDatum((int64) summary->raw_size);
+	values[i++] = Int64GetDatum((int64) segment->first_block);
+	values[i++] = TimestampTzGetDatum(segment->newest_at);
+	values[i++] = Int32GetDatum((int32) segment->n_blocks);
+	values[i++] = Int32GetDatum((int32) summary->rows);
+	values[i++] = Int32GetDatum((int32) summary->traces);
+	values[i++] = Int32GetDatum((int32) summary->n_tenants);
+	values[i++] = Int32GetDatum((int32) segment->n_requests);
+	values[i++] = Int16GetDatum((int16) summary->level);
+	Assert(i == DIRECTORY_NATTS);
+}
+
+static void
+row_to_segment(HeapTuple tuple, TempoSegment *segment)
+{
+	const DirectoryRow *row = (const DirectoryRow *) GETSTRUCT(tuple);
+	SegmentSummary *summary = &segment->summary;
+
+	memset(segment, 0, sizeof(*segment));
+	segment->storage_id = (uint64) row->storage_id;
+	segment->segment_id = (uint64) row->segment_id;
+	segment->first_block = (BlockNumber) row->first_block;
+	segment->n_blocks = (BlockNumber) row->n_blocks;
+	segment->n_requests = (uint32) row->n_requests;
+	segment->newest_at = row->newest_at;
+	summary->rows = (uint32) row->rows;
+	summary->traces = (uint32) row->traces;
+	summary->level = (uint8) row->level;
+	summary->min_start_nano = row->min_start_nano;
+	summary->max_start_nano = row->max_start_nano;
+	summary->max_end_nano = row->max_end_nano;
+	summary->min_duration_nano = row->min_duration_nano;
+	summary->max_duration_nano = row->max_duration_nano;
+	summary->max_trace_nano = row->max_trace_nano;
+	summary->n_tenants = (uint32) row->n_tenants;
+	summary->tenant_filter = (uint64) row->tenant_filter;
+	summary->size = (uint64) row->size;
+	summary->raw_size = (uint64) row->raw_size;
+	segment->tid = tuple->t_self;
+	segment->xmin = HeapTupleHeaderGetXmin(tuple->t_data);
+}
+
+void
+tempo_directory_insert_heap(TempoDirectory *directory, TempoSegment *segment, CommandId cid)
+{
+	Datum		values[DIRECTORY_NATTS];
+	bool		isnull[DIRECTORY_NATTS] = {0};
+	HeapTuple	tuple;
+
+	segment_to_row(segment, values);
+	tuple = heap_form_tuple(RelationGetDescr(directory->heap), values, isnull);
+	tuple->t_tableOid = RelationGetRelid(directory->heap);
+	heap_insert(directory->heap, tuple, cid, HEAP_INSERT_NO_LOGICAL, NULL);
+	segment->tid = tuple->t_self;
+	heap_freetuple(tuple);
+}
+
+void
+tempo_directory_insert_index(TempoDirectory *directory, const TempoSegment *segment)
+{
+	Datum		values[2];
+	bool		isnull[2] = {false, false};
+	ItemPointerData tid = segment->tid;
+	IndexInfo  *info = BuildIndexInfo(directory->index);
+
+	values[0] = Int64GetDatum((int64) segment->storage_id);
+	values[1] = Int64GetDatum(segment->summary.max_start_nano);
+	index_insert(directory->index, values, isnull, &tid, directory->heap,
+				 UNIQUE_CHECK_NO, false, info);
+	pfree(info);
+}
+
+bool
+tempo_directory_claim(TempoDirectory *directory, const TempoSegment *segment)
+{
+	HeapTupleData tuple;
+	Buffer		buffer;
+	TM_FailureData failure;
+	TM_Result	result;
+
+	tuple.t_self = segment->tid;
+	result = heap_lock_tuple(directory->heap, &tuple, GetCurrentCommandId(true),
+							 LockTupleExclusive, LockWaitSkip, false, &buffer, &failure);
+	ReleaseBuffer(buffer);
+	return result == TM_Ok;
+}
+
+static void
+delete_row(Relation heap, ItemPointer tid)
+{
+	TM_FailureData failure;
+	TM_Result	result;
+
+	result = heap_delete(heap, tid, GetCurrentCommandId(true), InvalidSnapshot, true, &failure, false);
+	if (result != TM_Ok)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("a segment was replaced by a concurrent transaction"),
+				 errhint("Retry the transaction.")));
+}
+
+void
+tempo_directory_delete(TempoDirectory *directory, const TempoSegment *segment)
+{
+	ItemPointerData tid = segment->tid;
+
+	delete_row(directory->heap, &tid);
+}
+
+void
+tempo_directory_forget(uint64 storage_id)
+{
+	TempoDirectory directory;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	/* while the extension itself is dropped there may be no directory */
+	if (!tempo_directory_open(&directory, RowExclusiveLock, true))
+		return;
+	ScanKeyInit(&key, ATTNO_STORAGE_ID, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum((int64) storage_id));
+	/* everything committed and all of our own, whatever its command id */
+	scan = systable_beginscan(directory.heap, RelationGetRelid(directory.index), true,
+							  SnapshotSelf, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		ItemPointerData tid = tuple->t_self;
+
+		delete_row(directory.heap, &tid);
+	}
+	systable_endscan(scan);
+	tempo_directory_close(&directory);
+}
+
+/* --------------------------------------------------------------- reading */
+
+/*
+ * After VACUUM FULL the rows are new ones, invisible to snapshots taken
+ * before.  Those must not find an empty table.
+ */
+static void
+check_rewrite(Relation rel, Snapshot snapshot, uint64 rewrite_xid)
+{
+	FullTransactionId rewrite = FullTransactionIdFromU64(rewrite_xid);
+	FullTransactionId next;
+	TransactionId xid;
+
+	if (rewrite_xid == 0 || !IsMVCCSnapshot(snapshot))
+		return;
+	next = ReadNextFullTransactionId();
+	if (U64FromFullTransactionId(next) - rewrite_xid > (UINT64CONST(1) << 31))
+		return;					/* older than any snapshot can be */
+	xid = XidFromFullTransactionId(rewrite);
+	if (TransactionIdIsCurrentTransactionId(xid) || !XidInMVCCSnapshot(xid, snapshot))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("relation \"%s\" was rewritten after this transaction's snapshot was taken",
+					RelationGetRelationName(rel)),
+			 errhint("Retry the transaction.")));
+}
+
+static int
+directory_keys(uint64 storage_id, const TempoSegmentBounds *bounds, ScanKeyData keys[2])
+{
+	int			n = 0;
+
+	ScanKeyInit(&keys[n++], ATTNO_STORAGE_ID, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum((int64) storage_id));
+	if (bounds != NULL && bounds->min_start > PG_INT64_MIN)
+		ScanKeyInit(&keys[n++], ATTNO_MAX_START, BTGreaterEqualStrategyNumber, F_INT8GE,
+					Int64GetDatum(bounds->min_start));
+	return n;
+}
+
+static bool
+within_bounds(const TempoSegment *segment, const TempoSegmentBounds *bounds)
+{
+	return bounds == NULL ||
+		(segment->summary.max_start_nano >= bounds->min_start &&
+		 segment->summary.min_start_nano < bounds->end_start &&
+		 (bounds->tenants == 0 || (segment->summary.tenant_filter & bounds->tenants) != 0));
+}
+
+static int
+compare_segment_id(const void *a, const void *b)
+{
+	uint64		x = ((const TempoSegment *) a)->segment_id;
+	uint64		y = ((const TempoSegment *) b)->segment_id;
+
+	return x < y ? -1 : x > y;
+}
+
+TempoSegment *
+tempo_directory_list(Relation rel, Snapshot snapshot, const TempoSegmentBounds *bounds, uint32 *count)
+{
+	TempoMetaHeader meta;
+	TempoDirectory directory;
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	TempoSegment *segments;
+	uint32		allocated = 32;
+
+	*count = 0;
+	if (!tempo_meta_read(rel, &meta))
+		return NULL;
+	check_rewrite(rel, snapshot, meta.rewrite_xid);
+
+	segments = palloc(allocated * sizeof(TempoSegment));
+	tempo_directory_open(&directory, AccessShareLock, false);
+	scan = systable_beginscan(directory.heap, RelationGetRelid(directory.index), true, snapshot,
+							  directory_keys(meta.storage_id, bounds, keys), keys);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		if (*count == allocated)
+		{
+			allocated *= 2;
+			segments = repalloc_huge(segments, (Size) allocated * sizeof(TempoSegment));
+		}
+		row_to_segment(tuple, &segments[*count]);
+		if (within_bounds(&segments[*count], bounds))
+			(*count)++;
+	}
+	systable_endscan(scan);
+	tempo_directory_close(&directory);
+	qsort(segments, *count, sizeof(TempoSegment), compare_segment_id);
+	return segments;
+}
+
+TempoDirectoryScan *
+tempo_directory_scan_newest(Relation rel, Snapshot snapshot, const TempoSegmentBounds *bounds)
+{
+	TempoDirectoryScan *scan = palloc0(sizeof(TempoDirectoryScan));
+	TempoMetaHeader meta;
+	ScanKeyData keys[2];
+	int			n_keys;
+
+	if (!tempo_meta_read(rel, &meta))
+	{
+		scan->empty = true;
+		return scan;
+	}
+	check_rewrite(rel, snapshot, meta.rewrite_xid);
+	if (bounds != NULL)
+	{
+		scan->has_bounds = true;
+		scan->bounds = *bounds;
+	}
+	tempo_directory_open(&scan->directory, AccessShareLock, false);
+	n_keys = directory_keys(meta.storage_id, bounds, keys);
+	scan->scan = systable_beginscan_ordered(scan->directory.heap, scan->directory.index,
+											snapshot, n_keys, keys);
+	return scan;
+}
+
+bool
+tempo_directory_scan_next(TempoDirectoryScan *scan, TempoSegment *segment)
+{
+	HeapTuple	tuple;
+
+	if (scan->empty)
+		return false;
+	while (HeapTupleIsValid(tuple = systable_getnext_ordered(scan->scan, BackwardScanDirection)))
+	{
+		row_to_segment(tuple, segment);
+		if (within_bounds(segment, scan->has_bounds ? &scan->bounds : NULL))
+			return true;
+	}
+	return false;
+}
+
+void
+tempo_directory_scan_end(TempoDirectoryScan *scan)
+{
+	if (!scan->empty)
+	{
+		systable_endscan_ordered(scan->scan);
+		tempo_directory_close(&scan->directory);
+	}
+	pfree(scan);
+}
+
+TempoSegment *
+tempo_directory_extents(TempoDirectory *directory, uint64 storage_id, uint32 *count)
+{
+	TempoSegment *segments;
+	uint32		allocated = 64;
+	TableScanDesc scan;
+	HeapTuple	tuple;
+
+	/*
+	 * The heap itself and not the index: index entries of dead rows may be
+	 * marked dead before the heap's pruning, and with it the conflict of
+	 * standby queries, is logged.
+	 */
+	*count = 0;
+	segments = palloc(allocated * sizeof(TempoSegment));
+	scan = table_beginscan_strat(directory->heap, SnapshotAny, 0, NULL, true, false);
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		if (((const DirectoryRow *) GETSTRUCT(tuple))->storage_id != (int64) storage_id)
+			continue;
+		if (*count == allocated)
+		{
+			allocated *= 2;
+			segments = repalloc_huge(segments, (Size) allocated * sizeof(TempoSegment));
+		}
+		row_to_segment(tuple, &segments[(*count)++]);
+	}
+	table_endscan(scan);
+	return segments;
+}
+
+/* ------------------------------------------------------------------ TIDs */
+
+static int
+compare_first_block(const void *a, const void *b)
+{
+	BlockNumber x = ((const TempoSegment *) a)->first_block;
+	BlockNumber y = ((const TempoSegment *) b)->first_block;
+
+	return x < y ? -1 : x > y;
+}
+
+void
+tempo_segments_sort_by_block(TempoSegment *segments, uint32 count)
+{
+	if (count > 1)
+		qsort(segments, count, sizeof(TempoSegment), compare_first_block);
+}
+
+const TempoSegment *
+tempo_segments_find_block(const TempoSegment *segments, uint32 count, BlockNumber block)
+{
+	uint32		low = 0;
+	uint32		high = count;
+
+	while (low < high)
+	{
+		uint32		middle = low + (high - low) / 2;
+
+		if (segments[middle].first_block <= block)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (low == 0)
+		return NULL;
+	low--;
+	return block - segments[low].first_block < segments[low].n_blocks ? &segments[low] : NULL;
+}
+
+bool
+tempo_tid_row(const TempoSegment *segment, ItemPointer tid, uint32 *row)
+{
+	BlockNumber block = ItemPointerGetBlockNumberNoCheck(tid);
+	OffsetNumber offset = ItemPointerGetOffsetNumberNoCheck(tid);
+	uint32		per_block = tempo_rows_per_block(segment);
+
+	if (block < segment->first_block || block - segment->first_block >= segment->n_blocks ||
+		offset < 1 || offset > per_block)
+		return false;
+	*row = (block - segment->first_block) * per_block + offset - 1;
+	return *row < segment->summary.rows;
+}

@@ -1,0 +1,62 @@
+/*-------------------------------------------------------------------------
+ *
+ * insert_buffer.h
+ *	  Rows inserted through SQL, collected until they are worth a segment.
+ *
+ * There is a buffer per relation, subtransaction and command.  It becomes a
+ * segment whose directory row carries the command id that the rows came with,
+ * so that what the own transaction sees of them is decided by the heap.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TEMPO_ACCESS_INSERT_BUFFER_H
+#define TEMPO_ACCESS_INSERT_BUFFER_H
+
+#include "postgres.h"
+
+#include "access/directory.h"
+#include "access/row.h"
+#include "executor/tuptable.h"
+#include "utils/rel.h"
+#include "utils/snapshot.h"
+
+extern void tempo_insert_buffer_init(void);
+
+/* tempo_insert_row: buffers the row in "slot" and gives it a provisional TID */
+extern void tempo_insert_row(Relation rel, TupleTableSlot *slot, CommandId cid, int options);
+
+/*
+ * Set while a statement with RETURNING runs: inserted slots then get the
+ * columns that the table would read back where the row has NULL.
+ */
+extern bool tempo_insert_returning;
+
+/*
+ * tempo_flush_inserts: writes the buffers of one relation, or of all
+ * (InvalidOid), as far as they belong to the current subtransaction.  What an
+ * outer one has buffered stays, since it must not vanish with this one.
+ */
+extern void tempo_flush_inserts(Oid relid);
+
+/* tempo_has_inserts: is anything buffered for the relation (InvalidOid: any)? */
+extern bool tempo_has_inserts(Oid relid);
+
+/*
+ * tempo_pending_next: walks the buffers of a relation that "snapshot" sees
+ * although they are not flushed; start with previous = NULL.
+ */
+typedef struct TempoInsertBuffer TempoInsertBuffer;
+extern TempoInsertBuffer *tempo_pending_next(Relation rel, Snapshot snapshot, TempoInsertBuffer *previous);
+extern const SpanBatch *tempo_pending_batch(const TempoInsertBuffer *buffer);
+extern void tempo_pending_tid(const TempoInsertBuffer *buffer, uint32 row, ItemPointer tid);
+
+/*
+ * tempo_provisional_find: where the row with a provisional TID is: in memory
+ * (*batch, *row), or in a segment (*segment, *row with *batch = NULL).  False
+ * if this transaction has no such row.
+ */
+extern bool tempo_tid_is_provisional(ItemPointer tid);
+extern bool tempo_provisional_find(Relation rel, ItemPointer tid, const SpanBatch **batch,
+								   TempoSegment *segment, uint32 *row);
+
+#endif							/* TEMPO_ACCESS_INSERT_BUFFER_H */

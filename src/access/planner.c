@@ -1,0 +1,223 @@
+/*-------------------------------------------------------------------------
+ *
+ * planner.c
+ *	  Offers a custom scan for tempo tables, and divides the conditions
+ *	  between it and the executor.
+ *
+ * A condition goes to the custom scan only if it may run before all others: a
+ * view or policy must have had its say before anything that could leak
+ * the rows it hides.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/planner.h"
+
+#include "access/scan_filter.h"
+#include "access/sysattr.h"
+#include "access/table.h"
+#include "catalog/pg_class.h"
+#include "commands/defrem.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/cost.h"
+#include "optimizer/optimizer.h"
+#include "optimizer/pathnode.h"
+#include "optimizer/paths.h"
+#include "optimizer/restrictinfo.h"
+#include "parser/parsetree.h"
+#include "utils/guc.h"
+#include "utils/rel.h"
+
+/* Costs of a span in the custom scan, against cpu_tuple_cost. */
+#define SPAN_COST 0.05
+#define FILTER_COST 0.02
+
+static bool enable_custom_scan = true;
+static set_rel_pathlist_hook_type previous_hook = NULL;
+
+/* Is the relation a table whose access method is "tempo"? */
+static bool
+is_tempo_table(Oid relid)
+{
+	Relation	rel = table_open(relid, NoLock);
+	Oid			tempo = get_table_am_oid("tempo", true);
+	bool		result;
+
+	result = OidIsValid(tempo) && rel->rd_rel->relam == tempo &&
+		(rel->rd_rel->relkind == RELKIND_RELATION || rel->rd_rel->relkind == RELKIND_MATVIEW);
+	table_close(rel, NoLock);
+	return result;
+}
+
+/* Is a system column used that only the table access method can give? */
+static bool
+uses_system_columns(RelOptInfo *rel)
+{
+	Bitmapset  *used = NULL;
+	ListCell   *cell;
+	int			attno = -1;
+
+	pull_varattnos((Node *) rel->reltarget->exprs, rel->relid, &used);
+	foreach(cell, rel->baserestrictinfo)
+		pull_varattnos((Node *) ((RestrictInfo *) lfirst(cell))->clause, rel->relid, &used);
+	while ((attno = bms_next_member(used, attno)) >= 0)
+	{
+		int			number = attno + FirstLowInvalidHeapAttributeNumber;
+
+		if (number < 0 && number != SelfItemPointerAttributeNumber && number != TableOidAttributeNumber)
+			return true;
+	}
+	return false;
+}
+
+/* May the scan decide this condition, and can it? */
+static bool
+can_push(RestrictInfo *restriction, RelOptInfo *rel, const ScanTarget *target)
+{
+	return !restriction->pseudoconstant &&
+		restriction_is_securely_promotable(restriction, rel) &&
+		tempo_filter_recognise(restriction->clause, target);
+}
+
+static TempoColumnMap *
+column_map_of(Oid relid)
+{
+	Relation	rel = table_open(relid, NoLock);
+	TempoColumnMap *map = tempo_column_map(RelationGetDescr(rel));
+
+	table_close(rel, NoLock);
+	return map;
+}
+
+static bool
+is_trace_lookup(Expr *clause, const ScanTarget *target)
+{
+	List	   *vars;
+	Var		   *var;
+
+	if (!IsA(clause, OpExpr) && !IsA(clause, ScalarArrayOpExpr))
+		return false;
+	vars = pull_var_clause((Node *) clause, 0);
+	if (list_length(vars) != 1)
+		return false;
+	var = linitial(vars);
+	return var->varattno > 0 && target->map->column[var->varattno - 1] == TEMPO_TRACE_ID;
+}
+
+static Plan *plan_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path,
+					   List *tlist, List *clauses, List *custom_plans);
+
+static const CustomPathMethods path_methods = {
+	.CustomName = "TempoScan",
+	.PlanCustomPath = plan_scan
+};
+
+static void
+cost_scan(CustomPath *path, RelOptInfo *rel, const ScanTarget *target)
+{
+	Cost		cost = 0;
+	double		spans = rel->tuples;
+	int			pushed = 0;
+	QualCost	rest;
+	ListCell   *cell;
+
+	rest.startup = rest.per_tuple = 0;
+	foreach(cell, rel->baserestrictinfo)
+	{
+		RestrictInfo *restriction = lfirst(cell);
+		QualCost	qual;
+
+		if (!can_push(restriction, rel, target))
+		{
+			cost_qual_eval_node(&qual, (Node *) restriction->clause, NULL);
+			rest.startup += qual.startup;
+			rest.per_tuple += qual.per_tuple;
+			continue;
+		}
+		pushed++;
+		if (is_trace_lookup(restriction->clause, target))
+			spans = Min(spans, Max(rel->rows, 1000));
+	}
+	cost += seq_page_cost * rel->pages * 0.1 * (rel->tuples > 0 ? spans / rel->tuples : 1);
+	cost += cpu_tuple_cost * spans * (SPAN_COST + FILTER_COST * pushed);
+	cost += (cpu_tuple_cost + rest.per_tuple + rel->reltarget->cost.per_tuple) * rel->rows;
+	path->path.startup_cost = rest.startup + rel->reltarget->cost.startup;
+	path->path.total_cost = path->path.startup_cost + cost;
+}
+
+static void
+add_scan_path(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *rte)
+{
+	CustomPath *path;
+	ScanTarget	target;
+
+	if (previous_hook != NULL)
+		previous_hook(root, rel, rti, rte);
+	if (!enable_custom_scan || rte->rtekind != RTE_RELATION || rte->inh || rte->tablesample != NULL ||
+		(rel->reloptkind != RELOPT_BASEREL && rel->reloptkind != RELOPT_OTHER_MEMBER_REL) ||
+		IS_DUMMY_REL(rel) || bms_is_member(rti, root->all_result_relids) ||
+		!is_tempo_table(rte->relid) || uses_system_columns(rel))
+		return;
+
+	target.relid = rti;
+	target.map = column_map_of(rte->relid);
+	path = makeNode(CustomPath);
+	path->path.pathtype = T_CustomScan;
+	path->path.parent = rel;
+	path->path.pathtarget = rel->reltarget;
+	path->path.param_info = get_baserel_parampathinfo(root, rel, rel->lateral_relids);
+	path->path.parallel_safe = rel->consider_parallel;
+	path->path.rows = rel->rows;
+	path->flags = CUSTOMPATH_SUPPORT_PROJECTION;
+	path->methods = &path_methods;
+	cost_scan(path, rel, &target);
+	add_path(rel, &path->path);
+}
+
+static Plan *
+plan_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist,
+		  List *clauses, List *custom_plans)
+{
+	CustomScan *scan = makeNode(CustomScan);
+	ScanTarget	target;
+	List	   *rest = NIL;
+	ListCell   *cell;
+
+	target.relid = rel->relid;
+	target.map = column_map_of(planner_rt_fetch(rel->relid, root)->relid);
+	foreach(cell, clauses)
+	{
+		RestrictInfo *restriction = lfirst_node(RestrictInfo, cell);
+
+		if (restriction->pseudoconstant)
+			continue;
+		if (can_push(restriction, rel, &target))
+			scan->custom_exprs = lappend(scan->custom_exprs, restriction->clause);
+		else
+			rest = lappend(rest, restriction->clause);
+	}
+	scan->scan.plan.targetlist = tlist;
+	scan->scan.plan.qual = rest;
+	scan->scan.scanrelid = rel->relid;
+	scan->flags = path->flags;
+	scan->methods = &tempo_scan_methods;
+	return &scan->scan.plan;
+}
+
+void
+tempo_planner_init(void)
+{
+	DefineCustomBoolVariable("tempo_pg.enable_custom_scan",
+							 "Lets the planner read tempo tables with a custom scan, which decodes only what is needed and prunes segments.",
+							 NULL,
+							 &enable_custom_scan,
+							 true,
+							 PGC_USERSET,
+							 GUC_EXPLAIN,
+							 NULL, NULL, NULL);
+	previous_hook = set_rel_pathlist_hook;
+	set_rel_pathlist_hook = add_scan_path;
+	RegisterCustomScanMethods(&tempo_scan_methods);
+}

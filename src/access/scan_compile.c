@@ -1,0 +1,628 @@
+/*-------------------------------------------------------------------------
+ *
+ * scan_compile.c
+ *	  Recognises the conditions that a custom scan decides itself, and the
+ *	  columns and attribute keys that it has to decode.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/scan_filter.h"
+
+#include "access/sysattr.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_opfamily.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/clauses.h"
+#include "optimizer/optimizer.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/typcache.h"
+
+/* Is this function tempo."name"? */
+static bool
+is_tempo_function(Oid function, const char *name)
+{
+	char	   *found;
+	char	   *schema;
+
+	if (function < FirstNormalObjectId)
+		return false;
+	found = get_func_name(function);
+	if (found == NULL || strcmp(found, name) != 0)
+		return false;
+	schema = get_namespace_name(get_func_namespace(function));
+	return schema != NULL && strcmp(schema, "tempo") == 0;
+}
+
+/* The span column that an expression is, or -1. */
+static int
+column_of(const Node *node, const ScanTarget *target)
+{
+	const Var  *var = (const Var *) node;
+
+	if (node == NULL || !IsA(node, Var) || var->varno != target->relid || var->varlevelsup != 0 ||
+		var->varattno < 1 || var->varattno > target->map->natts)
+		return -1;
+	return target->map->column[var->varattno - 1];
+}
+
+static bool
+const_text(const Node *node, SpanText *out)
+{
+	const Const *constant = (const Const *) node;
+	text	   *value;
+
+	if (node == NULL || !IsA(node, Const) || constant->constisnull || constant->consttype != TEXTOID)
+		return false;
+	value = DatumGetTextPP(constant->constvalue);
+	*out = span_text(VARDATA_ANY(value), (uint32) VARSIZE_ANY_EXHDR(value));
+	return true;
+}
+
+/* Can it be computed once, when the scan starts? */
+static bool
+is_operand(Node *node)
+{
+	return !contain_var_clause(node) && !contain_volatile_functions(node) &&
+		!contain_subplans(node);
+}
+
+static FilterNode *
+make_node_of(FilterType type)
+{
+	FilterNode *node = palloc0(sizeof(FilterNode));
+
+	node->type = type;
+	return node;
+}
+
+/*
+ * An attribute: tempo.attr(attributes, resource_attributes, scope, key),
+ * or column -> key, or (for_text) column ->> key.
+ */
+static bool
+attribute_of(Node *node, const ScanTarget *target, bool for_text, FilterScope *scope, SpanText *key)
+{
+	if (IsA(node, FuncExpr) && !for_text)
+	{
+		FuncExpr   *call = (FuncExpr *) node;
+		SpanText	name;
+
+		if (list_length(call->args) != 4 || !is_tempo_function(call->funcid, "attr") ||
+			column_of(linitial(call->args), target) != TEMPO_ATTRIBUTES ||
+			column_of(lsecond(call->args), target) != TEMPO_RESOURCE_ATTRIBUTES ||
+			!const_text(lthird(call->args), &name) || !const_text(lfourth(call->args), key))
+			return false;
+		if (span_text_is(name, "span"))
+			*scope = FILTER_SCOPE_SPAN;
+		else if (span_text_is(name, "resource"))
+			*scope = FILTER_SCOPE_RESOURCE;
+		else if (span_text_is(name, "any"))
+			*scope = FILTER_SCOPE_ANY;
+		else
+			return false;
+		return true;
+	}
+	if (IsA(node, OpExpr))
+	{
+		OpExpr	   *op = (OpExpr *) node;
+		Oid			function = get_opcode(op->opno);
+		int			column;
+
+		if (function != (for_text ? F_JSONB_OBJECT_FIELD_TEXT : F_JSONB_OBJECT_FIELD))
+			return false;
+		column = column_of(linitial(op->args), target);
+		if (!const_text(lsecond(op->args), key))
+			return false;
+		*scope = column == TEMPO_ATTRIBUTES ? FILTER_SCOPE_SPAN : FILTER_SCOPE_RESOURCE;
+		return column == TEMPO_ATTRIBUTES || column == TEMPO_RESOURCE_ATTRIBUTES;
+	}
+	return false;
+}
+
+/* Text columns that filters read from a span. */
+static bool
+is_text_column(int column)
+{
+	switch (column)
+	{
+		case TEMPO_TENANT:
+		case TEMPO_NAME:
+		case TEMPO_KIND:
+		case TEMPO_STATUS:
+		case TEMPO_STATUS_MESSAGE:
+		case TEMPO_SERVICE_NAME:
+		case TEMPO_SCOPE_NAME:
+		case TEMPO_SCOPE_VERSION:
+			return true;
+		default:
+			return false;
+	}
+}
+
+/* A text column, or coalesce(text column, ''). */
+static bool
+text_column_of(Node *node, const ScanTarget *target, TempoColumn *column, bool *null_is_empty)
+{
+	int			found;
+
+	*null_is_empty = false;
+	if (IsA(node, CoalesceExpr))
+	{
+		CoalesceExpr *coalesce = (CoalesceExpr *) node;
+		SpanText	text;
+
+		if (list_length(coalesce->args) != 2 || !const_text(lsecond(coalesce->args), &text) || text.len != 0)
+			return false;
+		node = linitial(coalesce->args);
+		*null_is_empty = true;
+	}
+	found = column_of(node, target);
+	if (!is_text_column(found))
+		return false;
+	*column = (TempoColumn) found;
+	return true;
+}
+
+static bool
+set_operand(FilterNode *node, Node *operand, Oid type)
+{
+	node->operand = (Expr *) operand;
+	node->operand_type = type;
+	return is_operand(operand);
+}
+
+/*
+ * The comparison that an operator makes in a btree operator family, for the
+ * operand type "right".
+ */
+static bool
+comparison_of(Oid operator, Oid family, Oid left, MatchOp *op, Oid *right)
+{
+	static const MatchOp by_strategy[] = {MATCH_LT, MATCH_LE, MATCH_EQ, MATCH_GE, MATCH_GT};
+	int			strategy;
+	Oid			lefttype;
+	Oid			negator;
+
+	if (op_in_opfamily(operator, family))
+	{
+		get_op_opfamily_properties(operator, family, false, &strategy, &lefttype, right);
+		if (lefttype != left || strategy < 1 || strategy > 5)
+			return false;
+		*op = by_strategy[strategy - 1];
+		return true;
+	}
+	negator = get_negator(operator);
+	if (!OidIsValid(negator) || !op_in_opfamily(negator, family))
+		return false;
+	get_op_opfamily_properties(negator, family, false, &strategy, &lefttype, right);
+	*op = MATCH_NE;
+	return lefttype == left && strategy == BTEqualStrategyNumber;
+}
+
+static Oid
+default_family(Oid type)
+{
+	return lookup_type_cache(type, TYPECACHE_BTREE_OPFAMILY)->btree_opf;
+}
+
+/* A column of times, or a duration, against what is comparable with it. */
+static FilterNode *
+compile_int(Oid operator, int column, Node *right)
+{
+	FilterNode *node = make_node_of(FILTER_INT);
+	Oid			family;
+	Oid			left;
+	Oid			type;
+
+	switch (column)
+	{
+		case TEMPO_START_TIME_UNIX_NANO:
+		case TEMPO_DURATION_NANO:
+			family = INTEGER_BTREE_FAM_OID;
+			left = INT8OID;
+			break;
+		case TEMPO_START_TIME:
+		case TEMPO_END_TIME:
+			left = TIMESTAMPTZOID;
+			family = default_family(left);
+			break;
+		case TEMPO_DURATION:
+			left = INTERVALOID;
+			family = default_family(left);
+			break;
+		default:
+			return NULL;
+	}
+	if (!comparison_of(operator, family, left, &node->op, &type))
+		return NULL;
+	if (type != left && family != INTEGER_BTREE_FAM_OID)
+		return NULL;
+	node->column = (TempoColumn) column;
+	return set_operand(node, right, type) ? node : NULL;
+}
+
+static bool
+usable_collation(Oid collation)
+{
+	return !OidIsValid(collation) || get_collation_isdeterministic(collation);
+}
+
+/* text = text, text <> text */
+static bool
+text_equality(Oid operator, Oid collation, MatchOp *op)
+{
+	Oid			type;
+
+	return comparison_of(operator, TEXT_BTREE_FAM_OID, TEXTOID, op, &type) && type == TEXTOID &&
+		(*op == MATCH_EQ || *op == MATCH_NE) && usable_collation(collation);
+}
+
+/* left operator right, or left operator ANY (right) */
+static FilterNode *
+compile_comparison(Oid operator, Oid collation, Node *left, Node *right, bool list, const ScanTarget *target)
+{
+	int			column = column_of(left, target);
+	FilterNode *node;
+	TempoColumn text_column;
+	bool		null_is_empty;
+	FilterScope scope;
+	SpanText	key;
+	Oid			type;
+
+	if (column == TEMPO_TRACE_ID || column == TEMPO_SPAN_ID || column == TEMPO_PARENT_SPAN_ID)
+	{
+		Oid			id = exprType(left);
+
+		node = make_node_of(FILTER_ID);
+		node->column = (TempoColumn) column;
+		if (!comparison_of(operator, default_family(id), id, &node->op, &type) || type != id ||
+			(node->op != MATCH_EQ && node->op != MATCH_NE))
+			return NULL;
+	}
+	else if (text_column_of(left, target, &text_column, &null_is_empty))
+	{
+		node = make_node_of(FILTER_TEXT);
+		node->column = text_column;
+		node->null_is_empty = null_is_empty;
+		type = TEXTOID;
+		if (!text_equality(operator, collation, &node->op))
+			return NULL;
+	}
+	else if (attribute_of(left, target, true, &scope, &key))
+	{
+		node = make_node_of(FILTER_JSON_TEXT);
+		node->scope = scope;
+		node->key = key;
+		type = TEXTOID;
+		if (!text_equality(operator, collation, &node->op))
+			return NULL;
+	}
+	else
+		return list || column < 0 ? NULL : compile_int(operator, column, right);
+	node->list = list;
+	if (list && (node->op != MATCH_EQ || get_element_type(exprType(right)) != type))
+		return NULL;
+	return set_operand(node, right, type) ? node : NULL;
+}
+
+/* The jsonb literal '""'. */
+static bool
+is_empty_string(Node *node)
+{
+	Const	   *constant = (Const *) node;
+	JsonbValue	value;
+
+	return IsA(node, Const) && !constant->constisnull && constant->consttype == JSONBOID &&
+		JsonbExtractScalar(&DatumGetJsonbP(constant->constvalue)->root, &value) &&
+		value.type == jbvString && value.val.string.len == 0;
+}
+
+/* What tempo.match() and tempo.match_re() look at. */
+static bool
+match_source(Node *source, const ScanTarget *target, FilterNode *node)
+{
+	if (attribute_of(source, target, false, &node->scope, &node->key))
+		return true;
+	if (IsA(source, CoalesceExpr) && list_length(((CoalesceExpr *) source)->args) == 2 &&
+		is_empty_string(lsecond(((CoalesceExpr *) source)->args)) &&
+		attribute_of(linitial(((CoalesceExpr *) source)->args), target, false, &node->scope, &node->key))
+	{
+		node->null_is_empty = true;
+		return true;
+	}
+	node->scope = FILTER_SCOPE_COLUMN;
+	if (IsA(source, FuncExpr) && ((FuncExpr *) source)->funcid == F_TO_JSONB)
+		return text_column_of(linitial(((FuncExpr *) source)->args), target, &node->column, &node->null_is_empty);
+	node->text_argument = node->type == FILTER_REGEX;
+	return node->text_argument && exprType(source) == TEXTOID &&
+		text_column_of(source, target, &node->column, &node->null_is_empty);
+}
+
+static FilterNode *
+compile_function(FuncExpr *call, const ScanTarget *target)
+{
+	FilterNode *node;
+	SpanText	op;
+
+	if (list_length(call->args) != 3)
+		return NULL;
+	if (is_tempo_function(call->funcid, "match"))
+	{
+		node = make_node_of(FILTER_MATCH);
+		if (!match_source(linitial(call->args), target, node) ||
+			!const_text(lsecond(call->args), &op) || !match_op_from_text(op, &node->op) ||
+			!set_operand(node, lthird(call->args), JSONBOID))
+			return NULL;
+	}
+	else if (is_tempo_function(call->funcid, "match_re"))
+	{
+		Const	   *negate = lthird(call->args);
+
+		node = make_node_of(FILTER_REGEX);
+		if (!match_source(linitial(call->args), target, node) ||
+			!IsA(negate, Const) || negate->constisnull ||
+			!set_operand(node, lsecond(call->args), TEXTOID))
+			return NULL;
+		node->negate = DatumGetBool(negate->constvalue);
+	}
+	else
+		return NULL;
+	node->function = call->funcid;
+	return node;
+}
+
+static FilterNode *
+compile_null_test(NullTest *test, const ScanTarget *target)
+{
+	FilterNode *node = make_node_of(FILTER_NULL);
+	int			column = column_of((Node *) test->arg, target);
+
+	node->negate = test->nulltesttype == IS_NOT_NULL;
+	if (test->argisrow)
+		return NULL;
+	if (column == TEMPO_PARENT_SPAN_ID || column == TEMPO_SERVICE_NAME)
+	{
+		node->scope = FILTER_SCOPE_COLUMN;
+		node->column = (TempoColumn) column;
+		return node;
+	}
+	if (attribute_of((Node *) test->arg, target, false, &node->scope, &node->key))
+		return node;
+	return NULL;
+}
+
+static FilterNode *compile(Expr *clause, const ScanTarget *target);
+
+static FilterNode *
+compile_boolean(BoolExpr *boolean, const ScanTarget *target)
+{
+	FilterNode *node = make_node_of(boolean->boolop == AND_EXPR ? FILTER_AND :
+									boolean->boolop == OR_EXPR ? FILTER_OR : FILTER_NOT);
+	ListCell   *cell;
+
+	node->children = palloc(sizeof(FilterNode *) * list_length(boolean->args));
+	foreach(cell, boolean->args)
+	{
+		FilterNode *child = compile(lfirst(cell), target);
+
+		if (child == NULL)
+			return NULL;
+		node->children[node->n_children++] = child;
+	}
+	return node;
+}
+
+static FilterNode *
+compile(Expr *clause, const ScanTarget *target)
+{
+	check_stack_depth();
+	switch (nodeTag(clause))
+	{
+		case T_BoolExpr:
+			return compile_boolean((BoolExpr *) clause, target);
+		case T_NullTest:
+			return compile_null_test((NullTest *) clause, target);
+		case T_FuncExpr:
+			return compile_function((FuncExpr *) clause, target);
+		case T_ScalarArrayOpExpr:
+			{
+				ScalarArrayOpExpr *op = (ScalarArrayOpExpr *) clause;
+
+				if (!op->useOr)
+					return NULL;
+				return compile_comparison(op->opno, op->inputcollid, linitial(op->args),
+										  lsecond(op->args), true, target);
+			}
+		case T_OpExpr:
+			{
+				OpExpr	   *op = (OpExpr *) clause;
+				FilterNode *node;
+				Oid			commutator;
+
+				if (list_length(op->args) != 2)
+					return NULL;
+				node = compile_comparison(op->opno, op->inputcollid, linitial(op->args),
+										  lsecond(op->args), false, target);
+				if (node != NULL)
+					return node;
+				commutator = get_commutator(op->opno);
+				if (!OidIsValid(commutator))
+					return NULL;
+				return compile_comparison(commutator, op->inputcollid, lsecond(op->args),
+										  linitial(op->args), false, target);
+			}
+		default:
+			return NULL;
+	}
+}
+
+bool
+tempo_filter_recognise(Expr *clause, const ScanTarget *target)
+{
+	return compile(clause, target) != NULL;
+}
+
+static void
+init_operands(FilterNode *node, PlanState *parent)
+{
+	for (int i = 0; i < node->n_children; i++)
+		init_operands(node->children[i], parent);
+	if (node->operand != NULL)
+		node->operand_state = ExecInitExpr(node->operand, parent);
+	if (OidIsValid(node->function))
+		fmgr_info(node->function, &node->fmgr);
+}
+
+ScanFilter *
+tempo_filter_create(List *clauses, const ScanTarget *target, PlanState *parent)
+{
+	ScanFilter *filter = palloc0(sizeof(ScanFilter));
+	ListCell   *cell;
+
+	filter->root = make_node_of(FILTER_AND);
+	filter->root->children = palloc(sizeof(FilterNode *) * Max(list_length(clauses), 1));
+	foreach(cell, clauses)
+	{
+		FilterNode *node = compile(lfirst(cell), target);
+
+		if (node == NULL)
+			elog(ERROR, "a condition of a tempo scan is not recognised any more");
+		filter->root->children[filter->root->n_children++] = node;
+	}
+	init_operands(filter->root, parent);
+	filter->values = AllocSetContextCreate(CurrentMemoryContext, "tempo filter operands", ALLOCSET_SMALL_SIZES);
+	filter->caches = AllocSetContextCreate(CurrentMemoryContext, "tempo filter caches", ALLOCSET_DEFAULT_SIZES);
+	filter->scratch = AllocSetContextCreate(CurrentMemoryContext, "tempo filter scratch", ALLOCSET_DEFAULT_SIZES);
+	return filter;
+}
+
+/*
+ * What has to be decoded.
+ */
+
+static void
+add_key(List **keys, SpanText key)
+{
+	char	   *name = pnstrdup(key.data ? key.data : "", key.len);
+	ListCell   *cell;
+
+	foreach(cell, *keys)
+		if (strcmp(strVal(lfirst(cell)), name) == 0)
+			return;
+	*keys = lappend(*keys, makeString(name));
+}
+
+static void
+add_column(ScanNeeds *needs, const ScanTarget *target, TempoColumn column)
+{
+	needs->columns = bms_add_member(needs->columns,
+									target->map->attno[column] + 1 - FirstLowInvalidHeapAttributeNumber);
+}
+
+static void
+node_needs(const FilterNode *node, uint32 *parts, List **keys)
+{
+	for (int i = 0; i < node->n_children; i++)
+		node_needs(node->children[i], parts, keys);
+	switch (node->type)
+	{
+		case FILTER_AND:
+		case FILTER_OR:
+		case FILTER_NOT:
+			return;
+		case FILTER_INT:
+		case FILTER_TEXT:
+		case FILTER_ID:
+			*parts |= tempo_column_parts(node->column);
+			return;
+		case FILTER_NULL:
+		case FILTER_JSON_TEXT:
+		case FILTER_MATCH:
+		case FILTER_REGEX:
+			if (node->scope == FILTER_SCOPE_COLUMN)
+				*parts |= tempo_column_parts(node->column);
+			if (node->scope == FILTER_SCOPE_RESOURCE || node->scope == FILTER_SCOPE_ANY)
+				*parts |= SEGMENT_RESOURCE;
+			if (node->scope == FILTER_SCOPE_SPAN || node->scope == FILTER_SCOPE_ANY)
+				add_key(keys, node->key);
+			return;
+	}
+}
+
+void
+tempo_filter_needs(const ScanFilter *filter, uint32 *parts, List **keys)
+{
+	node_needs(filter->root, parts, keys);
+}
+
+typedef struct NeedsContext
+{
+	const ScanTarget *target;
+	ScanNeeds  *needs;
+} NeedsContext;
+
+/* Does the expression use only one attribute of the columns it names? */
+static bool
+needs_one_attribute(Node *node, NeedsContext *context)
+{
+	FilterScope scope;
+	SpanText	key;
+
+	if (!attribute_of(node, context->target, false, &scope, &key) &&
+		!attribute_of(node, context->target, true, &scope, &key))
+		return false;
+	if (scope != FILTER_SCOPE_RESOURCE)
+	{
+		context->needs->attributes = true;
+		add_key(&context->needs->keys, key);
+	}
+	if (scope != FILTER_SCOPE_SPAN)
+		add_column(context->needs, context->target, TEMPO_RESOURCE_ATTRIBUTES);
+	return true;
+}
+
+static bool
+needs_walker(Node *node, NeedsContext *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Var))
+	{
+		Var		   *var = (Var *) node;
+
+		if (var->varno != context->target->relid || var->varlevelsup != 0)
+			return false;
+		if (var->varattno == 0)
+			context->needs->all_columns = true;
+		else if (column_of(node, context->target) == TEMPO_ATTRIBUTES)
+			context->needs->attributes = context->needs->all_keys = true;
+		else
+			context->needs->columns = bms_add_member(context->needs->columns,
+													 var->varattno - FirstLowInvalidHeapAttributeNumber);
+		return false;
+	}
+	if (needs_one_attribute(node, context))
+		return false;
+	return expression_tree_walker(node, needs_walker, context);
+}
+
+void
+tempo_scan_needs(Node *expression, const ScanTarget *target, ScanNeeds *needs)
+{
+	NeedsContext context = {target, needs};
+
+	(void) needs_walker(expression, &context);
+	if (needs->all_columns)
+		needs->attributes = needs->all_keys = true;
+}

@@ -1,0 +1,963 @@
+/*-------------------------------------------------------------------------
+ *
+ * scan_filter.c
+ *	  Decides the conditions of a custom scan on zones, segments and spans.
+ *
+ * Results that depend on the span's name, resource or scope alone are kept
+ * per string, resource or scope of the batch, so that most spans cost a load
+ * and a test.  The rare cases that match_value() leaves undecided are put to
+ * the SQL function.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/scan_filter.h"
+
+#include "access/jsonb.h"
+#include "access/memory.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "common/hashfn.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/hsearch.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+/* A jsonb number with more digits may differ from the nearest double. */
+#define PLAIN_DIGITS 15
+
+/* Results of a regular expression remembered at most. */
+#define MEMO_ENTRIES 65536
+
+static const SpanText service_name_key = {"service.name", 12};
+
+/*
+ * Operands.
+ */
+
+static int64
+interval_micros(const Interval *interval)
+{
+	int64		days = (int64) interval->month * DAYS_PER_MONTH + interval->day;
+	int64		micros;
+
+	/* what no duration reaches stays beyond all durations */
+	if (pg_mul_s64_overflow(days, USECS_PER_DAY, &micros) ||
+		pg_add_s64_overflow(micros, interval->time, &micros))
+		return days < 0 ? PG_INT64_MIN : PG_INT64_MAX;
+	return micros;
+}
+
+static int64
+integer_operand(Datum value, Oid type)
+{
+	switch (type)
+	{
+		case INT2OID:
+			return DatumGetInt16(value);
+		case INT4OID:
+			return DatumGetInt32(value);
+		case INTERVALOID:
+			return interval_micros(DatumGetIntervalP(value));
+		default:
+			return DatumGetInt64(value);	/* int8 and timestamptz */
+	}
+}
+
+static SpanText
+text_of(Datum value)
+{
+	text	   *t = DatumGetTextPP(value);
+
+	return span_text(VARDATA_ANY(t), (uint32) VARSIZE_ANY_EXHDR(t));
+}
+
+static size_t
+id_length(const FilterNode *node)
+{
+	return node->column == TEMPO_TRACE_ID ? TRACE_ID_LEN : SPAN_ID_LEN;
+}
+
+static int
+compare_trace_ids(const void *a, const void *b)
+{
+	return memcmp(a, b, TRACE_ID_LEN);
+}
+
+static int
+compare_span_ids(const void *a, const void *b)
+{
+	return memcmp(a, b, SPAN_ID_LEN);
+}
+
+/* The elements of a list operand, or the one value; NULLs never equal. */
+static int
+operand_elements(const FilterNode *node, Datum **values)
+{
+	ArrayType  *array;
+	int16		typlen;
+	bool		typbyval;
+	char		typalign;
+	bool	   *nulls;
+	int			n;
+	int			kept = 0;
+
+	if (!node->list)
+	{
+		*values = palloc(sizeof(Datum));
+		(*values)[0] = node->operand_datum;
+		return 1;
+	}
+	array = DatumGetArrayTypeP(node->operand_datum);
+	get_typlenbyvalalign(ARR_ELEMTYPE(array), &typlen, &typbyval, &typalign);
+	deconstruct_array(array, ARR_ELEMTYPE(array), typlen, typbyval, typalign, values, &nulls, &n);
+	for (int i = 0; i < n; i++)
+		if (!nulls[i])
+			(*values)[kept++] = (*values)[i];
+	return kept;
+}
+
+static void
+set_texts(FilterNode *node)
+{
+	Datum	   *values;
+	int			n = operand_elements(node, &values);
+
+	node->texts = palloc(sizeof(SpanText) * Max(n, 1));
+	node->n_texts = n;
+	for (int i = 0; i < n; i++)
+		node->texts[i] = text_of(values[i]);
+}
+
+static void
+set_ids(FilterNode *node)
+{
+	size_t		len = id_length(node);
+	Datum	   *values;
+	int			n = operand_elements(node, &values);
+	int			kept = 0;
+
+	node->ids = palloc(len * Max(n, 1));
+	for (int i = 0; i < n; i++)
+		memcpy(node->ids + len * i, DatumGetPointer(values[i]), len);
+	qsort(node->ids, n, len, len == TRACE_ID_LEN ? compare_trace_ids : compare_span_ids);
+	for (int i = 0; i < n; i++)
+		if (kept == 0 || memcmp(node->ids + len * (kept - 1), node->ids + len * i, len) != 0)
+			memmove(node->ids + len * kept++, node->ids + len * i, len);
+	node->n_ids = kept;
+}
+
+static int
+significant_digits(const char *text)
+{
+	int			digits = 0;
+
+	for (; *text != '\0'; text++)
+		if (isdigit((unsigned char) *text) && (digits > 0 || *text != '0'))
+			digits++;
+	return digits;
+}
+
+/* The literal of tempo.match(), if it is a scalar that compares plainly. */
+static void
+set_literal(FilterNode *node)
+{
+	Jsonb	   *jsonb = DatumGetJsonbP(node->operand_datum);
+	JsonbValue	value;
+	char	   *text;
+
+	node->plain = false;
+	if (!JsonbExtractScalar(&jsonb->root, &value))
+		return;
+	switch (value.type)
+	{
+		case jbvString:
+			node->literal.type = ANY_STRING;
+			node->literal.len = (uint32) value.val.string.len;
+			node->literal.u.data = value.val.string.val;
+			break;
+		case jbvBool:
+			node->literal.type = ANY_BOOL;
+			node->literal.u.boolean = value.val.boolean;
+			break;
+		case jbvNumeric:
+			text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value.val.numeric)));
+			if (strchr(text, '.') == NULL && strlen(text) <= 18)
+			{
+				node->literal.type = ANY_INT;
+				node->literal.u.integer = strtoll(text, NULL, 10);
+			}
+			else if (significant_digits(text) <= PLAIN_DIGITS)
+			{
+				node->literal.type = ANY_DOUBLE;
+				node->literal.u.number = strtod(text, NULL);
+			}
+			else
+				return;
+			break;
+		default:
+			return;
+	}
+	node->plain = true;
+}
+
+static void
+start_node(FilterNode *node, ExprContext *econtext)
+{
+	SpanText	text;
+
+	for (int i = 0; i < node->n_children; i++)
+		start_node(node->children[i], econtext);
+	node->memo = NULL;
+	node->plain = false;
+	if (node->operand_state == NULL)
+		return;
+	node->operand_datum = ExecEvalExpr(node->operand_state, econtext, &node->operand_null);
+	if (node->operand_null)
+		return;
+	switch (node->type)
+	{
+		case FILTER_INT:
+			node->number = integer_operand(node->operand_datum, node->operand_type);
+			break;
+		case FILTER_TEXT:
+			set_texts(node);
+			text = node->n_texts == 1 ? node->texts[0] : span_text(NULL, 0);
+			node->code_known = node->n_texts == 1 &&
+				((node->column == TEMPO_KIND && tempo_kind_from_text(text, &node->code)) ||
+				 (node->column == TEMPO_STATUS && tempo_status_from_text(text, &node->code)));
+			break;
+		case FILTER_JSON_TEXT:
+			set_texts(node);
+			break;
+		case FILTER_ID:
+			set_ids(node);
+			break;
+		case FILTER_MATCH:
+			set_literal(node);
+			break;
+		default:
+			break;
+	}
+}
+
+/* A comparison with NULL among the ANDed conditions lets nothing pass. */
+static bool
+is_never(const FilterNode *node)
+{
+	if (node->type == FILTER_MATCH || node->type == FILTER_REGEX)
+		return false;
+	return node->operand_state != NULL && (node->operand_null || (node->list && node->n_texts + node->n_ids == 0));
+}
+
+void
+tempo_filter_start(ScanFilter *filter, ExprContext *econtext)
+{
+	MemoryContext old;
+
+	MemoryContextReset(filter->values);
+	MemoryContextReset(filter->caches);
+	old = MemoryContextSwitchTo(filter->values);
+	start_node(filter->root, econtext);
+	MemoryContextSwitchTo(old);
+	filter->never = false;
+	for (int i = 0; i < filter->root->n_children; i++)
+		if (is_never(filter->root->children[i]))
+			filter->never = true;
+}
+
+/*
+ * Zones: can any span in there pass?
+ */
+
+static bool
+int_zone(const FilterNode *node, const FilterZone *zone)
+{
+	int64		min_micros = zone->min_start / 1000 - TEMPO_EPOCH_DIFF;
+
+	switch (node->column)
+	{
+		case TEMPO_START_TIME_UNIX_NANO:
+			return match_range(node->op, zone->min_start, zone->max_start, node->number);
+		case TEMPO_START_TIME:
+			return match_range(node->op, min_micros, zone->max_start / 1000 - TEMPO_EPOCH_DIFF, node->number);
+		case TEMPO_DURATION_NANO:
+			/* durations below zero count as zero in the zone */
+			return match_range(node->op, zone->min_duration > 0 ? zone->min_duration : PG_INT64_MIN,
+							   zone->max_duration, node->number);
+		case TEMPO_DURATION:
+			return match_range(node->op, zone->min_duration / 1000, zone->max_duration / 1000, node->number);
+		case TEMPO_END_TIME:
+			return match_range(node->op, zone->min_duration > 0 ? min_micros : PG_INT64_MIN,
+							   zone->max_end == PG_INT64_MAX ? PG_INT64_MAX : zone->max_end / 1000 - TEMPO_EPOCH_DIFF,
+							   node->number);
+		default:
+			return true;
+	}
+}
+
+static bool
+node_zone(const FilterNode *node, const FilterZone *zone)
+{
+	switch (node->type)
+	{
+		case FILTER_AND:
+			for (int i = 0; i < node->n_children; i++)
+				if (!node_zone(node->children[i], zone))
+					return false;
+			return true;
+		case FILTER_OR:
+			for (int i = 0; i < node->n_children; i++)
+				if (node_zone(node->children[i], zone))
+					return true;
+			return false;
+		case FILTER_INT:
+			return !node->operand_null && int_zone(node, zone);
+		case FILTER_TEXT:
+			if (node->operand_null)
+				return false;
+			if (node->column != TEMPO_TENANT || node->op != MATCH_EQ || zone->tenants == 0)
+				return true;
+			for (int i = 0; i < node->n_texts; i++)
+				if ((segment_tenant_bit(node->texts[i]) & zone->tenants) != 0)
+					return true;
+			return false;
+		default:
+			return true;
+	}
+}
+
+bool
+tempo_filter_zone(const ScanFilter *filter, const FilterZone *zone)
+{
+	return !filter->never && node_zone(filter->root, zone);
+}
+
+void
+tempo_filter_bounds(const ScanFilter *filter, int64 *min_start, int64 *end_start, uint64 *tenants)
+{
+	*min_start = PG_INT64_MIN;
+	*end_start = PG_INT64_MAX;
+	*tenants = 0;
+	for (int i = 0; i < filter->root->n_children; i++)
+	{
+		const FilterNode *node = filter->root->children[i];
+
+		if (node->operand_null)
+			continue;
+		if (node->type == FILTER_INT && node->column == TEMPO_START_TIME_UNIX_NANO)
+		{
+			int64		next = node->number == PG_INT64_MAX ? PG_INT64_MAX : node->number + 1;
+
+			if (node->op == MATCH_GE || node->op == MATCH_EQ || node->op == MATCH_GT)
+				*min_start = Max(*min_start, node->number);
+			if (node->op == MATCH_LT)
+				*end_start = Min(*end_start, node->number);
+			if (node->op == MATCH_LE || node->op == MATCH_EQ)
+				*end_start = Min(*end_start, next);
+		}
+		if (node->type == FILTER_TEXT && node->column == TEMPO_TENANT && node->op == MATCH_EQ && *tenants == 0)
+			for (int t = 0; t < node->n_texts; t++)
+				*tenants |= segment_tenant_bit(node->texts[t]);
+	}
+}
+
+const TraceId *
+tempo_filter_traces(const ScanFilter *filter, int *count)
+{
+	for (int i = 0; i < filter->root->n_children; i++)
+	{
+		const FilterNode *node = filter->root->children[i];
+
+		if (node->type == FILTER_ID && node->column == TEMPO_TRACE_ID &&
+			node->op == MATCH_EQ && !node->operand_null)
+		{
+			*count = node->n_ids;
+			return (const TraceId *) node->ids;
+		}
+	}
+	*count = 0;
+	return NULL;
+}
+
+/*
+ * Segments: can any span in there pass, as far as the lists in its footer
+ * tell?
+ */
+
+static const SegmentKey *
+find_key(SegmentReader *reader, AttributeScope scope, SpanText key)
+{
+	const SegmentKey *keys;
+	uint32		count;
+	SpanError	error;
+
+	if (!segment_keys(reader, &keys, &count, &error))
+		tempo_raise(&error);
+	for (uint32 i = 0; i < count; i++)
+		if (keys[i].scope == scope && span_text_equal(keys[i].key, key))
+			return &keys[i];
+	return NULL;
+}
+
+/* May a value under the key, in this scope, satisfy the node? */
+static bool
+key_may_match(const FilterNode *node, SegmentReader *reader, AttributeScope scope)
+{
+	const SegmentKey *key;
+	AnyValue	text = {.type = ANY_STRING};
+
+	if (node->null_is_empty &&
+		(node->type != FILTER_MATCH || node->op != MATCH_EQ || !node->plain ||
+		 (node->literal.type == ANY_STRING && node->literal.len == 0)))
+		return true;
+	key = find_key(reader, scope, node->key);
+	if (key == NULL)
+		return false;
+	if (node->type == FILTER_MATCH && node->op == MATCH_EQ && node->plain)
+	{
+		if ((key->types & ~((1U << ANY_STRING) | (1U << ANY_BOOL) | (1U << ANY_INT) | (1U << ANY_DOUBLE))) != 0)
+			return true;
+		return segment_may_contain(reader, scope, node->key, &node->literal);
+	}
+	if (node->type == FILTER_JSON_TEXT && node->op == MATCH_EQ && key->types == (1U << ANY_STRING))
+	{
+		for (int i = 0; i < node->n_texts; i++)
+		{
+			text.len = node->texts[i].len;
+			text.u.data = node->texts[i].data;
+			if (segment_may_contain(reader, scope, node->key, &text))
+				return true;
+		}
+		return false;
+	}
+	return true;
+}
+
+static bool
+name_may_match(const FilterNode *node, SegmentReader *reader)
+{
+	const SpanText *names;
+	uint32		count;
+	SpanError	error;
+
+	if (!segment_names(reader, &names, &count, &error))
+		tempo_raise(&error);
+	for (uint32 i = 0; i < count; i++)
+		for (int t = 0; t < node->n_texts; t++)
+			if (span_text_equal(names[i], node->texts[t]))
+				return true;
+	return false;
+}
+
+static bool
+service_may_match(const FilterNode *node, SegmentReader *reader)
+{
+	AnyValue	value = {.type = ANY_STRING};
+
+	for (int t = 0; t < node->n_texts; t++)
+	{
+		value.len = node->texts[t].len;
+		value.u.data = node->texts[t].data;
+		if ((node->null_is_empty && value.len == 0) ||
+			segment_may_contain(reader, ATTRIBUTE_RESOURCE, service_name_key, &value))
+			return true;
+	}
+	return false;
+}
+
+static bool
+node_segment(const FilterNode *node, SegmentReader *reader)
+{
+	switch (node->type)
+	{
+		case FILTER_AND:
+			for (int i = 0; i < node->n_children; i++)
+				if (!node_segment(node->children[i], reader))
+					return false;
+			return true;
+		case FILTER_OR:
+			for (int i = 0; i < node->n_children; i++)
+				if (node_segment(node->children[i], reader))
+					return true;
+			return false;
+		case FILTER_TEXT:
+			if (node->operand_null)
+				return false;
+			if (node->op != MATCH_EQ)
+				return true;
+			if (node->column == TEMPO_NAME)
+				return name_may_match(node, reader);
+			if (node->column == TEMPO_SERVICE_NAME)
+				return service_may_match(node, reader);
+			return true;
+		case FILTER_NULL:
+			if (!node->negate || node->scope == FILTER_SCOPE_COLUMN)
+				return true;
+			/* fall through */
+		case FILTER_JSON_TEXT:
+		case FILTER_MATCH:
+		case FILTER_REGEX:
+			switch (node->scope)
+			{
+				case FILTER_SCOPE_COLUMN:
+					return true;
+				case FILTER_SCOPE_SPAN:
+					return key_may_match(node, reader, ATTRIBUTE_SPAN);
+				case FILTER_SCOPE_RESOURCE:
+					return key_may_match(node, reader, ATTRIBUTE_RESOURCE);
+				case FILTER_SCOPE_ANY:
+					return key_may_match(node, reader, ATTRIBUTE_SPAN) ||
+						key_may_match(node, reader, ATTRIBUTE_RESOURCE);
+			}
+			return true;
+		default:
+			return true;
+	}
+}
+
+bool
+tempo_filter_segment(ScanFilter *filter, SegmentReader *reader)
+{
+	return node_segment(filter->root, reader);
+}
+
+/*
+ * Spans.
+ */
+
+static FilterResult
+result_of(bool value)
+{
+	return value ? FILTER_TRUE : FILTER_FALSE;
+}
+
+static FilterResult
+in_texts(const FilterNode *node, SpanText value)
+{
+	bool		found = false;
+
+	for (int i = 0; i < node->n_texts && !found; i++)
+		found = span_text_equal(node->texts[i], value);
+	return result_of(found == (node->op == MATCH_EQ));
+}
+
+/* The value of a text column; data is NULL if it is. */
+static SpanText
+column_text(const FilterNode *node, const SpanBatch *batch, const Span *span, char buffer[12])
+{
+	SpanText	text;
+
+	switch (node->column)
+	{
+		case TEMPO_NAME:
+			text = batch->strings[span->name];
+			break;
+		case TEMPO_KIND:
+			text = tempo_kind_text(span->kind, buffer);
+			break;
+		case TEMPO_STATUS:
+			text = tempo_status_text(span->status_code, buffer);
+			break;
+		case TEMPO_STATUS_MESSAGE:
+			text = span->status_message;
+			break;
+		case TEMPO_TENANT:
+			text = batch->strings[span_resource(batch, span)->tenant];
+			break;
+		case TEMPO_SCOPE_NAME:
+			text = batch->strings[span_scope(batch, span)->name];
+			break;
+		case TEMPO_SCOPE_VERSION:
+			text = batch->strings[span_scope(batch, span)->version];
+			break;
+		case TEMPO_SERVICE_NAME:
+			text = tempo_service_name(span_resource(batch, span));
+			if (text.data == NULL && !node->null_is_empty)
+				return text;
+			break;
+		default:
+			elog(ERROR, "column %d is not filtered as text", node->column);
+	}
+	if (text.data == NULL)
+		text.data = "";
+	return text;
+}
+
+static FilterResult
+eval_int(const FilterNode *node, const Span *span)
+{
+	int64		start = span->start_time_unix_nano;
+	int64		duration = span->end_time_unix_nano - start;
+	int64		value;
+
+	switch (node->column)
+	{
+		case TEMPO_START_TIME_UNIX_NANO:
+			value = start;
+			break;
+		case TEMPO_DURATION_NANO:
+			value = duration;
+			break;
+		case TEMPO_DURATION:
+			value = duration > 0 ? duration / 1000 : 0;
+			break;
+		case TEMPO_START_TIME:
+			value = start / 1000 - TEMPO_EPOCH_DIFF;
+			break;
+		default:
+			value = span->end_time_unix_nano / 1000 - TEMPO_EPOCH_DIFF;
+			break;
+	}
+	return result_of(match_int(node->op, value, node->number));
+}
+
+static FilterResult
+eval_id(const FilterNode *node, const Span *span)
+{
+	size_t		len = id_length(node);
+	const uint8 *id = node->column == TEMPO_TRACE_ID ? span->trace_id.bytes :
+		node->column == TEMPO_SPAN_ID ? span->span_id.bytes : span->parent_span_id.bytes;
+	bool		found;
+
+	if (node->column == TEMPO_PARENT_SPAN_ID && id_is_zero(id, len))
+		return FILTER_UNKNOWN;
+	if (node->n_ids == 1)
+		found = memcmp(node->ids, id, len) == 0;
+	else
+		found = bsearch(id, node->ids, node->n_ids, len,
+						len == TRACE_ID_LEN ? compare_trace_ids : compare_span_ids) != NULL;
+	return result_of(found == (node->op == MATCH_EQ));
+}
+
+/* The first attribute under the node's key; key_id speeds up the usual miss. */
+static const AnyValue *
+find_attribute(const FilterNode *node, AttributeList list)
+{
+	for (uint32 i = 0; i < list.count; i++)
+		if (list.items[i].key_id == node->key_id)
+			return &list.items[i].value;
+	return NULL;
+}
+
+static const AnyValue *
+attribute_value(const FilterNode *node, const SpanBatch *batch, const Span *span)
+{
+	const AnyValue *value = NULL;
+
+	if (node->scope != FILTER_SCOPE_RESOURCE)
+		value = find_attribute(node, span->attributes);
+	if (value == NULL && node->scope != FILTER_SCOPE_SPAN)
+		value = find_attribute(node, span_resource(batch, span)->attributes);
+	return value;
+}
+
+/* value ->> text, through jsonb unless it is a string */
+static FilterResult
+eval_json_text(ScanFilter *filter, const FilterNode *node, const AnyValue *value)
+{
+	FilterResult result;
+	MemoryContext old;
+	KeyValue	item = {.key = node->key};
+	AttributeList list = {&item, 1};
+	Datum		text;
+
+	if (value == NULL)
+		return FILTER_UNKNOWN;
+	if (value->type == ANY_STRING)
+		return in_texts(node, span_text(value->u.data, value->len));
+	old = MemoryContextSwitchTo(filter->scratch);
+	item.value = *value;
+	text = DirectFunctionCall2(jsonb_object_field_text, JsonbPGetDatum(tempo_attributes_to_jsonb(list)),
+							   PointerGetDatum(cstring_to_text_with_len(node->key.data, node->key.len)));
+	result = in_texts(node, text_of(text));
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(filter->scratch);
+	return result;
+}
+
+/* Asks the SQL function: match(value, op, literal) or match_re(value, pattern, negate). */
+static FilterResult
+ask_function(ScanFilter *filter, FilterNode *node, const AnyValue *value)
+{
+	LOCAL_FCINFO(fcinfo, 3);
+	static const char *const names[] = {"=", "!=", "<", "<=", ">", ">="};
+	MemoryContext old = MemoryContextSwitchTo(filter->scratch);
+	Datum		result;
+	FilterResult answer;
+
+	InitFunctionCallInfoData(*fcinfo, &node->fmgr, 3, InvalidOid, NULL, NULL);
+	fcinfo->args[0].isnull = value == NULL;
+	fcinfo->args[0].value = value == NULL ? (Datum) 0 :
+		node->text_argument ? PointerGetDatum(cstring_to_text_with_len(value->u.data, (int) value->len)) :
+		JsonbPGetDatum(tempo_value_to_jsonb(value));
+	if (node->type == FILTER_MATCH)
+	{
+		fcinfo->args[1].value = CStringGetTextDatum(names[node->op]);
+		fcinfo->args[2].value = node->operand_datum;
+		fcinfo->args[2].isnull = node->operand_null;
+	}
+	else
+	{
+		fcinfo->args[1].value = node->operand_datum;
+		fcinfo->args[2].value = BoolGetDatum(node->negate);
+		fcinfo->args[2].isnull = false;
+	}
+	fcinfo->args[1].isnull = node->type == FILTER_REGEX && node->operand_null;
+	result = FunctionCallInvoke(fcinfo);
+	answer = fcinfo->isnull ? FILTER_UNKNOWN : result_of(DatumGetBool(result));
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(filter->scratch);
+	return answer;
+}
+
+static FilterResult
+eval_match(ScanFilter *filter, FilterNode *node, const AnyValue *value)
+{
+	MatchResult result;
+
+	if (!node->plain)
+		return ask_function(filter, node, value);
+	result = match_value(value, node->op, &node->literal);
+	if (result == MATCH_UNDECIDED)
+		return ask_function(filter, node, value);
+	return result_of(result == MATCH_TRUE);
+}
+
+/* Results of a regular expression, by the hash of the string and the string. */
+typedef struct MemoEntry
+{
+	SpanText	text;			/* the key */
+	FilterResult result;
+} MemoEntry;
+
+static uint32
+memo_hash(const void *key, Size size)
+{
+	const SpanText *text = key;
+
+	return hash_bytes((const unsigned char *) text->data, (int) text->len);
+}
+
+static int
+memo_match(const void *a, const void *b, Size size)
+{
+	return span_text_equal(*(const SpanText *) a, *(const SpanText *) b) ? 0 : 1;
+}
+
+static FilterResult
+eval_regex(ScanFilter *filter, FilterNode *node, const AnyValue *value)
+{
+	HASHCTL		control;
+	SpanText	text;
+	MemoEntry  *entry;
+	bool		found;
+
+	if (value == NULL || value->type != ANY_STRING)
+		return ask_function(filter, node, value);
+	if (node->memo == NULL)
+	{
+		control.keysize = sizeof(SpanText);
+		control.entrysize = sizeof(MemoEntry);
+		control.hash = memo_hash;
+		control.match = memo_match;
+		control.hcxt = filter->values;
+		node->memo = hash_create("tempo regex results", 256, &control,
+								 HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+	}
+	text = span_text(value->len > 0 ? value->u.data : "", value->len);
+	entry = hash_search(node->memo, &text, HASH_FIND, &found);
+	if (found)
+		return entry->result;
+	if (hash_get_num_entries(node->memo) >= MEMO_ENTRIES || text.len > 1024)
+		return ask_function(filter, node, value);
+	{
+		FilterResult result = ask_function(filter, node, value);
+		char	   *copy = MemoryContextAlloc(filter->values, Max(text.len, 1));
+
+		memcpy(copy, text.data, text.len);
+		text.data = copy;
+		entry = hash_search(node->memo, &text, HASH_ENTER, &found);
+		entry->result = result;
+		return result;
+	}
+}
+
+static FilterResult
+eval_leaf(ScanFilter *filter, FilterNode *node, const Span *span)
+{
+	const SpanBatch *batch = filter->batch;
+	char		buffer[12];
+	const AnyValue *value;
+	AnyValue	column = {.type = ANY_STRING};
+	SpanText	text;
+
+	if (node->operand_null && node->type != FILTER_MATCH && node->type != FILTER_REGEX)
+		return FILTER_UNKNOWN;
+	switch (node->type)
+	{
+		case FILTER_INT:
+			return eval_int(node, span);
+		case FILTER_ID:
+			return eval_id(node, span);
+		case FILTER_TEXT:
+			if (node->code_known)
+				return result_of(((node->column == TEMPO_KIND ? span->kind : span->status_code) == node->code) ==
+								 (node->op == MATCH_EQ));
+			text = column_text(node, batch, span, buffer);
+			return text.data == NULL ? FILTER_UNKNOWN : in_texts(node, text);
+		case FILTER_NULL:
+			if (node->scope == FILTER_SCOPE_COLUMN && node->column == TEMPO_PARENT_SPAN_ID)
+				return result_of(id_is_zero(span->parent_span_id.bytes, SPAN_ID_LEN) != node->negate);
+			if (node->scope == FILTER_SCOPE_COLUMN)
+				return result_of((tempo_service_name(span_resource(batch, span)).data == NULL) != node->negate);
+			return result_of((attribute_value(node, batch, span) == NULL) != node->negate);
+		case FILTER_JSON_TEXT:
+			return eval_json_text(filter, node, attribute_value(node, batch, span));
+		default:
+			break;
+	}
+	value = NULL;
+	if (node->scope != FILTER_SCOPE_COLUMN)
+	{
+		value = attribute_value(node, batch, span);
+		if (value == NULL && node->null_is_empty)
+		{
+			column.u.data = "";
+			value = &column;
+		}
+	}
+	else
+	{
+		text = column_text(node, batch, span, buffer);
+		if (text.data != NULL)
+		{
+			column.len = text.len;
+			column.u.data = text.data;
+			value = &column;
+		}
+	}
+	return node->type == FILTER_MATCH ? eval_match(filter, node, value) : eval_regex(filter, node, value);
+}
+
+/* The entry of the node's cache for this span, or NULL if it has none. */
+static uint8 *
+cache_entry(const FilterNode *node, const SpanBatch *batch, const Span *span)
+{
+	bool		column = node->scope == FILTER_SCOPE_COLUMN;
+
+	if (node->cache == NULL)
+		return NULL;
+	if (column && node->column == TEMPO_NAME)
+		return &node->cache[span->name];
+	if (column && (node->column == TEMPO_SCOPE_NAME || node->column == TEMPO_SCOPE_VERSION))
+		return &node->cache[span->scope];
+	return &node->cache[batch->scopes[span->scope].resource];
+}
+
+static FilterResult
+eval_node(ScanFilter *filter, FilterNode *node, const Span *span)
+{
+	FilterResult result;
+	uint8	   *cached;
+
+	switch (node->type)
+	{
+		case FILTER_AND:
+			result = FILTER_TRUE;
+			for (int i = 0; i < node->n_children; i++)
+			{
+				FilterResult child = eval_node(filter, node->children[i], span);
+
+				if (child == FILTER_FALSE)
+					return FILTER_FALSE;
+				if (child == FILTER_UNKNOWN)
+					result = FILTER_UNKNOWN;
+			}
+			return result;
+		case FILTER_OR:
+			result = FILTER_FALSE;
+			for (int i = 0; i < node->n_children; i++)
+			{
+				FilterResult child = eval_node(filter, node->children[i], span);
+
+				if (child == FILTER_TRUE)
+					return FILTER_TRUE;
+				if (child == FILTER_UNKNOWN)
+					result = FILTER_UNKNOWN;
+			}
+			return result;
+		case FILTER_NOT:
+			result = eval_node(filter, node->children[0], span);
+			return result == FILTER_UNKNOWN ? FILTER_UNKNOWN :
+				result == FILTER_TRUE ? FILTER_FALSE : FILTER_TRUE;
+		default:
+			cached = cache_entry(node, filter->batch, span);
+			if (cached == NULL)
+				return eval_leaf(filter, node, span);
+			if (*cached == 0)
+				*cached = (uint8) (eval_leaf(filter, node, span) + 1);
+			return (FilterResult) (*cached - 1);
+	}
+}
+
+/* Interns the keys that leaves look for. */
+static void
+intern_keys(FilterNode *node, SpanBatch *batch)
+{
+	for (int i = 0; i < node->n_children; i++)
+		intern_keys(node->children[i], batch);
+	if (node->key.data == NULL)
+		return;
+	node->key_id = span_batch_string(batch, node->key);
+	if (node->key_id == SPAN_BATCH_NONE)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+}
+
+static void
+make_caches(FilterNode *node, const SpanBatch *batch)
+{
+	bool		column = node->scope == FILTER_SCOPE_COLUMN;
+	uint32		size = 0;
+
+	for (int i = 0; i < node->n_children; i++)
+		make_caches(node->children[i], batch);
+	node->cache = NULL;
+	if (node->type == FILTER_AND || node->type == FILTER_OR || node->type == FILTER_NOT ||
+		node->type == FILTER_INT || node->type == FILTER_ID)
+		return;
+	if (node->scope == FILTER_SCOPE_RESOURCE)
+		size = batch->n_resources;
+	else if (column && node->column == TEMPO_NAME)
+		size = batch->n_strings;
+	else if (column && (node->column == TEMPO_SERVICE_NAME || node->column == TEMPO_TENANT))
+		size = batch->n_resources;
+	else if (column && (node->column == TEMPO_SCOPE_NAME || node->column == TEMPO_SCOPE_VERSION))
+		size = batch->n_scopes;
+	if (size > 0)
+		node->cache = palloc0(size);
+}
+
+void
+tempo_filter_batch(ScanFilter *filter, SpanBatch *batch)
+{
+	MemoryContext old;
+
+	MemoryContextReset(filter->caches);
+	filter->batch = batch;
+	intern_keys(filter->root, batch);
+	old = MemoryContextSwitchTo(filter->caches);
+	make_caches(filter->root, batch);
+	MemoryContextSwitchTo(old);
+}
+
+bool
+tempo_filter_span(ScanFilter *filter, const Span *span)
+{
+	return eval_node(filter, filter->root, span) == FILTER_TRUE;
+}

@@ -1,0 +1,156 @@
+/*-------------------------------------------------------------------------
+ *
+ * scan_filter.h
+ *	  Conditions that a custom scan decides on decoded spans, before rows are
+ *	  made of them.
+ *
+ * scan_compile.c recognises conditions in expressions, scan_filter.c decides
+ * them: for a segment or block from its zone map, value sets and Bloom
+ * filters, and for a span.  A condition is compiled only if deciding it here
+ * gives what the executor would have got from the row.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TEMPO_ACCESS_SCAN_FILTER_H
+#define TEMPO_ACCESS_SCAN_FILTER_H
+
+#include "postgres.h"
+
+#include "access/row.h"
+#include "nodes/execnodes.h"
+#include "nodes/primnodes.h"
+#include "segment/filter.h"
+#include "segment/reader.h"
+
+/* The relation whose columns the expressions name. */
+typedef struct ScanTarget
+{
+	Index		relid;
+	const TempoColumnMap *map;
+} ScanTarget;
+
+typedef enum FilterType
+{
+	FILTER_AND,
+	FILTER_OR,
+	FILTER_NOT,
+	FILTER_INT,					/* a time or duration against an integer */
+	FILTER_TEXT,				/* a text column = or <> a text, or in a list */
+	FILTER_ID,					/* an id = or <> an id, or in a list */
+	FILTER_NULL,				/* a column or attribute is null */
+	FILTER_JSON_TEXT,			/* attributes ->> key = or <> a text, or in a list */
+	FILTER_MATCH,				/* tempo.match() */
+	FILTER_REGEX				/* tempo.match_re() */
+} FilterType;
+
+typedef enum FilterScope
+{
+	FILTER_SCOPE_COLUMN,		/* not an attribute */
+	FILTER_SCOPE_SPAN,
+	FILTER_SCOPE_RESOURCE,
+	FILTER_SCOPE_ANY			/* the span's, else the resource's */
+} FilterScope;
+
+/* The three values of SQL. */
+typedef enum FilterResult
+{
+	FILTER_FALSE,
+	FILTER_TRUE,
+	FILTER_UNKNOWN
+} FilterResult;
+
+typedef struct FilterNode FilterNode;
+struct FilterNode
+{
+	FilterType	type;
+	FilterNode **children;		/* AND, OR, NOT */
+	int			n_children;
+
+	/* leaves: what is compared */
+	TempoColumn column;
+	FilterScope scope;
+	SpanText	key;
+	bool		null_is_empty;	/* coalesce(column, '') */
+	bool		negate;			/* IS NOT NULL; match_re's argument */
+	bool		text_argument;	/* match_re(text, ...) rather than jsonb */
+
+	/* with what */
+	MatchOp		op;
+	bool		list;			/* = ANY (array) */
+	Expr	   *operand;
+	Oid			operand_type;
+	Oid			function;		/* of MATCH and REGEX */
+
+	/* the operand's value, since the scan was started */
+	ExprState  *operand_state;
+	bool		operand_null;
+	Datum		operand_datum;
+	int64		number;
+	int32		code;			/* kind or status */
+	bool		code_known;
+	SpanText   *texts;
+	int			n_texts;
+	uint8	   *ids;			/* sorted */
+	int			n_ids;
+	bool		plain;			/* "literal" is set */
+	AnyValue	literal;
+	FmgrInfo	fmgr;
+	struct HTAB *memo;			/* REGEX: results by string */
+
+	/* by string, resource or scope of the current batch: result + 1 */
+	uint8	   *cache;
+	uint32		key_id;
+};
+
+/* What is known of a segment or a block. */
+typedef struct FilterZone
+{
+	int64		min_start;
+	int64		max_start;
+	int64		max_duration;	/* of durations clamped to 0 */
+	int64		min_duration;
+	int64		max_end;
+	uint64		tenants;		/* filter, 0 = not known */
+} FilterZone;
+
+typedef struct ScanFilter
+{
+	FilterNode *root;			/* an AND */
+	MemoryContext values;		/* operands */
+	MemoryContext caches;		/* of the current batch */
+	MemoryContext scratch;
+	SpanBatch  *batch;
+	bool		never;			/* no row can pass: an operand is NULL */
+} ScanFilter;
+
+/*
+ * What the rest of a plan node needs: columns (attribute numbers as in
+ * pull_varattnos), and of "attributes" only some keys unless whole.
+ */
+typedef struct ScanNeeds
+{
+	Bitmapset  *columns;
+	bool		all_columns;
+	bool		attributes;		/* some or all of the span's attributes */
+	bool		all_keys;
+	List	   *keys;			/* of String nodes */
+} ScanNeeds;
+
+/* scan_compile.c */
+extern bool tempo_filter_recognise(Expr *clause, const ScanTarget *target);
+extern ScanFilter *tempo_filter_create(List *clauses, const ScanTarget *target, PlanState *parent);
+extern void tempo_scan_needs(Node *expression, const ScanTarget *target, ScanNeeds *needs);
+extern void tempo_filter_needs(const ScanFilter *filter, uint32 *parts, List **keys);
+
+/* scan_filter.c */
+extern void tempo_filter_start(ScanFilter *filter, ExprContext *econtext);
+extern bool tempo_filter_zone(const ScanFilter *filter, const FilterZone *zone);
+extern bool tempo_filter_segment(ScanFilter *filter, SegmentReader *reader);
+extern void tempo_filter_bounds(const ScanFilter *filter, int64 *min_start, int64 *end_start, uint64 *tenants);
+
+/* the trace ids that rows must have; NULL if any may */
+extern const TraceId *tempo_filter_traces(const ScanFilter *filter, int *count);
+extern void tempo_filter_batch(ScanFilter *filter, SpanBatch *batch);
+extern bool tempo_filter_span(ScanFilter *filter, const Span *span);
+
+#endif							/* TEMPO_ACCESS_SCAN_FILTER_H */

@@ -1,0 +1,259 @@
+/*-------------------------------------------------------------------------
+ *
+ * segment_source.c
+ *	  Opens segments over shared buffers, with a cache of opened ones.
+ *
+ * Opening a segment means reading and checking its header and footer, so a
+ * backend keeps the readers of the segments it used last, within
+ * tempo_pg.segment_cache_size.  Segments never change and their ids are never
+ * used twice, so an entry is never wrong, only useless once its segment is
+ * gone.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/compat.h"
+#include "access/segment_source.h"
+
+#include <limits.h>
+
+#include "access/memory.h"
+#include "access/pages.h"
+#include "lib/ilist.h"
+#include "utils/guc.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+
+typedef struct CacheKey
+{
+	uint64		storage_id;
+	uint64		segment_id;
+} CacheKey;
+
+typedef struct CacheEntry
+{
+	CacheKey	key;			/* must be first */
+	dlist_node	lru;			/* most recently used first */
+	MemoryContext context;
+	SpanAllocator allocator;
+	SegmentReader *reader;
+	Size		bytes;
+	int			pins;
+
+	/* what the read callback needs */
+	TempoExtent extent;
+	Relation	rel;			/* of the last opener */
+	BufferAccessStrategy strategy;
+	BlockNumber bad_block;
+	bool		reading;		/* still set after an error left the callback */
+} CacheEntry;
+
+struct TempoOpenSegment
+{
+	CacheEntry *entry;			/* NULL once closed */
+	char		relation[NAMEDATALEN];
+	uint64		segment_id;
+	MemoryContextCallback callback;
+};
+
+static int	segment_cache_size = 32 * 1024; /* kB */
+
+static HTAB *cache = NULL;
+static dlist_head cache_lru = DLIST_STATIC_INIT(cache_lru);
+static Size cache_bytes = 0;
+
+void
+tempo_segment_cache_init(void)
+{
+	DefineCustomIntVariable("tempo_pg.segment_cache_size",
+							"Memory that a server process uses to keep opened segments.",
+							"Opened segments are kept with their footers and dictionaries, so that the next query need not read those again.",
+							&segment_cache_size, 32 * 1024, 0, MAX_KILOBYTES,
+							PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
+}
+
+static bool
+read_image(void *arg, uint64_t offset, void *dst, size_t len)
+{
+	CacheEntry *entry = arg;
+	bool		good;
+
+	entry->reading = true;
+	good = tempo_pages_read(entry->rel, entry->extent, entry->key.segment_id, offset, dst, len,
+							entry->strategy, &entry->bad_block);
+	entry->reading = false;
+	return good;
+}
+
+static void
+drop_entry(CacheEntry *entry)
+{
+	dlist_delete(&entry->lru);
+	cache_bytes -= entry->bytes;
+	if (entry->context != NULL)
+		MemoryContextDelete(entry->context);
+	hash_search(cache, &entry->key, HASH_REMOVE, NULL);
+}
+
+/* Drops entries that nobody uses, oldest first, until the rest fits. */
+static void
+shrink_cache(void)
+{
+	dlist_node *node = dlist_is_empty(&cache_lru) ? NULL : dlist_tail_node(&cache_lru);
+
+	while (node != NULL && cache_bytes > (Size) segment_cache_size * 1024)
+	{
+		CacheEntry *entry = dlist_container(CacheEntry, lru, node);
+
+		node = dlist_has_prev(&cache_lru, node) ? dlist_prev_node(&cache_lru, node) : NULL;
+		if (entry->pins == 0)
+			drop_entry(entry);
+	}
+}
+
+static void
+unpin(void *arg)
+{
+	TempoOpenSegment *open = arg;
+	CacheEntry *entry = open->entry;
+	Size		bytes;
+
+	if (entry == NULL)
+		return;
+	open->entry = NULL;
+	entry->strategy = NULL;
+	if (--entry->pins > 0)
+		return;
+	/* readers keep dictionaries they have decoded */
+	bytes = MemoryContextMemAllocated(entry->context, true);
+	cache_bytes += bytes - entry->bytes;
+	entry->bytes = bytes;
+	shrink_cache();
+}
+
+static CacheEntry *
+find_entry(const CacheKey *key)
+{
+	CacheEntry *entry;
+	bool		found;
+
+	if (cache == NULL)
+	{
+		HASHCTL		ctl = {0};
+
+		ctl.keysize = sizeof(CacheKey);
+		ctl.entrysize = sizeof(CacheEntry);
+		ctl.hcxt = CacheMemoryContext;
+		cache = hash_create("tempo segment cache", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	entry = hash_search(cache, key, HASH_FIND, NULL);
+	if (entry != NULL && entry->pins == 0 && (entry->reading || entry->reader == NULL))
+	{
+		/* an error interrupted it, so its state may be half changed */
+		drop_entry(entry);
+		entry = NULL;
+	}
+	if (entry == NULL)
+	{
+		entry = hash_search(cache, key, HASH_ENTER, &found);
+		memset((char *) entry + sizeof(CacheKey), 0, sizeof(CacheEntry) - sizeof(CacheKey));
+		dlist_push_head(&cache_lru, &entry->lru);
+	}
+	else
+		dlist_move_head(&cache_lru, &entry->lru);
+	return entry;
+}
+
+TempoOpenSegment *
+tempo_segment_open(Relation rel, const TempoSegment *segment, BufferAccessStrategy strategy)
+{
+	CacheKey	key = {segment->storage_id, segment->segment_id};
+	TempoOpenSegment *open = palloc0(sizeof(TempoOpenSegment));
+	CacheEntry *entry;
+
+	strlcpy(open->relation, RelationGetRelationName(rel), NAMEDATALEN);
+	open->segment_id = segment->segment_id;
+
+	entry = find_entry(&key);
+	entry->rel = rel;
+	entry->strategy = strategy;
+	entry->extent.first = segment->first_block;
+	entry->extent.count = segment->n_blocks;
+	if (entry->context == NULL)
+		entry->context = AllocSetContextCreate(CacheMemoryContext, "tempo segment",
+											   ALLOCSET_SMALL_SIZES);
+	open->entry = entry;
+	entry->pins++;
+	open->callback.func = unpin;
+	open->callback.arg = open;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, &open->callback);
+
+	if (entry->reader == NULL)
+	{
+		SegmentSource source = {read_image, entry, segment->summary.size};
+		SpanError	error = {SPAN_ERROR_NONE};
+
+		entry->allocator = tempo_context_allocator(entry->context);
+		entry->reader = segment_open(&source, &entry->allocator, &error);
+		if (entry->reader == NULL)
+			tempo_segment_failed(open, &error);
+		if (segment_summary(entry->reader)->rows != segment->summary.rows)
+		{
+			span_error(&error, SPAN_ERROR_CORRUPT, "the segment has %u rows, the directory says %u",
+					   segment_summary(entry->reader)->rows, segment->summary.rows);
+			segment_close(entry->reader);
+			entry->reader = NULL;
+			tempo_segment_failed(open, &error);
+		}
+	}
+	return open;
+}
+
+void
+tempo_segment_close(TempoOpenSegment *open)
+{
+	/* the structure stays: its callback is still registered */
+	unpin(open);
+}
+
+void
+tempo_segment_set_relation(TempoOpenSegment *open, Relation rel)
+{
+	open->entry->rel = rel;
+}
+
+SegmentReader *
+tempo_segment_reader(TempoOpenSegment *open)
+{
+	return open->entry->reader;
+}
+
+void
+tempo_segment_failed(TempoOpenSegment *open, const SpanError *error)
+{
+	CacheEntry *entry = open->entry;
+
+	if (error->code == SPAN_ERROR_MEMORY)
+		tempo_raise(error);
+	ereport(ERROR,
+			(errcode(error->code == SPAN_ERROR_UNSUPPORTED ? ERRCODE_FEATURE_NOT_SUPPORTED : ERRCODE_DATA_CORRUPTED),
+			 errmsg("could not read segment " UINT64_FORMAT " of relation \"%s\"",
+					open->segment_id, open->relation),
+			 error->code == SPAN_ERROR_IO ?
+			 errdetail("Block %u is not a page of this segment.", entry->bad_block) :
+			 errdetail("Blocks %u to %u: %s", entry->extent.first,
+					   entry->extent.first + entry->extent.count - 1, error->message),
+			 errhint("tempo.verify() checks the whole relation.")));
+	pg_unreachable();
+}
+
+void
+tempo_segment_decode(TempoOpenSegment *open, const SegmentProjection *projection,
+					 uint32 first, uint32 count, SpanBatch *batch)
+{
+	SpanError	error = {SPAN_ERROR_NONE};
+
+	if (!segment_decode(open->entry->reader, projection, first, count, batch, &error))
+		tempo_segment_failed(open, &error);
+}

@@ -1,0 +1,45 @@
+/*-------------------------------------------------------------------------
+ *
+ * segment_source.h
+ *	  Opens segments over shared buffers, with a cache of opened ones.
+ *
+ * Together with directory.h this is what custom scans and trace lookups are
+ * made of: list or walk the directory rows that a snapshot sees, skip those
+ * whose zone map or tenant filter excludes them, open the rest.  Rows that
+ * the own transaction has inserted but not flushed are in insert_buffer.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TEMPO_ACCESS_SEGMENT_SOURCE_H
+#define TEMPO_ACCESS_SEGMENT_SOURCE_H
+
+#include "access/directory.h"
+#include "segment/reader.h"
+#include "storage/bufmgr.h"
+
+typedef struct TempoOpenSegment TempoOpenSegment;
+
+/*
+ * tempo_segment_open: opens a segment, or finds it in the backend's cache.
+ * The caller keeps "rel" open until tempo_segment_close(), which is implied
+ * when the current memory context goes away.  "strategy" may be NULL.
+ */
+extern TempoOpenSegment *tempo_segment_open(Relation rel, const TempoSegment *segment,
+											BufferAccessStrategy strategy);
+extern void tempo_segment_close(TempoOpenSegment *open);
+
+/* tempo_segment_set_relation: for who keeps a segment open while the relation is closed and opened again */
+extern void tempo_segment_set_relation(TempoOpenSegment *open, Relation rel);
+
+extern SegmentReader *tempo_segment_reader(TempoOpenSegment *open);
+
+/* tempo_segment_failed: raises what a reader function reported, naming relation, segment and block */
+extern void tempo_segment_failed(TempoOpenSegment *open, const SpanError *error) pg_attribute_noreturn();
+
+/* tempo_segment_decode: segment_decode() that raises on failure */
+extern void tempo_segment_decode(TempoOpenSegment *open, const SegmentProjection *projection,
+								 uint32 first, uint32 count, SpanBatch *batch);
+
+extern void tempo_segment_cache_init(void);
+
+#endif							/* TEMPO_ACCESS_SEGMENT_SOURCE_H */

@@ -1,0 +1,153 @@
+/*-------------------------------------------------------------------------
+ *
+ * storage_file.c
+ *	  Files of tempo relations: creating, emptying and copying them.
+ *
+ * A new relation is an empty file; nothing of the extension's own tables is
+ * read for it, so that it can be created before they are, and by pg_upgrade.
+ * Whoever replaces a file deletes the old storage id's directory rows in the
+ * same transaction.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/compat.h"
+#include "access/ddl.h"
+
+#include "access/directory.h"
+#include "access/multixact.h"
+#include "access/pages.h"
+#include "access/row.h"
+#include "access/segment_source.h"
+#include "access/store.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/storage.h"
+#include "catalog/storage_xlog.h"
+#include "commands/progress.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/smgr.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+static bool
+same_file(const RelFileLocator *a, const RelFileLocator *b)
+{
+	return a->relNumber == b->relNumber && a->dbOid == b->dbOid && a->spcOid == b->spcOid;
+}
+
+void
+tempo_relation_set_new_file(Relation rel, const RelFileLocator *newfile, char persistence,
+							TransactionId *freeze_xid, MultiXactId *min_multi)
+{
+	SMgrRelation file;
+	TempoMetaHeader meta;
+
+	if (persistence != RELPERSISTENCE_PERMANENT)
+		TEMPO_UNSUPPORTED(errmsg("access method \"tempo\" does not support %s tables",
+								 persistence == RELPERSISTENCE_TEMP ? "temporary" : "unlogged"),
+						  errhint("Create a permanent table, or use access method \"heap\"."));
+	if (!IsBinaryUpgrade)
+		tempo_check_columns(RelationGetDescr(rel));
+
+	/* there are no transaction ids in our pages: those are in the directory */
+	*freeze_xid = RecentXmin;
+	*min_multi = GetOldestMultiXactId();
+
+	/* TRUNCATE: the rows of the file that goes away go away too */
+	if (!IsBinaryUpgrade && !same_file(newfile, &rel->rd_locator) && tempo_meta_read(rel, &meta))
+		tempo_directory_forget(meta.storage_id);
+
+	file = RelationCreateStorage(*newfile, persistence, true);
+	smgrclose(file);
+}
+
+void
+tempo_relation_nontransactional_truncate(Relation rel)
+{
+	TempoMetaHeader meta;
+
+	if (tempo_meta_read(rel, &meta))
+		tempo_directory_forget(meta.storage_id);
+	RelationTruncate(rel, 0);
+}
+
+void
+tempo_relation_copy_data(Relation rel, const RelFileLocator *newfile)
+{
+	SMgrRelation target;
+
+	/*
+	 * The copy keeps its storage id, and so its rows.  Nothing else can write
+	 * to the file, but what is in shared buffers must be in it.
+	 */
+	FlushRelationBuffers(rel);
+	target = RelationCreateStorage(*newfile, rel->rd_rel->relpersistence, true);
+	RelationCopyStorage(RelationGetSmgr(rel), target, MAIN_FORKNUM, rel->rd_rel->relpersistence);
+	RelationDropStorage(rel);
+	smgrclose(target);
+}
+
+/* ----------------------------------------------------------- VACUUM FULL */
+
+typedef struct CopySource
+{
+	Relation	rel;
+	TempoExtent extent;
+	uint64		segment_id;
+	BufferAccessStrategy strategy;
+} CopySource;
+
+static bool
+read_copy(void *arg, uint64_t offset, void *dst, size_t len)
+{
+	CopySource *source = arg;
+	BlockNumber bad_block;
+
+	return tempo_pages_read(source->rel, source->extent, source->segment_id, offset, dst, len,
+							source->strategy, &bad_block);
+}
+
+void
+tempo_relation_copy_for_cluster(Relation old_table, Relation new_table, Relation old_index,
+								bool use_sort, TransactionId oldest_xmin, TransactionId *xid_cutoff,
+								MultiXactId *multi_cutoff, double *num_tuples,
+								double *tups_vacuumed, double *tups_recently_dead)
+{
+	uint32		count;
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TempoSegment *segments = tempo_directory_list(old_table, snapshot, NULL, &count);
+	CopySource	source = {old_table};
+
+	/*
+	 * The images are copied; their directory rows are new, so a snapshot taken
+	 * before this transaction commits would see neither old nor new ones.  The
+	 * metapage tells it so.
+	 */
+	source.strategy = GetAccessStrategy(BAS_BULKREAD);
+	for (uint32 i = 0; i < count; i++)
+	{
+		TempoSegment segment = segments[i];
+		SegmentSource image = {read_copy, &source, segment.summary.size};
+
+		source.extent.first = segment.first_block;
+		source.extent.count = segment.n_blocks;
+		source.segment_id = segment.segment_id;
+		tempo_store_image(new_table, &image, GetCurrentCommandId(true), &segment);
+		*num_tuples += segment.summary.rows;
+	}
+	if (count > 0)
+	{
+		uint64		xid = U64FromFullTransactionId(GetTopFullTransactionId());
+
+		tempo_lock_extents(new_table);
+		tempo_meta_set_rewrite(new_table, xid);
+		tempo_unlock_extents(new_table);
+		pfree(segments);
+	}
+	FreeAccessStrategy(source.strategy);
+	UnregisterSnapshot(snapshot);
+}

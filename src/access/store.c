@@ -1,0 +1,79 @@
+/*-------------------------------------------------------------------------
+ *
+ * store.c
+ *	  Makes segments: encodes a batch, takes an extent, adds the directory
+ *	  row, writes the pages.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/compat.h"
+#include "access/store.h"
+
+#include "access/memory.h"
+#include "access/pages.h"
+#include "access/xact.h"
+#include "utils/memutils.h"
+
+void
+tempo_store_image(Relation rel, const SegmentSource *image, CommandId cid, TempoSegment *segment)
+{
+	TempoDirectory directory;
+	TempoExtent extent;
+
+	segment->n_blocks = tempo_blocks_needed(image->size, segment->summary.rows);
+
+	/*
+	 * While the extent lock is held no other heavyweight lock may be taken,
+	 * so whatever needs one comes before: relations, and our transaction id.
+	 */
+	tempo_directory_open(&directory, RowExclusiveLock, false);
+	(void) GetCurrentTransactionId();
+
+	tempo_lock_extents(rel);
+	extent = tempo_extent_take(rel, segment->n_blocks, &segment->storage_id, &segment->segment_id);
+	segment->first_block = extent.first;
+	tempo_directory_insert_heap(&directory, segment, cid);
+	tempo_unlock_extents(rel);
+
+	tempo_directory_insert_index(&directory, segment);
+	tempo_pages_write(rel, extent, segment->segment_id, image);
+	tempo_directory_close(&directory);
+}
+
+void
+tempo_store_spans(Relation rel, const SpanBatch *batch, uint32 first, uint32 count,
+				  const TempoStoreOptions *options, TempoSegment *segment, uint32 **row_of)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "tempo segment image",
+												  ALLOCSET_DEFAULT_SIZES);
+	SpanAllocator allocator = tempo_context_allocator(context);
+	SegmentWriteOptions write_options = {0};
+	SegmentImage image = {0};
+	SegmentMemory memory;
+	SegmentSource source;
+	SpanError	error = {SPAN_ERROR_NONE};
+
+	write_options.level = options->level;
+	write_options.request_hashes = options->hashes;
+	write_options.n_request_hashes = options->n_hashes;
+	if (!segment_write(batch, first, count, &write_options, &allocator, &image, &error))
+		tempo_raise(&error);
+
+	memset(segment, 0, sizeof(*segment));
+	segment->summary = image.summary;
+	segment->n_requests = options->n_hashes;
+	segment->newest_at = options->newest_at;
+	memory.data = image.data;
+	memory.size = image.size;
+	source = segment_source_memory(&memory);
+	tempo_store_image(rel, &source, options->cid, segment);
+
+	if (row_of != NULL)
+	{
+		*row_of = MemoryContextAllocHuge(CurrentMemoryContext, (Size) count * sizeof(uint32));
+		memcpy(*row_of, image.row_of, (Size) count * sizeof(uint32));
+	}
+	MemoryContextDelete(context);
+}

@@ -1,0 +1,192 @@
+/*-------------------------------------------------------------------------
+ *
+ * vacuum.c
+ *	  VACUUM: finds free extents, advances relfrozenxid, counts rows.
+ *
+ * What is dead is decided in the directory, by the heap's own VACUUM.  An
+ * extent is free once the directory row that owned it has been pruned; the
+ * WAL record of the pruning makes standbys cancel the queries that could
+ * still read it, and the record that puts the extent on the free list comes
+ * later in the WAL.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/compat.h"
+#include "access/ddl.h"
+
+#include "access/directory.h"
+#include <math.h>
+
+#include "access/multixact.h"
+#include "access/pages.h"
+#include "access/tableam.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/storage.h"
+#include "commands/vacuum.h"
+#include "miscadmin.h"
+#include "optimizer/plancat.h"
+#include "pgstat.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "storage/procarray.h"
+#include "utils/snapmgr.h"
+
+/* Rows in a block of a relation that nobody has counted yet. */
+#define GUESSED_ROWS_PER_BLOCK 100
+
+static int
+compare_size(const void *a, const void *b)
+{
+	BlockNumber x = ((const TempoExtent *) a)->count;
+	BlockNumber y = ((const TempoExtent *) b)->count;
+
+	return x > y ? -1 : x < y;
+}
+
+static int
+compare_first(const void *a, const void *b)
+{
+	BlockNumber x = ((const TempoExtent *) a)->first;
+	BlockNumber y = ((const TempoExtent *) b)->first;
+
+	return x < y ? -1 : x > y;
+}
+
+/* The gaps between the extents in use, from block 1 to the end of the file. */
+static TempoExtent *
+find_gaps(TempoSegment *used, uint32 n_used, BlockNumber n_blocks, uint32 *n_gaps)
+{
+	TempoExtent *gaps = palloc((Size) (n_used + 1) * sizeof(TempoExtent));
+	BlockNumber next = 1;
+
+	*n_gaps = 0;
+	tempo_segments_sort_by_block(used, n_used);
+	for (uint32 i = 0; i <= n_used; i++)
+	{
+		BlockNumber first = i < n_used ? used[i].first_block : n_blocks;
+
+		if (first > next)
+		{
+			gaps[*n_gaps].first = next;
+			gaps[*n_gaps].count = first - next;
+			(*n_gaps)++;
+		}
+		if (i < n_used)
+			next = Max(next, used[i].first_block + used[i].n_blocks);
+	}
+	return gaps;
+}
+
+BlockNumber
+tempo_reclaim(Relation rel)
+{
+	TempoDirectory directory;
+	TempoMetaHeader meta;
+	TempoSegment *used;
+	TempoExtent *gaps;
+	uint32		n_used;
+	uint32		n_gaps;
+	BlockNumber free_blocks = 0;
+
+	if (!tempo_meta_read(rel, &meta))
+		return 0;
+	tempo_directory_open(&directory, AccessShareLock, false);
+	tempo_lock_extents(rel);
+	used = tempo_directory_extents(&directory, meta.storage_id, &n_used);
+	gaps = find_gaps(used, n_used, RelationGetNumberOfBlocks(rel), &n_gaps);
+	if (n_gaps > TEMPO_MAX_FREE_EXTENTS)
+	{
+		/* the smallest ones wait until their neighbours are free */
+		qsort(gaps, n_gaps, sizeof(TempoExtent), compare_size);
+		n_gaps = TEMPO_MAX_FREE_EXTENTS;
+		qsort(gaps, n_gaps, sizeof(TempoExtent), compare_first);
+	}
+	tempo_free_list_replace(rel, gaps, n_gaps);
+	tempo_unlock_extents(rel);
+	tempo_directory_close(&directory);
+	for (uint32 i = 0; i < n_gaps; i++)
+		free_blocks += gaps[i].count;
+	pfree(gaps);
+	pfree(used);
+	return free_blocks;
+}
+
+/*
+ * Lets the heap vacuum the directory, unless somebody is at it: then the rows
+ * that are dead to all are gone when we look for free extents.
+ */
+static void
+vacuum_directory(struct VacuumParams *params, BufferAccessStrategy strategy)
+{
+	TempoDirectory directory;
+	Oid			relid;
+
+	if (!tempo_directory_open(&directory, AccessShareLock, true))
+		return;
+	relid = RelationGetRelid(directory.heap);
+	if (ConditionalLockRelationOid(relid, ShareUpdateExclusiveLock))
+	{
+		table_relation_vacuum(directory.heap, params, strategy);
+		UnlockRelationOid(relid, ShareUpdateExclusiveLock);
+	}
+	tempo_directory_close(&directory);
+}
+
+static double
+count_rows(Relation rel)
+{
+	uint32		count;
+	TempoSegment *segments = tempo_directory_list(rel, GetActiveSnapshot(), NULL, &count);
+	double		rows = 0;
+
+	for (uint32 i = 0; i < count; i++)
+		rows += segments[i].summary.rows;
+	return rows;
+}
+
+void
+tempo_relation_vacuum(Relation rel, struct VacuumParams *params, BufferAccessStrategy strategy)
+{
+	TransactionId oldest_xmin;
+	MultiXactId oldest_multi;
+	BlockNumber n_blocks;
+	double		rows;
+
+	vacuum_directory(params, strategy);
+	tempo_reclaim(rel);
+
+	n_blocks = RelationGetNumberOfBlocks(rel);
+	rows = count_rows(rel);
+
+	/* no page of ours holds a transaction id */
+	oldest_xmin = GetOldestNonRemovableTransactionId(rel);
+	oldest_multi = GetOldestMultiXactId();
+#if PG_VERSION_NUM >= 180000
+	vac_update_relstats(rel, n_blocks, rows, 0, 0, false, oldest_xmin, oldest_multi, NULL, NULL, false);
+	pgstat_report_vacuum(RelationGetRelid(rel), false, rows, 0, GetCurrentTimestamp());
+#else
+	vac_update_relstats(rel, n_blocks, rows, 0, false, oldest_xmin, oldest_multi, NULL, NULL, false);
+	pgstat_report_vacuum(RelationGetRelid(rel), false, rows, 0);
+#endif
+}
+
+void
+tempo_relation_estimate_size(Relation rel, int32 *attr_widths, BlockNumber *pages,
+							 double *tuples, double *allvisfrac)
+{
+	BlockNumber n_blocks = RelationGetNumberOfBlocks(rel);
+	double		reltuples = rel->rd_rel->reltuples;
+	BlockNumber relpages = (BlockNumber) rel->rd_rel->relpages;
+
+	*pages = n_blocks;
+	*allvisfrac = 0;
+	if (n_blocks == 0)
+		*tuples = 0;
+	else if (reltuples >= 0 && relpages > 0)
+		*tuples = rint(reltuples / relpages * n_blocks);
+	else
+		*tuples = (double) n_blocks * GUESSED_ROWS_PER_BLOCK;
+}
