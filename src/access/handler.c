@@ -13,6 +13,7 @@
 
 #include "access/ddl.h"
 #include "access/insert_buffer.h"
+#include "access/planner.h"
 #include "access/row_source.h"
 #include "access/scan.h"
 #include "access/segment_source.h"
@@ -271,4 +272,5 @@ tempo_access_init(void)
 	tempo_insert_buffer_init();
 	tempo_fetch_init();
 	tempo_hooks_init();
+	tempo_planner_init();
 }
