@@ -68,9 +68,12 @@ single_filter(const TqlQuery *query)
 	return stage->spanset->filter;
 }
 
+/* Is it known without looking that nothing is found? */
 static bool
-is_constantly_false(const TqlExpr *filter)
+finds_nothing(const TqlSearch *search, const TqlExpr *filter)
 {
+	if (search->has_limit && search->limit == 0)
+		return true;
 	return filter->kind == TQL_E_STATIC && !(filter->value.type == TQL_BOOL && filter->value.n);
 }
 
@@ -243,7 +246,7 @@ tql_search_sql(const TqlSearch *search)
 	StringInfoData attributes;
 
 	initStringInfo(&out);
-	if (is_constantly_false(filter))
+	if (finds_nothing(search, filter))
 	{
 		appendStringInfoString(&out, "SELECT " SEARCH_COLUMNS "\nWHERE false");
 		return out.data;
@@ -283,7 +286,7 @@ tql_search_sql(const TqlSearch *search)
 						   "        'spanCount', c.spans, 'errorCount', nullif(c.errors, 0)))) AS stats\n"
 						   "    FROM (SELECT s.trace_id, coalesce(s.service_name, '') AS service, count(*) AS spans,\n"
 						   "              count(*) FILTER (WHERE s.status = 'error') AS errors\n"
-						   "          FROM spans AS s GROUP BY s.trace_id, s.service_name) AS c\n"
+						   "          FROM spans AS s GROUP BY s.trace_id, coalesce(s.service_name, '')) AS c\n"
 						   "    GROUP BY c.trace_id\n"
 						   "),\n"
 						   "spansets AS (\n"
@@ -322,7 +325,7 @@ tql_spans_sql(const TqlSearch *search)
 		"    s.start_time, s.duration, s.attributes, s.resource_attributes, s.start_time_unix_nano, s.duration_nano";
 
 	initStringInfo(&out);
-	if (is_constantly_false(filter))
+	if (finds_nothing(search, filter))
 	{
 		appendStringInfo(&out, "SELECT %s\nFROM tempo.spans AS s WHERE false", columns);
 		return out.data;

@@ -14,9 +14,9 @@
 
 #include <limits.h>
 
-#include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "executor/tstoreReceiver.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "traceql/to_sql.h"
@@ -32,9 +32,6 @@ PG_FUNCTION_INFO_V1(tempo_traceql);
 PG_FUNCTION_INFO_V1(tempo_traceql_spans);
 PG_FUNCTION_INFO_V1(tempo_traceql_to_sql);
 PG_FUNCTION_INFO_V1(tempo_traceql_metrics);
-
-/* rows fetched from a search at a time */
-#define FETCH_ROWS 1000
 
 #define NS_PER_MS INT64CONST(1000000)
 
@@ -143,26 +140,18 @@ static void
 return_query(FunctionCallInfo fcinfo, const char *sql)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	SPIPlanPtr	plan;
-	Portal		portal;
+	SPIExecuteOptions options = {0};
+	int			rc;
 
 	InitMaterializedSRF(fcinfo, 0);
 
 	SPI_connect();
-	plan = SPI_prepare(sql, 0, NULL);
-	if (plan == NULL)
-		elog(ERROR, "could not prepare the SQL of a TraceQL query: %s", SPI_result_code_string(SPI_result));
-	portal = SPI_cursor_open(NULL, plan, NULL, NULL, true);
-	for (;;)
-	{
-		SPI_cursor_fetch(portal, true, FETCH_ROWS);
-		if (SPI_processed == 0)
-			break;
-		for (uint64 i = 0; i < SPI_processed; i++)
-			tuplestore_puttuple(rsinfo->setResult, SPI_tuptable->vals[i]);
-		SPI_freetuptable(SPI_tuptable);
-	}
-	SPI_cursor_close(portal);
+	options.read_only = true;
+	options.dest = CreateDestReceiver(DestTuplestore);
+	SetTuplestoreDestReceiverParams(options.dest, rsinfo->setResult, CurrentMemoryContext, false, NULL, NULL);
+	rc = SPI_execute_extended(sql, &options);
+	if (rc < 0)
+		elog(ERROR, "could not run the SQL of a TraceQL query: %s", SPI_result_code_string(rc));
 	SPI_finish();
 }
 
