@@ -104,7 +104,7 @@ frame_write(Buffer *out, const void *data, size_t len, int zstd_level, Frame *fr
 	to = buffer_reserve(out, bound);
 	if (to == NULL)
 		return false;
-	if (len >= FRAME_SMALLEST)
+	if (zstd_level > 0 && len >= FRAME_SMALLEST)
 	{
 		if (compressor == NULL)
 			compressor = ZSTD_createCCtx();

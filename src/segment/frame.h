@@ -30,7 +30,7 @@ extern uint32_t crc32c(const void *data, size_t len);
 
 /*
  * frame_write: appends "len" bytes to "out", compressed if that saves enough
- * to be worth the time of decompressing.  False = no memory.
+ * to be worth the time of decompressing (level 0: never).  False = no memory.
  */
 extern bool frame_write(Buffer *out, const void *data, size_t len, int zstd_level, Frame *frame);
 

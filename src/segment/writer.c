@@ -3,28 +3,52 @@
  * writer.c
  *	  Turns a SpanBatch into the image of one segment.
  *
+ * Rows are put in order, then passed twice: the first pass finds the shapes
+ * and what is constant in them, the second fills the columns.
+ *
  *-------------------------------------------------------------------------
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include "segment/writer.h"
 
 #include <stdlib.h>
 
+#include "segment/bloom.h"
 #include "segment/codec.h"
-#include "segment/frame.h"
-#include "segment/image.h"
-#include "segment/order.h"
+#include "segment/pack.h"
+#include "segment/rows.h"
 
 #define DEFAULT_ZSTD_LEVEL 1
+
+/* Rows to fetch ahead: spans of a trace may come from all over the batch. */
+#define PREFETCH_SPANS 12
+#define PREFETCH_ATTRIBUTES 6
 
 typedef struct Writer
 {
 	const SpanBatch *batch;
 	const SpanAllocator *allocator;
+	const SegmentWriteOptions *options;
 	RowOrder	order;
+	uint32_t	n_blocks;
+	int32_t    *parents;
+	ColumnSet	columns;
+	Table		tables[N_TABLES];
+	RowBuilder	builder;
+	Sections	sections;
 	Buffer		out;
-	Buffer		block;
+	Buffer		scratch;
+	Buffer		payload;
 	Buffer		footer;
-	int			zstd_level;
+	Buffer		numbers;		/* int64_t scratch */
+	uint32_t   *trace_rank;		/* position of each trace in the trace index */
+	uint32_t   *string_number;	/* of the batch's strings in the segment, 0 = none yet */
+	uint32_t   *scope_number;	/* + 1; 0 = none yet */
+	Buffer		strings;		/* uint32_t: batch string ids */
+	Buffer		scopes;			/* uint32_t: batch scope indexes */
+	SegmentSummary summary;
 } Writer;
 
 uint64_t
@@ -98,96 +122,6 @@ summarize(Writer *w, SegmentSummary *s)
 }
 
 static void
-put_span(Buffer *out, const Span *span, uint32_t trace)
-{
-	buffer_put_varint(out, trace);
-	buffer_put(out, &span->span_id, SPAN_ID_LEN);
-	buffer_put(out, &span->parent_span_id, SPAN_ID_LEN);
-	buffer_put_u64(out, span->start_time_unix_nano);
-	buffer_put_varint(out, zigzag((int64_t) ((uint64_t) span->end_time_unix_nano - (uint64_t) span->start_time_unix_nano)));
-	buffer_put_varint(out, span->scope);
-	buffer_put_varint(out, span->name);
-	buffer_put_varint(out, zigzag(span->kind));
-	buffer_put_varint(out, zigzag(span->status_code));
-	buffer_put_varint(out, span->flags);
-	buffer_put_varint(out, span->dropped_attributes_count);
-	buffer_put_varint(out, span->dropped_events_count);
-	buffer_put_varint(out, span->dropped_links_count);
-	buffer_put_text(out, span->status_message);
-	buffer_put_text(out, span->trace_state);
-	attributes_put(out, span->attributes);
-	buffer_put_varint(out, span->n_events);
-	for (uint32_t i = 0; i < span->n_events; i++)
-	{
-		buffer_put_u64(out, span->events[i].time_unix_nano);
-		buffer_put_text(out, span->events[i].name);
-		buffer_put_varint(out, span->events[i].dropped_attributes_count);
-		attributes_put(out, span->events[i].attributes);
-	}
-	buffer_put_varint(out, span->n_links);
-	for (uint32_t i = 0; i < span->n_links; i++)
-	{
-		buffer_put(out, &span->links[i].trace_id, TRACE_ID_LEN);
-		buffer_put(out, &span->links[i].span_id, SPAN_ID_LEN);
-		buffer_put_text(out, span->links[i].trace_state);
-		buffer_put_varint(out, span->links[i].flags);
-		buffer_put_varint(out, span->links[i].dropped_attributes_count);
-		attributes_put(out, span->links[i].attributes);
-	}
-}
-
-static void
-put_frame(Buffer *out, const Frame *frame)
-{
-	buffer_put_u8(out, frame->codec);
-	buffer_put_varint(out, frame->raw_len);
-	buffer_put_varint(out, frame->stored_len);
-	buffer_put_u32(out, frame->crc);
-}
-
-static bool
-write_blocks(Writer *w, SpanError *error)
-{
-	const RowOrder *order = &w->order;
-	uint32_t	trace = 0;
-	uint32_t	n_blocks = (order->n_rows + IMAGE_BLOCK_ROWS - 1) / IMAGE_BLOCK_ROWS;
-
-	buffer_put_varint(&w->footer, n_blocks);
-	for (uint32_t row = 0; row < order->n_rows;)
-	{
-		uint32_t	end = order->n_rows - row < IMAGE_BLOCK_ROWS ? order->n_rows : row + IMAGE_BLOCK_ROWS;
-		int64_t		min_start = INT64_MAX;
-		int64_t		max_start = INT64_MIN;
-		int64_t		max_duration = 0;
-		Frame		frame;
-
-		w->block.len = 0;
-		for (; row < end; row++)
-		{
-			const Span *span = &w->batch->spans[order->spans[row]];
-			int64_t		start = span->start_time_unix_nano;
-			int64_t		duration = clamped_difference(start, span->end_time_unix_nano);
-
-			while (row >= order->traces[trace].first_row + order->traces[trace].count)
-				trace++;
-			put_span(&w->block, span, trace);
-			min_start = start < min_start ? start : min_start;
-			max_start = start > max_start ? start : max_start;
-			max_duration = duration > max_duration ? duration : max_duration;
-		}
-		if (w->block.len > SEGMENT_MAX_BYTES)
-			return span_error(error, SPAN_ERROR_LIMIT, "segment would exceed %u bytes", SEGMENT_MAX_BYTES);
-		if (w->block.failed || !frame_write(&w->out, w->block.data, w->block.len, w->zstd_level, &frame))
-			return span_error(error, SPAN_ERROR_MEMORY, "out of memory");
-		put_frame(&w->footer, &frame);
-		buffer_put_u64(&w->footer, min_start);
-		buffer_put_u64(&w->footer, max_start);
-		buffer_put_u64(&w->footer, max_duration);
-	}
-	return true;
-}
-
-static void
 put_summary(Buffer *f, const SegmentSummary *s)
 {
 	buffer_put_varint(f, s->rows);
@@ -204,66 +138,572 @@ put_summary(Buffer *f, const SegmentSummary *s)
 	buffer_put_u64(f, s->raw_size);
 }
 
-static bool
-write_footer(Writer *w, const SegmentWriteOptions *options)
+
+/* Last row + 1 of a block. */
+static uint32_t
+block_end(const Writer *w, uint32_t block)
 {
-	Buffer	   *f = &w->footer;
+	return block + 1 == w->n_blocks ? w->order.n_rows : (block + 1) * IMAGE_BLOCK_ROWS;
+}
+
+static inline const Span *
+span_at(const Writer *w, uint32_t row)
+{
 	const SpanBatch *batch = w->batch;
+	const RowOrder *order = &w->order;
 
-	buffer_put_varint(f, options->n_request_hashes);
-	buffer_put(f, options->request_hashes, (size_t) options->n_request_hashes * sizeof(RequestHash));
-	buffer_put_varint(f, batch->n_strings);
-	for (uint32_t i = 0; i < batch->n_strings; i++)
-		buffer_put_text(f, batch->strings[i]);
-	buffer_put_varint(f, batch->n_resources);
-	for (uint32_t i = 0; i < batch->n_resources; i++)
+	if (row + PREFETCH_SPANS < order->n_rows)
 	{
-		const SpanResource *r = &batch->resources[i];
+		const char *ahead = (const char *) &batch->spans[order->spans[row + PREFETCH_SPANS]];
 
-		buffer_put_varint(f, r->tenant);
-		buffer_put_varint(f, r->schema_url);
+		__builtin_prefetch(ahead);
+		__builtin_prefetch(ahead + 64);
+		__builtin_prefetch(ahead + 128);
+	}
+	if (row + PREFETCH_ATTRIBUTES < order->n_rows)
+	{
+		const Span *ahead = &batch->spans[order->spans[row + PREFETCH_ATTRIBUTES]];
+		const char *items = (const char *) ahead->attributes.items;
+
+		for (uint32_t i = 0; i < ahead->attributes.count && i < 10; i += 2)
+			__builtin_prefetch(items + i * sizeof(KeyValue));
+	}
+	return &batch->spans[order->spans[row]];
+}
+
+static bool
+find_shapes(Writer *w)
+{
+	RowBuilder *b = &w->builder;
+	uint32_t	row = 0;
+
+	for (uint32_t block = 0; block < w->n_blocks; block++)
+	{
+		for (; row < block_end(w, block); row++)
+		{
+			const Span *span = span_at(w, row);
+
+			if (!rows_span(b, span, w->parents[row], false) || !table_find_shape(&w->tables[TABLE_SPAN], &b->row))
+				return false;
+			for (uint32_t i = 0; i < span->n_events; i++)
+				if (!rows_event(b, &span->events[i], false) || !table_find_shape(&w->tables[TABLE_EVENT], &b->row))
+					return false;
+			for (uint32_t i = 0; i < span->n_links; i++)
+				if (!rows_link(b, &span->links[i], false) || !table_find_shape(&w->tables[TABLE_LINK], &b->row))
+					return false;
+		}
+		for (int t = 0; t < N_TABLES; t++)
+			table_end_block(&w->tables[t]);
+	}
+	return true;
+}
+
+static bool
+fill_columns(Writer *w)
+{
+	RowBuilder *b = &w->builder;
+	uint32_t	row = 0;
+	uint32_t	event = 0;
+	uint32_t	link = 0;
+
+	for (uint32_t block = 0; block < w->n_blocks; block++)
+	{
+		for (; row < block_end(w, block); row++)
+		{
+			const Span *span = span_at(w, row);
+
+			if (!rows_span(b, span, w->parents[row], true) || !table_fill(&w->tables[TABLE_SPAN], row, &b->row))
+				return false;
+			for (uint32_t i = 0; i < span->n_events; i++)
+				if (!rows_event(b, &span->events[i], true) || !table_fill(&w->tables[TABLE_EVENT], event++, &b->row))
+					return false;
+			for (uint32_t i = 0; i < span->n_links; i++)
+				if (!rows_link(b, &span->links[i], true) || !table_fill(&w->tables[TABLE_LINK], link++, &b->row))
+					return false;
+		}
+		for (uint32_t c = 0; c < columns_count(&w->columns); c++)
+			column_end_block(columns_get(&w->columns, c));
+	}
+	for (uint32_t c = 0; c < columns_count(&w->columns); c++)
+		if (!column_decide(columns_get(&w->columns, c)))
+			return false;
+	return true;
+}
+
+/* The segment's number of a string of the batch. */
+static uint32_t
+string_number(Writer *w, uint32_t id)
+{
+	if (id == 0)
+		return 0;
+	if (w->string_number[id] == 0)
+	{
+		buffer_put(&w->strings, &id, sizeof(id));
+		w->string_number[id] = (uint32_t) (w->strings.len / sizeof(id));
+	}
+	return w->string_number[id];
+}
+
+static uint32_t
+scope_number(Writer *w, uint32_t scope)
+{
+	if (w->scope_number[scope] == 0)
+	{
+		buffer_put(&w->scopes, &scope, sizeof(scope));
+		w->scope_number[scope] = (uint32_t) (w->scopes.len / sizeof(scope));
+	}
+	return w->scope_number[scope] - 1;
+}
+
+static void
+put_section(Writer *w, uint32_t id, const Buffer *content, bool compressible)
+{
+	if (content->failed)
+		w->out.failed = true;
+	else
+		sections_put(&w->sections, id, content->data, content->len, compressible);
+}
+
+static void
+write_shapes(Writer *w, TableId table)
+{
+	const Table *t = &w->tables[table];
+	Buffer	   *f = &w->scratch;
+
+	f->len = 0;
+	if (table_n_shapes(t) == 0)
+		return;
+	buffer_put_varint(f, table_n_shapes(t));
+	for (uint32_t number = 0; number < table_n_shapes(t); number++)
+	{
+		const Shape *shape = (const Shape *) t->shapes.data + t->by_number[number];
+		const ShapeItem *items = (const ShapeItem *) t->items.data + shape->first_item;
+
+		if (table == TABLE_SPAN)
+		{
+			buffer_put_varint(f, scope_number(w, shape->fields[0]));
+			buffer_put_varint(f, string_number(w, shape->fields[1]));
+			buffer_put_varint(f, zigzag((int32_t) shape->fields[2]));
+			buffer_put_varint(f, zigzag((int32_t) shape->fields[3]));
+		}
+		buffer_put_varint(f, shape->n_items);
+		for (uint32_t i = 0; i < shape->n_items; i++)
+			buffer_put_varint(f, items[i].column);
+		for (uint32_t i = 0; i < shape->n_items; i++)
+			buffer_put_varint(f, items[i].varying ? 0 : (uint64_t) items[i].constant + 1);
+	}
+	put_section(w, SECTION(STREAM_SHAPES + table, 0), f, true);
+}
+
+static void
+write_columns(Writer *w)
+{
+	Buffer	   *f = &w->scratch;
+	uint32_t	n_rare = 0;
+
+	f->len = 0;
+	buffer_put_varint(f, columns_count(&w->columns));
+	for (uint32_t i = 0; i < columns_count(&w->columns); i++)
+	{
+		Column	   *c = columns_get(&w->columns, i);
+
+		if (!c->field)
+		{
+			buffer_put_u8(f, (uint8_t) (c->table << 4 | c->type));
+			buffer_put_varint(f, string_number(w, c->key));
+		}
+		buffer_put_varint(f, (uint64_t) column_n_dictionary(c) << 2 | (c->values.len > 0) << 1 | (c->coded && c->values.len > 0));
+	}
+	for (int t = 0; t < N_TABLES; t++)
+		for (uint32_t i = 0; i < w->batch->n_strings; i++)
+			n_rare += w->columns.rare_types[t][i] != 0;
+	buffer_put_varint(f, n_rare);
+	for (int t = 0; t < N_TABLES; t++)
+		for (uint32_t i = 0; i < w->batch->n_strings; i++)
+			if (w->columns.rare_types[t][i] != 0)
+			{
+				buffer_put_u8(f, (uint8_t) t);
+				buffer_put_varint(f, string_number(w, i));
+				buffer_put_u8(f, w->columns.rare_types[t][i]);
+			}
+	put_section(w, SECTION(STREAM_COLUMNS, 0), f, true);
+}
+
+static void
+write_scopes(Writer *w)
+{
+	const SpanBatch *batch = w->batch;
+	const uint32_t *scopes = (const uint32_t *) w->scopes.data;
+	uint32_t	n = (uint32_t) (w->scopes.len / sizeof(uint32_t));
+	Buffer	   *f = &w->scratch;
+	Buffer	   *resources = &w->payload;	/* batch indexes, then their bytes */
+	uint32_t	n_resources = 0;
+	uint32_t   *list;
+
+	resources->len = 0;
+	f->len = 0;
+	buffer_put_varint(f, n);
+	for (uint32_t i = 0; i < n; i++)
+	{
+		const SpanScope *s = &batch->scopes[scopes[i]];
+		uint32_t	r = 0;
+
+		list = (uint32_t *) resources->data;
+		/* scopes of one resource mostly follow each other */
+		for (r = n_resources; r > 0 && list[r - 1] != s->resource; r--)
+			;
+		if (r == 0)
+		{
+			buffer_put(resources, &s->resource, sizeof(uint32_t));
+			r = ++n_resources;
+		}
+		buffer_put_varint(f, r - 1);
+		buffer_put_varint(f, string_number(w, s->name));
+		buffer_put_varint(f, string_number(w, s->version));
+		buffer_put_varint(f, string_number(w, s->schema_url));
+		buffer_put_varint(f, s->dropped_attributes_count);
+		attributes_put(f, s->attributes);
+		if (resources->failed)
+		{
+			f->failed = true;
+			break;
+		}
+	}
+	put_section(w, SECTION(STREAM_SCOPES, 0), f, true);
+	if (f->failed)
+		return;
+	f->len = 0;
+	list = (uint32_t *) resources->data;
+	buffer_put_varint(f, n_resources);
+	for (uint32_t i = 0; i < n_resources; i++)
+	{
+		const SpanResource *r = &batch->resources[list[i]];
+
+		buffer_put_varint(f, string_number(w, r->tenant));
+		buffer_put_varint(f, string_number(w, r->schema_url));
 		buffer_put_varint(f, r->dropped_attributes_count);
 		buffer_put_text(f, r->entity_refs);
 		attributes_put(f, r->attributes);
 	}
-	buffer_put_varint(f, batch->n_scopes);
-	for (uint32_t i = 0; i < batch->n_scopes; i++)
-	{
-		const SpanScope *s = &batch->scopes[i];
+	put_section(w, SECTION(STREAM_RESOURCES, 0), f, true);
+}
 
-		buffer_put_varint(f, s->resource);
-		buffer_put_varint(f, s->name);
-		buffer_put_varint(f, s->version);
-		buffer_put_varint(f, s->schema_url);
-		buffer_put_varint(f, s->dropped_attributes_count);
-		attributes_put(f, s->attributes);
-	}
-	for (uint32_t t = 0; t < w->order.n_traces; t++)
+static void
+write_strings(Writer *w)
+{
+	const uint32_t *ids = (const uint32_t *) w->strings.data;
+	uint32_t	n = (uint32_t) (w->strings.len / sizeof(uint32_t));
+	Buffer	   *f = &w->scratch;
+
+	f->len = 0;
+	buffer_put_varint(f, n);
+	for (uint32_t i = 0; i < n; i++)
+		buffer_put_varint(f, w->batch->strings[ids[i]].len);
+	for (uint32_t i = 0; i < n; i++)
+		buffer_put(f, w->batch->strings[ids[i]].data, w->batch->strings[ids[i]].len);
+	put_section(w, SECTION(STREAM_STRINGS, 0), f, true);
+}
+
+static void
+write_overflow_blooms(Writer *w)
+{
+	for (int t = 0; t < N_TABLES; t++)
 	{
-		buffer_put(f, &w->order.traces[t].id, TRACE_ID_LEN);
-		buffer_put_varint(f, w->order.traces[t].count);
+		const Buffer *hashes = &w->columns.rare_hashes[t];
+		uint32_t	n = (uint32_t) (hashes->len / sizeof(uint64_t));
+		size_t		size = bloom_size(n);
+		uint8_t    *filter;
+
+		w->scratch.len = 0;
+		filter = n == 0 ? NULL : buffer_reserve(&w->scratch, size);
+		if (filter == NULL)
+			continue;
+		memset(filter, 0, size);
+		for (uint32_t i = 0; i < n; i++)
+			bloom_add(filter, size, ((const uint64_t *) hashes->data)[i]);
+		w->scratch.len = size;
+		put_section(w, SECTION(STREAM_OVERFLOW_BLOOM + t, 0), &w->scratch, false);
 	}
-	return !f->failed;
+}
+
+static int
+compare_trace_ids(const void *a, const void *b, void *arg)
+{
+	const TraceRun *traces = arg;
+
+	return memcmp(&traces[*(const uint32_t *) a].id, &traces[*(const uint32_t *) b].id, TRACE_ID_LEN);
+}
+
+/* The trace index, its fences in the footer, and the rank of each trace. */
+static bool
+write_trace_index(Writer *w)
+{
+	const RowOrder *order = &w->order;
+	uint32_t	n = order->n_traces;
+	uint32_t   *sorted = w->allocator->alloc(w->allocator->arg, (size_t) n * sizeof(uint32_t) + 1);
+	Buffer	   *f = &w->scratch;
+
+	w->trace_rank = w->allocator->alloc(w->allocator->arg, (size_t) n * sizeof(uint32_t) + 1);
+	if (sorted == NULL || w->trace_rank == NULL)
+	{
+		if (sorted != NULL)
+			w->allocator->release(w->allocator->arg, sorted);
+		return false;
+	}
+	for (uint32_t i = 0; i < n; i++)
+		sorted[i] = i;
+	if (n > 1)
+		qsort_r(sorted, n, sizeof(uint32_t), compare_trace_ids, order->traces);
+	for (uint32_t first = 0; first < n; first += TRACE_CHUNK)
+	{
+		uint32_t	end = n - first < TRACE_CHUNK ? n : first + TRACE_CHUNK;
+
+		f->len = 0;
+		buffer_put(&w->footer, &order->traces[sorted[first]].id, 8);
+		for (uint32_t i = first; i < end; i++)
+		{
+			w->trace_rank[sorted[i]] = i;
+			buffer_put(f, &order->traces[sorted[i]].id, TRACE_ID_LEN);
+		}
+		for (uint32_t i = first; i < end; i++)
+			buffer_put_varint(f, order->traces[sorted[i]].first_row);
+		for (uint32_t i = first; i < end; i++)
+			buffer_put_varint(f, order->traces[sorted[i]].count);
+		put_section(w, SECTION(STREAM_TRACE_INDEX, first / TRACE_CHUNK), f, false);
+	}
+	w->allocator->release(w->allocator->arg, sorted);
+	return true;
+}
+
+/* What tells whose rows are whose: traces of the block and their first starts. */
+static void
+write_runs(Writer *w, uint32_t block, uint32_t trace)
+{
+	uint32_t	first = block * IMAGE_BLOCK_ROWS;
+	uint32_t	end = block_end(w, block);
+	const TraceRun *traces = w->order.traces;
+	uint32_t	last = trace;
+	uint64_t	base = 0;
+	Buffer	   *f = &w->scratch;
+
+	while (last + 1 < w->order.n_traces && traces[last + 1].first_row < end)
+		last++;
+	f->len = 0;
+	buffer_put_varint(f, last - trace + 1);
+	for (uint32_t t = trace; t <= last; t++)
+		buffer_put_varint(f, w->trace_rank[t]);
+	for (uint32_t t = trace; t <= last; t++)
+	{
+		uint32_t	from = traces[t].first_row < first ? first : traces[t].first_row;
+		uint32_t	to = traces[t].first_row + traces[t].count;
+
+		buffer_put_varint(f, (to < end ? to : end) - from);
+	}
+	for (uint32_t t = trace; t <= last; t++)
+	{
+		uint32_t	from = traces[t].first_row < first ? first : traces[t].first_row;
+		uint64_t	start = (uint64_t) w->batch->spans[w->order.spans[from]].start_time_unix_nano;
+
+		buffer_put_varint(f, zigzag((int64_t) (start - base)));
+		base = start;
+	}
+	put_section(w, SECTION(STREAM_RUNS, block), f, true);
+}
+
+static void
+write_numbers(Writer *w, Stream stream, uint32_t block)
+{
+	w->scratch.len = w->payload.len = 0;
+	if (w->numbers.failed)
+		w->out.failed = true;
+	if (w->numbers.len == 0 || w->numbers.failed)
+		return;
+	pack_numbers(&w->scratch, &w->payload, (const int64_t *) w->numbers.data, (uint32_t) (w->numbers.len / sizeof(int64_t)));
+	put_section(w, SECTION(stream, block), &w->scratch, true);
+	put_section(w, SECTION(stream + 1, block), &w->payload, false);
+}
+
+static inline void
+put_number(Buffer *numbers, uint64_t value)
+{
+	buffer_put(numbers, &value, sizeof(value));
+}
+
+/* Start times: from the second span of a trace on, the distance to the one before. */
+static void
+write_times(Writer *w, uint32_t block, uint32_t trace)
+{
+	uint32_t	first = block * IMAGE_BLOCK_ROWS;
+	uint32_t	end = block_end(w, block);
+	uint64_t	before = 0;
+	Buffer	   *n = &w->numbers;
+
+	n->len = 0;
+	for (uint32_t row = first; row < end; row++)
+	{
+		uint64_t	start = (uint64_t) w->batch->spans[w->order.spans[row]].start_time_unix_nano;
+
+		if (trace + 1 < w->order.n_traces && row == w->order.traces[trace + 1].first_row)
+			trace++;
+		put_number(n, row == first || row == w->order.traces[trace].first_row ? 0 : start - before);
+		before = start;
+	}
+	write_numbers(w, STREAM_STARTS, block);
+	n->len = 0;
+	for (uint32_t row = first; row < end; row++)
+	{
+		const Span *span = &w->batch->spans[w->order.spans[row]];
+
+		put_number(n, (uint64_t) span->end_time_unix_nano - (uint64_t) span->start_time_unix_nano);
+	}
+	write_numbers(w, STREAM_DURATIONS, block);
+}
+
+static void
+write_ids(Writer *w, uint32_t block)
+{
+	Buffer	   *f = &w->scratch;
+	uint32_t	first = block * IMAGE_BLOCK_ROWS;
+	uint32_t	end = block_end(w, block);
+
+	f->len = 0;
+	for (uint32_t row = first; row < end; row++)
+		buffer_put(f, &w->batch->spans[w->order.spans[row]].span_id, SPAN_ID_LEN);
+	put_section(w, SECTION(STREAM_SPAN_IDS, block), f, false);
+	f->len = w->numbers.len = 0;
+	for (uint32_t row = first; row < end; row++)
+	{
+		const Span *span = &w->batch->spans[w->order.spans[row]];
+
+		for (uint32_t i = 0; i < span->n_links; i++)
+		{
+			buffer_put(f, &span->links[i].trace_id, TRACE_ID_LEN);
+			buffer_put(f, &span->links[i].span_id, SPAN_ID_LEN);
+		}
+		for (uint32_t i = 0; i < span->n_events; i++)
+			put_number(&w->numbers, (uint64_t) span->events[i].time_unix_nano - (uint64_t) span->start_time_unix_nano);
+	}
+	put_section(w, SECTION(STREAM_LINK_IDS, block), f, true);
+	write_numbers(w, STREAM_EVENT_TIMES, block);
+}
+
+static void
+write_row_shapes(Writer *w, TableId table, uint32_t block)
+{
+	const Table *t = &w->tables[table];
+	const uint32_t *ends = (const uint32_t *) t->block_ends.data;
+	uint32_t	begin = block == 0 ? 0 : ends[block - 1];
+	uint32_t	n = ends[block] - begin;
+	const uint32_t *shapes = (const uint32_t *) t->row_shapes.data + begin;
+	int			width = code_width(table_n_shapes(t));
+	uint8_t    *to;
+
+	w->scratch.len = 0;
+	to = buffer_reserve(&w->scratch, (size_t) n * width);
+	if (to != NULL)
+		for (int plane = 0; plane < width; plane++)
+			for (uint32_t i = 0; i < n; i++)
+				*to++ = (uint8_t) (((const Shape *) t->shapes.data)[shapes[i]].number >> (8 * plane));
+	w->scratch.len = (size_t) n * width;
+	put_section(w, SECTION(STREAM_ROW_SHAPES + table, block), &w->scratch, true);
+}
+
+static void
+write_blocks(Writer *w)
+{
+	uint32_t	trace = 0;
+
+	for (uint32_t block = 0; block < w->n_blocks; block++)
+	{
+		uint32_t	first = block * IMAGE_BLOCK_ROWS;
+
+		while (first >= w->order.traces[trace].first_row + w->order.traces[trace].count)
+			trace++;
+		write_runs(w, block, trace);
+		write_times(w, block, trace);
+		write_ids(w, block);
+		for (int t = 0; t < N_TABLES; t++)
+			write_row_shapes(w, t, block);
+		for (uint32_t c = 0; c < columns_count(&w->columns); c++)
+			column_write_block(columns_get(&w->columns, c), c, block, &w->sections, &w->scratch, &w->payload);
+		if (!w->sections.compact)
+			sections_flush(&w->sections);
+	}
+}
+
+/* Zone maps: smallest start, spread of starts, longest duration of each block. */
+static void
+put_zones(Writer *w)
+{
+	for (uint32_t block = 0; block < w->n_blocks; block++)
+	{
+		int64_t		min_start = INT64_MAX;
+		int64_t		max_start = INT64_MIN;
+		int64_t		max_duration = 0;
+
+		for (uint32_t row = block * IMAGE_BLOCK_ROWS; row < block_end(w, block); row++)
+		{
+			const Span *span = &w->batch->spans[w->order.spans[row]];
+			int64_t		start = span->start_time_unix_nano;
+			int64_t		duration = clamped_difference(start, span->end_time_unix_nano);
+
+			min_start = start < min_start ? start : min_start;
+			max_start = start > max_start ? start : max_start;
+			max_duration = duration > max_duration ? duration : max_duration;
+		}
+		buffer_put_varint(&w->footer, (uint64_t) min_start - (uint64_t) w->summary.min_start_nano);
+		buffer_put_varint(&w->footer, (uint64_t) max_start - (uint64_t) min_start);
+		buffer_put_varint(&w->footer, (uint64_t) max_duration);
+	}
 }
 
 static bool
-write_image(Writer *w, const SegmentWriteOptions *options, SegmentImage *image, SpanError *error)
+write_sections(Writer *w)
+{
+	for (int t = 0; t < N_TABLES; t++)
+		write_shapes(w, t);
+	write_columns(w);
+	write_scopes(w);
+	write_strings(w);		/* last of those that number strings */
+	for (uint32_t c = 0; c < columns_count(&w->columns); c++)
+		column_write_dictionary(columns_get(&w->columns, c), c, &w->sections, &w->scratch);
+	if (!w->sections.compact)
+	{
+		sections_flush(&w->sections);
+		for (uint32_t c = 0; c < columns_count(&w->columns); c++)
+			if (!columns_get(&w->columns, c)->field &&
+				!column_write_bloom(columns_get(&w->columns, c), c, &w->sections, &w->scratch))
+				return false;
+		write_overflow_blooms(w);
+	}
+	if (!write_trace_index(w))
+		return false;
+	write_blocks(w);
+	sections_flush(&w->sections);
+	return !sections_failed(&w->sections);
+}
+
+static bool
+write_image(Writer *w)
 {
 	uint8_t		trailer[IMAGE_TRAILER_LEN] = {0};
 	Frame		frame;
 
-	if (!summarize(w, &image->summary))
-		return span_error(error, SPAN_ERROR_MEMORY, "out of memory");
-	image->summary.level = options->level;
-	put_summary(&w->footer, &image->summary);
+	if (!summarize(w, &w->summary))
+		return false;
 	buffer_put(&w->out, IMAGE_MAGIC, 4);
 	buffer_put_u8(&w->out, IMAGE_VERSION);
 	buffer_put(&w->out, "\0\0\0", 3);
-	if (!write_blocks(w, error))
+	put_summary(&w->footer, &w->summary);
+	buffer_put_varint(&w->footer, w->options->n_request_hashes);
+	buffer_put(&w->footer, w->options->request_hashes, (size_t) w->options->n_request_hashes * sizeof(RequestHash));
+	put_zones(w);
+	if (!write_sections(w))
 		return false;
-	if (!write_footer(w, options) ||
-		!frame_write(&w->out, w->footer.data, w->footer.len, w->zstd_level, &frame))
-		return span_error(error, SPAN_ERROR_MEMORY, "out of memory");
+	sections_table(&w->sections, &w->footer);
+	if (w->footer.failed ||
+		!frame_write(&w->out, w->footer.data, w->footer.len, w->sections.zstd_level, &frame))
+		return false;
 	trailer[0] = frame.codec;
 	store_u32(trailer + 4, frame.stored_len);
 	store_u32(trailer + 8, frame.raw_len);
@@ -271,12 +711,69 @@ write_image(Writer *w, const SegmentWriteOptions *options, SegmentImage *image, 
 	store_u32(trailer + 16, crc32c(trailer, 16));
 	memcpy(trailer + 20, IMAGE_MAGIC, 4);
 	buffer_put(&w->out, trailer, sizeof(trailer));
-	if (w->out.failed)
-		return span_error(error, SPAN_ERROR_MEMORY, "out of memory");
-	if (w->out.len > SEGMENT_MAX_BYTES)
-		return span_error(error, SPAN_ERROR_LIMIT, "segment would exceed %u bytes", SEGMENT_MAX_BYTES);
-	image->summary.size = w->out.len;
-	return true;
+	w->summary.size = w->out.len;
+	return !w->out.failed;
+}
+
+static void *
+zeroed(const SpanAllocator *allocator, size_t size)
+{
+	void	   *p = allocator->alloc(allocator->arg, size + 1);
+
+	if (p != NULL)
+		memset(p, 0, size);
+	return p;
+}
+
+static bool
+run(Writer *w, uint32_t first, uint32_t count, SegmentImage *image)
+{
+	const SpanAllocator *a = w->allocator;
+
+	image->row_of = a->alloc(a->arg, (size_t) count * sizeof(uint32_t) + 1);
+	w->string_number = zeroed(a, (size_t) w->batch->n_strings * sizeof(uint32_t));
+	w->scope_number = zeroed(a, (size_t) w->batch->n_scopes * sizeof(uint32_t));
+	if (image->row_of == NULL || w->string_number == NULL || w->scope_number == NULL ||
+		!segment_order(w->batch, first, count, a, &w->order))
+		return false;
+	for (uint32_t row = 0; row < count; row++)
+		image->row_of[w->order.spans[row] - first] = row;
+	w->parents = rows_parents(w->batch, &w->order, a);
+	if (w->parents == NULL || !columns_init(&w->columns, a, w->batch->n_strings) ||
+		!rows_mark_rare(w->batch, &w->order, &w->columns))
+		return false;
+	for (int t = 0; t < N_TABLES; t++)
+		table_init(&w->tables[t], &w->columns);
+	rows_init(&w->builder, w->batch, &w->columns);
+	if (!find_shapes(w))
+		return false;
+	for (int t = 0; t < N_TABLES; t++)
+		if (!table_settle(&w->tables[t]))
+			return false;
+	return fill_columns(w) && write_image(w);
+}
+
+static void
+release_all(Writer *w)
+{
+	void	   *arrays[] = {w->parents, w->trace_rank, w->string_number, w->scope_number};
+
+	rows_free(&w->builder);
+	for (int t = 0; t < N_TABLES; t++)
+		table_free(&w->tables[t]);
+	if (w->columns.allocator != NULL)
+		columns_free(&w->columns);
+	for (int i = 0; i < 4; i++)
+		if (arrays[i] != NULL)
+			w->allocator->release(w->allocator->arg, arrays[i]);
+	segment_order_free(&w->order, w->allocator);
+	sections_free(&w->sections);
+	buffer_free(&w->scratch);
+	buffer_free(&w->payload);
+	buffer_free(&w->footer);
+	buffer_free(&w->numbers);
+	buffer_free(&w->strings);
+	buffer_free(&w->scopes);
 }
 
 bool
@@ -294,32 +791,35 @@ segment_write(const SpanBatch *batch, uint32_t first, uint32_t count,
 		return span_error(error, SPAN_ERROR_LIMIT, "a segment cannot have more than %u rows", SEGMENT_MAX_ROWS);
 	w.batch = batch;
 	w.allocator = allocator;
-	w.zstd_level = options->zstd_level > 0 ? options->zstd_level : DEFAULT_ZSTD_LEVEL;
+	w.options = options;
+	w.n_blocks = (count + IMAGE_BLOCK_ROWS - 1) / IMAGE_BLOCK_ROWS;
+	w.summary.level = options->level;
 	buffer_init(&w.out, allocator);
-	buffer_init(&w.block, allocator);
+	buffer_init(&w.scratch, allocator);
+	buffer_init(&w.payload, allocator);
 	buffer_init(&w.footer, allocator);
-	image->row_of = allocator->alloc(allocator->arg, (size_t) count * sizeof(uint32_t) + 1);
-	if (image->row_of == NULL || !segment_order(batch, first, count, allocator, &w.order))
-		ok = span_error(error, SPAN_ERROR_MEMORY, "out of memory");
-	else
-	{
-		for (uint32_t row = 0; row < count; row++)
-			image->row_of[w.order.spans[row] - first] = row;
-		ok = write_image(&w, options, image, error);
-	}
+	buffer_init(&w.numbers, allocator);
+	buffer_init(&w.strings, allocator);
+	buffer_init(&w.scopes, allocator);
+	sections_init(&w.sections, &w.out, options->level == 0 && w.n_blocks <= 1,
+				  options->zstd_level > 0 ? options->zstd_level : DEFAULT_ZSTD_LEVEL);
+	ok = run(&w, first, count, image);
+	if (!ok)
+		span_error(error, SPAN_ERROR_MEMORY, "out of memory");
+	else if (w.out.len > SEGMENT_MAX_BYTES)
+		ok = span_error(error, SPAN_ERROR_LIMIT, "segment would exceed %u bytes", SEGMENT_MAX_BYTES);
 	if (ok)
 	{
 		image->data = w.out.data;
 		image->size = w.out.len;
+		image->summary = w.summary;
 	}
 	else
 	{
 		buffer_free(&w.out);
 		segment_image_free(image, allocator);
 	}
-	buffer_free(&w.block);
-	buffer_free(&w.footer);
-	segment_order_free(&w.order, allocator);
+	release_all(&w);
 	return ok;
 }
 

@@ -23,6 +23,7 @@ typedef struct SpanBatchPrivate
 	Arena		arena;
 	size_t		limit;
 	size_t		array_bytes;	/* of the growable arrays below */
+	uint64_t	generation;
 	InternTable strings;
 	InternTable resources;
 	InternTable scopes;
@@ -151,6 +152,9 @@ table_free(SpanBatchPrivate *priv, InternTable *table)
 	memset(table, 0, sizeof(*table));
 }
 
+/* Only told apart within one process and thread, as batches are. */
+static __thread uint64_t last_generation;
+
 static void
 release_all(SpanBatch *batch)
 {
@@ -189,6 +193,7 @@ span_batch_create(const SpanAllocator *allocator, size_t memory_limit)
 	batch->priv = priv;
 	priv->allocator = *allocator;
 	priv->limit = memory_limit;
+	priv->generation = ++last_generation;
 	arena_init(&priv->arena, allocator, memory_limit);
 	if (span_batch_string(batch, span_text(NULL, 0)) != 0)
 	{
@@ -202,6 +207,7 @@ void
 span_batch_reset(SpanBatch *batch)
 {
 	release_all(batch);
+	batch->priv->generation = ++last_generation;
 	(void) span_batch_string(batch, span_text(NULL, 0));
 }
 
@@ -224,6 +230,12 @@ Arena *
 span_batch_arena(SpanBatch *batch)
 {
 	return &batch->priv->arena;
+}
+
+uint64_t
+span_batch_generation(const SpanBatch *batch)
+{
+	return batch->priv->generation;
 }
 
 size_t

@@ -123,6 +123,12 @@ extern Arena *span_batch_arena(SpanBatch *batch);
 extern size_t span_batch_memory(const SpanBatch *batch);
 
 /*
+ * span_batch_generation: a number that no batch had before and that changes
+ * when the batch is reset: for caches of what is in its arena and of its ids.
+ */
+extern uint64_t span_batch_generation(const SpanBatch *batch);
+
+/*
  * span_batch_string: the id of a string, interned; equal strings have equal
  * ids.  Copies the bytes.  SPAN_BATCH_NONE = no memory.
  */

@@ -70,10 +70,10 @@ check_all_rows(Stored *s, const char *title)
 static void
 test_round_trip(Generator generate, const char *name)
 {
-	static const uint32_t sizes[] = {1, 2, 5, 100, 1000, 9000};
+	static const uint32_t sizes[] = {1, 2, 5, 100, 1000, 9000, 40000};
 
 	for (int level = 0; level < 2; level++)
-		for (int i = 0; i < 6; i++)
+		for (int i = 0; i < 7; i++)
 		{
 			Stored		s;
 			char		title[80];

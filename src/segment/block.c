@@ -1,0 +1,332 @@
+/*-------------------------------------------------------------------------
+ *
+ * block.c
+ *	  Loads the columns of one block.
+ *
+ * Every count is checked against the shapes of the block's rows here, once,
+ * so that decode.c may take values without looking.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "segment/reading.h"
+
+#include "segment/column.h"
+#include "segment/pack.h"
+
+static bool
+load_runs(SegmentReader *r, SpanError *error)
+{
+	Section		section;
+	Cursor		c;
+	uint32_t	row = 0;
+	uint64_t	base = 0;
+
+	if (!segment_section(r, SECTION(STREAM_RUNS, r->block), false, &section, error))
+		return false;
+	c = cursor_over(section.data, section.len);
+	r->n_runs = cursor_count(&c, 3);
+	r->runs = arena_alloc(&r->block_arena, (size_t) r->n_runs * sizeof(ReadRun));
+	if (r->runs == NULL)
+		return segment_no_memory(error);
+	for (uint32_t i = 0; i < r->n_runs; i++)
+		r->runs[i].rank = cursor_number(&c, r->summary.traces);
+	for (uint32_t i = 0; i < r->n_runs; i++)
+	{
+		r->runs[i].first = row;
+		r->runs[i].count = cursor_number(&c, r->block_rows - row);
+		row += r->runs[i].count;
+	}
+	for (uint32_t i = 0; i < r->n_runs; i++)
+	{
+		base += (uint64_t) unzigzag(cursor_varint(&c));
+		r->runs[i].base = (int64_t) base;
+	}
+	if (c.failed || row != r->block_rows || cursor_left(&c) != 0)
+		return segment_corrupt(error, "bad trace runs");
+	return true;
+}
+
+bool
+segment_load_block(SegmentReader *r, uint32_t block, SpanError *error)
+{
+	if (r->block == block)
+		return true;
+	segment_drop_block_frames(r);
+	arena_reset(&r->block_arena);
+	r->block = UINT32_MAX;
+	r->starts = r->durations = r->event_times = NULL;
+	r->span_ids.data = r->link_ids.data = NULL;
+	for (int t = 0; t < N_TABLES; t++)
+	{
+		r->tables[t].loaded = false;
+		r->tables[t].next = 0;
+	}
+	for (uint32_t i = 0; i < r->n_columns; i++)
+	{
+		r->columns[i].loaded = false;
+		r->columns[i].payload_copy = NULL;
+		r->columns[i].cursor = 0;
+		r->columns[i].n_values = 0;
+	}
+	r->block_rows = block + 1 == r->n_blocks ? r->summary.rows - block * IMAGE_BLOCK_ROWS : IMAGE_BLOCK_ROWS;
+	r->block = block;
+	if (!load_runs(r, error))
+	{
+		r->block = UINT32_MAX;
+		return false;
+	}
+	return true;
+}
+
+/* Adds the values that "times" rows of a shape have to what "counter" counts. */
+static bool
+count_values(SegmentReader *r, const ReadShape *shape, uint32_t times)
+{
+	for (uint32_t i = 0; i < shape->n_items; i++)
+		if (shape->constants[i] == 0)
+		{
+			ReadColumn *column = &r->columns[shape->columns[i]];
+
+			if (times > INT32_MAX - column->n_values)
+				return false;
+			column->n_values += times;
+		}
+	return true;
+}
+
+bool
+segment_load_rows(SegmentReader *r, TableId table, SpanError *error)
+{
+	ReadTable  *t = &r->tables[table];
+	int			width = code_width(t->n_shapes);
+	uint32_t   *histogram;
+	Section		section;
+
+	if (t->loaded)
+		return true;
+	if (!segment_section(r, SECTION(STREAM_ROW_SHAPES + table, r->block), false, &section, error))
+		return false;
+	t->n_rows = section.len / width;
+	t->row_shapes = arena_alloc(&r->block_arena, (size_t) t->n_rows * sizeof(uint32_t));
+	histogram = arena_alloc0(&r->block_arena, (size_t) t->n_shapes * sizeof(uint32_t));
+	if (t->row_shapes == NULL || histogram == NULL)
+		return segment_no_memory(error);
+	if (!unpack_codes(section.data, section.len, t->row_shapes, t->n_rows, t->n_shapes) ||
+		(table == TABLE_SPAN && t->n_rows != r->block_rows))
+		return segment_corrupt(error, "bad row shapes");
+	for (uint32_t i = 0; i < t->n_rows; i++)
+		histogram[t->row_shapes[i]]++;
+	for (uint32_t i = 0; i < r->n_columns; i++)
+		if (r->columns[i].table == table)
+			r->columns[i].n_values = r->columns[i].cursor = 0;
+	for (uint32_t i = 0; i < t->n_shapes; i++)
+		if (histogram[i] > 0 && !count_values(r, &t->shapes[i], histogram[i]))
+			return segment_corrupt(error, "too many values");
+	t->next = 0;
+	t->loaded = true;
+	return true;
+}
+
+void
+segment_seek(SegmentReader *r, TableId table, uint32_t row)
+{
+	ReadTable  *t = &r->tables[table];
+
+	for (uint32_t i = 0; i < r->n_columns; i++)
+		if (r->columns[i].table == table)
+			r->columns[i].cursor = 0;
+	for (uint32_t i = 0; i < row; i++)
+	{
+		const ReadShape *shape = &t->shapes[t->row_shapes[i]];
+
+		for (uint32_t k = 0; k < shape->n_items; k++)
+			r->columns[shape->columns[k]].cursor += shape->constants[k] == 0;
+	}
+	t->next = row;
+}
+
+static bool
+load_numbers(SegmentReader *r, ReadColumn *column, const Section *data, SpanError *error)
+{
+	uint32_t	n = column->n_values;
+
+	/* every encoding takes a byte per number at least */
+	if (data->len < n)
+		return segment_corrupt(error, "bad column");
+	column->numbers = arena_alloc(&r->block_arena, (size_t) n * sizeof(int64_t));
+	if (column->numbers == NULL)
+		return segment_no_memory(error);
+	column->form = FORM_NUMBERS;
+	if (!unpack_numbers(data->data, data->len, column->payload.data, column->payload.len, column->numbers, n))
+		return segment_corrupt(error, "bad column");
+	return true;
+}
+
+static bool
+load_lengths(SegmentReader *r, ReadColumn *column, Cursor *c, SpanError *error)
+{
+	uint32_t	n = column->n_values;
+	uint32_t	at = 0;
+
+	if (cursor_left(c) < n)
+		return segment_corrupt(error, "bad column");
+	column->offsets = arena_alloc(&r->block_arena, ((size_t) n + 1) * sizeof(uint32_t));
+	if (column->offsets == NULL)
+		return segment_no_memory(error);
+	for (uint32_t i = 0; i < n; i++)
+	{
+		column->offsets[i] = at;
+		if (c->at < c->end && *c->at < 0x80)
+		{
+			uint32_t	len = *c->at++;
+
+			if (len > column->payload.len - at)
+				return segment_corrupt(error, "bad column");
+			at += len;
+		}
+		else
+			at += cursor_number(c, column->payload.len - at);
+	}
+	column->offsets[n] = at;
+	if (at != column->payload.len)
+		return segment_corrupt(error, "bad column");
+	return true;
+}
+
+static bool
+load_texts(SegmentReader *r, ReadColumn *column, const Section *data, SpanError *error)
+{
+	Cursor		c = cursor_over(data->data, data->len);
+	uint8_t		encoding = cursor_u8(&c);
+	uint64_t	width = 0;
+
+	switch (encoding)
+	{
+		case ENCODING_LENGTHS:
+			column->form = FORM_LENGTHS;
+			if (!load_lengths(r, column, &c, error))
+				return false;
+			break;
+		case ENCODING_FIXED:
+			column->form = FORM_FIXED;
+			column->fixed_len = cursor_number(&c, UINT32_MAX);
+			width = column->fixed_len;
+			break;
+		case ENCODING_UUID:
+			if (column->type != ANY_STRING)
+				return segment_corrupt(error, "unknown encoding");
+			column->form = FORM_UUID;
+			column->fixed_len = 36;
+			width = 16;
+			break;
+		case ENCODING_HEX:
+			if (column->type != ANY_STRING)
+				return segment_corrupt(error, "unknown encoding");
+			column->form = FORM_HEX;
+			column->fixed_len = cursor_number(&c, UINT32_MAX) & ~1U;
+			width = column->fixed_len / 2;
+			break;
+		default:
+			return segment_corrupt(error, "unknown encoding");
+	}
+	if (c.failed || cursor_left(&c) != 0 ||
+		(encoding != ENCODING_LENGTHS && width * column->n_values != column->payload.len))
+		return segment_corrupt(error, "bad column");
+	return true;
+}
+
+bool
+segment_load_column(SegmentReader *r, uint32_t number, SpanError *error)
+{
+	ReadColumn *column = &r->columns[number];
+	Section		data;
+
+	if (column->loaded)
+		return true;
+	if (column->n_values == 0)
+	{
+		column->loaded = true;
+		return true;
+	}
+	if (!segment_section(r, SECTION(COLUMN_STREAM(number, COLUMN_DATA), r->block), false, &data, error) ||
+		!segment_section(r, SECTION(COLUMN_STREAM(number, COLUMN_PAYLOAD), r->block), false, &column->payload, error))
+		return false;
+	if (data.len == 0)
+		return segment_corrupt(error, "a column is missing");
+	if (column->coded)
+	{
+		if (data.data[0] != ENCODING_CODES || data.len - 1 < column->n_values)
+			return segment_corrupt(error, "bad column");
+		column->codes = arena_alloc(&r->block_arena, (size_t) column->n_values * sizeof(uint32_t));
+		if (column->codes == NULL)
+			return segment_no_memory(error);
+		column->form = FORM_CODES;
+		if (!unpack_codes(data.data + 1, data.len - 1, column->codes, column->n_values, column->n_dictionary))
+			return segment_corrupt(error, "bad column");
+		if (!segment_load_dictionary(r, number, error))
+			return false;
+	}
+	else if (type_is_number(column->type) ? !load_numbers(r, column, &data, error) :
+			 !load_texts(r, column, &data, error))
+		return false;
+	column->loaded = true;
+	return true;
+}
+
+static bool
+load_stream(SegmentReader *r, Stream stream, uint32_t n, int64_t **numbers, SpanError *error)
+{
+	Section		data;
+	Section		payload;
+	int64_t    *result;
+
+	if (!segment_section(r, SECTION(stream, r->block), false, &data, error) ||
+		!segment_section(r, SECTION(stream + 1, r->block), false, &payload, error))
+		return false;
+	if (n > data.len)
+		return segment_corrupt(error, "bad numbers");
+	result = arena_alloc(&r->block_arena, (size_t) n * sizeof(int64_t));
+	if (result == NULL)
+		return segment_no_memory(error);
+	if (n > 0 && !unpack_numbers(data.data, data.len, payload.data, payload.len, result, n))
+		return segment_corrupt(error, "bad numbers");
+	*numbers = result;
+	return true;
+}
+
+bool
+segment_load_starts(SegmentReader *r, SpanError *error)
+{
+	int64_t    *starts;
+
+	if (r->starts != NULL)
+		return true;
+	if (!load_stream(r, STREAM_STARTS, r->block_rows, &starts, error))
+		return false;
+	for (uint32_t i = 0; i < r->n_runs; i++)
+	{
+		uint64_t	at = (uint64_t) r->runs[i].base;
+
+		for (uint32_t row = r->runs[i].first; row < r->runs[i].first + r->runs[i].count; row++)
+		{
+			at += (uint64_t) starts[row];
+			starts[row] = (int64_t) at;
+		}
+	}
+	r->starts = starts;
+	return true;
+}
+
+bool
+segment_load_durations(SegmentReader *r, SpanError *error)
+{
+	return r->durations != NULL || load_stream(r, STREAM_DURATIONS, r->block_rows, &r->durations, error);
+}
+
+bool
+segment_load_event_times(SegmentReader *r, SpanError *error)
+{
+	return r->event_times != NULL ||
+		(segment_load_rows(r, TABLE_EVENT, error) &&
+		 load_stream(r, STREAM_EVENT_TIMES, r->tables[TABLE_EVENT].n_rows, &r->event_times, error));
+}

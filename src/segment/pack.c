@@ -1,0 +1,230 @@
+/*-------------------------------------------------------------------------
+ *
+ * pack.c
+ *	  Columns of numbers as bytes.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "segment/pack.h"
+
+#include "segment/image.h"
+
+static inline int
+bit_length(uint64_t v)
+{
+	return v == 0 ? 0 : 64 - __builtin_clzll(v);
+}
+
+/* The largest of a few powers of ten that divides every value: clocks tick in microseconds or milliseconds. */
+static uint64_t
+common_scale(const int64_t *values, uint32_t n, int64_t min)
+{
+	static const uint64_t scales[] = {1000000, 1000};
+
+	for (int s = 0; s < 2; s++)
+	{
+		uint32_t	i = 0;
+
+		while (i < n && ((uint64_t) values[i] - (uint64_t) min) % scales[s] == 0)
+			i++;
+		if (i == n)
+			return scales[s];
+	}
+	return 1;
+}
+
+static void
+pack_bits(Buffer *data, Buffer *payload, const int64_t *values, uint32_t n, int64_t min, uint64_t scale)
+{
+	uint8_t    *lengths = buffer_reserve(data, n);
+	uint8_t    *bits = buffer_reserve(payload, (size_t) n * 8 + PACK_SLACK);
+	uint64_t	acc = 0;
+	int			used = 0;
+	size_t		len = 0;
+
+	if (lengths == NULL || bits == NULL)
+		return;
+	for (uint32_t i = 0; i < n; i++)
+	{
+		uint64_t	v = (uint64_t) values[i] - (uint64_t) min;
+		int			width;
+
+		if (scale != 1)
+			v /= scale;
+		width = bit_length(v);
+		lengths[i] = (uint8_t) width;
+		if (width < 2)
+			continue;
+		width--;
+		v &= (UINT64_C(1) << width) - 1;
+		acc |= v << used;
+		if (used + width >= 64)
+		{
+			store_u64(bits + len, acc);
+			len += 8;
+			acc = used == 0 ? 0 : v >> (64 - used);
+			used += width - 64;
+		}
+		else
+			used += width;
+	}
+	store_u64(bits + len, acc);
+	data->len += n;
+	payload->len += len + (used + 7) / 8;
+}
+
+void
+pack_numbers(Buffer *data, Buffer *payload, const int64_t *values, uint32_t n)
+{
+	int64_t		min = n == 0 ? 0 : values[0];
+	int64_t		max = min;
+	uint64_t	scale;
+	uint8_t    *bytes;
+
+	for (uint32_t i = 1; i < n; i++)
+	{
+		min = values[i] < min ? values[i] : min;
+		max = values[i] > max ? values[i] : max;
+	}
+	if ((uint64_t) max - (uint64_t) min < 256)
+	{
+		buffer_put_u8(data, ENCODING_BYTES);
+		buffer_put_varint(data, zigzag(min));
+		bytes = buffer_reserve(data, n);
+		if (bytes == NULL)
+			return;
+		for (uint32_t i = 0; i < n; i++)
+			bytes[i] = (uint8_t) ((uint64_t) values[i] - (uint64_t) min);
+		data->len += n;
+		return;
+	}
+	scale = common_scale(values, n, min);
+	buffer_put_u8(data, ENCODING_BITS);
+	buffer_put_varint(data, zigzag(min));
+	buffer_put_varint(data, scale);
+	pack_bits(data, payload, values, n, min, scale);
+}
+
+void
+pack_planes(Buffer *data, const uint64_t *values, uint32_t n, int width)
+{
+	uint8_t    *to = buffer_reserve(data, (size_t) n * width);
+
+	if (to == NULL)
+		return;
+	for (int plane = 0; plane < width; plane++)
+		for (uint32_t i = 0; i < n; i++)
+			*to++ = (uint8_t) (values[i] >> (8 * plane));
+	data->len += (size_t) n * width;
+}
+
+static bool
+unpack_bits(Cursor *in, const uint8_t *payload, size_t payload_len, int64_t *values, uint32_t n)
+{
+	int64_t		min = unzigzag(cursor_varint(in));
+	uint64_t	scale = cursor_varint(in);
+	const uint8_t *lengths = cursor_bytes(in, n);
+	uint64_t	total = 0;
+	uint64_t	at = 0;
+	uint8_t		longest = 0;
+
+	if (lengths == NULL || cursor_left(in) != 0)
+		return false;
+	for (uint32_t i = 0; i < n; i++)
+	{
+		longest = lengths[i] > longest ? lengths[i] : longest;
+		total += lengths[i] > 1 ? lengths[i] - 1 : 0;
+	}
+	if (longest > 64 || (total + 7) / 8 != payload_len)
+		return false;
+	if (longest <= 57)
+	{
+		for (uint32_t i = 0; i < n; i++)
+		{
+			int			width = lengths[i] > 1 ? lengths[i] - 1 : 0;
+			uint64_t	word = load_u64(payload + (at >> 3)) >> (at & 7);
+			uint64_t	v = (word & ((UINT64_C(1) << width) - 1)) |
+				((UINT64_C(1) << width) & -(uint64_t) (lengths[i] != 0));
+
+			at += width;
+			values[i] = (int64_t) ((uint64_t) min + v * scale);
+		}
+		return true;
+	}
+	for (uint32_t i = 0; i < n; i++)
+	{
+		int			width = lengths[i] > 1 ? lengths[i] - 1 : 0;
+		int			shift = at & 7;
+		uint64_t	word = load_u64(payload + (at >> 3)) >> shift;
+		uint64_t	v;
+
+		if (width > 64 - shift)
+			word |= (uint64_t) payload[(at >> 3) + 8] << (64 - shift);
+		v = (word & ((UINT64_C(1) << width) - 1)) |
+			((UINT64_C(1) << width) & -(uint64_t) (lengths[i] != 0));
+		at += width;
+		values[i] = (int64_t) ((uint64_t) min + v * scale);
+	}
+	return true;
+}
+
+bool
+unpack_numbers(const uint8_t *data, size_t data_len, const uint8_t *payload, size_t payload_len,
+			   int64_t *values, uint32_t n)
+{
+	Cursor		in = cursor_over(data, data_len);
+	int			encoding = cursor_u8(&in);
+	const uint8_t *bytes;
+	int64_t		min;
+
+	switch (encoding)
+	{
+		case ENCODING_BYTES:
+			min = unzigzag(cursor_varint(&in));
+			bytes = cursor_bytes(&in, n);
+			if (bytes == NULL || cursor_left(&in) != 0)
+				return false;
+			for (uint32_t i = 0; i < n; i++)
+				values[i] = (int64_t) ((uint64_t) min + bytes[i]);
+			return true;
+		case ENCODING_BITS:
+			return unpack_bits(&in, payload, payload_len, values, n);
+		case ENCODING_PLANES:
+			bytes = cursor_bytes(&in, (uint64_t) n * 8);
+			if (bytes == NULL || cursor_left(&in) != 0)
+				return false;
+			for (uint32_t i = 0; i < n; i++)
+			{
+				uint64_t	v = 0;
+
+				for (int plane = 0; plane < 8; plane++)
+					v |= (uint64_t) bytes[(size_t) plane * n + i] << (8 * plane);
+				values[i] = (int64_t) v;
+			}
+			return true;
+	}
+	return false;
+}
+
+bool
+unpack_codes(const uint8_t *planes, size_t len, uint32_t *codes, uint32_t n, uint32_t limit)
+{
+	int			width = code_width(limit);
+	uint32_t	max = 0;
+
+	if (len != (size_t) n * width)
+		return false;
+	if (width == 1)
+		for (uint32_t i = 0; i < n; i++)
+			codes[i] = planes[i];
+	else if (width == 2)
+		for (uint32_t i = 0; i < n; i++)
+			codes[i] = planes[i] | (uint32_t) planes[n + i] << 8;
+	else
+		for (uint32_t i = 0; i < n; i++)
+			codes[i] = planes[i] | (uint32_t) planes[n + i] << 8 |
+				(uint32_t) planes[2 * (size_t) n + i] << 16 | (uint32_t) planes[3 * (size_t) n + i] << 24;
+	for (uint32_t i = 0; i < n; i++)
+		max = codes[i] > max ? codes[i] : max;
+	return n == 0 || max < limit;
+}

@@ -1,0 +1,226 @@
+/*-------------------------------------------------------------------------
+ *
+ * reading.h
+ *	  What the files of the segment reader share.
+ *
+ * reader.c opens an image and hands out sections, schema.c loads what
+ * describes the rows, block.c loads one block of columns, decode.c makes
+ * spans of them, lists.c answers what keys and values there are.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TEMPO_SEGMENT_READING_H
+#define TEMPO_SEGMENT_READING_H
+
+#include "segment/frame.h"
+#include "segment/image.h"
+#include "segment/reader.h"
+
+typedef struct FrameRef
+{
+	Frame		frame;
+	uint64_t	offset;			/* in the image */
+	uint8_t    *raw;			/* unpacked, or NULL */
+	bool		keep;			/* until the reader is closed, not only for a block */
+} FrameRef;
+
+typedef struct SectionRef
+{
+	uint32_t	id;
+	uint32_t	frame;
+	uint32_t	offset;
+	uint32_t	len;
+} SectionRef;
+
+/* bytes of a section; followed by PACK_SLACK readable bytes */
+typedef struct Section
+{
+	const uint8_t *data;
+	uint32_t	len;
+} Section;
+
+typedef enum ColumnForm
+{
+	FORM_CODES,
+	FORM_NUMBERS,
+	FORM_FIXED,
+	FORM_LENGTHS,
+	FORM_UUID,
+	FORM_HEX
+} ColumnForm;
+
+typedef struct ReadColumn
+{
+	uint8_t		table;
+	uint8_t		type;			/* AnyValueType */
+	bool		field;
+	bool		coded;
+	bool		complete;		/* the dictionary has every value */
+	uint32_t	key;			/* string number */
+	uint32_t	n_dictionary;
+	AnyValue   *dictionary;		/* loaded on demand */
+
+	/* copies of dictionary entries in the batch that has this generation; data is NULL until copied */
+	AnyValue   *copies;
+	uint64_t	copies_generation;
+
+	/* the current block */
+	uint32_t	n_values;
+	bool		loaded;
+	ColumnForm	form;
+	uint32_t   *codes;
+	int64_t    *numbers;
+	uint32_t   *offsets;		/* n_values + 1 */
+	uint32_t	fixed_len;
+	Section		payload;
+	const char *payload_copy;	/* in the batch, or NULL */
+	uint32_t	cursor;			/* next value */
+
+	/* the current projection */
+	bool		wanted;
+	uint32_t	key_id;			/* in the batch */
+} ReadColumn;
+
+typedef struct ReadShape
+{
+	uint32_t	fields[SHAPE_FIELDS];
+	uint32_t	n_items;
+	const uint32_t *columns;
+	const uint32_t *constants;	/* dictionary index + 1, or 0 if it varies */
+	uint32_t	events_at;		/* item FIELD_N_EVENTS, or UINT32_MAX */
+	uint32_t	links_at;
+	struct Template *template;	/* for the current projection and batch */
+} ReadShape;
+
+typedef struct ReadTable
+{
+	ReadShape  *shapes;
+	uint32_t	n_shapes;
+
+	/* the current block */
+	bool		loaded;
+	uint32_t   *row_shapes;
+	uint32_t	n_rows;
+	uint32_t	next;			/* row that the columns' cursors stand at */
+} ReadTable;
+
+/* rows of one trace in a block */
+typedef struct ReadRun
+{
+	uint32_t	rank;			/* of the trace in the trace index */
+	uint32_t	first;			/* row in the block */
+	uint32_t	count;
+	int64_t		base;			/* start time of its first row */
+} ReadRun;
+
+typedef struct RareKey
+{
+	uint8_t		table;
+	uint8_t		types;
+	uint32_t	key;			/* string number */
+} RareKey;
+
+/* where the values of a key are */
+typedef struct KeyColumns
+{
+	uint32_t   *columns;
+	uint32_t	n_columns;
+	bool		listed;
+	const AnyValue *values;
+} KeyColumns;
+
+struct SegmentReader
+{
+	SegmentSource source;
+	SpanAllocator allocator;
+	Arena		arena;			/* what lives as long as the reader */
+
+	/* footer */
+	SegmentSummary summary;
+	RequestHash *hashes;
+	uint32_t	n_hashes;
+	uint32_t	n_blocks;
+	int64_t    *zones;			/* min start, max start, max duration of each block */
+	uint8_t    *fences;			/* first 8 bytes of each chunk of the trace index */
+	uint32_t	n_chunks;
+	FrameRef   *frames;
+	uint32_t	n_frames;
+	SectionRef *sections;
+	uint32_t	n_sections;
+	const uint8_t **chunk_ids;	/* trace ids of the chunks loaded so far */
+
+	/* schema, loaded on demand */
+	bool		schema_loaded;
+	SpanText   *strings;		/* [0] is the empty string */
+	uint32_t	n_strings;
+	SpanResource *resources;	/* string numbers of this segment, not ids of a batch */
+	uint32_t	n_resources;
+	SpanScope  *scopes;
+	uint32_t	n_scopes;
+	ReadColumn *columns;
+	uint32_t	n_columns;
+	RareKey    *rare;
+	uint32_t	n_rare;
+	ReadTable	tables[N_TABLES];
+
+	/* current block */
+	Arena		block_arena;
+	uint32_t	block;			/* UINT32_MAX = none */
+	uint32_t	block_rows;
+	ReadRun    *runs;
+	uint32_t	n_runs;
+	int64_t    *starts;
+	int64_t    *durations;
+	int64_t    *event_times;
+	Section		span_ids;
+	Section		link_ids;
+
+	/* current projection and batch */
+	Arena		projection_arena;
+	uint64_t	generation;		/* 0 = none */
+	uint32_t	parts;
+	SpanText   *keys;
+	uint32_t	n_keys;
+	bool		overflow_wanted;
+	uint32_t   *batch_scopes;	/* SPAN_BATCH_NONE = not yet */
+	uint32_t   *batch_strings;
+
+	/* lists */
+	SegmentKey *keys_listed;
+	KeyColumns *key_columns;
+	uint32_t	n_keys_listed;
+	SpanText   *names;
+	uint32_t	n_names;
+	SpanText   *tenants;
+	uint32_t	n_tenants;
+};
+
+/* Set the error and return false. */
+extern bool segment_corrupt(SpanError *error, const char *what);
+extern bool segment_no_memory(SpanError *error);
+
+/* segment_section: unpacks the frame if need be; a missing section has len 0 */
+extern bool segment_section(SegmentReader *r, uint32_t id, bool keep, Section *section, SpanError *error);
+
+/* segment_drop_block_frames: frees what segment_section() unpacked without "keep" */
+extern void segment_drop_block_frames(SegmentReader *r);
+
+/* segment_trace_id: by rank in the trace index */
+extern bool segment_trace_id(SegmentReader *r, uint32_t rank, TraceId *id, SpanError *error);
+
+/* schema.c */
+extern bool segment_load_schema(SegmentReader *r, SpanError *error);
+extern bool segment_load_dictionary(SegmentReader *r, uint32_t column, SpanError *error);
+
+/* block.c: each does nothing if it is done already */
+extern bool segment_load_block(SegmentReader *r, uint32_t block, SpanError *error);
+extern bool segment_load_rows(SegmentReader *r, TableId table, SpanError *error);
+extern bool segment_load_column(SegmentReader *r, uint32_t column, SpanError *error);
+extern bool segment_load_starts(SegmentReader *r, SpanError *error);
+extern bool segment_load_durations(SegmentReader *r, SpanError *error);
+extern bool segment_load_event_times(SegmentReader *r, SpanError *error);
+
+/* segment_seek: sets the cursors of all loaded columns of the table to "row" of the block */
+extern void segment_seek(SegmentReader *r, TableId table, uint32_t row);
+
+#endif							/* TEMPO_SEGMENT_READING_H */

@@ -1,0 +1,219 @@
+/*-------------------------------------------------------------------------
+ *
+ * bench_segment.c
+ *	  Size and speed of the segment format, without a server.
+ *
+ * bench_segment FILE [SPANS [SEGMENT_SPANS]]: FILE holds OTLP requests, each
+ * behind its length (four bytes, little-endian).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "ingest/decode.h"
+#include "segment/reader.h"
+
+static double
+now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+	return t.tv_sec + t.tv_nsec * 1e-9;
+}
+
+/* counts what is allocated */
+static size_t allocated;
+static size_t peak;
+
+static void *
+counting_alloc(void *arg, size_t size)
+{
+	size_t	   *p = malloc(size + 16);
+
+	(void) arg;
+	if (p == NULL)
+		return NULL;
+	*p = size;
+	allocated += size;
+	if (allocated > peak)
+		peak = allocated;
+	return p + 2;
+}
+
+static void
+counting_release(void *arg, void *chunk)
+{
+	size_t	   *p = (size_t *) chunk - 2;
+
+	(void) arg;
+	allocated -= *p;
+	free(p);
+}
+
+static const SpanAllocator counting = {counting_alloc, counting_release, NULL};
+
+static void
+fail(const char *what, const SpanError *error)
+{
+	fprintf(stderr, "%s: %s\n", what, error->message);
+	exit(1);
+}
+
+static SpanBatch *
+load(const char *path, uint32_t limit)
+{
+	FILE	   *f = fopen(path, "rb");
+	SpanBatch  *batch = span_batch_create(&span_malloc_allocator, 0);
+	DecodeOptions options = {.tenant = span_text("single-tenant", 13), .max_attribute_bytes = 2048};
+	DecodeResult result;
+	SpanError	error = {0};
+	uint8_t		head[4];
+	double		start = now();
+
+	if (f == NULL)
+	{
+		perror(path);
+		exit(1);
+	}
+	while (batch->n_spans < limit && fread(head, 4, 1, f) == 1)
+	{
+		uint32_t	len = head[0] | head[1] << 8 | head[2] << 16 | (uint32_t) head[3] << 24;
+		char	   *body = malloc(len);	/* the batch points into it */
+
+		if (fread(body, 1, len, f) != len ||
+			!decode_otlp_proto(body, len, &options, batch, &result, &error))
+			fail("decode", &error);
+	}
+	fclose(f);
+	printf("decoded %u spans, %.0f ns/span (reading the file included)\n", batch->n_spans, (now() - start) * 1e9 / batch->n_spans);
+	return batch;
+}
+
+static void
+decode(const SegmentSource *source, const char *title, uint32_t parts, const char *key, uint32_t step)
+{
+	SpanError	error = {0};
+	SpanBatch  *batch = span_batch_create(&span_malloc_allocator, 0);
+	SpanText	keys[1];
+	SegmentProjection p = {parts, keys, key != NULL};
+	double		start = now();
+	SegmentReader *r = segment_open(source, &span_malloc_allocator, &error);
+	uint32_t	rows;
+
+	if (key != NULL)
+		keys[0] = span_text(key, (uint32_t) strlen(key));
+	if (r == NULL)
+		fail("open", &error);
+	rows = segment_summary(r)->rows;
+	for (uint32_t row = 0; row < rows; row += step)
+	{
+		span_batch_reset(batch);
+		if (!segment_decode(r, &p, row, rows - row < step ? rows - row : step, batch, &error))
+			fail("decode", &error);
+	}
+	segment_close(r);
+	printf("  %-44s %7.1f ns/span\n", title, (now() - start) * 1e9 / rows);
+	span_batch_destroy(batch);
+}
+
+static void
+by_id(const SegmentSource *source, const SpanBatch *spans)
+{
+	SpanError	error = {0};
+	SegmentProjection p = {SEGMENT_ALL, NULL, 0};
+	SpanBatch  *batch = span_batch_create(&span_malloc_allocator, 0);
+	double		start = now();
+	int			n = 200;
+	uint32_t	found = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		SegmentReader *r = segment_open(source, &span_malloc_allocator, &error);
+		uint32_t	first;
+		uint32_t	count;
+
+		span_batch_reset(batch);
+		if (r == NULL || !segment_find_trace(r, &spans->spans[(uint64_t) i * 4999 % spans->n_spans].trace_id, &first, &count, &error) ||
+			!segment_decode(r, &p, first, count, batch, &error))
+			fail("by id", &error);
+		found += count;
+		segment_close(r);
+	}
+	printf("  open, find and decode one trace: %.1f us (%.1f spans each)\n", (now() - start) * 1e6 / n, (double) found / n);
+	start = now();
+	for (int i = 0; i < n; i++)
+		segment_close(segment_open(source, &span_malloc_allocator, &error));
+	printf("  open: %.1f us\n", (now() - start) * 1e6 / n);
+	span_batch_destroy(batch);
+}
+
+static void
+bench(const SpanBatch *batch, uint32_t count, uint8_t level)
+{
+	SegmentWriteOptions options = {.level = level};
+	SegmentImage image;
+	SegmentMemory memory;
+	SegmentSource source;
+	SpanError	error = {0};
+	double		start;
+	double		seconds = 0;
+	uint64_t	bytes = 0;
+	uint32_t	spans = 0;
+	uint32_t	traces = 0;
+	size_t		base = allocated;
+
+	peak = base;
+	for (uint32_t first = 0; first + count <= batch->n_spans; first += count)
+	{
+		start = now();
+		if (!segment_write(batch, first, count, &options, &counting, &image, &error))
+			fail("write", &error);
+		seconds += now() - start;
+		bytes += image.size;
+		spans += count;
+		traces += image.summary.traces;
+		if (first + 2 * count > batch->n_spans || spans >= 1000000)
+			break;
+		segment_image_free(&image, &counting);
+	}
+	printf("level %d, %u spans a segment (%.1f spans/trace): %.2f B/span, write %.0f ns/span, writer's memory %.0f B/span\n",
+		   level, count, (double) spans / traces, (double) bytes / spans, seconds * 1e9 / spans, (double) (peak - base) / count);
+	memory.data = image.data;
+	memory.size = image.size;
+	source = segment_source_memory(&memory);
+	decode(&source, "everything", SEGMENT_ALL, NULL, count);
+	if (count > 20000)
+	{
+		decode(&source, "everything, 1,024 rows a call", SEGMENT_ALL, NULL, 1024);
+		decode(&source, "start, duration", SEGMENT_START | SEGMENT_END, NULL, 16384);
+		decode(&source, "service, name, status, start, duration", SEGMENT_RESOURCE | SEGMENT_NAME | SEGMENT_STATUS | SEGMENT_END, NULL, 16384);
+		decode(&source, "http.response.status_code, trace id", SEGMENT_TRACE_ID, "http.response.status_code", 16384);
+		decode(&source, "session.id", 0, "session.id", 16384);
+		by_id(&source, batch);
+	}
+	segment_image_free(&image, &counting);
+}
+
+int
+main(int argc, char **argv)
+{
+	SpanBatch  *batch;
+	uint32_t	count;
+
+	if (argc < 2)
+	{
+		fprintf(stderr, "usage: %s FILE [SPANS [SEGMENT_SPANS]]\n", argv[0]);
+		return 2;
+	}
+	batch = load(argv[1], argc > 2 ? strtoul(argv[2], NULL, 10) : UINT32_MAX);
+	count = argc > 3 ? strtoul(argv[3], NULL, 10) : batch->n_spans;
+	bench(batch, count, 1);
+	bench(batch, 5, 0);
+	bench(batch, 512, 0);
+	bench(batch, 4096, 0);
+	return 0;
+}
