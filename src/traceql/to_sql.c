@@ -9,11 +9,11 @@
  *	 matched	one pass over the spans near the time range: the traces with a
  *				matching span, and the first such span of each;
  *	 newest		of the traces certainly in range the "limit" whose first
- *				match is latest; "oldest" is the earliest start among them;
- *	 candidates	every trace whose first match is not before that: no other can
- *				be among the newest, since a trace starts no later than its
- *				first match;
- *	 traces		the candidates' real time ranges, and the newest of them;
+ *				match is latest; "extents" is their real time range;
+ *	 rest		the other traces whose first match is not before the earliest
+ *				start among those: no other can be among the newest, since a
+ *				trace starts no later than its first match;
+ *	 traces		the newest of both, by their real start;
  *	 spans		all spans of those, each delivery of a span once.
  *
  * Everything behind "matched" reads whole traces by their ids.
@@ -137,12 +137,40 @@ inside_condition(const TqlSearch *search)
 	return out.data;
 }
 
+#define TRACE_STOP "max(s.start_time_unix_nano + greatest(s.duration_nano, 0))"
+
+/* "name AS (...": the time ranges of the traces in "source", not yet closed */
+static void
+append_extents(StringInfo out, const char *name, const char *source, const char *tenants)
+{
+	appendStringInfo(out,
+					 "%s AS MATERIALIZED (\n"
+					 "    SELECT s.trace_id, min(s.start_time_unix_nano) AS start,\n"
+					 "        " TRACE_STOP " AS stop\n"
+					 "    FROM tempo.spans AS s\n"
+					 "    WHERE s.trace_id = ANY (ARRAY(SELECT c.trace_id FROM %s AS c))%s\n"
+					 "    GROUP BY s.trace_id",
+					 name, source, tenants);
+}
+
+/* The trace overlaps the range, both ends inclusive. */
+static void
+append_range_condition(StringInfo out, const TqlSearch *search, const char *keyword, const char *start, const char *stop)
+{
+	if (search->has_end)
+	{
+		appendStringInfo(out, "%s%s <= " INT64_FORMAT, keyword, start, search->end);
+		keyword = " AND ";
+	}
+	if (search->has_start)
+		appendStringInfo(out, "%s%s >= " INT64_FORMAT, keyword, stop, search->start);
+}
+
 /* WITH matched ..., traces: the ids, starts and ends of the traces to show */
 static void
 append_traces(StringInfo out, const TqlSearch *search, const TqlExpr *filter)
 {
 	const char *tenants = tenant_condition(search);
-	const char *having = " HAVING ";
 
 	appendStringInfo(out,
 					 "WITH matched AS MATERIALIZED (\n"
@@ -153,43 +181,37 @@ append_traces(StringInfo out, const TqlSearch *search, const TqlExpr *filter)
 	append_time_condition(out, search);
 	appendStringInfo(out, "%s\n    GROUP BY s.trace_id\n),\n", tenants);
 
-	if (search->has_limit)
-		appendStringInfo(out,
-						 "newest AS MATERIALIZED (\n"
-						 "    SELECT m.trace_id FROM matched AS m WHERE m.inside\n"
-						 "    ORDER BY m.first_match DESC LIMIT " INT64_FORMAT "\n"
-						 "),\n"
-						 "oldest AS MATERIALIZED (\n"
-						 "    SELECT CASE WHEN count(*) >= " INT64_FORMAT " THEN min(t.start) END AS start\n"
-						 "    FROM (SELECT min(s.start_time_unix_nano) AS start FROM tempo.spans AS s\n"
-						 "          WHERE s.trace_id = ANY (ARRAY(SELECT n.trace_id FROM newest AS n))%s\n"
-						 "          GROUP BY s.trace_id) AS t\n"
-						 "),\n"
-						 "candidates AS MATERIALIZED (\n"
-						 "    SELECT m.trace_id FROM matched AS m, oldest AS o\n"
-						 "    WHERE o.start IS NULL OR m.first_match >= o.start\n"
-						 "),\n",
-						 search->limit, search->limit, tenants);
-
-	appendStringInfo(out,
-					 "traces AS MATERIALIZED (\n"
-					 "    SELECT s.trace_id, min(s.start_time_unix_nano) AS start,\n"
-					 "        max(s.start_time_unix_nano + greatest(s.duration_nano, 0)) AS stop\n"
-					 "    FROM tempo.spans AS s\n"
-					 "    WHERE s.trace_id = ANY (ARRAY(SELECT c.trace_id FROM %s AS c))%s\n"
-					 "    GROUP BY s.trace_id",
-					 search->has_limit ? "candidates" : "matched", tenants);
-	if (search->has_end)
+	if (!search->has_limit)
 	{
-		appendStringInfo(out, "%smin(s.start_time_unix_nano) <= " INT64_FORMAT, having, search->end);
-		having = " AND ";
+		append_extents(out, "traces", "matched", tenants);
+		append_range_condition(out, search, " HAVING ", "min(s.start_time_unix_nano)", TRACE_STOP);
+		appendStringInfoString(out, "\n),\n");
+		return;
 	}
-	if (search->has_start)
-		appendStringInfo(out, "%smax(s.start_time_unix_nano + greatest(s.duration_nano, 0)) >= " INT64_FORMAT,
-						 having, search->start);
-	if (search->has_limit)
-		appendStringInfo(out, "\n    ORDER BY start DESC, s.trace_id LIMIT " INT64_FORMAT, search->limit);
-	appendStringInfoString(out, "\n),\n");
+	appendStringInfo(out,
+					 "newest AS MATERIALIZED (\n"
+					 "    SELECT m.trace_id FROM matched AS m WHERE m.inside\n"
+					 "    ORDER BY m.first_match DESC LIMIT " INT64_FORMAT "\n"
+					 "),\n",
+					 search->limit);
+	append_extents(out, "extents", "newest", tenants);
+	appendStringInfo(out,
+					 "\n),\n"
+					 "rest AS MATERIALIZED (\n"
+					 "    SELECT m.trace_id\n"
+					 "    FROM matched AS m, (SELECT CASE WHEN count(*) >= " INT64_FORMAT " THEN min(e.start) END AS start FROM extents AS e) AS oldest\n"
+					 "    WHERE (oldest.start IS NULL OR m.first_match >= oldest.start)\n"
+					 "        AND m.trace_id NOT IN (SELECT n.trace_id FROM newest AS n)\n"
+					 "),\n",
+					 search->limit);
+	append_extents(out, "rest_extents", "rest", tenants);
+	appendStringInfoString(out,
+						   "\n),\n"
+						   "traces AS MATERIALIZED (\n"
+						   "    SELECT t.trace_id, t.start, t.stop\n"
+						   "    FROM (SELECT * FROM extents UNION ALL SELECT * FROM rest_extents) AS t");
+	append_range_condition(out, search, " WHERE ", "t.start", "t.stop");
+	appendStringInfo(out, "\n    ORDER BY t.start DESC, t.trace_id LIMIT " INT64_FORMAT "\n),\n", search->limit);
 }
 
 /* The arguments of tempo.search_span() that depend on the filter. */
