@@ -237,7 +237,8 @@ run_request(uint64 id, const ApiRequest *request, MemoryContext context)
 			EmitErrorReport();
 		FlushErrorState();
 		disable_timeout(STATEMENT_TIMEOUT, false);
-		AbortCurrentTransaction();
+		/* out of the subtransaction of the endpoint, too */
+		AbortOutOfAnyTransaction();
 		RESUME_INTERRUPTS();
 	}
 	PG_END_TRY();
