@@ -15,6 +15,7 @@
 #include "fmgr.h"
 #include "traceql/traceql.h"
 #include "utils/guc.h"
+#include "worker/gateway.h"
 #include "worker/process.h"
 
 PG_MODULE_MAGIC;
@@ -30,6 +31,7 @@ _PG_init(void)
 	tempo_access_init();
 	tempo_traceql_init();
 	api_init();
+	gateway_init();
 
 	process_register();
 #if PG_VERSION_NUM >= 150000

@@ -1,0 +1,636 @@
+/*-------------------------------------------------------------------------
+ *
+ * gateway.c
+ *	  The process that serves the Tempo API.
+ *
+ * It has no database connection and never runs a query, so that health,
+ * statistics and slow clients are served whatever the database does.  What
+ * takes the database waits in a list for one of the query workers, which are
+ * started on demand and let go when they have been idle.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "api/api.h"
+#include "lib/ilist.h"
+#include "miscadmin.h"
+#include "net/server.h"
+#include "portability/instr_time.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+#include "worker/gateway.h"
+#include "worker/process.h"
+#include "worker/query.h"
+#include "worker/queue.h"
+
+extern PGDLLEXPORT void tempo_gateway_main(Datum arg);
+
+#define QUEUE_SIZE (256 * 1024)
+#define MAX_WAITING 2000
+#define MAX_CONNECTIONS 1000
+#define MAX_BODY (1024 * 1024)
+#define MAX_BUFFERED (64 * 1024 * 1024)
+#define CONNECTION_IDLE_MS 120000
+#define WORKER_IDLE_MS 60000	/* an idle worker is let go */
+#define RETRY_MS 500			/* until a worker is started again that could not start */
+#define SHUTDOWN_MS 5000
+
+/* A request that takes the database. */
+typedef struct Waiting
+{
+	dlist_node	node;			/* in "waiting", while no worker has it */
+	NetRequest *net;			/* NULL once the client has gone */
+	uint64		id;
+	bool		ping;			/* /ready */
+	TimestampTz arrived;
+
+	/* the answer so far */
+	QueryHead	head;
+	char	   *content_type;
+	char	   *location;
+	char	   *endpoint;
+	char	   *body;
+	Size		len;
+	Size		room;
+} Waiting;
+
+typedef struct Worker
+{
+	WorkerQueue *queue;			/* NULL = not running */
+	Waiting    *request;		/* NULL = idle */
+	bool		answered;		/* has it ever answered? */
+	TimestampTz idle_since;
+} Worker;
+
+static NetLoop *loop;
+static NetServer *server;
+static Worker workers[64];
+static dlist_head waiting = DLIST_STATIC_INIT(waiting);
+static int	n_waiting;
+static uint64 last_id;
+
+/* Why the last worker could not start or died before it answered, and when. */
+static char failure[1024];
+static TimestampTz failed_at;
+
+/* ------------------------------------------------------------ statistics */
+
+typedef struct EndpointCount
+{
+	char		endpoint[16];
+	int			status;
+	uint64		requests;
+	double		seconds;
+} EndpointCount;
+
+static EndpointCount counts[128];
+static int	n_counts;
+static uint64 workers_started;
+static uint64 workers_lost;
+static uint64 cancelled;
+
+static void
+count_request(const char *endpoint, int status, TimestampTz arrived)
+{
+	EndpointCount *count = NULL;
+
+	for (int i = 0; i < n_counts && count == NULL; i++)
+	{
+		if (counts[i].status == status && strcmp(counts[i].endpoint, endpoint) == 0)
+			count = &counts[i];
+	}
+	if (count == NULL)
+	{
+		if (n_counts == lengthof(counts))
+			return;
+		count = &counts[n_counts++];
+		strlcpy(count->endpoint, endpoint, sizeof(count->endpoint));
+		count->status = status;
+	}
+	count->requests++;
+	count->seconds += (GetCurrentTimestamp() - arrived) / 1e6;
+}
+
+static void
+write_counter(ApiBody *body, const char *name, const char *type, const char *help, double value)
+{
+	body_printf(body, "# HELP tempo_pg_%s %s\n# TYPE tempo_pg_%s %s\ntempo_pg_%s %.17g\n",
+				name, help, name, type, name, value);
+}
+
+static void
+write_metrics(ApiBody *body)
+{
+	NetStatistics net = net_server_statistics(server);
+	int			running = 0;
+	int			busy = 0;
+
+	for (int i = 0; i < lengthof(workers); i++)
+	{
+		running += workers[i].queue != NULL;
+		busy += workers[i].request != NULL;
+	}
+
+	body_text(body, "# HELP tempo_pg_requests_total Requests to the Tempo API by endpoint and status.\n"
+			  "# TYPE tempo_pg_requests_total counter\n");
+	for (int i = 0; i < n_counts; i++)
+		body_printf(body, "tempo_pg_requests_total{endpoint=\"%s\",status=\"%d\"} " UINT64_FORMAT "\n",
+					counts[i].endpoint, counts[i].status, counts[i].requests);
+	body_text(body, "# HELP tempo_pg_request_seconds_total Time from the arrival of a request to its answer.\n"
+			  "# TYPE tempo_pg_request_seconds_total counter\n");
+	for (int i = 0; i < n_counts; i++)
+		body_printf(body, "tempo_pg_request_seconds_total{endpoint=\"%s\",status=\"%d\"} %.6f\n",
+					counts[i].endpoint, counts[i].status, counts[i].seconds);
+
+	write_counter(body, "requests_cancelled_total", "counter", "Requests whose client went away before the answer.", cancelled);
+	write_counter(body, "requests_waiting", "gauge", "Requests that wait for a query worker.", n_waiting);
+	write_counter(body, "query_workers_running", "gauge", "Query workers that exist.", running);
+	write_counter(body, "query_workers_busy", "gauge", "Query workers that run a request.", busy);
+	write_counter(body, "query_workers_started_total", "counter", "Query workers started.", workers_started);
+	write_counter(body, "query_workers_lost_total", "counter", "Query workers that ended by themselves.", workers_lost);
+	write_counter(body, "gateway_connections", "gauge", "Open connections of the Tempo API.", net.connections);
+	write_counter(body, "gateway_connections_total", "counter", "Connections accepted by the Tempo API.", net.accepted);
+	write_counter(body, "gateway_refused_total", "counter", "Requests refused as malformed, too large or too many.", net.refused);
+}
+
+/* --------------------------------------------------------------- answers */
+
+static void
+free_request(Waiting *request)
+{
+	if (request->content_type)
+		pfree(request->content_type);
+	if (request->location)
+		pfree(request->location);
+	if (request->endpoint)
+		pfree(request->endpoint);
+	if (request->body)
+		pfree(request->body);
+	pfree(request);
+}
+
+static void
+respond(NetRequest *net, int status, const char *content_type, bool nosniff, bool vary,
+		const char *location, const void *body, Size len)
+{
+	NetHeader	headers[3];
+	int			n = 0;
+
+	if (nosniff)
+		headers[n++] = (NetHeader) {"x-content-type-options", "nosniff"};
+	if (vary)
+		headers[n++] = (NetHeader) {"vary", "Accept-Encoding"};
+	if (location)
+		headers[n++] = (NetHeader) {"location", location};
+	net_respond(net, status, content_type, headers, n, body, len);
+}
+
+/* Sends what has been gathered, if there is still somebody to read it. */
+static void
+finish(Waiting *request)
+{
+	if (request->net)
+	{
+		count_request(request->endpoint ? request->endpoint : "other", request->head.status, request->arrived);
+		respond(request->net, request->head.status, request->content_type, request->head.nosniff,
+				request->head.vary, request->location, request->body ? request->body : "", request->len);
+	}
+	free_request(request);
+}
+
+static void
+finish_text(Waiting *request, int status, const char *text)
+{
+	if (request->net)
+	{
+		count_request(request->endpoint ? request->endpoint : request->ping ? "ready" : "other",
+					  status, request->arrived);
+		respond(request->net, status, "text/plain; charset=utf-8", false, false, NULL, text, strlen(text));
+	}
+	free_request(request);
+}
+
+static void
+finish_unavailable(Waiting *request, const char *reason, const char *hint)
+{
+	char	   *text = psprintf("%s\n%s%s", reason, hint, *hint ? "\n" : "");
+
+	finish_text(request, 503, text);
+	pfree(text);
+}
+
+/* ---------------------------------------------------------------- workers */
+
+static void
+stop_worker(Worker *worker)
+{
+	queue_destroy(worker->queue);
+	memset(worker, 0, sizeof(*worker));
+}
+
+/* The worker has ended by itself; what it had not answered is lost. */
+static void
+lose_worker(Worker *worker)
+{
+	Waiting    *request = worker->request;
+
+	workers_lost++;
+	if (!worker->answered)
+	{
+		failed_at = GetCurrentTimestamp();
+		if (*failure == '\0')
+			strlcpy(failure, "the query worker could not start", sizeof(failure));
+	}
+	stop_worker(worker);
+	if (request)
+		finish_unavailable(request, *failure ? failure : "the query worker was terminated",
+						   "See the server log.");
+}
+
+static bool
+start_worker(Worker *worker)
+{
+	const char *reason = NULL;
+
+	*failure = '\0';
+	worker->queue = queue_launch("tempo_query_main", "tempo_pg query", "tempo_pg query", QUEUE_SIZE, &reason);
+	if (worker->queue == NULL)
+	{
+		strlcpy(failure, reason, sizeof(failure));
+		failed_at = GetCurrentTimestamp();
+		return false;
+	}
+	worker->answered = false;
+	worker->request = NULL;
+	workers_started++;
+	return true;
+}
+
+/* A worker without a request; started if need be, NULL if there is none. */
+static Worker *
+idle_worker(void)
+{
+	Worker	   *unused = NULL;
+
+	for (int i = 0; i < tempo_query_workers; i++)
+	{
+		if (workers[i].queue == NULL)
+			unused = unused ? unused : &workers[i];
+		else if (workers[i].request == NULL && queue_alive(workers[i].queue))
+			return &workers[i];
+	}
+	if (unused == NULL ||
+		(*failure && GetCurrentTimestamp() - failed_at < RETRY_MS * INT64CONST(1000)))
+		return NULL;
+	return start_worker(unused) ? unused : NULL;
+}
+
+static bool
+any_worker(bool busy)
+{
+	for (int i = 0; i < lengthof(workers); i++)
+	{
+		if (workers[i].queue && (!busy || workers[i].request))
+			return true;
+	}
+	return false;
+}
+
+static void
+append_text(StringInfo out, const char *text)
+{
+	if (text)
+		appendStringInfo(out, "+%s", text);
+	else
+		appendStringInfoChar(out, '-');
+	appendStringInfoChar(out, '\0');
+}
+
+static void
+send_request(Worker *worker, Waiting *request)
+{
+	StringInfoData text;
+
+	initStringInfo(&text);
+	if (!request->ping)
+	{
+		append_text(&text, net_request_method(request->net));
+		append_text(&text, net_request_path(request->net));
+		append_text(&text, net_request_query(request->net));
+		append_text(&text, net_request_header(request->net, "accept", NULL));
+		append_text(&text, net_request_header(request->net, "x-scope-orgid", NULL));
+	}
+	worker->request = request;
+	queue_send(worker->queue, request->id, request->ping ? QUERY_PING : QUERY_RUN, text.data, text.len);
+	pfree(text.data);
+}
+
+/* Gives waiting requests to workers; turns them away if none can be had. */
+static void
+dispatch(void)
+{
+	while (!dlist_is_empty(&waiting))
+	{
+		Waiting    *request = dlist_head_element(Waiting, node, &waiting);
+		Worker	   *worker = tempo_enabled ? idle_worker() : NULL;
+
+		if (worker == NULL && tempo_enabled && any_worker(false))
+			break;
+		dlist_delete(&request->node);
+		n_waiting--;
+		if (worker)
+			send_request(worker, request);
+		else if (!tempo_enabled)
+			finish_unavailable(request, "tempo_pg is turned off", "Set tempo_pg.enabled to on.");
+		else
+			finish_unavailable(request, failure, "See the server log.");
+	}
+}
+
+/* --------------------------------------------------- messages of a worker */
+
+static char *
+read_text(const char **p, const char *end)
+{
+	const char *text = *p;
+	Size		len = strnlen(text, end - text);
+
+	*p = Min(text + len + 1, end);
+	return *text == '+' ? MemoryContextStrdup(TopMemoryContext, text + 1) : NULL;
+}
+
+static void
+read_head(Waiting *request, const QueueMessage *message)
+{
+	const char *p = message->payload + sizeof(QueryHead);
+	const char *end = message->payload + message->len;
+
+	memcpy(&request->head, message->payload, sizeof(QueryHead));
+	request->content_type = read_text(&p, end);
+	request->location = read_text(&p, end);
+	request->endpoint = read_text(&p, end);
+}
+
+static void
+add_body(Waiting *request, const QueueMessage *message)
+{
+	if (request->net == NULL)
+		return;
+	if (request->room - request->len < message->len)
+	{
+		request->room = Max(request->room * 2, request->len + message->len);
+		request->body = request->body ? repalloc_huge(request->body, request->room) :
+			MemoryContextAllocHuge(TopMemoryContext, request->room);
+	}
+	memcpy(request->body + request->len, message->payload, message->len);
+	request->len += message->len;
+}
+
+static void
+worker_message(Worker *worker, const QueueMessage *message)
+{
+	Waiting    *request = worker->request;
+
+	if (message->type == QUERY_LAST_WORDS)
+	{
+		strlcpy(failure, message->payload, Min(sizeof(failure), message->len));
+		return;
+	}
+	if (request == NULL || request->id != message->request_id)
+		return;
+
+	worker->answered = true;
+	switch ((QueryMessage) message->type)
+	{
+		case QUERY_HEAD:
+			read_head(request, message);
+			return;
+		case QUERY_BODY:
+			add_body(request, message);
+			return;
+		case QUERY_DONE:
+			if (request->ping)
+				finish_text(request, 200, "ready\n");
+			else
+				finish(request);
+			break;
+		case QUERY_UNAVAILABLE:
+			finish_unavailable(request, message->payload, message->payload + strlen(message->payload) + 1);
+			break;
+		default:
+			return;
+	}
+	worker->request = NULL;
+	worker->idle_since = GetCurrentTimestamp();
+}
+
+static void
+poll_workers(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	for (int i = 0; i < lengthof(workers); i++)
+	{
+		Worker	   *worker = &workers[i];
+		QueueMessage message;
+
+		if (worker->queue == NULL)
+			continue;
+		queue_flush(worker->queue);
+		while (queue_receive(worker->queue, &message))
+			worker_message(worker, &message);
+		if (!queue_alive(worker->queue))
+			lose_worker(worker);
+		else if (worker->request == NULL &&
+				 (!tempo_enabled || i >= tempo_query_workers ||
+				  (worker->answered && now - worker->idle_since > WORKER_IDLE_MS * INT64CONST(1000))))
+			stop_worker(worker);
+	}
+}
+
+/* --------------------------------------------------------------- requests */
+
+static void
+client_gone(NetRequest *net, void *arg)
+{
+	Waiting    *request = arg;
+
+	cancelled++;
+	request->net = NULL;
+	for (int i = 0; i < lengthof(workers); i++)
+	{
+		if (workers[i].queue && workers[i].request == request)
+		{
+			/* first the message, then the signal: see read_request() in query.c */
+			queue_send(workers[i].queue, request->id, QUERY_CANCEL, NULL, 0);
+			queue_cancel(workers[i].queue);
+			return;
+		}
+	}
+	dlist_delete(&request->node);
+	n_waiting--;
+	free_request(request);
+}
+
+static void
+enqueue(NetRequest *net, bool ping)
+{
+	Waiting    *request = MemoryContextAllocZero(TopMemoryContext, sizeof(Waiting));
+
+	request->net = net;
+	request->id = ++last_id;
+	request->ping = ping;
+	request->arrived = GetCurrentTimestamp();
+	if (n_waiting >= MAX_WAITING)
+	{
+		finish_text(request, 429, "job queue full");
+		return;
+	}
+	dlist_push_tail(&waiting, &request->node);
+	n_waiting++;
+	net_request_on_cancel(net, client_gone, request);
+	dispatch();
+}
+
+static void
+answer_here(NetRequest *net, ApiResponse *response, TimestampTz arrived)
+{
+	StringInfoData body;
+	const char *data;
+	Size		len;
+
+	initStringInfo(&body);
+	while (api_next(response, &data, &len))
+		appendBinaryStringInfo(&body, data, (int) len);
+	count_request(response->endpoint, response->status, arrived);
+	respond(net, response->status, response->content_type, response->nosniff, response->vary,
+			response->location, body.data, body.len);
+}
+
+/*
+ * Ready is who can answer queries.  While a worker runs one there is no doubt,
+ * otherwise one is asked.
+ */
+static void
+handle_request(NetRequest *net, void *arg)
+{
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "tempo_pg gateway request",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	ApiRequest	request = {0};
+	ApiResponse *response;
+
+	if (net_request_is_grpc(net))
+	{
+		net_respond_grpc(net, 12, "not supported yet", NULL, 0, NULL, 0, NULL, 0);
+		MemoryContextSwitchTo(old);
+		MemoryContextDelete(context);
+		return;
+	}
+
+	request.method = net_request_method(net);
+	request.path = net_request_path(net);
+	request.query = net_request_query(net);
+	request.accept = net_request_header(net, "accept", NULL);
+	request.tenant = net_request_header(net, "x-scope-orgid", NULL);
+	response = api_begin_local(&request);
+	if (response == NULL)
+		enqueue(net, false);
+	else if (strcmp(response->endpoint, "ready") == 0 && !(tempo_enabled && any_worker(true)))
+		enqueue(net, true);
+	else
+		answer_here(net, response, GetCurrentTimestamp());
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+}
+
+/* ------------------------------------------------------------------- loop */
+
+static bool
+start_server(void)
+{
+	NetServerOptions options = {0};
+	char		message[256];
+
+	options.listen_addresses = tempo_listen_addresses;
+	options.port = tempo_http_port;
+	options.http1 = true;
+	options.http2 = true;
+	options.max_body = MAX_BODY;
+	options.max_buffered = MAX_BUFFERED;
+	options.max_connections = MAX_CONNECTIONS;
+	options.idle_timeout_ms = CONNECTION_IDLE_MS;
+	options.handler = handle_request;
+	server = net_server_start(loop, &options, message, sizeof(message));
+	if (server == NULL)
+		ereport(FATAL,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("could not serve the Tempo API: %s", message),
+				 errhint("Is another process using the port?  Change tempo_pg.http_port, or tempo_pg.listen_addresses.")));
+	return true;
+}
+
+static void
+run_once(void)
+{
+	int			timeout;
+
+	poll_workers();
+	dispatch();
+	net_loop_run(loop);
+	/* answers and new requests may have come of it */
+	poll_workers();
+	dispatch();
+
+	timeout = net_loop_timeout(loop);
+	/* idle workers are looked at once a second */
+	if (any_worker(false) && (timeout < 0 || timeout > 1000))
+		timeout = 1000;
+	(void) WaitLatchOrSocket(MyLatch,
+							 WL_LATCH_SET | WL_SOCKET_READABLE | WL_EXIT_ON_PM_DEATH |
+							 (timeout >= 0 ? WL_TIMEOUT : 0),
+							 net_loop_fd(loop), timeout, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+}
+
+void
+tempo_gateway_main(Datum arg)
+{
+	TimestampTz stopping;
+
+	process_begin();
+	loop = net_loop_create();
+	if (loop == NULL)
+		ereport(FATAL, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not create an event loop")));
+	start_server();
+	api_hooks.metrics = write_metrics;
+	ereport(LOG, (errmsg("serving the Tempo API on port %d", tempo_http_port)));
+
+	while (!ShutdownRequestPending)
+	{
+		(void) process_reread_settings();
+		run_once();
+	}
+
+	/* What is being answered may finish, but not hold up the server. */
+	net_server_stop(server, true);
+	stopping = GetCurrentTimestamp();
+	while (!net_server_idle(server) && any_worker(true) &&
+		   GetCurrentTimestamp() - stopping < SHUTDOWN_MS * INT64CONST(1000))
+		run_once();
+	proc_exit(0);
+}
+
+void
+gateway_init(void)
+{
+	if (tempo_http_port > 0)
+		process_add_worker("tempo_pg gateway", "tempo_gateway_main", 1, tempo_query_workers, false);
+}
