@@ -11,6 +11,7 @@
 #include "access/compat.h"
 #include "access/handler.h"
 
+#include "access/compact.h"
 #include "access/ddl.h"
 #include "access/insert_buffer.h"
 #include "access/planner.h"
@@ -271,6 +272,7 @@ tempo_access_init(void)
 	tempo_segment_cache_init();
 	tempo_insert_buffer_init();
 	tempo_fetch_init();
+	tempo_compact_init();
 	tempo_hooks_init();
 	tempo_planner_init();
 }

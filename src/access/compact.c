@@ -1,0 +1,535 @@
+/*-------------------------------------------------------------------------
+ *
+ * compact.c
+ *	  Merging small segments into large ones.
+ *
+ * A merge is one transaction that inserts the rows of the new segments into
+ * the directory and deletes those of the sources, so every snapshot sees
+ * either all sources or all targets.  Sources are claimed with row locks that
+ * are not waited for; inserters and readers are never in the way.
+ *
+ * From level 1 on a segment has one tenant.  Level-0 segments are folded
+ * together whatever their tenants; the others are merged tenant by tenant,
+ * neighbours in time, when enough of about the same size have come together:
+ * sizes grow by 16 from class to class, so a span is rewritten a few times in
+ * its life only.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/compat.h"
+#include "access/compact.h"
+
+#include <limits.h>
+
+#include "access/ddl.h"
+#include "access/memory.h"
+#include "access/relation.h"
+#include "access/segment_source.h"
+#include "access/store.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(tempo_compact);
+
+#define DEFAULT_MAX_SPANS (1000 * 1000)
+
+/* Segments of one size class that make a merge. */
+#define MERGE_COUNT 8
+
+/* Sources of one merge, to bound the directory rows changed at once. */
+#define MAX_SOURCES 4096
+
+/* How long a merged segment remembers requests: a little longer than receivers do. */
+#define REQUEST_MEMORY_MS (15 * 60 * 1000)
+
+/* Decoded spans take about this many times their raw size. */
+#define DECODED_FACTOR 2
+
+/* Rows decoded at a time. */
+#define DECODE_ROWS 8192
+
+static int	compaction_memory = 256 * 1024; /* kB */
+
+typedef struct Candidate
+{
+	TempoSegment *segment;
+	uint64		tenant;			/* hash of the only tenant; level 0: 0 */
+	int			size_class;
+} Candidate;
+
+typedef struct Sources
+{
+	TempoSegment **segments;
+	uint32		count;
+} Sources;
+
+void
+tempo_compact_init(void)
+{
+	DefineCustomIntVariable("tempo_pg.compaction_memory",
+							"Memory for the spans of one merge.",
+							"Merged segments grow until this or a million spans is reached.",
+							&compaction_memory, 256 * 1024, 16 * 1024, MAX_KILOBYTES,
+							PGC_SUSET, GUC_UNIT_KB, NULL, NULL, NULL);
+}
+
+/* ------------------------------------------------------------- choosing */
+
+static int
+size_class(uint32 rows)
+{
+	int			class = 0;
+
+	while (rows >= 16)
+	{
+		rows /= 16;
+		class++;
+	}
+	return class;
+}
+
+/* Raw bytes that one merge may take on. */
+static uint64
+raw_budget(void)
+{
+	return (uint64) compaction_memory * 1024 / DECODED_FACTOR;
+}
+
+static int
+compare_time(const void *a, const void *b)
+{
+	const TempoSegment *x = *(TempoSegment *const *) a;
+	const TempoSegment *y = *(TempoSegment *const *) b;
+
+	if (x->summary.max_start_nano != y->summary.max_start_nano)
+		return x->summary.max_start_nano < y->summary.max_start_nano ? -1 : 1;
+	return x->segment_id < y->segment_id ? -1 : x->segment_id > y->segment_id;
+}
+
+/*
+ * The longest run from "first" on that fits the bounds of one merge; at least
+ * one segment.
+ */
+static uint32
+fitting_run(TempoSegment **segments, uint32 first, uint32 count, uint32 max_spans)
+{
+	uint64		rows = 0;
+	uint64		raw = 0;
+	uint32		n = 0;
+
+	for (uint32 i = first; i < count && n < MAX_SOURCES; i++)
+	{
+		rows += segments[i]->summary.rows;
+		raw += segments[i]->summary.raw_size;
+		if (n > 0 && (rows > max_spans || raw > raw_budget()))
+			break;
+		n++;
+	}
+	return n;
+}
+
+/* Level-0 segments: all of them, oldest first, as far as they fit. */
+static bool
+choose_fold(TempoSegment *segments, uint32 count, const TempoCompactOptions *options,
+			uint32 max_spans, Sources *sources, TempoCompactResult *result)
+{
+	TempoSegment **level0 = palloc((Size) Max(count, 1) * sizeof(TempoSegment *));
+	TimestampTz oldest = DT_NOEND;
+	uint32		n = 0;
+
+	for (uint32 i = 0; i < count; i++)
+	{
+		if (segments[i].summary.level != 0)
+			continue;
+		level0[n++] = &segments[i];
+		oldest = Min(oldest, segments[i].newest_at);
+	}
+	result->level0 = n;
+	result->next_fold = -1;
+	if (n == 0)
+		return false;
+	if (options->mode == TEMPO_COMPACT_LAZY && n < options->fold_count)
+	{
+		int64		due = options->fold_age - (GetCurrentTimestamp() - oldest) / 1000;
+
+		if (due > 0)
+		{
+			result->next_fold = due;
+			return false;
+		}
+	}
+	qsort(level0, n, sizeof(TempoSegment *), compare_time);
+	sources->segments = level0;
+	sources->count = fitting_run(level0, 0, n, max_spans);
+	return true;
+}
+
+static int
+compare_candidates(const void *a, const void *b)
+{
+	const Candidate *x = a;
+	const Candidate *y = b;
+
+	if (x->tenant != y->tenant)
+		return x->tenant < y->tenant ? -1 : 1;
+	if (x->size_class != y->size_class)
+		return x->size_class < y->size_class ? -1 : 1;
+	return compare_time(&x->segment, &y->segment);
+}
+
+/* The hash of the only tenant of a segment; 0 if it has several. */
+static uint64
+only_tenant(Relation rel, const TempoSegment *segment)
+{
+	TempoOpenSegment *open;
+	const SpanText *tenants;
+	uint32_t	count;
+	SpanError	error = {SPAN_ERROR_NONE};
+	uint64		hash = 0;
+
+	if (segment->summary.n_tenants != 1)
+		return 0;
+	open = tempo_segment_open(rel, segment, NULL);
+	if (!segment_tenants(tempo_segment_reader(open), &tenants, &count, &error))
+		tempo_segment_failed(open, &error);
+	if (count == 1)
+		hash = span_bytes_hash(tenants[0].data, tenants[0].len, 0) | 1;
+	tempo_segment_close(open);
+	return hash;
+}
+
+/*
+ * The first run of at least two neighbours that fits, in a group of "count"
+ * candidates that may belong to several tenants.
+ */
+static bool
+choose_in_group(Relation rel, Candidate *group, uint32 count, uint32 wanted,
+				uint32 max_spans, Sources *sources)
+{
+	TempoSegment **ordered = palloc((Size) count * sizeof(TempoSegment *));
+
+	/* the filter that made the group is a hash of 64 values: now exactly */
+	for (uint32 i = 0; i < count; i++)
+		group[i].tenant = only_tenant(rel, group[i].segment);
+	qsort(group, count, sizeof(Candidate), compare_candidates);
+	for (uint32 i = 0; i < count; i++)
+		ordered[i] = group[i].segment;
+
+	for (uint32 first = 0, next; first < count; first = next)
+	{
+		for (next = first + 1; next < count; next++)
+			if (group[next].tenant != group[first].tenant)
+				break;
+		if (next - first < wanted || group[first].tenant == 0)
+			continue;
+		for (uint32 at = first; at + 1 < next; at++)
+		{
+			sources->segments = &ordered[at];
+			sources->count = fitting_run(ordered, at, next, max_spans);
+			if (sources->count >= 2)
+				return true;
+		}
+	}
+	return false;
+}
+
+/*
+ * Merged segments: a run of neighbours in time, of one tenant.  Lazily there
+ * must be enough of them in one size class; in full mode two that fit do.
+ */
+static bool
+choose_merge(Relation rel, TempoSegment *segments, uint32 count, const TempoCompactOptions *options,
+			 uint32 max_spans, Sources *sources)
+{
+	Candidate  *candidates = palloc((Size) Max(count, 1) * sizeof(Candidate));
+	bool		full = options->mode == TEMPO_COMPACT_FULL;
+	uint32		wanted = full ? 2 : MERGE_COUNT;
+	uint32		n = 0;
+
+	for (uint32 i = 0; i < count; i++)
+	{
+		TempoSegment *segment = &segments[i];
+
+		/* more than half full: nothing to be gained */
+		if (segment->summary.level == 0 || segment->summary.rows > max_spans / 2 ||
+			segment->summary.raw_size > raw_budget() / 2)
+			continue;
+		candidates[n].segment = segment;
+		candidates[n].tenant = segment->summary.tenant_filter;
+		candidates[n].size_class = full ? 0 : size_class(segment->summary.rows);
+		n++;
+	}
+	qsort(candidates, n, sizeof(Candidate), compare_candidates);
+	for (uint32 first = 0, next; first < n; first = next)
+	{
+		for (next = first + 1; next < n; next++)
+			if (candidates[next].tenant != candidates[first].tenant ||
+				candidates[next].size_class != candidates[first].size_class)
+				break;
+		if (next - first >= wanted &&
+			choose_in_group(rel, &candidates[first], next - first, wanted, max_spans, sources))
+			return true;
+	}
+	return false;
+}
+
+/* --------------------------------------------------------------- merging */
+
+typedef struct Merge
+{
+	Relation	rel;
+	SpanAllocator allocator;
+	SpanBatch  *batch;
+	RequestHash *hashes;
+	uint32		n_hashes;
+	uint8		level;
+	TimestampTz newest_at;
+} Merge;
+
+static void
+read_hashes(Merge *merge, const TempoSegment *segment, TempoOpenSegment *open)
+{
+	const RequestHash *hashes;
+	uint32_t	n;
+
+	if (segment->n_requests == 0 ||
+		segment->newest_at < GetCurrentTimestamp() - (int64) REQUEST_MEMORY_MS * 1000)
+		return;
+	hashes = segment_request_hashes(tempo_segment_reader(open), &n);
+	if (n == 0)
+		return;
+	if (merge->hashes == NULL)
+		merge->hashes = palloc(sizeof(RequestHash) * n);
+	else
+		merge->hashes = repalloc_huge(merge->hashes, sizeof(RequestHash) * ((Size) merge->n_hashes + n));
+	memcpy(merge->hashes + merge->n_hashes, hashes, sizeof(RequestHash) * n);
+	merge->n_hashes += n;
+}
+
+static void
+read_source(Merge *merge, const TempoSegment *segment)
+{
+	SegmentProjection everything = {SEGMENT_ALL};
+	TempoOpenSegment *open = tempo_segment_open(merge->rel, segment, NULL);
+
+	for (uint32 row = 0; row < segment->summary.rows; row += DECODE_ROWS)
+	{
+		CHECK_FOR_INTERRUPTS();
+		tempo_segment_decode(open, &everything, row,
+							 Min(DECODE_ROWS, segment->summary.rows - row), merge->batch);
+	}
+	read_hashes(merge, segment, open);
+	tempo_segment_close(open);
+	merge->level = Max(merge->level, Min(segment->summary.level + 1, UINT8_MAX));
+	merge->newest_at = Max(merge->newest_at, segment->newest_at);
+}
+
+static const SpanBatch *sort_batch;
+
+static int
+compare_span_tenant(const void *a, const void *b)
+{
+	uint32		x = span_resource(sort_batch, a)->tenant;
+	uint32		y = span_resource(sort_batch, b)->tenant;
+
+	return x < y ? -1 : x > y;
+}
+
+static bool
+one_tenant(const SpanBatch *batch)
+{
+	for (uint32 i = 1; i < batch->n_resources; i++)
+		if (batch->resources[i].tenant != batch->resources[0].tenant)
+			return false;
+	return true;
+}
+
+/* Writes the batch, one segment per tenant. */
+static void
+write_targets(Merge *merge, TempoCompactResult *result)
+{
+	SpanBatch  *batch = merge->batch;
+	TempoStoreOptions options = {0};
+
+	if (!one_tenant(batch))
+	{
+		sort_batch = batch;
+		qsort(batch->spans, batch->n_spans, sizeof(Span), compare_span_tenant);
+	}
+	options.level = merge->level;
+	options.cid = GetCurrentCommandId(true);
+	options.newest_at = merge->newest_at;
+	options.hashes = merge->hashes;
+	options.n_hashes = merge->n_hashes;
+	for (uint32 first = 0, next; first < batch->n_spans; first = next)
+	{
+		uint32		tenant = span_resource(batch, &batch->spans[first])->tenant;
+		TempoSegment segment;
+
+		for (next = first + 1; next < batch->n_spans; next++)
+			if (span_resource(batch, &batch->spans[next])->tenant != tenant)
+				break;
+		CHECK_FOR_INTERRUPTS();
+		tempo_store_spans(merge->rel, batch, first, next - first, &options, &segment, NULL);
+		/* one of the targets remembers the requests */
+		options.hashes = NULL;
+		options.n_hashes = 0;
+		result->targets++;
+		result->spans += segment.summary.rows;
+		result->bytes += segment.summary.size;
+	}
+}
+
+static bool
+merge_sources(Relation rel, const Sources *sources, TempoCompactResult *result)
+{
+	Merge		merge = {rel};
+	TempoDirectory directory;
+	TempoSegment **claimed = palloc(sizeof(TempoSegment *) * sources->count);
+	uint32		n = 0;
+	uint32		needed = sources->segments[0]->summary.level == 0 ? 1 : 2;
+	uint32		n_read = 0;
+
+	tempo_directory_open(&directory, RowExclusiveLock, false);
+	for (uint32 i = 0; i < sources->count; i++)
+		if (tempo_directory_claim(&directory, sources->segments[i]))
+			claimed[n++] = sources->segments[i];
+	if (n < needed)
+	{
+		tempo_directory_close(&directory);
+		return false;
+	}
+
+	merge.allocator = tempo_context_allocator(CurrentMemoryContext);
+	merge.batch = span_batch_create(&merge.allocator, 0);
+	if (merge.batch == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	while (n_read < n &&
+		   (n_read < needed || span_batch_memory(merge.batch) < (Size) compaction_memory * 1024))
+		read_source(&merge, claimed[n_read++]);
+	write_targets(&merge, result);
+	for (uint32 i = 0; i < n_read; i++)
+		tempo_directory_delete(&directory, claimed[i]);
+	tempo_directory_close(&directory);
+	result->sources += n_read;
+	return true;
+}
+
+bool
+tempo_compact_step(Relation rel, const TempoCompactOptions *options, TempoCompactResult *result)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "tempo compaction",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	uint32		max_spans = options->max_spans > 0 ? options->max_spans : DEFAULT_MAX_SPANS;
+	Snapshot	snapshot;
+	TempoSegment *segments;
+	uint32		count;
+	Sources		sources;
+	bool		done = false;
+
+	/*
+	 * Under repeatable read what is not visible to the transaction must not
+	 * become part of a segment that is.
+	 */
+	snapshot = RegisterSnapshot(IsolationUsesXactSnapshot() ? GetTransactionSnapshot() : GetLatestSnapshot());
+	segments = tempo_directory_list(rel, snapshot, NULL, &count);
+	if (choose_fold(segments, count, options, max_spans, &sources, result) ||
+		choose_merge(rel, segments, count, options, max_spans, &sources))
+		done = merge_sources(rel, &sources, result);
+	UnregisterSnapshot(snapshot);
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(context);
+	return done;
+}
+
+bool
+tempo_compact_relation(Oid relid, const TempoCompactOptions *options, TempoCompactResult *result)
+{
+	Relation	rel;
+	bool		done;
+
+	memset(result, 0, sizeof(*result));
+	result->next_fold = -1;
+	if (!ConditionalLockRelationOid(relid, RowExclusiveLock))
+		return false;
+	rel = try_relation_open(relid, NoLock);
+	if (rel == NULL)
+	{
+		UnlockRelationOid(relid, RowExclusiveLock);
+		return false;
+	}
+	done = tempo_relation(rel) && tempo_compact_step(rel, options, result);
+	table_close(rel, NoLock);
+	return done;
+}
+
+/* ------------------------------------------------------------------- SQL */
+
+static void
+check_may_compact(Relation rel)
+{
+	Oid			admin = get_role_oid("tempo_admin", true);
+
+	if (!tempo_relation(rel))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not a table of access method \"tempo\"", RelationGetRelationName(rel))));
+	if (!tempo_owns_relation(RelationGetRelid(rel), GetUserId()) &&
+		!(OidIsValid(admin) && has_privs_of_role(GetUserId(), admin)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for table %s", RelationGetRelationName(rel)),
+				 errhint("The owner of the table and members of tempo_admin may compact it.")));
+}
+
+/* tempo.compact(relation, max_spans): merges until nothing is left to merge */
+Datum
+tempo_compact(PG_FUNCTION_ARGS)
+{
+	Relation	rel = table_open(PG_GETARG_OID(0), RowExclusiveLock);
+	int32		max_spans = PG_GETARG_INT32(1);
+	TempoCompactOptions options = {TEMPO_COMPACT_FULL};
+	TempoCompactResult result = {0};
+	uint32		sources = 0;
+	int32		merges = 0;
+	TupleDesc	desc;
+	Datum		values[5];
+	bool		nulls[5] = {0};
+
+	check_may_compact(rel);
+	if (max_spans < 1 || max_spans > SEGMENT_MAX_ROWS)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max_spans must be between 1 and %u", SEGMENT_MAX_ROWS)));
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	options.max_spans = (uint32) max_spans;
+	while (tempo_compact_step(rel, &options, &result))
+	{
+		CHECK_FOR_INTERRUPTS();
+		CommandCounterIncrement();
+		merges++;
+		sources = result.sources;
+	}
+	table_close(rel, NoLock);
+
+	values[0] = Int32GetDatum(merges);
+	values[1] = Int32GetDatum((int32) sources);
+	values[2] = Int32GetDatum((int32) result.targets);
+	values[3] = Int64GetDatum((int64) result.spans);
+	values[4] = Int64GetDatum((int64) result.bytes);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+}
