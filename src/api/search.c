@@ -274,8 +274,7 @@ search_traceql(ApiCall *call, const Search *search)
 
 	values[0] = CStringGetTextDatum(search->query);
 	values[1] = TimestampTzGetDatum(timestamp_of(call->range.start));
-	/* the second in which the range ends belongs to it */
-	values[2] = TimestampTzGetDatum(timestamp_of(call->range.end) + USECS_PER_SEC - 1);
+	values[2] = TimestampTzGetDatum(timestamp_of(call->range.end));
 	values[3] = Int32GetDatum((int32) search->limit);
 	values[4] = Int32GetDatum((int32) search->spss);
 	values[5] = tenants_array(call);

@@ -19,8 +19,8 @@
 #include "traceql/regex.h"
 
 /* Memory for one compiled pattern and its automaton, and how many are kept. */
-static const int64_t max_memory = 8 << 20;
-static const size_t max_cached = 64;
+static const int64_t max_memory = 4 << 20;
+static const size_t max_cached = 32;
 
 struct TqlRegex
 {
