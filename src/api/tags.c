@@ -1,0 +1,657 @@
+/*-------------------------------------------------------------------------
+ *
+ * tags.c
+ *	  Tag names and tag values: what Grafana offers while a query is typed.
+ *
+ * "Tag" is what the API calls an attribute key.  The first version of the
+ * endpoints knows plain keys and texts, the second one scopes and types.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/jsonb.h"
+#include "access/memory.h"
+#include "api/internal.h"
+#include "api/json.h"
+#include "api/read.h"
+#include "api/tagfilter.h"
+#include "catalog/pg_type.h"
+#include "tempo_api.pb-c.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
+
+#define MAX_GROUPS 100
+
+/* The request, as far as names and values share it. */
+typedef struct TagRequest
+{
+	ApiCall    *call;
+	int64		limit;			/* 0 = none */
+	TagFilter	filter;
+} TagRequest;
+
+static bool
+read_request(ApiCall *call, TagRequest *request, bool filtered)
+{
+	const char *limit = parameter(call, "limit");
+	char	   *end;
+
+	memset(request, 0, sizeof(*request));
+	request->call = call;
+	if (!read_search_range(call, false, &call->range))
+		return false;
+	if (limit)
+	{
+		request->limit = strtoll(limit, &end, 10);
+		if (*end != '\0' || request->limit < 0)
+			request->limit = 0;
+	}
+	if (filtered)
+		request->filter = read_tag_filter(parameter(call, "q"));
+	if (request->filter.groups > MAX_GROUPS)
+		return api_fail(call, 400, "maximum condition groups reached (limit: %d). Reduce the number of OR conditions in the query",
+						MAX_GROUPS);
+	return true;
+}
+
+static Tempo__Api__MetadataMetrics *
+metrics_message(void)
+{
+	Tempo__Api__MetadataMetrics *metrics = palloc(sizeof(*metrics));
+
+	tempo__api__metadata_metrics__init(metrics);
+	metrics->total_jobs = metrics->completed_jobs = 1;
+	return metrics;
+}
+
+static ProtobufCBinaryData
+bytes_of(const char *text)
+{
+	ProtobufCBinaryData data;
+
+	data.data = (uint8_t *) text;
+	data.len = strlen(text);
+	return data;
+}
+
+/*
+ * Runs "SELECT columns FROM tempo.spans AS s, more WHERE ..." over the spans
+ * of the request.
+ */
+static void
+select_from_spans(const TagRequest *request, const char *columns, const char *more, const char *condition)
+{
+	Oid			types[3] = {TEXTARRAYOID, INT8OID, INT8OID};
+	Datum		values[3];
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "SELECT DISTINCT %s FROM tempo.spans AS s%s WHERE s.tenant = ANY ($1) "
+					 "AND s.start_time_unix_nano >= $2 AND s.start_time_unix_nano < $3 AND %s",
+					 columns, more, condition);
+	if (request->filter.condition)
+		appendStringInfo(&sql, " AND (%s)", request->filter.condition);
+	values[0] = tenants_array(request->call);
+	values[1] = Int64GetDatum(range_start_nanos(&request->call->range));
+	values[2] = Int64GetDatum(range_end_nanos(&request->call->range));
+	run_query(sql.data, 3, types, values, NULL);
+}
+
+static int
+compare_texts(const ListCell *a, const ListCell *b)
+{
+	return strcmp(lfirst(a), lfirst(b));
+}
+
+/* ------------------------------------------------------------------ names */
+
+typedef struct TagScope
+{
+	const char *name;
+	const char *keys;			/* of a span: a set of text, as SQL; NULL for none */
+} TagScope;
+
+static const TagScope scopes[] = {
+	{"resource", ", pg_catalog.jsonb_object_keys(s.resource_attributes) AS k(key)"},
+	{"span", ", pg_catalog.jsonb_object_keys(s.attributes) AS k(key)"},
+	{"event", ", pg_catalog.jsonb_array_elements(s.events) AS e(event), pg_catalog.jsonb_object_keys(e.event -> 'attributes') AS k(key)"},
+	{"link", ", pg_catalog.jsonb_array_elements(s.links) AS l(link), pg_catalog.jsonb_object_keys(l.link -> 'attributes') AS k(key)"},
+	{"instrumentation", ", pg_catalog.jsonb_object_keys(s.scope_attributes) AS k(key)"},
+	{"trace", NULL},
+	{"intrinsic", NULL}
+};
+
+#define SCOPE_INTRINSIC (lengthof(scopes) - 1)
+
+static const char *const intrinsics[] = {
+	"duration", "event:name", "event:timeSinceStart", "instrumentation:name", "instrumentation:version",
+	"kind", "link:spanID", "link:traceID", "name", "rootName", "rootServiceName", "span:duration",
+	"span:id", "span:kind", "span:name", "span:parentID", "span:status", "span:statusMessage", "status",
+	"statusMessage", "trace:duration", "trace:id", "trace:rootName", "trace:rootService", "traceDuration"
+};
+
+/* Which of the scopes are asked for; false when answered. */
+static bool
+read_scope(ApiCall *call, bool wanted[lengthof(scopes)])
+{
+	const char *name = parameter(call, "scope");
+	bool		known = name == NULL || strcmp(name, "none") == 0;
+
+	for (int i = 0; i < lengthof(scopes); i++)
+	{
+		wanted[i] = name == NULL || strcmp(name, "none") == 0 || strcmp(name, scopes[i].name) == 0;
+		known |= wanted[i];
+	}
+	if (!known)
+		return api_fail(call, 400, "invalid scope: %s", name);
+	return true;
+}
+
+/* The sorted names in one scope: a List of char *.  Connected to SPI. */
+static List *
+scope_names(const TagRequest *request, int scope, MemoryContext context)
+{
+	List	   *names = NIL;
+	MemoryContext old = MemoryContextSwitchTo(context);
+
+	if (scope == SCOPE_INTRINSIC)
+	{
+		for (int i = 0; i < lengthof(intrinsics); i++)
+			names = lappend(names, (char *) intrinsics[i]);
+	}
+	else if (scopes[scope].keys)
+	{
+		select_from_spans(request, "k.key", scopes[scope].keys, "true");
+		for (uint64 row = 0; row < SPI_processed; row++)
+			names = lappend(names, result_text(row, 1));
+		list_sort(names, compare_texts);
+		if (request->limit > 0)
+			names = list_truncate(names, (int) Min(request->limit, PG_INT32_MAX));
+	}
+	MemoryContextSwitchTo(old);
+	return names;
+}
+
+/* The names as an array; more than fits into an answer is left out. */
+static ProtobufCBinaryData *
+name_array(List *names, Size *budget, size_t *n)
+{
+	ProtobufCBinaryData *array = palloc(Max(list_length(names), 1) * sizeof(ProtobufCBinaryData));
+	ListCell   *lc;
+
+	*n = 0;
+	foreach(lc, names)
+	{
+		Size		len = strlen(lfirst(lc));
+
+		if (len > *budget)
+			break;
+		*budget -= len;
+		array[(*n)++] = bytes_of(lfirst(lc));
+	}
+	return array;
+}
+
+/*
+ * The names in each scope asked for; false when answered.  The answer is made
+ * in the caller's memory.
+ */
+static bool
+find_names(ApiCall *call, bool wanted[lengthof(scopes)], List *names[lengthof(scopes)], TagRequest *request)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	if (!read_scope(call, wanted) || !read_request(call, request, true))
+		return false;
+	SPI_connect();
+	for (int i = 0; i < lengthof(scopes); i++)
+		names[i] = wanted[i] ? scope_names(request, i, context) : NIL;
+	SPI_finish();
+	return true;
+}
+
+/* All names in one list; the intrinsics only if they are asked for. */
+void
+serve_tags_v1(ApiCall *call)
+{
+	Tempo__Api__SearchTagsResponse response;
+	bool		wanted[lengthof(scopes)];
+	List	   *names[lengthof(scopes)];
+	List	   *all = NIL;
+	List	   *distinct = NIL;
+	TagRequest	request;
+	Size		budget = tempo_max_tag_response_bytes;
+	const char *scope = parameter(call, "scope");
+	ListCell   *lc;
+
+	if (!find_names(call, wanted, names, &request))
+		return;
+	for (int i = 0; i < lengthof(scopes); i++)
+	{
+		if (i != SCOPE_INTRINSIC || (scope && strcmp(scope, "intrinsic") == 0))
+			all = list_concat(all, names[i]);
+	}
+	list_sort(all, compare_texts);
+	foreach(lc, all)
+	{
+		if (distinct == NIL || strcmp(llast(distinct), lfirst(lc)) != 0)
+			distinct = lappend(distinct, lfirst(lc));
+	}
+
+	tempo__api__search_tags_response__init(&response);
+	response.tag_names = name_array(distinct, &budget, &response.n_tag_names);
+	response.metrics = metrics_message();
+	api_answer(call, &response.base);
+}
+
+void
+serve_tags_v2(ApiCall *call)
+{
+	Tempo__Api__SearchTagsV2Response response;
+	Tempo__Api__SearchTagsScope messages[lengthof(scopes)];
+	Tempo__Api__SearchTagsScope *pointers[lengthof(scopes)];
+	bool		wanted[lengthof(scopes)];
+	List	   *names[lengthof(scopes)];
+	TagRequest	request;
+	Size		budget = tempo_max_tag_response_bytes;
+
+	if (!find_names(call, wanted, names, &request))
+		return;
+	tempo__api__search_tags_v2_response__init(&response);
+	response.scopes = pointers;
+	for (int i = 0; i < lengthof(scopes); i++)
+	{
+		Tempo__Api__SearchTagsScope *scope = &messages[response.n_scopes];
+
+		if (names[i] == NIL)
+			continue;
+		tempo__api__search_tags_scope__init(scope);
+		scope->name = bytes_of(scopes[i].name);
+		scope->tags = name_array(names[i], &budget, &scope->n_tags);
+		if (scope->n_tags > 0)
+			pointers[response.n_scopes++] = scope;
+	}
+	response.metrics = metrics_message();
+	api_answer(call, &response.base);
+}
+
+/* ----------------------------------------------------------------- values */
+
+typedef struct FoundValue
+{
+	const char *type;
+	const char *text;
+} FoundValue;
+
+static int
+compare_values(const ListCell *a, const ListCell *b)
+{
+	const FoundValue *x = lfirst(a);
+	const FoundValue *y = lfirst(b);
+	int			order = strcmp(x->type, y->type);
+
+	return order ? order : strcmp(x->text, y->text);
+}
+
+static int
+compare_value_texts(const ListCell *a, const ListCell *b)
+{
+	return strcmp(((const FoundValue *) lfirst(a))->text, ((const FoundValue *) lfirst(b))->text);
+}
+
+static List *
+add_value(List *values, const char *type, char *text)
+{
+	FoundValue *value = palloc(sizeof(FoundValue));
+
+	value->type = type;
+	value->text = text;
+	return lappend(values, value);
+}
+
+/* A scalar, or the elements of an array; a map and bytes have no text. */
+static List *
+add_any_value(List *values, const AnyValue *value)
+{
+	switch ((AnyValueType) value->type)
+	{
+		case ANY_STRING:
+			return add_value(values, "string", pnstrdup(value->len > 0 ? value->u.data : "", value->len));
+		case ANY_INT:
+			return add_value(values, "int", psprintf(INT64_FORMAT, value->u.integer));
+		case ANY_DOUBLE:
+			return add_value(values, "float", tql_print_double(value->u.number));
+		case ANY_BOOL:
+			return add_value(values, "bool", pstrdup(value->u.boolean ? "true" : "false"));
+		case ANY_ARRAY:
+			for (uint32 i = 0; i < value->len; i++)
+				values = add_any_value(values, &value->u.elements[i]);
+			return values;
+		default:
+			return values;
+	}
+}
+
+/* "expression" is a text of a span. */
+static List *
+text_values(const TagRequest *request, List *values, const char *expression, const char *more, const char *condition)
+{
+	select_from_spans(request, expression, more, psprintf("(%s) AND %s <> ''", condition, expression));
+	for (uint64 row = 0; row < SPI_processed; row++)
+		values = add_value(values, "string", result_text(row, 1));
+	return values;
+}
+
+/*
+ * "expression" is a jsonb that holds attributes.  The values are told apart by
+ * their text: as numbers, 2 and 2.0 would be one.
+ */
+static List *
+key_values(const TagRequest *request, List *values, const char *expression, const char *more, const char *key)
+{
+	SpanAllocator allocator = tempo_context_allocator(CurrentMemoryContext);
+	SpanBatch  *batch = span_batch_create(&allocator, 0);
+	const char *literal = quote_literal_cstr(key);
+
+	select_from_spans(request, psprintf("(%s -> %s)::text", expression, literal), more,
+					  psprintf("%s ? %s", expression, literal));
+	for (uint64 row = 0; row < SPI_processed; row++)
+	{
+		char	   *text = psprintf("[%s]", result_text(row, 1));
+		Jsonb	   *json = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
+		AnyValue	value;
+
+		tempo_value_from_jsonb(getIthJsonbValueFromContainer(&json->root, 0), batch, "attributes", &value);
+		values = add_any_value(values, &value);
+	}
+	return values;
+}
+
+#define EVENTS ", pg_catalog.jsonb_array_elements(s.events) AS e(event)"
+#define LINKS ", pg_catalog.jsonb_array_elements(s.links) AS l(link)"
+
+/* Bits of the scopes in which a key is looked for. */
+#define IN_SPAN 1
+#define IN_RESOURCE 2
+#define IN_EVENT 4
+#define IN_LINK 8
+#define IN_INSTRUMENTATION 16
+
+static List *
+attribute_values(const TagRequest *request, List *values, int where, const char *key)
+{
+	if (where & IN_SPAN)
+		values = key_values(request, values, "s.attributes", "", key);
+	if (where & IN_RESOURCE)
+		values = key_values(request, values, "s.resource_attributes", "", key);
+	if (where & IN_EVENT)
+		values = key_values(request, values, "(e.event -> 'attributes')", EVENTS, key);
+	if (where & IN_LINK)
+		values = key_values(request, values, "(l.link -> 'attributes')", LINKS, key);
+	if (where & IN_INSTRUMENTATION)
+		values = key_values(request, values, "s.scope_attributes", "", key);
+	return values;
+}
+
+#define ROOT "s.parent_span_id IS NULL AND NOT s.links @> pg_catalog.jsonb_build_array(" \
+	"pg_catalog.jsonb_build_object('trace_id', s.trace_id::text, 'attributes', " \
+	"'{\"opentracing.ref_type\": \"child_of\"}'::jsonb))"
+
+static List *
+keywords(List *values, const char *const *words, int n)
+{
+	for (int i = 0; i < n; i++)
+		values = add_value(values, "keyword", (char *) words[i]);
+	return values;
+}
+
+static List *
+intrinsic_values(const TagRequest *request, List *values, TqlIntrinsic intrinsic)
+{
+	static const char *const status[] = {"error", "ok", "unset"};
+	static const char *const kinds[] = {"client", "consumer", "internal", "producer", "server", "unspecified"};
+
+	switch (intrinsic)
+	{
+		case TQL_I_STATUS:
+			return keywords(values, status, lengthof(status));
+		case TQL_I_KIND:
+			return keywords(values, kinds, lengthof(kinds));
+		case TQL_I_NAME:
+			return text_values(request, values, "s.name", "", "true");
+		case TQL_I_STATUS_MESSAGE:
+			return text_values(request, values, "s.status_message", "", "true");
+		case TQL_I_ROOT_NAME:
+			return text_values(request, values, "s.name", "", ROOT);
+		case TQL_I_ROOT_SERVICE_NAME:
+			return text_values(request, values, "s.service_name", "", ROOT);
+		case TQL_I_EVENT_NAME:
+			return text_values(request, values, "(e.event ->> 'name')", EVENTS, "true");
+		case TQL_I_INSTRUMENTATION_NAME:
+			return text_values(request, values, "s.scope_name", "", "true");
+		case TQL_I_INSTRUMENTATION_VERSION:
+			return text_values(request, values, "s.scope_version", "", "true");
+		default:
+			/* ids and durations are too many to list */
+			return values;
+	}
+}
+
+static int
+where_of(TqlScope scope)
+{
+	switch (scope)
+	{
+		case TQL_SCOPE_SPAN:
+			return IN_SPAN;
+		case TQL_SCOPE_RESOURCE:
+			return IN_RESOURCE;
+		case TQL_SCOPE_EVENT:
+			return IN_EVENT;
+		case TQL_SCOPE_LINK:
+			return IN_LINK;
+		case TQL_SCOPE_INSTRUMENTATION:
+			return IN_INSTRUMENTATION;
+		default:
+			return IN_SPAN | IN_RESOURCE;
+	}
+}
+
+/* Sorted, each once, no more than asked for and than fits into an answer. */
+static List *
+clean_values(const TagRequest *request, List *values, int (*compare) (const ListCell *, const ListCell *))
+{
+	List	   *distinct = NIL;
+	Size		budget = tempo_max_tag_response_bytes;
+	ListCell   *lc;
+
+	list_sort(values, compare);
+	foreach(lc, values)
+	{
+		FoundValue *value = lfirst(lc);
+
+		if (distinct != NIL && compare(list_last_cell(distinct), lc) == 0)
+			continue;
+		if ((request->limit > 0 && list_length(distinct) == request->limit) || strlen(value->text) > budget)
+			break;
+		budget -= strlen(value->text);
+		distinct = lappend(distinct, value);
+	}
+	return distinct;
+}
+
+/* A plain key, or one of the names that clients before TraceQL knew. */
+static List *
+plain_values(const TagRequest *request, const char *key)
+{
+	static const char *const status[] = {"error", "ok", "unset"};
+
+	if (strcmp(key, "name") == 0)
+		return intrinsic_values(request, NIL, TQL_I_NAME);
+	if (strcmp(key, "root.name") == 0)
+		return intrinsic_values(request, NIL, TQL_I_ROOT_NAME);
+	if (strcmp(key, "root.service.name") == 0)
+		return intrinsic_values(request, NIL, TQL_I_ROOT_SERVICE_NAME);
+	if (strcmp(key, "status.code") == 0)
+		return keywords(NIL, status, lengthof(status));
+	if (strcmp(key, "error") == 0)
+		return add_value(NIL, "bool", "true");
+	return attribute_values(request, NIL, IN_SPAN | IN_RESOURCE | IN_EVENT | IN_LINK | IN_INSTRUMENTATION, key);
+}
+
+void
+serve_tag_values_v1(ApiCall *call)
+{
+	Tempo__Api__SearchTagValuesResponse response;
+	MemoryContext context = CurrentMemoryContext;
+	TagRequest	request;
+	List	   *values;
+	ListCell   *lc;
+
+	if (!read_request(call, &request, false))
+		return;
+	SPI_connect();
+	MemoryContextSwitchTo(context);
+	values = clean_values(&request, plain_values(&request, call->argument), compare_value_texts);
+	SPI_finish();
+	MemoryContextSwitchTo(context);
+
+	tempo__api__search_tag_values_response__init(&response);
+	response.tag_values = palloc(Max(list_length(values), 1) * sizeof(ProtobufCBinaryData));
+	foreach(lc, values)
+		response.tag_values[response.n_tag_values++] = bytes_of(((FoundValue *) lfirst(lc))->text);
+	response.metrics = metrics_message();
+	api_answer(call, &response.base);
+}
+
+/* The types in order, each with its values. */
+static void
+answer_llm(ApiCall *call, List *values)
+{
+	ApiBody    *body = api_ok(call, "application/vnd.grafana.llm+json");
+	const char *type = NULL;
+	ListCell   *lc;
+
+	body_text(body, "{\"tagValues\":{");
+	foreach(lc, values)
+	{
+		FoundValue *value = lfirst(lc);
+
+		if (type == NULL || strcmp(type, value->type) != 0)
+			body_printf(body, "%s\"%s\":[", type ? "]," : "", value->type);
+		else
+			body_char(body, ',');
+		type = value->type;
+		body_json_string(body, value->text, strlen(value->text));
+	}
+	body_text(body, type ? "]},\"metrics\":{\"inspectedBytes\":0}}" : "},\"metrics\":{\"inspectedBytes\":0}}");
+}
+
+static void
+answer_values(ApiCall *call, List *values)
+{
+	Tempo__Api__SearchTagValuesV2Response response;
+	ListCell   *lc;
+
+	if (call->format == FORMAT_LLM)
+	{
+		answer_llm(call, values);
+		return;
+	}
+	tempo__api__search_tag_values_v2_response__init(&response);
+	response.tag_values = palloc(Max(list_length(values), 1) * sizeof(void *));
+	foreach(lc, values)
+	{
+		FoundValue *value = lfirst(lc);
+		Tempo__Api__TagValue *message = palloc(sizeof(*message));
+
+		tempo__api__tag_value__init(message);
+		message->type = bytes_of(value->type);
+		message->value = bytes_of(value->text);
+		response.tag_values[response.n_tag_values++] = message;
+	}
+	response.metrics = metrics_message();
+	api_answer(call, &response.base);
+}
+
+/*
+ * The attribute that the path names.  It must read as one inside a filter; it
+ * is then taken from a select(), which has it in its list.  *unknown is set
+ * for what is an attribute, but of a kind that spans do not have.
+ */
+static bool
+read_attribute(ApiCall *call, TqlAttribute *attribute, bool *unknown)
+{
+	char	   *message;
+	int			code;
+	TqlQuery   *query;
+	TqlStage   *stage;
+
+	*unknown = false;
+	if (parse_query(psprintf("{%s}", call->argument), &message, &code) == NULL && code == ERRCODE_SYNTAX_ERROR)
+		return api_fail(call, 400, "please provide a valid tagName: failed to parse identifier %s: %s",
+						call->argument, message);
+	query = parse_query(psprintf("{} | select(%s)", call->argument), &message, &code);
+	if (query == NULL && code != ERRCODE_SYNTAX_ERROR)
+	{
+		*unknown = true;
+		return true;
+	}
+	stage = query && query->metrics == NULL && list_length(query->pipeline) == 2 ? llast(query->pipeline) : NULL;
+	if (stage == NULL || stage->kind != TQL_ST_SELECT || list_length(stage->attributes) != 1)
+		return api_fail(call, 400, "please provide a valid tagName: failed to parse identifier %s: not an attribute",
+						call->argument);
+	*attribute = *(TqlAttribute *) linitial(stage->attributes);
+	*unknown = attribute->parent;
+	return true;
+}
+
+/* A value that the filter pins is the only one there can be. */
+static List *
+pinned_value(const TqlStatic *value)
+{
+	switch (value->type)
+	{
+		case TQL_STRING:
+			return add_value(NIL, "string", pstrdup(value->s));
+		case TQL_INT:
+			return add_value(NIL, "int", psprintf(INT64_FORMAT, value->n));
+		case TQL_FLOAT:
+			return add_value(NIL, "float", tql_print_double(value->d));
+		case TQL_BOOL:
+			return add_value(NIL, "bool", pstrdup(value->n ? "true" : "false"));
+		default:
+			return NIL;
+	}
+}
+
+void
+serve_tag_values_v2(ApiCall *call)
+{
+	MemoryContext context = CurrentMemoryContext;
+	TqlAttribute attribute;
+	TagRequest	request;
+	List	   *values = NIL;
+	const TqlStatic *pin;
+	bool		unknown;
+
+	if (!read_attribute(call, &attribute, &unknown) || !read_request(call, &request, true))
+		return;
+	pin = unknown ? NULL : tag_filter_pins(&request.filter, &attribute);
+	if (pin && attribute.intrinsic == TQL_ATTRIBUTE)
+		values = pinned_value(pin);
+	else if (!unknown)
+	{
+		SPI_connect();
+		MemoryContextSwitchTo(context);
+		if (attribute.intrinsic == TQL_ATTRIBUTE)
+			values = attribute_values(&request, NIL, where_of(attribute.scope), attribute.name);
+		else
+			values = intrinsic_values(&request, NIL, attribute.intrinsic);
+		SPI_finish();
+		MemoryContextSwitchTo(context);
+	}
+	answer_values(call, clean_values(&request, values, compare_values));
+}
