@@ -61,7 +61,7 @@ def full_wal():
     node.start()
     node.create_extension()
     acknowledged, unanswered = {}, []
-    for n in range(400):
+    for n in range(1500):
         trace, body = big_body(n, 100)
         status, headers, answer = node.export_protobuf(body)
         if status == 200: acknowledged[trace] = "100"
