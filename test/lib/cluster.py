@@ -110,7 +110,8 @@ class Cluster:
         for pid in pids:
             try: os.kill(pid, signal.SIGKILL)
             except ProcessLookupError: pass
-        poll("the killed server's end", lambda: not any(alive(pid) for pid in pids))
+        # until init has buried them: to PostgreSQL a zombie is a running server
+        poll("the killed server's end", lambda: not any(os.path.exists("/proc/%d" % pid) for pid in pids))
         self.postmaster = None
 
     def cleanup(self):
