@@ -182,6 +182,25 @@ SELECT count(*) FROM tempo.trace('000000000000000000000000000003ea') WHERE name 
 ROLLBACK;
 SELECT span_id, parent_span_id, name FROM tempo.trace('000000000000000000000000000003ea');
 
+-- parallel scans
+SET max_parallel_workers_per_gather = 2;
+SET min_parallel_table_scan_size = 0;
+SET parallel_setup_cost = 0;
+SET parallel_tuple_cost = 0;
+EXPLAIN (COSTS OFF) SELECT count(*), sum(duration_nano) FROM tempo.spans WHERE name = 'op1';
+SELECT c.* FROM unnest(array['true', $$name = 'op1'$$, $$attributes ->> 'k' = 'a'$$, $$duration_nano > 5000000$$,
+    $$trace_id = ANY (array(SELECT x.trace_id FROM tempo.spans AS x WHERE x.name = 'op1' AND x.kind = 'server'))$$,
+    $$tempo.match_re(tempo.attr(attributes, resource_attributes, 'any', 'k'), 'a|b', false)$$
+    ]) WITH ORDINALITY AS q(condition, n), compare(q.condition) AS c ORDER BY n;
+BEGIN;
+INSERT INTO tempo.spans (trace_id, span_id, start_time_unix_nano, duration_nano, name) VALUES ('000000000000000000000000000003ea', 'ffffffffffffffff', 1, 1, 'own');
+SELECT count(*), count(*) FILTER (WHERE name = 'own') FROM tempo.spans WHERE name IN ('own', 'op1');
+ROLLBACK;
+SET max_parallel_workers_per_gather = 0;
+RESET min_parallel_table_scan_size;
+RESET parallel_setup_cost;
+RESET parallel_tuple_cost;
+
 -- a policy has its say first
 CREATE ROLE tempo_scan_tester;
 GRANT tempo_reader TO tempo_scan_tester;

@@ -14,6 +14,8 @@
 #include "access/compat.h"
 #include "access/planner.h"
 
+#include "access/parallel.h"
+
 #include "access/directory.h"
 #include "access/insert_buffer.h"
 #include "access/memory.h"
@@ -36,6 +38,9 @@
 /* Rows decoded at once at most. */
 #define MAX_RUN 4096
 
+/* Rows of a segment that a process of a parallel scan takes at once. */
+#define UNIT_ROWS (32 * MAX_RUN)
+
 /* Decode in one step if more than one in this many rows survives. */
 #define ONE_STEP 4
 
@@ -44,6 +49,19 @@ typedef struct RowRange
 	uint32		first;
 	uint32		end;
 } RowRange;
+
+/* What is taken at once: a segment, or in a parallel scan a part of one. */
+typedef struct ScanUnit
+{
+	const TempoSegment *segment;
+	RowRange	rows;
+} ScanUnit;
+
+/* Shared by the processes of a parallel scan, which all have the same units. */
+typedef struct SharedScan
+{
+	pg_atomic_uint64 next_unit;
+} SharedScan;
 
 typedef struct ScanCounters
 {
@@ -75,10 +93,13 @@ typedef struct TempoScanState
 	MemoryContext list_context;
 	TempoSegment *segments;
 	uint32		n_segments;
-	uint32		next_segment;
+	ScanUnit   *units;
+	uint64		n_units;
+	uint64		next_unit;
+	SharedScan *shared;			/* NULL: not a parallel scan */
 	TempoInsertBuffer *pending;
 	bool		in_pending;
-	const TempoSegment *segment;	/* current; NULL in a pending batch */
+	const ScanUnit *unit;		/* current; NULL in a pending batch */
 	TempoOpenSegment *open;
 	RowRange   *ranges;
 	uint32		n_ranges;
@@ -106,6 +127,10 @@ static TupleTableSlot *exec_scan(CustomScanState *node);
 static void end_scan(CustomScanState *node);
 static void rescan(CustomScanState *node);
 static void explain_scan(CustomScanState *node, List *ancestors, ExplainState *es);
+static Size estimate_shared(CustomScanState *node, ParallelContext *context);
+static void initialize_shared(CustomScanState *node, ParallelContext *context, void *place);
+static void reinitialize_shared(CustomScanState *node, ParallelContext *context, void *place);
+static void attach_shared(CustomScanState *node, shm_toc *toc, void *place);
 
 const CustomScanMethods tempo_scan_methods = {
 	.CustomName = "TempoScan",
@@ -118,6 +143,10 @@ static const CustomExecMethods exec_methods = {
 	.ExecCustomScan = exec_scan,
 	.EndCustomScan = end_scan,
 	.ReScanCustomScan = rescan,
+	.EstimateDSMCustomScan = estimate_shared,
+	.InitializeDSMCustomScan = initialize_shared,
+	.ReInitializeDSMCustomScan = reinitialize_shared,
+	.InitializeWorkerCustomScan = attach_shared,
 	.ExplainCustomScan = explain_scan
 };
 
@@ -251,6 +280,28 @@ newest_first(const void *a, const void *b)
 }
 
 static void
+list_units(TempoScanState *state)
+{
+	uint64		allocated = state->n_segments;
+
+	for (uint32 i = 0; i < state->n_segments && state->shared != NULL; i++)
+		allocated += state->segments[i].summary.rows / UNIT_ROWS;
+	state->units = palloc(sizeof(ScanUnit) * Max(allocated, 1));
+	for (uint32 i = 0; i < state->n_segments; i++)
+	{
+		uint32		rows = state->segments[i].summary.rows;
+		uint32		step = state->shared != NULL ? UNIT_ROWS : rows;
+
+		for (uint32 first = 0; first < rows; first += step)
+		{
+			ScanUnit	unit = {&state->segments[i], {first, Min(step, rows - first) + first}};
+
+			state->units[state->n_units++] = unit;
+		}
+	}
+}
+
+static void
 start(TempoScanState *state)
 {
 	Relation	rel = state->css.ss.ss_currentRelation;
@@ -263,16 +314,18 @@ start(TempoScanState *state)
 	tempo_filter_start(state->filter, state->css.ss.ps.ps_ExprContext);
 	MemoryContextReset(state->list_context);
 	state->n_segments = 0;
+	state->n_units = 0;
 	old = MemoryContextSwitchTo(state->list_context);
 	if (!state->filter->never)
 	{
 		tempo_filter_bounds(state->filter, &bounds.min_start, &bounds.end_start, &bounds.tenants);
 		state->segments = tempo_directory_list(rel, state->css.ss.ps.state->es_snapshot, &bounds, &state->n_segments);
 		qsort(state->segments, state->n_segments, sizeof(TempoSegment), newest_first);
+		list_units(state);
 	}
 	MemoryContextSwitchTo(old);
-	state->next_segment = 0;
-	state->segment = NULL;
+	state->next_unit = 0;
+	state->unit = NULL;
 	state->pending = NULL;
 	state->in_pending = false;
 	state->n_ranges = state->range = 0;
@@ -298,7 +351,7 @@ compare_ranges(const void *a, const void *b)
 	return x->first < y->first ? -1 : x->first > y->first;
 }
 
-/* The rows to look at in the open segment: all, or those of the traces asked for. */
+/* The rows to look at in the open segment: the unit's, those of the traces asked for. */
 static bool
 find_ranges(TempoScanState *state)
 {
@@ -312,8 +365,7 @@ find_ranges(TempoScanState *state)
 	if (traces == NULL)
 	{
 		state->ranges = MemoryContextAlloc(state->list_context, sizeof(RowRange));
-		state->ranges[0].first = 0;
-		state->ranges[0].end = state->segment->summary.rows;
+		state->ranges[0] = state->unit->rows;
 		state->n_ranges = 1;
 	}
 	else
@@ -326,7 +378,8 @@ find_ranges(TempoScanState *state)
 
 			if (!segment_find_trace(reader, &traces[i], &first, &count, &error))
 				tempo_segment_failed(state->open, &error);
-			if (count == 0)
+			/* a trace belongs to the unit in which it starts */
+			if (count == 0 || first < state->unit->rows.first || first >= state->unit->rows.end)
 				continue;
 			state->ranges[state->n_ranges].first = first;
 			state->ranges[state->n_ranges++].end = first + count;
@@ -352,30 +405,48 @@ segment_zone_passes(TempoScanState *state, const TempoSegment *segment)
 	return tempo_filter_zone(state->filter, &zone);
 }
 
-/* Opens the next segment that may have rows; false when there is none left. */
+static const ScanUnit *
+take_unit(TempoScanState *state)
+{
+	uint64		unit = state->shared != NULL ? pg_atomic_fetch_add_u64(&state->shared->next_unit, 1) :
+		state->next_unit++;
+
+	return unit < state->n_units ? &state->units[unit] : NULL;
+}
+
+/* May any row of the open segment pass, as far as its footer tells? */
+static bool
+footer_passes(TempoScanState *state)
+{
+	int			n_traces;
+
+	if (!find_ranges(state))
+		return false;
+	return tempo_filter_traces(state->filter, &n_traces) != NULL ||
+		tempo_filter_segment(state->filter, tempo_segment_reader(state->open));
+}
+
+/* Opens the segment of the next unit that may have rows; false when there is none left. */
 static bool
 next_segment(TempoScanState *state)
 {
+	const ScanUnit *unit;
 	MemoryContext old;
 
-	while (state->next_segment < state->n_segments)
+	while ((unit = take_unit(state)) != NULL)
 	{
-		const TempoSegment *segment = &state->segments[state->next_segment++];
-
 		CHECK_FOR_INTERRUPTS();
 		close_segment(state);
-		if (!segment_zone_passes(state, segment))
+		if (!segment_zone_passes(state, unit->segment))
 		{
 			state->counters.segments_zone++;
 			continue;
 		}
 		old = MemoryContextSwitchTo(state->list_context);
-		state->open = tempo_segment_open(state->css.ss.ss_currentRelation, segment, NULL);
+		state->open = tempo_segment_open(state->css.ss.ss_currentRelation, unit->segment, NULL);
 		MemoryContextSwitchTo(old);
-		state->segment = segment;
-		if (!find_ranges(state) ||
-			(tempo_filter_traces(state->filter, &(int) {0}) == NULL &&
-			 !tempo_filter_segment(state->filter, tempo_segment_reader(state->open))))
+		state->unit = unit;
+		if (!footer_passes(state))
 		{
 			state->counters.segments_lists++;
 			state->n_ranges = 0;
@@ -385,7 +456,7 @@ next_segment(TempoScanState *state)
 		return true;
 	}
 	close_segment(state);
-	state->segment = NULL;
+	state->unit = NULL;
 	return false;
 }
 
@@ -562,7 +633,7 @@ next_row(ScanState *node)
 	if (state->in_pending)
 		tempo_pending_tid(state->pending, row, &slot->tts_tid);
 	else
-		tempo_row_tid(state->segment, row, &slot->tts_tid);
+		tempo_row_tid(state->unit->segment, row, &slot->tts_tid);
 	slot->tts_tableOid = RelationGetRelid(node->ss_currentRelation);
 	pgstat_count_heap_getnext(node->ss_currentRelation);
 	return slot;
@@ -599,7 +670,38 @@ end_scan(CustomScanState *node)
 }
 
 /*
- * EXPLAIN.
+ * Parallel scans share a counter of units.
+ */
+
+static Size
+estimate_shared(CustomScanState *node, ParallelContext *context)
+{
+	return sizeof(SharedScan);
+}
+
+static void
+initialize_shared(CustomScanState *node, ParallelContext *context, void *place)
+{
+	TempoScanState *state = (TempoScanState *) node;
+
+	state->shared = place;
+	pg_atomic_init_u64(&state->shared->next_unit, 0);
+}
+
+static void
+reinitialize_shared(CustomScanState *node, ParallelContext *context, void *place)
+{
+	pg_atomic_write_u64(&((SharedScan *) place)->next_unit, 0);
+}
+
+static void
+attach_shared(CustomScanState *node, shm_toc *toc, void *place)
+{
+	((TempoScanState *) node)->shared = place;
+}
+
+/*
+ * EXPLAIN.  The counters are those of the leader.
  */
 
 static void

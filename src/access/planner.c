@@ -34,6 +34,10 @@
 #define SPAN_COST 0.05
 #define FILTER_COST 0.02
 
+/* Fewer spans are not worth a second process; in a heap a page has so many. */
+#define PARALLEL_SPANS 100000
+#define SPANS_PER_PAGE 25
+
 static bool enable_custom_scan = true;
 static set_rel_pathlist_hook_type previous_hook = NULL;
 
@@ -114,8 +118,12 @@ static const CustomPathMethods path_methods = {
 	.PlanCustomPath = plan_scan
 };
 
-static void
-cost_scan(CustomPath *path, RelOptInfo *rel, const ScanTarget *target)
+/*
+ * Sets the costs for a scan that "divisor" processes share; returns how many
+ * spans it looks at.
+ */
+static double
+cost_scan(CustomPath *path, RelOptInfo *rel, const ScanTarget *target, double divisor)
 {
 	Cost		cost = 0;
 	double		spans = rel->tuples;
@@ -144,7 +152,44 @@ cost_scan(CustomPath *path, RelOptInfo *rel, const ScanTarget *target)
 	cost += cpu_tuple_cost * spans * (SPAN_COST + FILTER_COST * pushed);
 	cost += (cpu_tuple_cost + rest.per_tuple + rel->reltarget->cost.per_tuple) * rel->rows;
 	path->path.startup_cost = rest.startup + rel->reltarget->cost.startup;
-	path->path.total_cost = path->path.startup_cost + cost;
+	path->path.total_cost = path->path.startup_cost + cost / divisor;
+	path->path.rows = clamp_row_est(rel->rows / divisor);
+	return spans;
+}
+
+static CustomPath *
+make_path(PlannerInfo *root, RelOptInfo *rel)
+{
+	CustomPath *path = makeNode(CustomPath);
+
+	path->path.pathtype = T_CustomScan;
+	path->path.parent = rel;
+	path->path.pathtarget = rel->reltarget;
+	path->path.param_info = get_baserel_parampathinfo(root, rel, rel->lateral_relids);
+	path->path.parallel_safe = rel->consider_parallel;
+	path->flags = CUSTOMPATH_SUPPORT_PROJECTION;
+	path->methods = &path_methods;
+	return path;
+}
+
+/* Processes worth starting; compressed pages say too little about the work. */
+static int
+parallel_workers(RelOptInfo *rel, double spans)
+{
+	if (!rel->consider_parallel || !bms_is_empty(rel->lateral_relids) ||
+		(spans < PARALLEL_SPANS && min_parallel_table_scan_size > 0))
+		return 0;
+	return compute_parallel_worker(rel, Max(rel->pages, spans / SPANS_PER_PAGE), -1,
+								   max_parallel_workers_per_gather);
+}
+
+/* As the planner does for other scans: the leader helps less, the more workers it has. */
+static double
+parallel_divisor(int workers)
+{
+	double		leader = parallel_leader_participation ? 1.0 - 0.3 * workers : 0;
+
+	return workers + Max(leader, 0);
 }
 
 static void
@@ -152,6 +197,8 @@ add_scan_path(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *rte)
 {
 	CustomPath *path;
 	ScanTarget	target;
+	double		spans;
+	int			workers;
 
 	if (previous_hook != NULL)
 		previous_hook(root, rel, rti, rte);
@@ -163,17 +210,19 @@ add_scan_path(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *rte)
 
 	target.relid = rti;
 	target.map = column_map_of(rte->relid);
-	path = makeNode(CustomPath);
-	path->path.pathtype = T_CustomScan;
-	path->path.parent = rel;
-	path->path.pathtarget = rel->reltarget;
-	path->path.param_info = get_baserel_parampathinfo(root, rel, rel->lateral_relids);
-	path->path.parallel_safe = rel->consider_parallel;
-	path->path.rows = rel->rows;
-	path->flags = CUSTOMPATH_SUPPORT_PROJECTION;
-	path->methods = &path_methods;
-	cost_scan(path, rel, &target);
+	path = make_path(root, rel);
+	spans = cost_scan(path, rel, &target, 1);
 	add_path(rel, &path->path);
+
+	workers = parallel_workers(rel, spans);
+	if (workers > 0)
+	{
+		path = make_path(root, rel);
+		path->path.parallel_aware = true;
+		path->path.parallel_workers = workers;
+		(void) cost_scan(path, rel, &target, parallel_divisor(workers));
+		add_partial_path(rel, &path->path);
+	}
 }
 
 static Plan *

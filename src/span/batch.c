@@ -9,6 +9,9 @@
 
 #include <string.h>
 
+/* A batch with larger arrays gives them back when it is reset. */
+#define KEPT_BYTES (4 * 1024 * 1024)
+
 /* Open-addressing table from a hash to an index; slots hold index + 1. */
 typedef struct InternTable
 {
