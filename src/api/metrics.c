@@ -257,31 +257,33 @@ check_range(ApiCall *call, const MetricsRange *range, bool instant)
 
 /* ------------------------------------------------- answers without spans */
 
+/* Does the query start with { false }? */
+static bool
+matches_nothing(const TqlMetricsExpr *expr)
+{
+	const TqlStage *stage = expr->pipeline != NIL ? linitial(expr->pipeline) : NULL;
+
+	return stage && stage->kind == TQL_ST_SPANSET && stage->spanset->kind == TQL_S_FILTER &&
+		stage->spanset->filter && stage->spanset->filter->kind == TQL_E_STATIC &&
+		stage->spanset->filter->value.type == TQL_BOOL && stage->spanset->filter->value.n == 0;
+}
+
 /*
  * rate() and count_over_time() are zero where there is nothing, other
- * functions and groups have no series.  NULL = none; *known is false if it
- * takes an evaluation to tell.
+ * functions and groups have no series.  NULL = none; what a comparison or
+ * arithmetic makes of zero is none either.
  */
 static const char *
-zero_series(const TqlQuery *query, bool *known)
+zero_series(const TqlQuery *query)
 {
 	const TqlMetricsExpr *expr = query->metrics;
-	const TqlStage *stage;
 
-	*known = expr->kind == TQL_ME_QUERY;
-	if (!*known || expr->metrics->by != NIL ||
-		(expr->metrics->function != TQL_M_RATE && expr->metrics->function != TQL_M_COUNT))
+	if (expr->kind != TQL_ME_QUERY || expr->metrics->by != NIL || expr->second != NIL ||
+		query->second != NIL || matches_nothing(expr))
 		return NULL;
-
-	/* what a comparison makes of zero is not worth the words: no series */
-	if (expr->second != NIL || query->second != NIL)
-		return NULL;
-	stage = expr->pipeline != NIL ? linitial(expr->pipeline) : NULL;
-	if (stage && stage->kind == TQL_ST_SPANSET && stage->spanset->kind == TQL_S_FILTER &&
-		stage->spanset->filter && stage->spanset->filter->kind == TQL_E_STATIC &&
-		stage->spanset->filter->value.type == TQL_BOOL && stage->spanset->filter->value.n == 0)
-		return NULL;
-	return expr->metrics->function == TQL_M_RATE ? "rate" : "count_over_time";
+	if (expr->metrics->function == TQL_M_RATE)
+		return "rate";
+	return expr->metrics->function == TQL_M_COUNT ? "count_over_time" : NULL;
 }
 
 static Tempo__Otlp__KeyValue **
@@ -329,9 +331,10 @@ static bool
 answer_without_spans(ApiCall *call, const TqlQuery *query, const MetricsRange *range, const char **zero)
 {
 	ApiRange	seconds = {true, range->start / NANOS - 1, range->end / NANOS + 1};
-	bool		known;
 
-	*zero = zero_series(query, &known);
+	*zero = zero_series(query);
+	if (query->metrics->kind == TQL_ME_QUERY && matches_nothing(query->metrics))
+		return true;
 	/* the bucket before the start and the one around the end count too */
 	seconds.start -= range->step / NANOS * 2;
 	seconds.end += range->step / NANOS;

@@ -227,7 +227,7 @@ settle_range(ApiRange *range, bool given)
 	int64		now = now_seconds();
 	int64		latest = now - tempo_query_end_cutoff;
 
-	/* what has started within the current second is not in the future */
+	/* "until now" includes what has started within the current second */
 	if (tempo_query_end_cutoff == 0)
 		latest++;
 
@@ -239,7 +239,7 @@ settle_range(ApiRange *range, bool given)
 		return;
 	}
 	range->set = true;
-	if (range->end > latest)
+	if (range->end >= (tempo_query_end_cutoff == 0 ? now : latest))
 		range->end = latest;
 	if (range->start > range->end)
 		range->start = latest - RECENT_WINDOW;

@@ -92,7 +92,6 @@ has_spans(const ApiCall *call, const ApiRange *range)
 	return found;
 }
 
-/* The second in which the range ends belongs to it. */
 int64
 range_start_nanos(const ApiRange *range)
 {
@@ -102,7 +101,7 @@ range_start_nanos(const ApiRange *range)
 int64
 range_end_nanos(const ApiRange *range)
 {
-	return range->set ? (Max(range->end, 0) + 1) * INT64CONST(1000000000) : PG_INT64_MAX;
+	return range->set ? Max(range->end, 0) * INT64CONST(1000000000) + 1 : PG_INT64_MAX;
 }
 
 /* The parser does nothing that an error would have to undo. */

@@ -20,7 +20,7 @@
 /* Bounds that are not settings: what no honest peer comes near. */
 #define NET_MAX_HEADERS 100		/* header fields of a request */
 #define NET_MAX_HEADER_BYTES (16 * 1024)	/* HTTP/2: names, values and 32 each */
-#define NET_MAX_HEADER_BYTES_HTTP1 (64 * 1024)
+#define NET_MAX_HEADER_BYTES_HTTP1 (512 * 1024)	/* a query of 128 kB, percent-encoded */
 #define NET_MAX_STREAMS 100
 #define NET_HANDSHAKE_MS 10000	/* preface, request line and headers */
 #define NET_BODY_STALL_MS 30000 /* a body or an answer without progress */

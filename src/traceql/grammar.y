@@ -184,11 +184,6 @@ expr:
 			$$ = raw_node(RAW_SECOND, @1);
 			$$->second = make_second(TQL_2_BOTTOMK, $3.n);
 		}
-	| IDENTIFIER
-		{
-			tql_parse_error(parser, &@1, "unknown identifier: %s", $1);
-			$$ = NULL;
-		}
 	| '-' expr %prec '-'
 		{
 			$$ = raw_operation(parser, TQL_NEG, @1, $2, NULL);
