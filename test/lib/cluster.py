@@ -49,7 +49,7 @@ class Cluster:
         self.log = os.path.join(self.folder, "log")
         self.port, self.http_port, self.grpc_port, self.otlp_port = free_ports(4)
         if AS_ROOT: os.chown(self.folder, pwd.getpwnam("postgres").pw_uid, -1)
-        self.settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "port": self.port, "max_worker_processes": 32, "shared_preload_libraries": "tempo_pg",
+        self.settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "port": self.port, "max_worker_processes": 32, "max_prepared_transactions": 20, "shared_preload_libraries": "tempo_pg",
                          "log_line_prefix": "%m [%p] %b ", "tempo_pg.http_port": self.http_port, "tempo_pg.otlp_grpc_port": self.grpc_port, "tempo_pg.otlp_http_port": self.otlp_port}
         self.settings.update(settings)
         self.postmaster = None
