@@ -32,6 +32,7 @@ typedef struct TraceEncoder
 {
 	const SpanBatch *batch;
 	uint32	   *order;			/* span numbers in the order of output */
+	uint32		n;				/* spans to be shown */
 	uint64	   *start_rank;		/* per span: its place by start time */
 	uint32	   *resource_rank;	/* per resource: the place of its first span */
 	uint32	   *scope_rank;
@@ -84,6 +85,42 @@ allocate(Size n, Size size)
 	return MemoryContextAllocHuge(CurrentMemoryContext, Max(n, 1) * size);
 }
 
+/*
+ * The same span may have been sent to several tenants; who reads them all
+ * sees it once.
+ */
+static void
+choose_spans(TraceEncoder *encoder)
+{
+	struct
+	{
+		SpanId		id;
+		int64		start;
+		int64		kind;
+	}			key;
+	const SpanBatch *batch = encoder->batch;
+	HASHCTL		control = {0};
+	HTAB	   *seen;
+
+	control.keysize = sizeof(key);
+	control.entrysize = sizeof(key);
+	control.hcxt = CurrentMemoryContext;
+	seen = hash_create("spans of a trace", Max(batch->n_spans, 16), &control,
+					   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	for (uint32 i = 0; i < batch->n_spans; i++)
+	{
+		bool		found;
+
+		key.id = batch->spans[i].span_id;
+		key.start = batch->spans[i].start_time_unix_nano;
+		key.kind = batch->spans[i].kind;
+		(void) hash_search(seen, &key, HASH_ENTER, &found);
+		if (!found)
+			encoder->order[encoder->n++] = i;
+	}
+	hash_destroy(seen);
+}
+
 static void
 sort_spans(TraceEncoder *encoder)
 {
@@ -96,10 +133,9 @@ sort_spans(TraceEncoder *encoder)
 	memset(encoder->resource_rank, 0xff, batch->n_resources * sizeof(uint32));
 	memset(encoder->scope_rank, 0xff, batch->n_scopes * sizeof(uint32));
 
-	for (uint32 i = 0; i < batch->n_spans; i++)
-		encoder->order[i] = i;
-	qsort_arg(encoder->order, batch->n_spans, sizeof(uint32), compare_start, (void *) batch);
-	for (uint32 i = 0; i < batch->n_spans; i++)
+	choose_spans(encoder);
+	qsort_arg(encoder->order, encoder->n, sizeof(uint32), compare_start, (void *) batch);
+	for (uint32 i = 0; i < encoder->n; i++)
 	{
 		uint32		scope = batch->spans[encoder->order[i]].scope;
 		uint32		resource = batch->scopes[scope].resource;
@@ -108,7 +144,7 @@ sort_spans(TraceEncoder *encoder)
 		encoder->scope_rank[scope] = Min(encoder->scope_rank[scope], i);
 		encoder->resource_rank[resource] = Min(encoder->resource_rank[resource], i);
 	}
-	qsort_arg(encoder->order, batch->n_spans, sizeof(uint32), compare_group, encoder);
+	qsort_arg(encoder->order, encoder->n, sizeof(uint32), compare_group, encoder);
 }
 
 /* ------------------------------------------------------------ shared ids */
@@ -191,8 +227,9 @@ repair_shared_ids(TraceEncoder *encoder)
 	ids = hash_create("span ids", Max(batch->n_spans, 16), &control,
 					  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 
-	for (uint32 n = 0; n < batch->n_spans; n++)
+	for (uint32 i = 0; i < encoder->n; i++)
 	{
+		uint32		n = encoder->order[i];
 		const Span *span = &batch->spans[n];
 		bool		found;
 		IdEntry    *entry = hash_search(ids, &span->span_id, HASH_ENTER, &found);
@@ -452,7 +489,7 @@ group_message(const TraceEncoder *encoder, uint32 first, uint32 *count)
 {
 	const SpanBatch *batch = encoder->batch;
 	const uint32 *order = encoder->order + first;
-	uint32		limit = Min(batch->n_spans - first, SPANS_PER_GROUP);
+	uint32		limit = Min(encoder->n - first, SPANS_PER_GROUP);
 	const SpanResource *in = span_resource(batch, &batch->spans[order[0]]);
 	Tempo__Otlp__ResourceSpans *out = palloc(sizeof(*out));
 	uint32		n = 0;
@@ -503,7 +540,7 @@ each_group(const SpanBatch *batch, void (*write) (ApiBody *body, const ProtobufC
 	uint32		count;
 
 	encoder_start(&encoder, batch);
-	for (uint32 first = 0; first < batch->n_spans; first += count)
+	for (uint32 first = 0; first < encoder.n; first += count)
 	{
 		MemoryContext old = MemoryContextSwitchTo(encoder.context);
 		Tempo__Otlp__ResourceSpans *group;

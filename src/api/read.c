@@ -7,7 +7,7 @@
  */
 #include "postgres.h"
 
-#include "access/row.h"
+#include "access/append.h"
 #include "api/read.h"
 #include "access/genam.h"
 #include "access/htup_details.h"
@@ -42,34 +42,38 @@ result_int64(uint64 row, int column, bool *isnull)
 	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, isnull));
 }
 
+SpanText *
+tenant_texts(const List *tenants)
+{
+	SpanText   *texts = palloc(Max(list_length(tenants), 1) * sizeof(SpanText));
+	int			n = 0;
+	ListCell   *lc;
+
+	foreach(lc, tenants)
+		texts[n++] = span_text(lfirst(lc), strlen(lfirst(lc)));
+	return texts;
+}
+
+Relation
+open_spans(void)
+{
+	Oid			relid = tempo_spans_relation();
+
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("table tempo.spans does not exist"),
+				 errhint("Run CREATE EXTENSION tempo_pg in this database.")));
+	return table_open(relid, AccessShareLock);
+}
+
 void
 read_trace(const TraceId *id, const List *tenants, SpanBatch *batch)
 {
-	ApiCall		call = {0};
-	char		hex[2 * TRACE_ID_LEN + 1];
-	Oid			types[2] = {TEXTOID, TEXTARRAYOID};
-	Datum		values[2];
-	TempoColumnMap *map;
+	Relation	rel = open_spans();
 
-	id_to_hex(id->bytes, TRACE_ID_LEN, hex);
-	values[0] = CStringGetTextDatum(hex);
-	call.tenants = (List *) tenants;
-	values[1] = tenants_array(&call);
-
-	SPI_connect();
-	run_query("SELECT * FROM tempo.spans WHERE trace_id = $1::tempo.trace_id "
-			  "AND (tenant OPERATOR(pg_catalog.=) ANY ($2) OR $2 OPERATOR(pg_catalog.=) '{}')",
-			  2, types, values, NULL);
-	map = tempo_column_map(SPI_tuptable->tupdesc);
-	for (uint64 row = 0; row < SPI_processed; row++)
-	{
-		Datum	   *columns = palloc(map->natts * sizeof(Datum));
-		bool	   *nulls = palloc(map->natts * sizeof(bool));
-
-		heap_deform_tuple(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, columns, nulls);
-		tempo_row_to_batch(map, columns, nulls, batch);
-	}
-	SPI_finish();
+	tempo_read_trace(rel, id, tenant_texts(tenants), list_length(tenants), batch);
+	table_close(rel, AccessShareLock);
 }
 
 bool

@@ -14,6 +14,7 @@
 #include "executor/spi.h"
 #include "span/batch.h"
 #include "traceql/ast.h"
+#include "utils/rel.h"
 
 /* read_trace: appends the spans of one trace; tenants NIL = all of them */
 extern void read_trace(const TraceId *id, const List *tenants, SpanBatch *batch);
@@ -30,6 +31,12 @@ extern char *extension_function(const char *name);
 /* A range as nanoseconds: from, inclusive, and to, exclusive */
 extern int64 range_start_nanos(const ApiRange *range);
 extern int64 range_end_nanos(const ApiRange *range);
+
+/* tempo.spans, locked for reading; 42P01 if there is none */
+extern Relation open_spans(void);
+
+/* The names in a List of char * as an array */
+extern SpanText *tenant_texts(const List *tenants);
 
 /* has_spans: do these tenants have a span in the range at all? */
 extern bool has_spans(const ApiCall *call, const ApiRange *range);

@@ -12,6 +12,8 @@
 
 #include "access/jsonb.h"
 #include "access/memory.h"
+#include "access/table.h"
+#include "access/tags.h"
 #include "api/internal.h"
 #include "api/json.h"
 #include "api/read.h"
@@ -99,6 +101,19 @@ select_from_spans(const TagRequest *request, const char *columns, const char *mo
 	run_query(sql.data, 3, types, values, NULL);
 }
 
+/* The spans of the request, if there is no filter. */
+static TempoTagRange
+tag_range(const TagRequest *request)
+{
+	TempoTagRange range;
+
+	range.start_nano = range_start_nanos(&request->call->range);
+	range.end_nano = range_end_nanos(&request->call->range);
+	range.tenants = tenant_texts(request->call->tenants);
+	range.n_tenants = list_length(request->call->tenants);
+	return range;
+}
+
 static int
 compare_texts(const ListCell *a, const ListCell *b)
 {
@@ -110,17 +125,18 @@ compare_texts(const ListCell *a, const ListCell *b)
 typedef struct TagScope
 {
 	const char *name;
+	AttributeScope scope;
 	const char *keys;			/* of a span: a set of text, as SQL; NULL for none */
 } TagScope;
 
 static const TagScope scopes[] = {
-	{"resource", ", pg_catalog.jsonb_object_keys(s.resource_attributes) AS k(key)"},
-	{"span", ", pg_catalog.jsonb_object_keys(s.attributes) AS k(key)"},
-	{"event", ", pg_catalog.jsonb_array_elements(s.events) AS e(event), pg_catalog.jsonb_object_keys(e.event -> 'attributes') AS k(key)"},
-	{"link", ", pg_catalog.jsonb_array_elements(s.links) AS l(link), pg_catalog.jsonb_object_keys(l.link -> 'attributes') AS k(key)"},
-	{"instrumentation", ", pg_catalog.jsonb_object_keys(s.scope_attributes) AS k(key)"},
-	{"trace", NULL},
-	{"intrinsic", NULL}
+	{"resource", ATTRIBUTE_RESOURCE, ", pg_catalog.jsonb_object_keys(s.resource_attributes) AS k(key)"},
+	{"span", ATTRIBUTE_SPAN, ", pg_catalog.jsonb_object_keys(s.attributes) AS k(key)"},
+	{"event", ATTRIBUTE_EVENT, ", pg_catalog.jsonb_array_elements(s.events) AS e(event), pg_catalog.jsonb_object_keys(e.event -> 'attributes') AS k(key)"},
+	{"link", ATTRIBUTE_LINK, ", pg_catalog.jsonb_array_elements(s.links) AS l(link), pg_catalog.jsonb_object_keys(l.link -> 'attributes') AS k(key)"},
+	{"instrumentation", ATTRIBUTE_SCOPE, ", pg_catalog.jsonb_object_keys(s.scope_attributes) AS k(key)"},
+	{"trace", 0, NULL},
+	{"intrinsic", 0, NULL}
 };
 
 #define SCOPE_INTRINSIC (lengthof(scopes) - 1)
@@ -149,6 +165,15 @@ read_scope(ApiCall *call, bool wanted[lengthof(scopes)])
 	return true;
 }
 
+static bool
+add_name(void *arg, AttributeScope scope, SpanText key)
+{
+	List	  **names = arg;
+
+	*names = lappend(*names, pnstrdup(key.len > 0 ? key.data : "", key.len));
+	return true;
+}
+
 /* The sorted names in one scope: a List of char *.  Connected to SPI. */
 static List *
 scope_names(const TagRequest *request, int scope, MemoryContext context)
@@ -163,9 +188,20 @@ scope_names(const TagRequest *request, int scope, MemoryContext context)
 	}
 	else if (scopes[scope].keys)
 	{
-		select_from_spans(request, "k.key", scopes[scope].keys, "true");
-		for (uint64 row = 0; row < SPI_processed; row++)
-			names = lappend(names, result_text(row, 1));
+		if (request->filter.condition)
+		{
+			select_from_spans(request, "k.key", scopes[scope].keys, "true");
+			for (uint64 row = 0; row < SPI_processed; row++)
+				names = lappend(names, result_text(row, 1));
+		}
+		else
+		{
+			Relation	rel = open_spans();
+			TempoTagRange range = tag_range(request);
+
+			tempo_tag_keys(rel, &range, 1 << scopes[scope].scope, add_name, &names);
+			table_close(rel, AccessShareLock);
+		}
 		list_sort(names, compare_texts);
 		if (request->limit > 0)
 			names = list_truncate(names, (int) Min(request->limit, PG_INT32_MAX));
@@ -344,6 +380,38 @@ text_values(const TagRequest *request, List *values, const char *expression, con
 	return values;
 }
 
+static bool
+found_value(void *arg, const AnyValue *value)
+{
+	List	  **values = arg;
+
+	*values = add_any_value(*values, value);
+	return true;
+}
+
+/* The values under a key, without a filter. */
+static List *
+stored_values(const TagRequest *request, List *values, AttributeScope scope, const char *key)
+{
+	Relation	rel = open_spans();
+	TempoTagRange range = tag_range(request);
+
+	tempo_tag_values(rel, &range, scope, span_text(key, strlen(key)), found_value, &values);
+	table_close(rel, AccessShareLock);
+	return values;
+}
+
+static List *
+stored_names(const TagRequest *request, List *values)
+{
+	Relation	rel = open_spans();
+	TempoTagRange range = tag_range(request);
+
+	tempo_tag_names(rel, &range, found_value, &values);
+	table_close(rel, AccessShareLock);
+	return values;
+}
+
 /*
  * "expression" is a jsonb that holds attributes.  The values are told apart by
  * their text: as numbers, 2 and 2.0 would be one.
@@ -372,26 +440,32 @@ key_values(const TagRequest *request, List *values, const char *expression, cons
 #define EVENTS ", pg_catalog.jsonb_array_elements(s.events) AS e(event)"
 #define LINKS ", pg_catalog.jsonb_array_elements(s.links) AS l(link)"
 
-/* Bits of the scopes in which a key is looked for. */
-#define IN_SPAN 1
-#define IN_RESOURCE 2
-#define IN_EVENT 4
-#define IN_LINK 8
-#define IN_INSTRUMENTATION 16
-
-static List *
-attribute_values(const TagRequest *request, List *values, int where, const char *key)
+/* Where the attributes of a scope are in SQL. */
+static const struct
 {
-	if (where & IN_SPAN)
-		values = key_values(request, values, "s.attributes", "", key);
-	if (where & IN_RESOURCE)
-		values = key_values(request, values, "s.resource_attributes", "", key);
-	if (where & IN_EVENT)
-		values = key_values(request, values, "(e.event -> 'attributes')", EVENTS, key);
-	if (where & IN_LINK)
-		values = key_values(request, values, "(l.link -> 'attributes')", LINKS, key);
-	if (where & IN_INSTRUMENTATION)
-		values = key_values(request, values, "s.scope_attributes", "", key);
+	const char *expression;
+	const char *more;
+}			places[] = {
+	[ATTRIBUTE_SPAN] = {"s.attributes", ""},
+	[ATTRIBUTE_RESOURCE] = {"s.resource_attributes", ""},
+	[ATTRIBUTE_SCOPE] = {"s.scope_attributes", ""},
+	[ATTRIBUTE_EVENT] = {"(e.event -> 'attributes')", EVENTS},
+	[ATTRIBUTE_LINK] = {"(l.link -> 'attributes')", LINKS}
+};
+
+/* "where" is a set of bits (1 << AttributeScope). */
+static List *
+attribute_values(const TagRequest *request, List *values, uint32 where, const char *key)
+{
+	for (int scope = 0; scope < lengthof(places); scope++)
+	{
+		if ((where & (1 << scope)) == 0)
+			continue;
+		if (request->filter.condition)
+			values = key_values(request, values, places[scope].expression, places[scope].more, key);
+		else
+			values = stored_values(request, values, (AttributeScope) scope, key);
+	}
 	return values;
 }
 
@@ -420,6 +494,8 @@ intrinsic_values(const TagRequest *request, List *values, TqlIntrinsic intrinsic
 		case TQL_I_KIND:
 			return keywords(values, kinds, lengthof(kinds));
 		case TQL_I_NAME:
+			if (request->filter.condition == NULL)
+				return stored_names(request, values);
 			return text_values(request, values, "s.name", "", "true");
 		case TQL_I_STATUS_MESSAGE:
 			return text_values(request, values, "s.status_message", "", "true");
@@ -439,23 +515,23 @@ intrinsic_values(const TagRequest *request, List *values, TqlIntrinsic intrinsic
 	}
 }
 
-static int
+static uint32
 where_of(TqlScope scope)
 {
 	switch (scope)
 	{
 		case TQL_SCOPE_SPAN:
-			return IN_SPAN;
+			return 1 << ATTRIBUTE_SPAN;
 		case TQL_SCOPE_RESOURCE:
-			return IN_RESOURCE;
+			return 1 << ATTRIBUTE_RESOURCE;
 		case TQL_SCOPE_EVENT:
-			return IN_EVENT;
+			return 1 << ATTRIBUTE_EVENT;
 		case TQL_SCOPE_LINK:
-			return IN_LINK;
+			return 1 << ATTRIBUTE_LINK;
 		case TQL_SCOPE_INSTRUMENTATION:
-			return IN_INSTRUMENTATION;
+			return 1 << ATTRIBUTE_SCOPE;
 		default:
-			return IN_SPAN | IN_RESOURCE;
+			return 1 << ATTRIBUTE_SPAN | 1 << ATTRIBUTE_RESOURCE;
 	}
 }
 
@@ -498,7 +574,7 @@ plain_values(const TagRequest *request, const char *key)
 		return keywords(NIL, status, lengthof(status));
 	if (strcmp(key, "error") == 0)
 		return add_value(NIL, "bool", "true");
-	return attribute_values(request, NIL, IN_SPAN | IN_RESOURCE | IN_EVENT | IN_LINK | IN_INSTRUMENTATION, key);
+	return attribute_values(request, NIL, (1 << lengthof(places)) - 1, key);
 }
 
 void
