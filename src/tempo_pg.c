@@ -15,6 +15,7 @@
 #include "fmgr.h"
 #include "traceql/traceql.h"
 #include "utils/guc.h"
+#include "worker/compaction.h"
 #include "worker/gateway.h"
 #include "worker/process.h"
 
@@ -32,6 +33,7 @@ _PG_init(void)
 	tempo_traceql_init();
 	api_init();
 	gateway_init();
+	compaction_init();
 
 	process_register();
 #if PG_VERSION_NUM >= 150000
