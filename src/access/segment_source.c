@@ -244,6 +244,8 @@ tempo_segment_failed(TempoOpenSegment *open, const SpanError *error)
 			 errdetail("Block %u is not a page of this segment.", entry->bad_block) :
 			 errdetail("Blocks %u to %u: %s", entry->extent.first,
 					   entry->extent.first + entry->extent.count - 1, error->message),
+			 error->code == SPAN_ERROR_UNSUPPORTED ?
+			 errhint("Install the version of tempo_pg that wrote it, or a later one.") :
 			 errhint("tempo.verify() checks the whole relation.")));
 	pg_unreachable();
 }

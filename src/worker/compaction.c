@@ -227,7 +227,7 @@ void
 tempo_compaction_main(Datum arg)
 {
 	sigjmp_buf	on_error;
-	TimestampTz last_reclaim = 0;
+	static TimestampTz last_reclaim = 0;	/* survives the jump */
 
 	process_begin();
 	/* a merge can be interrupted anywhere */
