@@ -8,3 +8,6 @@ COMMENT ON FUNCTION tempo.api(text, text, text, jsonb, bytea) IS 'the Tempo HTTP
 CREATE FUNCTION tempo.trace_json(trace_id tempo.trace_id) RETURNS json
     AS 'MODULE_PATHNAME', 'tempo_trace_json' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 COMMENT ON FUNCTION tempo.trace_json(tempo.trace_id) IS 'one trace as OTLP/JSON (TracesData), NULL if there is none';
+
+REVOKE ALL ON FUNCTION tempo.api(text, text, text, jsonb, bytea), tempo.trace_json(tempo.trace_id) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tempo.api(text, text, text, jsonb, bytea), tempo.trace_json(tempo.trace_id) TO tempo_reader, tempo_admin;

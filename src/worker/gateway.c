@@ -48,7 +48,7 @@ typedef struct Waiting
 	dlist_node	node;			/* in "waiting", while no worker has it */
 	NetRequest *net;			/* NULL once the client has gone */
 	uint64		id;
-	bool		ping;			/* /ready */
+	QueryMessage type;			/* QUERY_RUN, QUERY_PING for /ready, QUERY_STATISTICS for /metrics */
 	TimestampTz arrived;
 
 	/* the answer so far */
@@ -206,11 +206,52 @@ finish(Waiting *request)
 }
 
 static void
-finish_text(Waiting *request, int status, const char *text)
+answer_here(NetRequest *net, ApiResponse *response, TimestampTz arrived)
+{
+	StringInfoData body;
+	const char *data;
+	Size		len;
+
+	initStringInfo(&body);
+	while (api_next(response, &data, &len))
+		appendBinaryStringInfo(&body, data, (int) len);
+	count_request(response->endpoint, response->status, arrived);
+	respond(net, response->status, response->content_type, response->nosniff, response->vary,
+			response->location, body.data, body.len);
+}
+
+/* Our own statistics, and what the worker told of what is stored. */
+static void
+finish_metrics(Waiting *request, bool up)
 {
 	if (request->net)
 	{
-		count_request(request->endpoint ? request->endpoint : request->ping ? "ready" : "other",
+		MemoryContext context = AllocSetContextCreate(TopMemoryContext, "tempo_pg metrics", ALLOCSET_DEFAULT_SIZES);
+		MemoryContext old = MemoryContextSwitchTo(context);
+		ApiRequest	local = {"GET", "/metrics", "", NULL, NULL};
+		ApiResponse *response = api_begin_local(&local);
+
+		write_counter(response->body, "up", "gauge", "Whether the API can answer queries.", up);
+		if (up)
+			body_append(response->body, request->body ? request->body : "", request->len);
+		answer_here(request->net, response, request->arrived);
+		MemoryContextSwitchTo(old);
+		MemoryContextDelete(context);
+	}
+	free_request(request);
+}
+
+static void
+finish_text(Waiting *request, int status, const char *text)
+{
+	if (request->type == QUERY_STATISTICS)
+	{
+		finish_metrics(request, false);
+		return;
+	}
+	if (request->net)
+	{
+		count_request(request->endpoint ? request->endpoint : request->type == QUERY_PING ? "ready" : "other",
 					  status, request->arrived);
 		respond(request->net, status, "text/plain; charset=utf-8", false, false, NULL, text, strlen(text));
 	}
@@ -303,6 +344,18 @@ any_worker(bool busy)
 	return false;
 }
 
+/* Would a further request have to wait? */
+static bool
+all_busy(void)
+{
+	for (int i = 0; i < tempo_query_workers; i++)
+	{
+		if (workers[i].queue == NULL || workers[i].request == NULL)
+			return false;
+	}
+	return true;
+}
+
 static void
 append_text(StringInfo out, const char *text)
 {
@@ -319,7 +372,7 @@ send_request(Worker *worker, Waiting *request)
 	StringInfoData text;
 
 	initStringInfo(&text);
-	if (!request->ping)
+	if (request->type == QUERY_RUN)
 	{
 		append_text(&text, net_request_method(request->net));
 		append_text(&text, net_request_path(request->net));
@@ -328,7 +381,7 @@ send_request(Worker *worker, Waiting *request)
 		append_text(&text, net_request_header(request->net, "x-scope-orgid", NULL));
 	}
 	worker->request = request;
-	queue_send(worker->queue, request->id, request->ping ? QUERY_PING : QUERY_RUN, text.data, text.len);
+	queue_send(worker->queue, request->id, request->type, text.data, text.len);
 	pfree(text.data);
 }
 
@@ -416,8 +469,10 @@ worker_message(Worker *worker, const QueueMessage *message)
 			add_body(request, message);
 			return;
 		case QUERY_DONE:
-			if (request->ping)
+			if (request->type == QUERY_PING)
 				finish_text(request, 200, "ready\n");
+			else if (request->type == QUERY_STATISTICS)
+				finish_metrics(request, request->head.status == 200);
 			else
 				finish(request);
 			break;
@@ -480,13 +535,13 @@ client_gone(NetRequest *net, void *arg)
 }
 
 static void
-enqueue(NetRequest *net, bool ping)
+enqueue(NetRequest *net, QueryMessage type)
 {
 	Waiting    *request = MemoryContextAllocZero(TopMemoryContext, sizeof(Waiting));
 
 	request->net = net;
 	request->id = ++last_id;
-	request->ping = ping;
+	request->type = type;
 	request->arrived = GetCurrentTimestamp();
 	if (n_waiting >= MAX_WAITING)
 	{
@@ -499,24 +554,10 @@ enqueue(NetRequest *net, bool ping)
 	dispatch();
 }
 
-static void
-answer_here(NetRequest *net, ApiResponse *response, TimestampTz arrived)
-{
-	StringInfoData body;
-	const char *data;
-	Size		len;
-
-	initStringInfo(&body);
-	while (api_next(response, &data, &len))
-		appendBinaryStringInfo(&body, data, (int) len);
-	count_request(response->endpoint, response->status, arrived);
-	respond(net, response->status, response->content_type, response->nosniff, response->vary,
-			response->location, body.data, body.len);
-}
-
 /*
  * Ready is who can answer queries.  While a worker runs one there is no doubt,
- * otherwise one is asked.
+ * otherwise one is asked.  Statistics have what only a worker knows as long as
+ * it does not keep them waiting.
  */
 static void
 handle_request(NetRequest *net, void *arg)
@@ -542,9 +583,11 @@ handle_request(NetRequest *net, void *arg)
 	request.tenant = net_request_header(net, "x-scope-orgid", NULL);
 	response = api_begin_local(&request);
 	if (response == NULL)
-		enqueue(net, false);
+		enqueue(net, QUERY_RUN);
 	else if (strcmp(response->endpoint, "ready") == 0 && !(tempo_enabled && any_worker(true)))
-		enqueue(net, true);
+		enqueue(net, QUERY_PING);
+	else if (strcmp(response->endpoint, "metrics") == 0 && !all_busy())
+		enqueue(net, QUERY_STATISTICS);
 	else
 		answer_here(net, response, GetCurrentTimestamp());
 	MemoryContextSwitchTo(old);

@@ -16,6 +16,7 @@
 #include "access/xact.h"
 #include "api/api.h"
 #include "commands/extension.h"
+#include "executor/spi.h"
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -36,6 +37,8 @@
 #include "worker/queue.h"
 
 extern PGDLLEXPORT void tempo_query_main(Datum arg);
+
+#define STATISTICS_TIMEOUT 2000 /* ms */
 
 static WorkerQueue *queue;
 static emit_log_hook_type next_log_hook;
@@ -167,36 +170,76 @@ check_available(uint64 id, Oid *role)
 	return true;
 }
 
+/* What is stored, for /metrics. */
+static ApiResponse *
+statistics(void)
+{
+	ApiResponse *response = palloc0(sizeof(ApiResponse));
+
+	response->status = 200;
+	response->endpoint = "metrics";
+	response->body = body_create();
+
+	SPI_connect();
+	if (SPI_execute("SELECT level, pg_catalog.count(*), pg_catalog.sum(spans)::bigint, pg_catalog.sum(bytes)::bigint "
+					"FROM tempo.segments GROUP BY level ORDER BY level", true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read tempo.segments");
+	for (int column = 2; column <= 4; column++)
+	{
+		static const char *const names[] = {"segments", "stored_spans", "stored_bytes"};
+		static const char *const help[] = {
+			"Segments by level.", "Spans in the segments.", "Bytes of the segments."
+		};
+
+		body_printf(response->body, "# HELP tempo_pg_%s %s\n# TYPE tempo_pg_%s gauge\n",
+					names[column - 2], help[column - 2], names[column - 2]);
+		for (uint64 row = 0; row < SPI_processed; row++)
+			body_printf(response->body, "tempo_pg_%s{level=\"%s\"} %s\n", names[column - 2],
+						SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1),
+						SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column));
+	}
+	SPI_finish();
+	return response;
+}
+
 /*
  * One request in a transaction of its own; NULL when a reply has been sent.
  * An error is raised.
  */
 static ApiResponse *
-run_in_transaction(uint64 id, const ApiRequest *request, MemoryContext context)
+run_in_transaction(uint64 id, QueryMessage type, const ApiRequest *request, MemoryContext context)
 {
 	ApiResponse *response = NULL;
 	Oid			user;
 	Oid			role;
 	int			security;
+	int			limit = tempo_query_timeout;
 
+	/* a scrape is not worth waiting for */
+	if (type == QUERY_STATISTICS)
+		limit = STATISTICS_TIMEOUT;
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	XactReadOnly = true;
 	XactIsoLevel = XACT_REPEATABLE_READ;
-	if (tempo_query_timeout > 0)
-		enable_timeout_after(STATEMENT_TIMEOUT, tempo_query_timeout);
+	if (limit > 0)
+		enable_timeout_after(STATEMENT_TIMEOUT, limit);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(context);
 
-	if (check_available(id, &role) && request != NULL)
+	if (check_available(id, &role))
 	{
 		GetUserIdAndSecContext(&user, &security);
 		SetUserIdAndSecContext(role, security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-		response = api_begin(request);
+		if (type == QUERY_RUN)
+			response = api_begin(request);
+		else if (type == QUERY_STATISTICS)
+			response = statistics();
+		else
+			queue_reply(queue, id, QUERY_DONE, NULL, 0);
 		SetUserIdAndSecContext(user, security);
+		MemoryContextSwitchTo(context);
 	}
-	else if (request == NULL)
-		queue_reply(queue, id, QUERY_DONE, NULL, 0);
 
 	disable_timeout(STATEMENT_TIMEOUT, false);
 	PopActiveSnapshot();
@@ -219,14 +262,14 @@ reply_error(uint64 id, const ErrorData *error)
 }
 
 static void
-run_request(uint64 id, const ApiRequest *request, MemoryContext context)
+run_request(uint64 id, QueryMessage type, const ApiRequest *request, MemoryContext context)
 {
 	ApiResponse *volatile response = NULL;
 	ErrorData  *volatile error = NULL;
 
 	PG_TRY();
 	{
-		response = run_in_transaction(id, request, context);
+		response = run_in_transaction(id, type, request, context);
 	}
 	PG_CATCH();
 	{
@@ -284,21 +327,22 @@ serve_message(const QueueMessage *message, MemoryContext context)
 {
 	ApiRequest	request = {0};
 	uint64		id = message->request_id;
-	bool		run = message->type == QUERY_RUN;
+	QueryMessage type = (QueryMessage) message->type;
 
-	if (!run && message->type != QUERY_PING)
+	if (type != QUERY_RUN && type != QUERY_PING && type != QUERY_STATISTICS)
 		return;
 	MemoryContextSwitchTo(context);
 	if (!read_request(message, &request))
 		queue_reply(queue, id, QUERY_DONE, NULL, 0);
 	else
 	{
-		char	   *activity = run ? psprintf("%s %s%s%s", request.method, request.path,
-											  *request.query ? "?" : "", request.query) : "health check";
+		char	   *activity = type == QUERY_RUN ?
+			psprintf("%s %s%s%s", request.method, request.path, *request.query ? "?" : "", request.query) :
+			type == QUERY_PING ? "health check" : "statistics";
 
 		debug_query_string = activity;
 		pgstat_report_activity(STATE_RUNNING, activity);
-		run_request(id, run ? &request : NULL, context);
+		run_request(id, type, &request, context);
 		debug_query_string = NULL;
 		pgstat_report_activity(STATE_IDLE, NULL);
 	}

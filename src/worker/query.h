@@ -5,7 +5,8 @@
  *
  * A worker handles one request at a time.  The answer to QUERY_RUN is a
  * QUERY_HEAD, any number of QUERY_BODY and a QUERY_DONE; to QUERY_PING just
- * QUERY_DONE; or QUERY_UNAVAILABLE to either.
+ * QUERY_DONE; QUERY_STATISTICS is answered like QUERY_RUN; or QUERY_UNAVAILABLE
+ * to any of them.
  *
  *-------------------------------------------------------------------------
  */
@@ -19,6 +20,7 @@ typedef enum QueryMessage
 	/* to the worker */
 	QUERY_RUN = 1,				/* method, path, query, accept, tenant: "+text" or "-", NUL behind each */
 	QUERY_PING,					/* could a request be run? */
+	QUERY_STATISTICS,			/* what is stored, as Prometheus text */
 	QUERY_CANCEL,				/* the client has gone */
 
 	/* from the worker */
