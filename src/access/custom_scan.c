@@ -90,7 +90,10 @@ typedef struct TempoScanState
 
 	/* where the scan is */
 	bool		started;
+	bool		listed;
+	TempoSegmentBounds bounds;	/* that the list is for */
 	MemoryContext list_context;
+	MemoryContext range_context;
 	TempoSegment *segments;
 	uint32		n_segments;
 	ScanUnit   *units;
@@ -257,6 +260,7 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 	state->filter = tempo_filter_create(plan->custom_exprs, &state->target, &node->ss.ps);
 	set_projections(state, plan);
 	state->list_context = AllocSetContextCreate(CurrentMemoryContext, "tempo scan list", ALLOCSET_DEFAULT_SIZES);
+	state->range_context = AllocSetContextCreate(CurrentMemoryContext, "tempo scan ranges", ALLOCSET_DEFAULT_SIZES);
 	state->row_context = AllocSetContextCreate(CurrentMemoryContext, "tempo scan row", ALLOCSET_DEFAULT_SIZES);
 	state->allocator = tempo_context_allocator(AllocSetContextCreate(CurrentMemoryContext, "tempo scan spans",
 																	 ALLOCSET_DEFAULT_SIZES));
@@ -301,29 +305,40 @@ list_units(TempoScanState *state)
 	}
 }
 
+/* Lists the segments, unless the last list is still right. */
+static void
+list_segments(TempoScanState *state)
+{
+	TempoSegmentBounds bounds;
+	MemoryContext old;
+
+	tempo_filter_bounds(state->filter, &bounds.min_start, &bounds.end_start, &bounds.tenants);
+	if (state->listed && memcmp(&bounds, &state->bounds, sizeof(bounds)) == 0)
+		return;
+	MemoryContextReset(state->list_context);
+	state->n_units = 0;
+	old = MemoryContextSwitchTo(state->list_context);
+	state->segments = tempo_directory_list(state->css.ss.ss_currentRelation, state->css.ss.ps.state->es_snapshot,
+										   &bounds, &state->n_segments);
+	qsort(state->segments, state->n_segments, sizeof(TempoSegment), newest_first);
+	list_units(state);
+	MemoryContextSwitchTo(old);
+	state->bounds = bounds;
+	state->listed = true;
+}
+
 static void
 start(TempoScanState *state)
 {
 	Relation	rel = state->css.ss.ss_currentRelation;
-	TempoSegmentBounds bounds;
-	MemoryContext old;
 
 	/* own rows become a segment before they are looked for */
 	if (!IsInParallelMode())
 		tempo_flush_inserts(RelationGetRelid(rel));
 	tempo_filter_start(state->filter, state->css.ss.ps.ps_ExprContext);
-	MemoryContextReset(state->list_context);
-	state->n_segments = 0;
-	state->n_units = 0;
-	old = MemoryContextSwitchTo(state->list_context);
+	MemoryContextReset(state->range_context);
 	if (!state->filter->never)
-	{
-		tempo_filter_bounds(state->filter, &bounds.min_start, &bounds.end_start, &bounds.tenants);
-		state->segments = tempo_directory_list(rel, state->css.ss.ps.state->es_snapshot, &bounds, &state->n_segments);
-		qsort(state->segments, state->n_segments, sizeof(TempoSegment), newest_first);
-		list_units(state);
-	}
-	MemoryContextSwitchTo(old);
+		list_segments(state);
 	state->next_unit = 0;
 	state->unit = NULL;
 	state->pending = NULL;
@@ -364,13 +379,13 @@ find_ranges(TempoScanState *state)
 	state->n_ranges = 0;
 	if (traces == NULL)
 	{
-		state->ranges = MemoryContextAlloc(state->list_context, sizeof(RowRange));
+		state->ranges = MemoryContextAlloc(state->range_context, sizeof(RowRange));
 		state->ranges[0] = state->unit->rows;
 		state->n_ranges = 1;
 	}
 	else
 	{
-		state->ranges = MemoryContextAlloc(state->list_context, sizeof(RowRange) * Max(n_traces, 1));
+		state->ranges = MemoryContextAlloc(state->range_context, sizeof(RowRange) * Max(n_traces, 1));
 		for (int i = 0; i < n_traces; i++)
 		{
 			uint32		first;
@@ -442,7 +457,7 @@ next_segment(TempoScanState *state)
 			state->counters.segments_zone++;
 			continue;
 		}
-		old = MemoryContextSwitchTo(state->list_context);
+		old = MemoryContextSwitchTo(state->range_context);
 		state->open = tempo_segment_open(state->css.ss.ss_currentRelation, unit->segment, NULL);
 		MemoryContextSwitchTo(old);
 		state->unit = unit;

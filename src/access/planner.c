@@ -27,7 +27,9 @@
 #include "optimizer/paths.h"
 #include "optimizer/restrictinfo.h"
 #include "parser/parsetree.h"
+#include "utils/fmgroids.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 
 /* Costs of a span in the custom scan, against cpu_tuple_cost. */
@@ -37,6 +39,9 @@
 /* Fewer spans are not worth a second process; in a heap a page has so many. */
 #define PARALLEL_SPANS 100000
 #define SPANS_PER_PAGE 25
+
+/* What looking a trace up in the indexes of the segments costs, in spans. */
+#define LOOKUP_SPANS 200
 
 static bool enable_custom_scan = true;
 static set_rel_pathlist_hook_type previous_hook = NULL;
@@ -98,16 +103,15 @@ column_map_of(Oid relid)
 static bool
 is_trace_lookup(Expr *clause, const ScanTarget *target)
 {
-	List	   *vars;
-	Var		   *var;
+	Bitmapset  *columns = NULL;
+	int			attno;
 
-	if (!IsA(clause, OpExpr) && !IsA(clause, ScalarArrayOpExpr))
+	if (!IsA(clause, ScalarArrayOpExpr) &&
+		(!IsA(clause, OpExpr) || get_oprrest(((OpExpr *) clause)->opno) != F_EQSEL))
 		return false;
-	vars = pull_var_clause((Node *) clause, 0);
-	if (list_length(vars) != 1)
-		return false;
-	var = linitial(vars);
-	return var->varattno > 0 && target->map->column[var->varattno - 1] == TEMPO_TRACE_ID;
+	pull_varattnos((Node *) clause, target->relid, &columns);
+	attno = target->map->attno[TEMPO_TRACE_ID] + 1 - FirstLowInvalidHeapAttributeNumber;
+	return bms_membership(columns) == BMS_SINGLETON && bms_is_member(attno, columns);
 }
 
 static Plan *plan_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path,
@@ -125,14 +129,21 @@ static const CustomPathMethods path_methods = {
 static double
 cost_scan(CustomPath *path, RelOptInfo *rel, const ScanTarget *target, double divisor)
 {
+	List	   *clauses = rel->baserestrictinfo;
 	Cost		cost = 0;
 	double		spans = rel->tuples;
 	int			pushed = 0;
 	QualCost	rest;
+	double		rows = rel->rows;
 	ListCell   *cell;
 
+	if (path->path.param_info != NULL)
+	{
+		clauses = list_concat_copy(clauses, path->path.param_info->ppi_clauses);
+		rows = path->path.param_info->ppi_rows;
+	}
 	rest.startup = rest.per_tuple = 0;
-	foreach(cell, rel->baserestrictinfo)
+	foreach(cell, clauses)
 	{
 		RestrictInfo *restriction = lfirst(cell);
 		QualCost	qual;
@@ -146,26 +157,26 @@ cost_scan(CustomPath *path, RelOptInfo *rel, const ScanTarget *target, double di
 		}
 		pushed++;
 		if (is_trace_lookup(restriction->clause, target))
-			spans = Min(spans, Max(rel->rows, 1000));
+			spans = Min(spans, Max(rows, LOOKUP_SPANS));
 	}
 	cost += seq_page_cost * rel->pages * 0.1 * (rel->tuples > 0 ? spans / rel->tuples : 1);
 	cost += cpu_tuple_cost * spans * (SPAN_COST + FILTER_COST * pushed);
-	cost += (cpu_tuple_cost + rest.per_tuple + rel->reltarget->cost.per_tuple) * rel->rows;
+	cost += (cpu_tuple_cost + rest.per_tuple + rel->reltarget->cost.per_tuple) * rows;
 	path->path.startup_cost = rest.startup + rel->reltarget->cost.startup;
 	path->path.total_cost = path->path.startup_cost + cost / divisor;
-	path->path.rows = clamp_row_est(rel->rows / divisor);
+	path->path.rows = clamp_row_est(rows / divisor);
 	return spans;
 }
 
 static CustomPath *
-make_path(PlannerInfo *root, RelOptInfo *rel)
+make_path(PlannerInfo *root, RelOptInfo *rel, Relids required_outer)
 {
 	CustomPath *path = makeNode(CustomPath);
 
 	path->path.pathtype = T_CustomScan;
 	path->path.parent = rel;
 	path->path.pathtarget = rel->reltarget;
-	path->path.param_info = get_baserel_parampathinfo(root, rel, rel->lateral_relids);
+	path->path.param_info = get_baserel_parampathinfo(root, rel, required_outer);
 	path->path.parallel_safe = rel->consider_parallel;
 	path->flags = CUSTOMPATH_SUPPORT_PROJECTION;
 	path->methods = &path_methods;
@@ -192,6 +203,48 @@ parallel_divisor(int workers)
 	return workers + Max(leader, 0);
 }
 
+/* Is this member of an equivalence class our trace_id? */
+static bool
+is_trace_member(PlannerInfo *root, RelOptInfo *rel, EquivalenceClass *class,
+				EquivalenceMember *member, void *arg)
+{
+	const ScanTarget *target = arg;
+	Var		   *var = (Var *) member->em_expr;
+
+	return IsA(var, Var) && var->varno == target->relid && var->varattno > 0 &&
+		target->map->column[var->varattno - 1] == TEMPO_TRACE_ID;
+}
+
+/*
+ * Joins on the trace id: for each relation that can give ids, a scan that looks
+ * one up.
+ */
+static void
+add_lookup_paths(PlannerInfo *root, RelOptInfo *rel, ScanTarget *target)
+{
+	List	   *clauses;
+	List	   *done = NIL;
+	ListCell   *cell;
+
+	if (!rel->has_eclass_joins)
+		return;
+	clauses = generate_implied_equalities_for_column(root, rel, is_trace_member, target, rel->lateral_referencers);
+	foreach(cell, clauses)
+	{
+		RestrictInfo *restriction = lfirst(cell);
+		Relids		outer = bms_union(restriction->clause_relids, rel->lateral_relids);
+		CustomPath *path;
+
+		outer = bms_del_member(outer, rel->relid);
+		if (bms_is_empty(outer) || list_member(done, outer) || !can_push(restriction, rel, target))
+			continue;
+		done = lappend(done, outer);
+		path = make_path(root, rel, outer);
+		(void) cost_scan(path, rel, target, 1);
+		add_path(rel, &path->path);
+	}
+}
+
 static void
 add_scan_path(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *rte)
 {
@@ -210,14 +263,15 @@ add_scan_path(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *rte)
 
 	target.relid = rti;
 	target.map = column_map_of(rte->relid);
-	path = make_path(root, rel);
+	path = make_path(root, rel, rel->lateral_relids);
 	spans = cost_scan(path, rel, &target, 1);
 	add_path(rel, &path->path);
+	add_lookup_paths(root, rel, &target);
 
 	workers = parallel_workers(rel, spans);
 	if (workers > 0)
 	{
-		path = make_path(root, rel);
+		path = make_path(root, rel, rel->lateral_relids);
 		path->path.parallel_aware = true;
 		path->path.parallel_workers = workers;
 		(void) cost_scan(path, rel, &target, parallel_divisor(workers));

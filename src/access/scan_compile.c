@@ -69,12 +69,17 @@ const_text(const Node *node, SpanText *out)
 	return true;
 }
 
-/* Can it be computed once, when the scan starts? */
+/*
+ * Can it be computed once, when the scan starts?  Columns of other relations
+ * are parameters then.
+ */
 static bool
-is_operand(Node *node)
+is_operand(Node *node, const ScanTarget *target)
 {
-	return !contain_var_clause(node) && !contain_volatile_functions(node) &&
-		!contain_subplans(node);
+	Bitmapset  *own = NULL;
+
+	pull_varattnos(node, target->relid, &own);
+	return own == NULL && !contain_volatile_functions(node) && !contain_subplans(node);
 }
 
 static FilterNode *
@@ -175,11 +180,11 @@ text_column_of(Node *node, const ScanTarget *target, TempoColumn *column, bool *
 }
 
 static bool
-set_operand(FilterNode *node, Node *operand, Oid type)
+set_operand(FilterNode *node, Node *operand, Oid type, const ScanTarget *target)
 {
 	node->operand = (Expr *) operand;
 	node->operand_type = type;
-	return is_operand(operand);
+	return is_operand(operand, target);
 }
 
 /*
@@ -218,7 +223,7 @@ default_family(Oid type)
 
 /* A column of times, or a duration, against what is comparable with it. */
 static FilterNode *
-compile_int(Oid operator, int column, Node *right)
+compile_int(Oid operator, int column, Node *right, const ScanTarget *target)
 {
 	FilterNode *node = make_node_of(FILTER_INT);
 	Oid			family;
@@ -249,7 +254,7 @@ compile_int(Oid operator, int column, Node *right)
 	if (type != left && family != INTEGER_BTREE_FAM_OID)
 		return NULL;
 	node->column = (TempoColumn) column;
-	return set_operand(node, right, type) ? node : NULL;
+	return set_operand(node, right, type, target) ? node : NULL;
 }
 
 static bool
@@ -309,11 +314,11 @@ compile_comparison(Oid operator, Oid collation, Node *left, Node *right, bool li
 			return NULL;
 	}
 	else
-		return list || column < 0 ? NULL : compile_int(operator, column, right);
+		return list || column < 0 ? NULL : compile_int(operator, column, right, target);
 	node->list = list;
 	if (list && (node->op != MATCH_EQ || get_element_type(exprType(right)) != type))
 		return NULL;
-	return set_operand(node, right, type) ? node : NULL;
+	return set_operand(node, right, type, target) ? node : NULL;
 }
 
 /* The jsonb literal '""'. */
@@ -362,7 +367,7 @@ compile_function(FuncExpr *call, const ScanTarget *target)
 		node = make_node_of(FILTER_MATCH);
 		if (!match_source(linitial(call->args), target, node) ||
 			!const_text(lsecond(call->args), &op) || !match_op_from_text(op, &node->op) ||
-			!set_operand(node, lthird(call->args), JSONBOID))
+			!set_operand(node, lthird(call->args), JSONBOID, target))
 			return NULL;
 	}
 	else if (is_tempo_function(call->funcid, "match_re"))
@@ -372,7 +377,7 @@ compile_function(FuncExpr *call, const ScanTarget *target)
 		node = make_node_of(FILTER_REGEX);
 		if (!match_source(linitial(call->args), target, node) ||
 			!IsA(negate, Const) || negate->constisnull ||
-			!set_operand(node, lsecond(call->args), TEXTOID))
+			!set_operand(node, lsecond(call->args), TEXTOID, target))
 			return NULL;
 		node->negate = DatumGetBool(negate->constvalue);
 	}
