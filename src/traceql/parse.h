@@ -83,7 +83,6 @@ extern char *tql_clean_text(const char *text, int length);
 
 /* shape.c */
 extern TqlQuery *tql_shape(TqlParser *parser);
-extern TqlStatic tql_fold_scalars(TqlParser *parser, const TqlToken *at, TqlOp op, const TqlStatic *a, const TqlStatic *b);
 
 /* Errors "at line L, col C" */
 extern void tql_parse_error(const TqlParser *parser, const TqlToken *at, const char *format,...) pg_attribute_printf(3, 4) pg_attribute_noreturn();

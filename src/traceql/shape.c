@@ -146,8 +146,8 @@ is_scalar_shape(const Shape *s)
 }
 
 /* Arithmetic between literals: integers stay integers, division truncates. */
-TqlStatic
-tql_fold_scalars(TqlParser *parser, const TqlToken *at, TqlOp op, const TqlStatic *a, const TqlStatic *b)
+static TqlStatic
+fold_scalars(TqlParser *parser, const TqlToken *at, TqlOp op, const TqlStatic *a, const TqlStatic *b)
 {
 	TqlExpr    *folded;
 
@@ -324,8 +324,8 @@ shape_arithmetic(TqlParser *parser, Raw *raw, Shape *left, Shape *right)
 		{
 			result.kind = SHAPE_LITERAL;
 			result.scalar = make_scalar(TQL_SC_LITERAL);
-			result.scalar->literal = tql_fold_scalars(parser, &raw->right->at, raw->op,
-													  &left->scalar->literal, &right->scalar->literal);
+			result.scalar->literal = fold_scalars(parser, &raw->right->at, raw->op,
+												  &left->scalar->literal, &right->scalar->literal);
 			return result;
 		}
 		result.kind = SHAPE_SCALAR;

@@ -50,14 +50,14 @@ def check_newest(node, rng, traces, n, how):
         start = rng.choice([None, BASE + rng.randint(-50, 1000)])
         questions.append((start, rng.choice([None, (start or BASE) + rng.randint(0, 300)]), rng.choice([1, 2, 5, 20, None])))
     time = lambda t: "NULL" if t is None else "to_timestamp(%d)" % t
-    answers = node.sql("".join("SELECT coalesce(string_agg(ltrim(trace_id::text, '0'), ' '), '') FROM traceql('{ name = `op` }', %s, %s, %s);\n" % (time(s), time(e), "NULL" if l is None else l) for s, e, l in questions)).split("\n")
+    answers = node.sql("".join("SELECT coalesce(string_agg(ltrim(trace_id::text, '0'), ' '), 'none') FROM traceql('{ name = `op` }', %s, %s, %s);\n" % (time(s), time(e), "NULL" if l is None else l) for s, e, l in questions)).split("\n")
     wrong = []
     for (start, end, limit), got in zip(questions, answers):
         found = []
         for trace, spans in traces.items():
             first, last = min(s["start"] for s in spans), max(s["start"] + max(0, s["duration"]) for s in spans)
             if any(s["name"] == "op" for s in spans) and (end is None or first <= end * SECOND) and (start is None or last >= start * SECOND): found.append((-first, trace))
-        want = " ".join("%x" % trace for _, trace in sorted(found)[:limit])
+        want = " ".join("%x" % trace for _, trace in sorted(found)[:limit]) or "none"
         if got != want: wrong.append("%s to %s limit %s\n  got  %s\n  want %s" % (start, end, limit, got, want))
     tap.ok(len(answers) == n and not wrong, "the newest traces of %d ranges, %s" % (n, how), "\n".join(wrong[:5]))
 
