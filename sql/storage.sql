@@ -1,0 +1,133 @@
+-- Segments: how rows become segments, merging, verification, space.
+SET client_min_messages = warning;
+SET TimeZone = 'UTC';
+CREATE TABLE t (LIKE tempo.spans INCLUDING DEFAULTS) USING tempo WITH (autovacuum_enabled = off);
+CREATE FUNCTION add(first int, last int, tenants int DEFAULT 1) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO t (tenant, trace_id, span_id, start_time_unix_nano, duration_nano, name, attributes, resource_attributes)
+    SELECT 'tenant ' || n % tenants, lpad(to_hex(1 + n / 4), 32, '0')::tempo.trace_id, lpad(to_hex(n + 1), 16, '0')::tempo.span_id,
+           1700000000000000000 + n * 1000000::bigint, 1000 * n, 'op ' || n % 3, jsonb_build_object('n', n), '{"service.name": "shop"}'
+    FROM generate_series(first, last) n
+$$;
+CREATE VIEW content AS SELECT count(*), md5(string_agg(t::text, '' ORDER BY t::text)) FROM t;
+CREATE VIEW shape AS SELECT level, count(*) AS segments, sum(spans) AS spans, max(tenants) AS tenants
+    FROM tempo.segments WHERE relation = 't'::regclass GROUP BY level ORDER BY level;
+
+-- an empty table has no file, no segment and no problem
+SELECT pg_relation_size('t'), tempo.storage_id('t');
+SELECT * FROM tempo.verify('t');
+SELECT * FROM tempo.compact('t');
+ANALYZE t;
+VACUUM t;
+VACUUM FULL t;
+SELECT * FROM content;
+
+-- a statement makes a segment
+SELECT add(1, 100);
+SELECT add(101, 200);
+SELECT add(201, 260, 3);
+SELECT segment_id, level, spans, traces, tenants, requests, min_start_time, max_duration_nano FROM tempo.segments WHERE relation = 't'::regclass ORDER BY 1;
+SELECT * FROM shape;
+SELECT * FROM tempo.verify('t');
+SELECT * FROM content \gset before_
+
+-- merging: one segment per tenant, the same rows
+SELECT merges, sources, targets, spans FROM tempo.compact('t');
+SELECT * FROM shape;
+SELECT count = :before_count AND md5 = :'before_md5' AS same FROM content;
+SELECT * FROM tempo.verify('t');
+SELECT merges FROM tempo.compact('t');
+-- with a limit on their size
+SELECT add(n, n + 49) FROM generate_series(1000, 1450, 50) n \g /dev/null
+SELECT merges > 1 AS several, targets > 1 AS more FROM tempo.compact('t', 200);
+SELECT max(spans) <= 400 AS bounded FROM tempo.segments WHERE relation = 't'::regclass;
+SELECT sum(spans), count(*) FILTER (WHERE level = 0) AS level0 FROM tempo.segments WHERE relation = 't'::regclass;
+SELECT * FROM tempo.verify('t');
+SELECT tempo.compact('t', 0);
+SELECT tempo.compact('pg_class');
+SELECT tempo.verify('pg_class');
+SELECT tempo.verify('content');
+
+-- inside a transaction: own rows, rollback, an older cursor
+SELECT * FROM content \gset before_
+BEGIN;
+SELECT add(2000, 2010);
+DECLARE c CURSOR FOR SELECT count(*), sum((attributes->>'n')::int) FROM t;
+SELECT merges > 0 AS merged FROM tempo.compact('t');
+SELECT count(*) - :before_count AS more FROM t;
+FETCH ALL FROM c;
+SELECT * FROM tempo.verify('t');
+SAVEPOINT a;
+SELECT add(2011, 2011);
+SELECT merges > 0 AS merged FROM tempo.compact('t');
+ROLLBACK TO a;
+SELECT count(*) - :before_count AS more FROM t;
+ROLLBACK;
+SELECT count = :before_count AND md5 = :'before_md5' AS same FROM content;
+SELECT * FROM tempo.verify('t');
+
+-- under repeatable read
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT count(*) - :before_count AS more FROM t;
+SELECT merges >= 0 AS ok FROM tempo.compact('t');
+SELECT count(*) - :before_count AS more FROM t;
+COMMIT;
+SELECT count = :before_count AND md5 = :'before_md5' AS same FROM content;
+
+-- space is used again after VACUUM
+TRUNCATE t;
+SELECT add(1, 2000);
+SELECT add(2001, 4000);
+SELECT merges FROM tempo.compact('t');
+VACUUM t;
+SELECT pg_relation_size('t') AS size \gset
+SELECT add(1, 2000);
+SELECT pg_relation_size('t') = :size AS reused;
+SELECT * FROM tempo.verify('t');
+SELECT count(*), count(DISTINCT ctid), sum((attributes->>'n')::int) FROM t;
+-- and that of rolled back inserts
+BEGIN;
+SELECT add(10000, 14000);
+ROLLBACK;
+SELECT pg_relation_size('t') AS size \gset
+VACUUM t;
+SELECT add(10000, 14000);
+SELECT pg_relation_size('t') <= :size AS reused;
+SELECT * FROM tempo.verify('t');
+SELECT * FROM content \gset before_
+VACUUM FULL t;
+SELECT pg_relation_size('t') < :size AS smaller;
+SELECT count = :before_count AND md5 = :'before_md5' AS same FROM content;
+SELECT * FROM tempo.verify('t');
+
+-- many rows in few bytes: more blocks than the bytes need
+TRUNCATE t;
+INSERT INTO t (trace_id, span_id, start_time_unix_nano, duration_nano)
+    SELECT repeat('1', 32)::tempo.trace_id, repeat('2', 16)::tempo.span_id, 1, 1 FROM generate_series(1, 10000);
+SELECT count(*), count(DISTINCT ctid), max(spans / blocks) <= 2047 AS tids
+    FROM t, (SELECT spans, blocks FROM tempo.segments WHERE relation = 't'::regclass) s;
+SELECT count(*) FROM t a JOIN t b ON a.ctid = b.ctid;
+SELECT * FROM tempo.verify('t');
+
+-- who may
+CREATE ROLE regress_tempo_user;
+GRANT USAGE ON SCHEMA tempo TO regress_tempo_user;
+GRANT SELECT ON tempo.segments TO regress_tempo_user;
+SET ROLE regress_tempo_user;
+SELECT count(*) FROM tempo.segments WHERE relation = 't'::regclass;
+SELECT count(*) FROM tempo.segment_directory;
+SELECT tempo.compact('t');
+SELECT tempo.verify('t');
+RESET ROLE;
+GRANT SELECT ON t TO regress_tempo_user;
+GRANT tempo_admin TO regress_tempo_user;
+SET ROLE regress_tempo_user;
+SELECT count(*) > 0 AS listed FROM tempo.segments WHERE relation = 't'::regclass;
+SELECT tempo.compact('t') IS NOT NULL AS compacted;
+SELECT tempo.verify('t');
+RESET ROLE;
+DROP OWNED BY regress_tempo_user;
+DROP ROLE regress_tempo_user;
+
+DROP VIEW content, shape;
+DROP FUNCTION add;
+DROP TABLE t;
