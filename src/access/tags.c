@@ -505,8 +505,10 @@ report_by_query(TagReader *reader)
 			report_query(reader, ATTRIBUTE_SPAN, "SELECT DISTINCT s.name");
 			break;
 		case TAG_VALUES:
+			/* 1 and 1.0 are equal as jsonb, and two values */
 			report_query(reader, reader->scope,
-						 psprintf("SELECT DISTINCT %s OPERATOR(pg_catalog.->) $4", attributes_expression(reader->scope)));
+						 psprintf("SELECT DISTINCT ON ((%1$s OPERATOR(pg_catalog.->) $4)::pg_catalog.text)"
+								  " %1$s OPERATOR(pg_catalog.->) $4", attributes_expression(reader->scope)));
 			break;
 		case TAG_KEYS:
 			for (int scope = ATTRIBUTE_SPAN; scope <= ATTRIBUTE_LINK && !reader->stopped; scope++)
