@@ -1,0 +1,164 @@
+/*-------------------------------------------------------------------------
+ *
+ * statistics.c
+ *	  What was received, by tenant and by transport, since the server started.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "ingest/statistics.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+
+/* Tenants with counters of their own; the last slot is for all others. */
+#define MAX_TENANTS 256
+
+#define TRANCHE_NAME "tempo_pg_statistics"
+
+typedef struct SharedStatistics
+{
+	LWLock	   *lock;			/* taken to add a tenant */
+	pg_atomic_uint32 n_tenants;
+	TransportStatistics transports[N_TRANSPORTS];
+	TenantStatistics tenants[MAX_TENANTS + 1];
+} SharedStatistics;
+
+const char *const discard_reason_names[N_DISCARD_REASONS] = {
+	"invalid_trace_id", "invalid_span_id", "invalid_time", "unknown_error"
+};
+
+const char *const transport_names[N_TRANSPORTS] = {"grpc", "http"};
+
+static SharedStatistics *shared;
+static shmem_request_hook_type next_shmem_request_hook;
+static shmem_startup_hook_type next_shmem_startup_hook;
+
+static void
+statistics_shmem_request(void)
+{
+	if (next_shmem_request_hook)
+		next_shmem_request_hook();
+	RequestAddinShmemSpace(sizeof(SharedStatistics));
+	RequestNamedLWLockTranche(TRANCHE_NAME, 1);
+}
+
+static void
+init_tenant(TenantStatistics *tenant)
+{
+	pg_atomic_init_u64(&tenant->ingress_bytes, 0);
+	pg_atomic_init_u64(&tenant->bytes_received, 0);
+	pg_atomic_init_u64(&tenant->spans_received, 0);
+	for (int i = 0; i < N_DISCARD_REASONS; i++)
+		pg_atomic_init_u64(&tenant->discarded[i], 0);
+	pg_atomic_init_u64(&tenant->truncated, 0);
+	pg_atomic_init_u64(&tenant->sanitized, 0);
+	pg_atomic_init_u64(&tenant->repeated, 0);
+}
+
+static void
+statistics_shmem_startup(void)
+{
+	bool		found;
+
+	if (next_shmem_startup_hook)
+		next_shmem_startup_hook();
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	shared = ShmemInitStruct("tempo_pg statistics", sizeof(SharedStatistics), &found);
+	if (!found)
+	{
+		memset(shared, 0, sizeof(SharedStatistics));
+		shared->lock = &GetNamedLWLockTranche(TRANCHE_NAME)->lock;
+		pg_atomic_init_u32(&shared->n_tenants, 0);
+		for (int i = 0; i <= MAX_TENANTS; i++)
+			init_tenant(&shared->tenants[i]);
+		for (int i = 0; i < N_TRANSPORTS; i++)
+		{
+			pg_atomic_init_u64(&shared->transports[i].accepted_spans, 0);
+			pg_atomic_init_u64(&shared->transports[i].refused_spans, 0);
+			pg_atomic_init_u64(&shared->transports[i].requests, 0);
+			pg_atomic_init_u64(&shared->transports[i].failed_requests, 0);
+		}
+		strcpy(shared->tenants[MAX_TENANTS].tenant, "__overflow__");
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+void
+statistics_init(void)
+{
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+	next_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = statistics_shmem_request;
+	next_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = statistics_shmem_startup;
+}
+
+static TenantStatistics *
+find_tenant(SpanText name)
+{
+	uint32		n = pg_atomic_read_u32(&shared->n_tenants);
+
+	pg_read_barrier();
+	for (uint32 i = 0; i < n; i++)
+		if (span_text_is(name, shared->tenants[i].tenant))
+			return &shared->tenants[i];
+	return NULL;
+}
+
+TenantStatistics *
+statistics_tenant(SpanText name)
+{
+	TenantStatistics *tenant;
+	uint32		n;
+
+	if (shared == NULL)
+		return NULL;
+	tenant = find_tenant(name);
+	if (tenant != NULL)
+		return tenant;
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	tenant = find_tenant(name);
+	n = pg_atomic_read_u32(&shared->n_tenants);
+	if (tenant == NULL)
+	{
+		if (n == MAX_TENANTS || name.len >= sizeof(tenant->tenant))
+			tenant = &shared->tenants[MAX_TENANTS];
+		else
+		{
+			tenant = &shared->tenants[n];
+			memcpy(tenant->tenant, name.data, name.len);
+			tenant->tenant[name.len] = '\0';
+			pg_write_barrier();
+			pg_atomic_write_u32(&shared->n_tenants, n + 1);
+		}
+	}
+	LWLockRelease(shared->lock);
+	return tenant;
+}
+
+TransportStatistics *
+statistics_transport(ReceiverTransport transport)
+{
+	return shared == NULL ? NULL : &shared->transports[transport];
+}
+
+void
+statistics_each_tenant(void (*callback) (TenantStatistics *tenant, void *arg), void *arg)
+{
+	TenantStatistics *overflow;
+	uint32		n;
+
+	if (shared == NULL)
+		return;
+	n = pg_atomic_read_u32(&shared->n_tenants);
+	pg_read_barrier();
+	for (uint32 i = 0; i < n; i++)
+		callback(&shared->tenants[i], arg);
+	overflow = &shared->tenants[MAX_TENANTS];
+	if (pg_atomic_read_u64(&overflow->ingress_bytes) > 0)
+		callback(overflow, arg);
+}

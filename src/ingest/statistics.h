@@ -1,0 +1,73 @@
+/*-------------------------------------------------------------------------
+ *
+ * statistics.h
+ *	  What was received, by tenant and by transport, since the server started.
+ *
+ * The counters are in shared memory, so any process can add and read them;
+ * without preloading there are none and adding does nothing.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TEMPO_INGEST_STATISTICS_H
+#define TEMPO_INGEST_STATISTICS_H
+
+#include "postgres.h"
+
+#include "port/atomics.h"
+#include "span/value.h"
+
+/* Why spans were discarded: label "reason" of tempo_discarded_spans_total. */
+typedef enum DiscardReason
+{
+	DISCARD_INVALID_TRACE_ID,
+	DISCARD_INVALID_SPAN_ID,
+	DISCARD_INVALID_TIME,
+	DISCARD_UNKNOWN_ERROR,
+	N_DISCARD_REASONS
+} DiscardReason;
+
+extern const char *const discard_reason_names[N_DISCARD_REASONS];
+
+typedef enum ReceiverTransport
+{
+	TRANSPORT_GRPC,
+	TRANSPORT_HTTP,
+	N_TRANSPORTS
+} ReceiverTransport;
+
+extern const char *const transport_names[N_TRANSPORTS];
+
+typedef struct TenantStatistics
+{
+	char		tenant[160];	/* "" = none */
+	pg_atomic_uint64 ingress_bytes; /* tempo_distributor_ingress_bytes_total */
+	pg_atomic_uint64 bytes_received;	/* tempo_distributor_bytes_received_total */
+	pg_atomic_uint64 spans_received;	/* tempo_distributor_spans_received_total */
+	pg_atomic_uint64 discarded[N_DISCARD_REASONS];	/* tempo_discarded_spans_total */
+	pg_atomic_uint64 truncated; /* tempo_distributor_attributes_truncated_total */
+	pg_atomic_uint64 sanitized; /* tempo_pg_sanitized_strings_total */
+	pg_atomic_uint64 repeated;	/* tempo_pg_repeated_requests_total */
+} TenantStatistics;
+
+typedef struct TransportStatistics
+{
+	pg_atomic_uint64 accepted_spans;	/* tempo_receiver_accepted_spans */
+	pg_atomic_uint64 refused_spans; /* tempo_receiver_refused_spans */
+	pg_atomic_uint64 requests;	/* tempo_pg_receiver_requests_total */
+	pg_atomic_uint64 failed_requests;	/* tempo_pg_receiver_failed_requests_total */
+} TransportStatistics;
+
+extern void statistics_init(void);
+
+/*
+ * statistics_tenant: the counters of a tenant, which stay where they are;
+ * NULL without preloading.  When there are too many tenants, the rest share
+ * one with the name "__overflow__".
+ */
+extern TenantStatistics *statistics_tenant(SpanText tenant);
+extern TransportStatistics *statistics_transport(ReceiverTransport transport);
+
+/* statistics_each_tenant: for /metrics */
+extern void statistics_each_tenant(void (*callback) (TenantStatistics *tenant, void *arg), void *arg);
+
+#endif							/* TEMPO_INGEST_STATISTICS_H */
