@@ -13,11 +13,14 @@
 #include "access/handler.h"
 #include "api/api.h"
 #include "fmgr.h"
+#include "ingest/recent.h"
+#include "ingest/statistics.h"
 #include "traceql/traceql.h"
 #include "utils/guc.h"
 #include "worker/compaction.h"
 #include "worker/gateway.h"
 #include "worker/process.h"
+#include "worker/receiver.h"
 
 PG_MODULE_MAGIC;
 
@@ -32,6 +35,9 @@ _PG_init(void)
 	tempo_access_init();
 	tempo_traceql_init();
 	api_init();
+	recent_init();
+	statistics_init();
+	receiver_init();
 	gateway_init();
 	compaction_init();
 

@@ -1,0 +1,209 @@
+/*-------------------------------------------------------------------------
+ *
+ * store.c
+ *	  OTLP requests into tempo.spans, each exactly once.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/append.h"
+#include "access/memory.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "fmgr.h"
+#include "ingest/recent.h"
+#include "ingest/store.h"
+#include "ingest/tenant.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "worker/process.h"
+
+/* Memory for the spans of one group of requests. */
+#define BATCH_MEMORY_LIMIT ((Size) 2048 * 1024 * 1024)
+
+PG_FUNCTION_INFO_V1(tempo_ingest_otlp);
+PG_FUNCTION_INFO_V1(tempo_ingest_otlp_json);
+
+static bool
+decode_request(StoreRequest *request, SpanBatch *batch)
+{
+	DecodeOptions options;
+
+	options.tenant = request->tenant;
+	options.max_attribute_bytes = (uint32) tempo_max_attribute_bytes;
+	options.reject_whole_batch = tempo_reject_whole_batch;
+	if (request->json)
+		return decode_otlp_json(request->body, request->len, &options, batch, &request->result, &request->error);
+	return decode_otlp_proto(request->body, request->len, &options, batch, &request->result, &request->error);
+}
+
+/* Decodes one request and keeps its spans in the batch if they are to be stored. */
+static void
+take_request(Relation rel, StoreRequest *request, bool wait, SpanBatch *batch)
+{
+	uint32		before = batch->n_spans;
+
+	request->error.code = SPAN_ERROR_NONE;
+	if (!decode_request(request, batch))
+	{
+		request->outcome = STORE_REFUSED;
+		return;
+	}
+	if (batch->n_spans == before)
+	{
+		request->outcome = STORE_NOTHING;
+		return;
+	}
+	switch (recent_claim(rel, &request->hash, wait))
+	{
+		case RECENT_NEW:
+			request->outcome = STORE_APPENDED;
+			return;
+		case RECENT_STORED:
+		case RECENT_MINE:
+			request->outcome = STORE_REPEATED;
+			break;
+		case RECENT_BUSY:
+			request->outcome = STORE_BUSY;
+			break;
+	}
+	span_batch_truncate(batch, before);
+}
+
+void
+store_requests(Relation rel, StoreRequest *requests, int n_requests, bool wait, SpanBatch *batch)
+{
+	RequestHash *hashes = palloc(sizeof(RequestHash) * Max(n_requests, 1));
+	int			n_hashes = 0;
+
+	recent_prepare(rel);
+	for (int i = 0; i < n_requests; i++)
+	{
+		take_request(rel, &requests[i], wait, batch);
+		if (requests[i].outcome == STORE_APPENDED)
+			hashes[n_hashes++] = requests[i].hash;
+	}
+	if (batch->n_spans > 0)
+	{
+		if (tempo_append_is_plain(rel))
+			tempo_append_batch(rel, batch, hashes, n_hashes);
+		else
+			tempo_insert_batch(rel, batch);
+	}
+	pfree(hashes);
+}
+
+void
+store_count(const StoreRequest *request)
+{
+	TenantStatistics *tenant = statistics_tenant(request->tenant);
+	const DecodeResult *result = &request->result;
+
+	if (tenant == NULL)
+		return;
+	pg_atomic_fetch_add_u64(&tenant->ingress_bytes, request->len);
+	pg_atomic_fetch_add_u64(&tenant->discarded[DISCARD_INVALID_TRACE_ID], result->invalid_trace_id);
+	pg_atomic_fetch_add_u64(&tenant->discarded[DISCARD_INVALID_SPAN_ID], result->invalid_span_id);
+	pg_atomic_fetch_add_u64(&tenant->discarded[DISCARD_INVALID_TIME], result->invalid_time);
+	switch (request->outcome)
+	{
+		case STORE_APPENDED:
+			pg_atomic_fetch_add_u64(&tenant->bytes_received, request->len);
+			pg_atomic_fetch_add_u64(&tenant->spans_received, result->spans);
+			pg_atomic_fetch_add_u64(&tenant->truncated, result->truncated_attributes);
+			pg_atomic_fetch_add_u64(&tenant->sanitized, result->sanitized_strings);
+			break;
+		case STORE_REPEATED:
+			pg_atomic_fetch_add_u64(&tenant->repeated, 1);
+			break;
+		default:
+			break;
+	}
+}
+
+/* ------------------------------------------------------------------- SQL */
+
+/* The relation to store into, once it is clear that the user may. */
+static Relation
+open_spans(void)
+{
+	Oid			relid;
+	AclResult	allowed;
+
+	PreventCommandIfReadOnly("INSERT");
+	relid = tempo_spans_relation();
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("tempo.spans does not exist")));
+	allowed = pg_class_aclcheck(relid, GetUserId(), ACL_INSERT);
+	if (allowed != ACLCHECK_OK)
+		aclcheck_error(allowed, OBJECT_TABLE, "spans");
+	return table_open(relid, RowExclusiveLock);
+}
+
+static int64
+ingest(const char *body, size_t len, bool json, text *tenant)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "tempo_pg ingest", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	SpanAllocator allocator = tempo_context_allocator(context);
+	SpanBatch  *batch = span_batch_create(&allocator, BATCH_MEMORY_LIMIT);
+	StoreRequest request;
+	SpanError	error;
+	Relation	rel;
+	int64		stored;
+
+	if (batch == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	memset(&request, 0, sizeof(request));
+	if (!tenant_for_write(text_to_cstring(tenant), &request.tenant, &error))
+		tempo_raise(&error);
+	request.body = body;
+	request.len = len;
+	request.json = json;
+	if (!recent_hash(request.tenant.data, request.tenant.len, body, len, &request.hash))
+		elog(ERROR, "could not compute the hash of a request");
+
+	rel = open_spans();
+	store_requests(rel, &request, 1, true, batch);
+	table_close(rel, NoLock);
+	if (request.outcome == STORE_REFUSED)
+		tempo_raise(&request.error);
+	if (request.result.rejected > 0)
+		ereport(WARNING,
+				(errmsg("%llu spans were not stored: %s", (unsigned long long) request.result.rejected,
+						request.result.rejected_message)));
+	store_count(&request);
+	stored = request.outcome == STORE_APPENDED ? (int64) request.result.spans : 0;
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+	return stored;
+}
+
+/* tempo.ingest_otlp(request bytea, tenant text) returns bigint */
+Datum
+tempo_ingest_otlp(PG_FUNCTION_ARGS)
+{
+	bytea	   *body = PG_GETARG_BYTEA_PP(0);
+	int64		stored = ingest(VARDATA_ANY(body), VARSIZE_ANY_EXHDR(body), false, PG_GETARG_TEXT_PP(1));
+
+	PG_RETURN_INT64(stored);
+}
+
+/* tempo.ingest_otlp_json(request jsonb, tenant text) returns bigint */
+Datum
+tempo_ingest_otlp_json(PG_FUNCTION_ARGS)
+{
+	Jsonb	   *body = PG_GETARG_JSONB_P(0);
+	char	   *json = JsonbToCString(NULL, &body->root, VARSIZE(body));
+	int64		stored = ingest(json, strlen(json), true, PG_GETARG_TEXT_PP(1));
+
+	PG_RETURN_INT64(stored);
+}

@@ -1,0 +1,52 @@
+/*-------------------------------------------------------------------------
+ *
+ * store.h
+ *	  OTLP requests into tempo.spans, each exactly once.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TEMPO_INGEST_STORE_H
+#define TEMPO_INGEST_STORE_H
+
+#include "postgres.h"
+
+#include "ingest/decode.h"
+#include "ingest/statistics.h"
+#include "segment/writer.h"
+#include "utils/rel.h"
+
+typedef enum StoreOutcome
+{
+	STORE_APPENDED,				/* stored if the transaction commits */
+	STORE_NOTHING,				/* right, but there is nothing to store */
+	STORE_REPEATED,				/* committed before, or in this transaction */
+	STORE_BUSY,					/* in flight elsewhere: ask again later */
+	STORE_REFUSED				/* see "error" */
+} StoreOutcome;
+
+typedef struct StoreRequest
+{
+	SpanText	tenant;
+	const char *body;			/* must outlive the batch */
+	size_t		len;
+	bool		json;
+	RequestHash hash;			/* recent_hash() */
+
+	StoreOutcome outcome;
+	DecodeResult result;
+	SpanError	error;
+} StoreRequest;
+
+/*
+ * store_requests: decodes the requests into "batch", one after the other, and
+ * appends what is new of them to "rel", all in the current transaction and as
+ * the current user, whose privileges are the caller's concern.  "wait" tells
+ * whether to wait for a request that is in flight elsewhere.  A request that
+ * is refused leaves nothing behind and does not touch the others.
+ */
+extern void store_requests(Relation rel, StoreRequest *requests, int n_requests, bool wait, SpanBatch *batch);
+
+/* store_count: adds the outcome to the statistics; after the commit */
+extern void store_count(const StoreRequest *request);
+
+#endif							/* TEMPO_INGEST_STORE_H */

@@ -1,0 +1,621 @@
+/*-------------------------------------------------------------------------
+ *
+ * receiver.c
+ *	  The processes that receive spans over OTLP.
+ *
+ * A receiver has no database connection, so it answers whatever the state of
+ * the database.  It checks what a request's headers tell, hands the body to
+ * its writer (writer.c), and answers when the writer does.  A writer that has
+ * gone is started again, and until then clients are asked to retry.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "ingest/recent.h"
+#include "ingest/statistics.h"
+#include "ingest/tenant.h"
+#include "lib/ilist.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "net/server.h"
+#include "otlp_service.pb-c.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+#include "worker/otlp_answer.h"
+#include "worker/process.h"
+#include "worker/queue.h"
+#include "worker/receiver.h"
+#include "worker/writer.h"
+
+#define TRACE_SERVICE "opentelemetry.proto.collector.trace.v1.TraceService"
+#define HEALTH_SERVICE "grpc.health.v1.Health"
+
+#define QUEUE_SIZE (4 * 1024 * 1024)
+#define MAX_CONNECTIONS 1000
+#define IDLE_TIMEOUT_MS 0		/* exporters keep connections that are silent for minutes */
+
+/* A request that the writer has not answered by then is answered without. */
+#define REQUEST_TIMEOUT_MS 60000
+
+/* Between two attempts to start the writer, or to listen. */
+#define FIRST_RETRY_MS 250
+#define LAST_RETRY_MS 10000
+
+#define SHUTDOWN_MS 5000
+
+typedef struct Pending
+{
+	uint64		id;				/* hash key */
+	NetRequest *net;
+	ReceiverTransport transport;
+	TimestampTz arrived;
+	dlist_node	node;
+} Pending;
+
+typedef struct Listener
+{
+	const char *what;
+	int			port;
+	NetServer  *server;
+	bool		told;			/* has the failure to listen been logged? */
+} Listener;
+
+extern PGDLLEXPORT void tempo_receiver_main(Datum arg);
+
+static int	receiver_number;
+static NetLoop *loop;
+static Listener listeners[2];
+static int	n_listeners;
+static HTAB *pending;
+static dlist_head pending_by_age = DLIST_STATIC_INIT(pending_by_age);
+static uint64 last_id;
+static MemoryContext request_context;	/* reset after each round */
+
+static WorkerQueue *writer;
+static bool writer_serving;		/* did the last thing heard of it say that it can store? */
+static int	retry_ms = FIRST_RETRY_MS;
+static TimestampTz retry_at;
+static TimestampTz listen_at;
+static char unavailable[1024] = "the receiver is starting";
+
+/* ----------------------------------------------------------- pending requests */
+
+static Pending *
+add_pending(NetRequest *net)
+{
+	Pending    *request;
+	bool		found;
+	uint64		id = ++last_id;
+
+	request = hash_search(pending, &id, HASH_ENTER, &found);
+	request->net = net;
+	request->transport = net_request_is_grpc(net) ? TRANSPORT_GRPC : TRANSPORT_HTTP;
+	request->arrived = GetCurrentTimestamp();
+	dlist_push_tail(&pending_by_age, &request->node);
+	return request;
+}
+
+static void
+remove_pending(Pending *request)
+{
+	dlist_delete(&request->node);
+	(void) hash_search(pending, &request->id, HASH_REMOVE, NULL);
+}
+
+/* The client has gone.  What the writer has is stored all the same. */
+static void
+client_gone(NetRequest *net, void *arg)
+{
+	remove_pending(arg);
+}
+
+static void
+finish(Pending *request, const WriterAnswer *answer, const char *message)
+{
+	TransportStatistics *statistics = statistics_transport(request->transport);
+	NetRequest *net = request->net;
+
+	if (statistics != NULL)
+	{
+		pg_atomic_fetch_add_u64(&statistics->requests, 1);
+		if (answer->code == RPC_OK)
+		{
+			pg_atomic_fetch_add_u64(&statistics->accepted_spans, answer->spans);
+			pg_atomic_fetch_add_u64(&statistics->refused_spans, answer->rejected);
+		}
+		else
+		{
+			pg_atomic_fetch_add_u64(&statistics->failed_requests, 1);
+			pg_atomic_fetch_add_u64(&statistics->refused_spans, answer->spans);
+		}
+	}
+	remove_pending(request);
+	otlp_answer(net, answer->code, message, answer->code == RPC_OK ? answer->rejected : 0,
+				answer->retry ? tempo_retry_after : -1);
+}
+
+static void
+fail(Pending *request, RpcCode code, const char *message)
+{
+	WriterAnswer answer;
+
+	memset(&answer, 0, sizeof(answer));
+	answer.code = code;
+	answer.retry = true;
+	finish(request, &answer, message);
+}
+
+static void
+expire_pending(TimestampTz now)
+{
+	while (!dlist_is_empty(&pending_by_age))
+	{
+		Pending    *oldest = dlist_head_element(Pending, node, &pending_by_age);
+
+		if (!TimestampDifferenceExceeds(oldest->arrived, now, REQUEST_TIMEOUT_MS))
+			return;
+		fail(oldest, RPC_DEADLINE_EXCEEDED, "the spans could not be stored in time");
+	}
+}
+
+static void
+fail_all(const char *message)
+{
+	while (!dlist_is_empty(&pending_by_age))
+		fail(dlist_head_element(Pending, node, &pending_by_age), RPC_UNAVAILABLE, message);
+}
+
+/* ------------------------------------------------------------ the writer */
+
+static void
+set_unavailable(const char *reason)
+{
+	strlcpy(unavailable, reason, sizeof(unavailable));
+	writer_serving = false;
+}
+
+static void
+retry_later(TimestampTz now)
+{
+	retry_at = TimestampTzPlusMilliseconds(now, retry_ms);
+	retry_ms = Min(retry_ms * 2, LAST_RETRY_MS);
+}
+
+static void
+stop_writer(const char *reason)
+{
+	queue_destroy(writer);
+	writer = NULL;
+	set_unavailable(reason);
+	fail_all(unavailable);
+}
+
+static void
+start_writer(TimestampTz now)
+{
+	const char *reason = "unknown reason";
+
+	writer = queue_launch("tempo_writer_main", psprintf("tempo_pg writer %d", receiver_number + 1),
+						  "tempo_pg writer", QUEUE_SIZE, &reason);
+	if (writer == NULL)
+	{
+		set_unavailable(psprintf("the writer of tempo_pg could not be started: %s", reason));
+		retry_later(now);
+		return;
+	}
+	queue_send(writer, 0, WRITER_CHECK, NULL, 0);
+}
+
+static void
+receive_answers(void)
+{
+	QueueMessage message;
+
+	while (writer != NULL && queue_receive(writer, &message))
+	{
+		WriterAnswer answer;
+		const char *text;
+		Pending    *request;
+
+		if (message.type == WRITER_LAST_WORDS)
+		{
+			set_unavailable(message.payload);
+			continue;
+		}
+		memcpy(&answer, message.payload, sizeof(answer));
+		text = message.payload + sizeof(answer);
+		retry_ms = FIRST_RETRY_MS;
+		writer_serving = answer.code != RPC_UNAVAILABLE;
+		if (!writer_serving)
+			strlcpy(unavailable, text, sizeof(unavailable));
+		request = hash_search(pending, &message.request_id, HASH_FIND, NULL);
+		if (request != NULL)
+			finish(request, &answer, text);
+	}
+}
+
+static void
+tend_writer(TimestampTz now)
+{
+	if (writer != NULL)
+	{
+		queue_flush(writer);
+		receive_answers();
+		if (!tempo_enabled || ShutdownRequestPending)
+			stop_writer(ShutdownRequestPending ? "the server is shutting down" : "tempo_pg.enabled is off");
+		else if (!queue_alive(writer))
+		{
+			receive_answers();
+			stop_writer(writer_serving ? "the writer of tempo_pg has ended" : pstrdup(unavailable));
+			retry_later(now);
+		}
+	}
+	else if (!tempo_enabled)
+		set_unavailable("tempo_pg.enabled is off");
+	else if (!ShutdownRequestPending && now >= retry_at)
+		start_writer(now);
+}
+
+/* ------------------------------------------------------------- requests */
+
+/*
+ * The tenant of a request; false when it has been answered.  "cut" is room
+ * for a copy.
+ */
+static bool
+get_tenant(NetRequest *net, SpanText *tenant)
+{
+	int			count;
+	const char *header;
+	SpanError	error;
+
+	*tenant = span_text(DEFAULT_TENANT, strlen(DEFAULT_TENANT));
+	if (!tempo_multitenancy)
+		return true;
+	header = net_request_header(net, "x-scope-orgid", &count);
+	if (header == NULL || count != 1 || header[0] == '\0')
+	{
+		otlp_answer(net, RPC_UNAUTHENTICATED, "no org id", 0, -1);
+		return false;
+	}
+	if (!tenant_for_write(header, tenant, &error))
+	{
+		otlp_answer(net, RPC_INVALID_ARGUMENT, error.message, 0, -1);
+		return false;
+	}
+	return true;
+}
+
+/* Is the path /v1/traces, once decoded and without a slash at the end? */
+static bool
+is_traces_path(const char *path)
+{
+	static const char wanted[] = "/v1/traces";
+	const char *w = wanted;
+
+	while (*w != '\0')
+	{
+		unsigned int code = (unsigned char) *path;
+		unsigned char high;
+		unsigned char low;
+
+		if (code == '\0')
+			return false;
+		path++;
+		if (code == '%')
+		{
+			high = path[0];
+			low = high != '\0' ? path[1] : '\0';
+			if (!isxdigit(high) || !isxdigit(low))
+				return false;
+			code = strtoul(pnstrdup(path, 2), NULL, 16);
+			path += 2;
+		}
+		if (code != (unsigned char) *w)
+			return false;
+		w++;
+	}
+	return strcmp(path, "") == 0 || strcmp(path, "/") == 0;
+}
+
+/* What the headers of an HTTP request tell; true if it has been answered. */
+static bool
+check_http(NetRequest *net)
+{
+	SpanText	tenant;
+
+	if (!is_traces_path(net_request_path(net)))
+		otlp_answer_text(net, 404, "404 page not found\n", NULL, NULL);
+	else if (strcmp(net_request_method(net), "POST") != 0)
+		otlp_answer_text(net, 405, "405 method not allowed, supported: [POST]", "allow", "POST");
+	else if (otlp_encoding(net) == OTLP_UNKNOWN)
+		otlp_answer_text(net, 415, "415 unsupported media type, supported: [application/json, application/x-protobuf]", NULL, NULL);
+	else
+		return !get_tenant(net, &tenant);
+	return true;
+}
+
+/* The same for a gRPC call. */
+static bool
+check_grpc(NetRequest *net)
+{
+	const char *path = net_request_path(net);
+	const char *slash = path[0] == '/' ? strrchr(path + 1, '/') : NULL;
+	char	   *service;
+	SpanText	tenant;
+
+	if (slash == NULL)
+	{
+		otlp_answer(net, RPC_UNIMPLEMENTED, psprintf("malformed method name: \"%s\"", path), 0, -1);
+		return true;
+	}
+	service = pnstrdup(path + 1, slash - path - 1);
+	if (strcmp(service, TRACE_SERVICE) == 0)
+	{
+		if (strcmp(slash + 1, "Export") == 0)
+			return !get_tenant(net, &tenant);
+	}
+	else if (strcmp(service, HEALTH_SERVICE) == 0)
+	{
+		if (strcmp(slash + 1, "Check") == 0)
+			return false;
+	}
+	else
+	{
+		otlp_answer(net, RPC_UNIMPLEMENTED, psprintf("unknown service %s", service), 0, -1);
+		return true;
+	}
+	otlp_answer(net, RPC_UNIMPLEMENTED, psprintf("unknown method %s for service %s", slash + 1, service), 0, -1);
+	return true;
+}
+
+static bool
+check_request(NetRequest *net)
+{
+	return net_request_is_grpc(net) ? check_grpc(net) : check_http(net);
+}
+
+static void
+handle_check(NetRequest *net, void *arg)
+{
+	(void) check_request(net);
+}
+
+static void
+handle_health(NetRequest *net)
+{
+	NetText		body = net_request_body(net);
+	TempoPg__Otlp__HealthCheckRequest *request;
+	const char *known[] = {"", HEALTH_SERVICE, TRACE_SERVICE};
+	bool		found = false;
+
+	request = tempo_pg__otlp__health_check_request__unpack(NULL, body.len, (const uint8 *) body.data);
+	if (request == NULL)
+	{
+		otlp_answer(net, RPC_INTERNAL, "malformed protobuf", 0, -1);
+		return;
+	}
+	for (int i = 0; i < lengthof(known); i++)
+		if (span_text_is(span_text((const char *) request->service.data, (uint32) request->service.len), known[i]))
+			found = true;
+	tempo_pg__otlp__health_check_request__free_unpacked(request, NULL);
+	if (found)
+		otlp_answer_health(net, writer != NULL && writer_serving);
+	else
+		otlp_answer(net, RPC_NOT_FOUND, "unknown service", 0, -1);
+}
+
+/* Hands a request to the writer. */
+static void
+send_request(NetRequest *net, SpanText tenant)
+{
+	NetText		body = net_request_body(net);
+	WriterRequest head;
+	Pending    *request;
+	Size		size = sizeof(head) + tenant.len + body.len;
+	char	   *payload;
+
+	memset(&head, 0, sizeof(head));
+	head.tenant_len = tenant.len;
+	head.json = !net_request_is_grpc(net) && otlp_encoding(net) == OTLP_JSON;
+	if (!recent_hash(tenant.data, tenant.len, body.data, body.len, &head.hash))
+	{
+		otlp_answer(net, RPC_INTERNAL, "could not compute the hash of the request", 0, -1);
+		return;
+	}
+	payload = MemoryContextAllocHuge(request_context, size);
+	memcpy(payload, &head, sizeof(head));
+	memcpy(payload + sizeof(head), tenant.data, tenant.len);
+	if (body.len > 0)
+		memcpy(payload + sizeof(head) + tenant.len, body.data, body.len);
+	request = add_pending(net);
+	net_request_on_cancel(net, client_gone, request);
+	queue_send(writer, request->id, WRITER_STORE, payload, size);
+	pfree(payload);
+}
+
+static void
+handle_request(NetRequest *net, void *arg)
+{
+	SpanText	tenant;
+	Pending    *request;
+
+	if (check_request(net))
+		return;
+	if (net_request_is_grpc(net) && strncmp(net_request_path(net) + 1, HEALTH_SERVICE, strlen(HEALTH_SERVICE)) == 0)
+	{
+		handle_health(net);
+		return;
+	}
+	if (!get_tenant(net, &tenant))
+		return;
+	if (writer != NULL)
+		send_request(net, tenant);
+	else
+	{
+		request = add_pending(net);
+		fail(request, RPC_UNAVAILABLE, unavailable);
+	}
+}
+
+/* What the transport refuses itself, in the words of OTLP/HTTP. */
+static void
+refuse_request(NetRequest *net, int status, const char *message, void *arg)
+{
+	RpcCode		code = status == 413 ? RPC_RESOURCE_EXHAUSTED : status == 503 ? RPC_UNAVAILABLE : RPC_INVALID_ARGUMENT;
+
+	otlp_http_error(net, status, code, message, status == 503 ? tempo_retry_after : -1);
+}
+
+/* ------------------------------------------------------------ the process */
+
+static void
+add_listener(const char *what, int port)
+{
+	if (port == 0 || (n_listeners > 0 && listeners[0].port == port))
+		return;
+	listeners[n_listeners].what = what;
+	listeners[n_listeners].port = port;
+	n_listeners++;
+}
+
+/* Both ports speak both protocols, since clients mix them up. */
+static void
+listen_on_ports(TimestampTz now)
+{
+	NetServerOptions options;
+	char		message[256];
+
+	if (now < listen_at)
+		return;
+	listen_at = TimestampTzPlusMilliseconds(now, LAST_RETRY_MS);
+	memset(&options, 0, sizeof(options));
+	options.listen_addresses = tempo_listen_addresses;
+	options.reuse_port = tempo_receiver_workers > 1;
+	options.http1 = true;
+	options.http2 = true;
+	options.max_body = (size_t) tempo_otlp_max_message_bytes;
+	options.max_buffered = (size_t) tempo_receiver_memory * 1024;
+	options.max_connections = MAX_CONNECTIONS;
+	options.idle_timeout_ms = IDLE_TIMEOUT_MS;
+	options.handler = handle_request;
+	options.check = handle_check;
+	options.refuse = refuse_request;
+	for (int i = 0; i < n_listeners; i++)
+	{
+		Listener   *listener = &listeners[i];
+
+		if (listener->server != NULL)
+			continue;
+		options.port = listener->port;
+		listener->server = net_server_start(loop, &options, message, sizeof(message));
+		if (listener->server == NULL && !listener->told)
+		{
+			ereport(WARNING, (errmsg("could not listen for %s: %s", listener->what, message)));
+			listener->told = true;
+		}
+	}
+}
+
+static void
+receiver_start(Datum arg)
+{
+	HASHCTL		control;
+
+	receiver_number = DatumGetInt32(arg);
+	process_begin();
+	request_context = AllocSetContextCreate(TopMemoryContext, "tempo_pg receiver", ALLOCSET_DEFAULT_SIZES);
+	memset(&control, 0, sizeof(control));
+	control.keysize = sizeof(uint64);
+	control.entrysize = sizeof(Pending);
+	pending = hash_create("tempo_pg pending requests", 256, &control, HASH_ELEM | HASH_BLOBS);
+	add_listener("OTLP over gRPC", tempo_otlp_grpc_port);
+	add_listener("OTLP over HTTP", tempo_otlp_http_port);
+	loop = net_loop_create();
+	if (loop == NULL)
+		ereport(FATAL, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not create an event loop")));
+}
+
+/* Lets requests in flight finish, but not for long. */
+static bool
+shut_down(TimestampTz now)
+{
+	static TimestampTz since;
+	bool		idle = true;
+
+	if (since == 0)
+	{
+		since = now;
+		for (int i = 0; i < n_listeners; i++)
+			if (listeners[i].server != NULL)
+				net_server_stop(listeners[i].server, true);
+	}
+	for (int i = 0; i < n_listeners; i++)
+		if (listeners[i].server != NULL && !net_server_idle(listeners[i].server))
+			idle = false;
+	return idle || TimestampDifferenceExceeds(since, now, SHUTDOWN_MS);
+}
+
+/* Milliseconds to wait at most. */
+static long
+round_timeout(TimestampTz now)
+{
+	long		timeout = net_loop_timeout(loop);
+	long		limit = 1000;
+
+	if (ShutdownRequestPending)
+		limit = 50;
+	else if (writer == NULL && tempo_enabled)
+		limit = Min(limit, TimestampDifferenceMilliseconds(now, retry_at) + 1);
+	return timeout < 0 ? limit : Min(timeout, limit);
+}
+
+void
+tempo_receiver_main(Datum arg)
+{
+	WaitEventSet *set;
+
+	receiver_start(arg);
+	MemoryContextSwitchTo(request_context);
+	set = CreateWaitEventSet(TopMemoryContext, 3);
+	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	AddWaitEventToSet(set, WL_SOCKET_READABLE, net_loop_fd(loop), NULL, NULL);
+	for (;;)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+		WaitEvent	events[3];
+
+		CHECK_FOR_INTERRUPTS();
+		(void) process_reread_settings();
+		if (!ShutdownRequestPending)
+			listen_on_ports(now);
+		net_loop_run(loop);
+		tend_writer(now);
+		expire_pending(now);
+
+		/* answers are written by the loop */
+		net_loop_run(loop);
+		if (ShutdownRequestPending && shut_down(now))
+			break;
+		MemoryContextReset(request_context);
+		(void) WaitEventSetWait(set, round_timeout(now), events, lengthof(events), PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
+	proc_exit(0);
+}
+
+void
+receiver_init(void)
+{
+	if (tempo_receiver_workers > 0 && (tempo_otlp_grpc_port != 0 || tempo_otlp_http_port != 0))
+		process_add_worker("tempo_pg receiver", "tempo_receiver_main", tempo_receiver_workers, 1, false);
+}

@@ -1,0 +1,544 @@
+/*-------------------------------------------------------------------------
+ *
+ * writer.c
+ *	  The process behind a receiver that stores requests.
+ *
+ * It takes the requests that are at hand, decodes them into one batch,
+ * appends that, commits once, and only then answers each request.  It waits a
+ * moment for more requests unless it has been idle, and commits at most 100
+ * times a second: a commit costs a transaction id and a segment.
+ *
+ * A request with bad content is refused alone.  When the transaction fails
+ * the fault may lie in one request (a trigger on tempo.spans, say), so they
+ * are tried one by one, unless the error says that it is the server's state.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <malloc.h>
+
+#include "access/append.h"
+#include "access/memory.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "commands/extension.h"
+#include "ingest/store.h"
+#include "lib/ilist.h"
+#include "libpq/pqsignal.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "storage/sinval.h"
+#include "tcop/tcopprot.h"
+#include "utils/acl.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+#include "worker/process.h"
+#include "worker/queue.h"
+#include "worker/writer.h"
+
+/* Least time between two commits, in milliseconds. */
+#define COMMIT_INTERVAL 10
+
+/* A group is stored without further waiting when it has so many requests or bytes. */
+#define GROUP_REQUESTS 512
+#define GROUP_BYTES (8 * 1024 * 1024)
+
+/* How long a request waits for the same request in flight elsewhere. */
+#define BUSY_WAIT 30000
+#define BUSY_POLL 50
+
+/* One kind of error is logged once in so many milliseconds. */
+#define LOG_INTERVAL 10000
+
+#define BATCH_MEMORY_LIMIT ((Size) 2048 * 1024 * 1024)
+
+typedef struct Waiting
+{
+	dlist_node	node;
+	uint64		id;
+	TimestampTz arrived;
+	bool		check;			/* WRITER_CHECK: nothing to store */
+	StoreRequest store;
+	char		data[FLEXIBLE_ARRAY_MEMBER];	/* tenant, body */
+} Waiting;
+
+extern PGDLLEXPORT void tempo_writer_main(Datum arg);
+
+static WorkerQueue *queue;
+static emit_log_hook_type next_log_hook;
+static dlist_head waiting = DLIST_STATIC_INIT(waiting); /* not tried yet */
+static int	n_waiting;
+static Size waiting_bytes;
+static dlist_head busy = DLIST_STATIC_INIT(busy);	/* in flight elsewhere */
+static int	n_busy;
+static TimestampTz busy_tried;
+static TimestampTz last_commit; /* when the last group was begun */
+static MemoryContext group_context;
+
+/* ----------------------------------------------------------------- start */
+
+/*
+ * What ends this process is told to the receiver, which has nothing else to
+ * answer its clients with: "database does not exist", for one.
+ */
+static void
+tell_last_words(ErrorData *error)
+{
+	static bool told = false;
+
+	if (error->elevel >= FATAL && !told)
+	{
+		told = true;
+		queue_send(queue, 0, WRITER_LAST_WORDS, error->message, strlen(error->message) + 1);
+	}
+	if (next_log_hook)
+		next_log_hook(error);
+}
+
+/* An idle writer just leaves; a busy one gives up what it is doing. */
+static void
+writer_terminate(SIGNAL_ARGS)
+{
+	ShutdownRequestPending = true;
+	die(postgres_signal_arg);
+}
+
+static void
+writer_start(Datum arg)
+{
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, writer_terminate);
+	BackgroundWorkerUnblockSignals();
+
+	/* a group takes and gives back megabytes; do not fault them in each time */
+#ifdef M_MMAP_THRESHOLD
+	mallopt(M_MMAP_THRESHOLD, 32 * 1024 * 1024);
+	mallopt(M_TRIM_THRESHOLD, 64 * 1024 * 1024);
+#endif
+	queue = queue_attach(arg);
+	next_log_hook = emit_log_hook;
+	emit_log_hook = tell_last_words;
+	BackgroundWorkerInitializeConnection(tempo_database, NULL, 0);
+
+	/* What a database or a role sets for its sessions is not meant for us. */
+	SetConfigOption("search_path", "pg_catalog, tempo", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("idle_in_transaction_session_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("lock_timeout", "10s", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_isolation", "read committed", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("jit", "off", PGC_SUSET, PGC_S_OVERRIDE);
+	group_context = AllocSetContextCreate(TopMemoryContext, "tempo_pg writer group", ALLOCSET_DEFAULT_SIZES);
+}
+
+/* --------------------------------------------------------------- answers */
+
+static void
+answer(Waiting *request, RpcCode code, bool retry, const char *message)
+{
+	Size		len = strlen(message);
+	Size		size = sizeof(WriterAnswer) + len + 1;
+	WriterAnswer *reply = palloc0(size);
+
+	reply->code = code;
+	reply->retry = retry;
+	if (code == RPC_OK && !request->check)
+	{
+		reply->spans = request->store.result.spans;
+		reply->rejected = request->store.result.rejected;
+	}
+	memcpy(reply + 1, message, len + 1);
+	(void) queue_reply(queue, request->id, WRITER_ANSWER, reply, size);
+	pfree(reply);
+	pfree(request);
+}
+
+static void
+answer_all(Waiting **group, int n, RpcCode code, bool retry, const char *message)
+{
+	for (int i = 0; i < n; i++)
+		answer(group[i], code, retry, message);
+}
+
+/* The answer for a request whose transaction has been committed. */
+static void
+answer_committed(Waiting *request)
+{
+	const StoreRequest *store = &request->store;
+
+	if (request->check)
+	{
+		answer(request, RPC_OK, false, "");
+		return;
+	}
+	store_count(store);
+	switch (store->outcome)
+	{
+		case STORE_APPENDED:
+		case STORE_NOTHING:
+		case STORE_REPEATED:
+			answer(request, RPC_OK, false, store->result.rejected > 0 ? store->result.rejected_message : "");
+			break;
+		case STORE_BUSY:
+			dlist_push_tail(&busy, &request->node);
+			n_busy++;
+			break;
+		case STORE_REFUSED:
+			answer(request, store->error.code == SPAN_ERROR_MEMORY ? RPC_RESOURCE_EXHAUSTED : RPC_INVALID_ARGUMENT,
+				   false, store->error.message);
+			break;
+	}
+}
+
+/* ---------------------------------------------------------------- storing */
+
+static bool
+has_category(int sqlstate, int class)
+{
+	return ERRCODE_TO_CATEGORY(sqlstate) == class;
+}
+
+/* Does the error come from the content of a request, so that to repeat it is no use? */
+static bool
+is_content_error(int sqlstate)
+{
+	return has_category(sqlstate, ERRCODE_DATA_EXCEPTION) ||
+		has_category(sqlstate, ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION) ||
+		has_category(sqlstate, ERRCODE_RAISE_EXCEPTION) ||
+		has_category(sqlstate, ERRCODE_WITH_CHECK_OPTION_VIOLATION);
+}
+
+/* Does the error come from the state of the server, so that all requests have it? */
+static bool
+is_server_error(int sqlstate)
+{
+	return has_category(sqlstate, ERRCODE_INSUFFICIENT_RESOURCES) ||
+		has_category(sqlstate, ERRCODE_SYSTEM_ERROR) ||
+		has_category(sqlstate, ERRCODE_OPERATOR_INTERVENTION) ||
+		has_category(sqlstate, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE) ||
+		has_category(sqlstate, ERRCODE_CONNECTION_EXCEPTION) ||
+		has_category(sqlstate, ERRCODE_INVALID_TRANSACTION_STATE) ||
+		has_category(sqlstate, ERRCODE_FEATURE_NOT_SUPPORTED) ||
+		has_category(sqlstate, ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION);
+}
+
+static void
+answer_error(Waiting **group, int n, const ErrorData *error)
+{
+	const char *message = error->message != NULL ? error->message : "unknown error";
+
+	if (error->sqlerrcode == ERRCODE_DISK_FULL)
+		answer_all(group, n, RPC_RESOURCE_EXHAUSTED, true, message);
+	else if (has_category(error->sqlerrcode, ERRCODE_PROGRAM_LIMIT_EXCEEDED))
+		answer_all(group, n, RPC_RESOURCE_EXHAUSTED, false, message);
+	else if (is_content_error(error->sqlerrcode))
+		answer_all(group, n, RPC_INVALID_ARGUMENT, false, message);
+	else if (has_category(error->sqlerrcode, ERRCODE_INTERNAL_ERROR))
+		answer_all(group, n, RPC_INTERNAL, false, message);
+	else
+		answer_all(group, n, RPC_UNAVAILABLE, true, message);
+}
+
+/* The log shall tell what is wrong, but not once for every request. */
+static void
+log_error(int sqlstate)
+{
+	static int	last_state;
+	static TimestampTz last_time;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (sqlstate == last_state && !TimestampDifferenceExceeds(last_time, now, LOG_INTERVAL))
+		return;
+	last_state = sqlstate;
+	last_time = now;
+	EmitErrorReport();
+}
+
+/*
+ * Why nothing can be stored, as an error, or the open relation.  In a
+ * transaction.
+ */
+static Relation
+open_spans(void)
+{
+	Oid			relid;
+
+	if (GetDatabaseEncoding() != PG_UTF8)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the encoding of database \"%s\" is %s, but spans need UTF8", tempo_database,
+						GetDatabaseEncodingName())));
+	if (!OidIsValid(get_extension_oid("tempo_pg", true)) ||
+		!OidIsValid(relid = tempo_spans_relation()))
+		return NULL;
+	PreventCommandIfReadOnly("INSERT");
+	return table_open(relid, RowExclusiveLock);
+}
+
+/* One transaction; false when the extension is missing. */
+static bool
+store_in_transaction(Waiting **group, int n)
+{
+	StoreRequest *requests = MemoryContextAllocZero(group_context, sizeof(StoreRequest) * n);
+	SpanAllocator allocator = tempo_context_allocator(group_context);
+	SpanBatch  *batch = span_batch_create(&allocator, BATCH_MEMORY_LIMIT);
+	Relation	rel;
+	Oid			user;
+	Oid			role;
+	int			security;
+	int			n_requests = 0;
+
+	if (batch == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(group_context);
+	rel = open_spans();
+	if (rel == NULL)
+	{
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+		return false;
+	}
+	role = get_role_oid("tempo_writer", false);
+	GetUserIdAndSecContext(&user, &security);
+	SetUserIdAndSecContext(role, security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	for (int i = 0; i < n; i++)
+		if (!group[i]->check)
+			requests[n_requests++] = group[i]->store;
+	store_requests(rel, requests, n_requests, false, batch);
+	SetUserIdAndSecContext(user, security);
+	table_close(rel, NoLock);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+
+	n_requests = 0;
+	for (int i = 0; i < n; i++)
+		if (!group[i]->check)
+			group[i]->store = requests[n_requests++];
+	return true;
+}
+
+/* Stores the group and answers; NULL, or the error for which nothing was stored. */
+static ErrorData *
+try_group(Waiting **group, int n)
+{
+	ErrorData  *volatile error = NULL;
+	volatile bool installed = false;
+
+	PG_TRY();
+	{
+		installed = store_in_transaction(group, n);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(group_context);
+		error = CopyErrorData();
+		log_error(error->sqlerrcode);
+		FlushErrorState();
+		AbortCurrentTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(group_context);
+	if (error != NULL)
+		return error;
+	if (installed)
+		for (int i = 0; i < n; i++)
+			answer_committed(group[i]);
+	else
+		answer_all(group, n, RPC_UNAVAILABLE, true,
+				   psprintf("extension tempo_pg is not installed in database \"%s\": run CREATE EXTENSION tempo_pg in database \"%s\"",
+							tempo_database, tempo_database));
+	return NULL;
+}
+
+static void
+store_group(Waiting **group, int n)
+{
+	ErrorData  *error;
+
+	if (RecoveryInProgress())
+	{
+		answer_all(group, n, RPC_UNAVAILABLE, true, "the server is a standby, which cannot store spans");
+		return;
+	}
+	error = try_group(group, n);
+	if (error == NULL)
+		return;
+	if (n == 1 || is_server_error(error->sqlerrcode))
+	{
+		answer_error(group, n, error);
+		return;
+	}
+	for (int i = 0; i < n; i++)
+	{
+		error = try_group(&group[i], 1);
+		if (error != NULL)
+			answer_error(&group[i], 1, error);
+	}
+}
+
+/* Takes the next requests off a list, up to the bounds of a group. */
+static void
+run_group(dlist_head *list, int *count)
+{
+	Waiting    *group[GROUP_REQUESTS];
+	Size		bytes = 0;
+	int			n = 0;
+
+	while (n < GROUP_REQUESTS && bytes < GROUP_BYTES && !dlist_is_empty(list))
+	{
+		Waiting    *request = dlist_container(Waiting, node, dlist_pop_head_node(list));
+
+		(*count)--;
+		if (list == &waiting)
+			waiting_bytes -= request->store.len;
+		bytes += request->store.len;
+		group[n++] = request;
+	}
+	if (n == 0)
+		return;
+	last_commit = GetCurrentTimestamp();
+	pgstat_report_activity(STATE_RUNNING, psprintf("storing %d OTLP requests", n));
+	store_group(group, n);
+	MemoryContextSwitchTo(TopMemoryContext);
+	MemoryContextReset(group_context);
+	pgstat_report_stat(false);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/* Requests that were in flight elsewhere, again; whoever waited too long is told so. */
+static void
+run_busy(TimestampTz now)
+{
+	dlist_mutable_iter iter;
+	int			n = n_busy;
+
+	busy_tried = now;
+	dlist_foreach_modify(iter, &busy)
+	{
+		Waiting    *request = dlist_container(Waiting, node, iter.cur);
+
+		if (!TimestampDifferenceExceeds(request->arrived, now, BUSY_WAIT))
+			continue;
+		dlist_delete(iter.cur);
+		n_busy--;
+		n--;
+		answer(request, RPC_UNAVAILABLE, true, "the same request is still being stored");
+	}
+
+	/* what is still in flight comes back to the end of the list */
+	if (n > 0)
+		run_group(&busy, &n_busy);
+}
+
+/* -------------------------------------------------------------- main loop */
+
+static void
+receive_requests(void)
+{
+	QueueMessage message;
+
+	while (waiting_bytes < GROUP_BYTES && n_waiting < GROUP_REQUESTS && queue_receive(queue, &message))
+	{
+		WriterRequest head;
+		Waiting    *request;
+
+		request = MemoryContextAllocHuge(TopMemoryContext, offsetof(Waiting, data) + message.len);
+		memset(request, 0, offsetof(Waiting, data));
+		request->id = message.request_id;
+		request->arrived = GetCurrentTimestamp();
+		if (message.type == WRITER_STORE && message.len >= sizeof(head))
+		{
+			memcpy(&head, message.payload, sizeof(head));
+			memcpy(request->data, message.payload + sizeof(head), message.len - sizeof(head));
+			request->store.hash = head.hash;
+			request->store.json = head.json;
+			request->store.tenant = span_text(request->data, head.tenant_len);
+			request->store.body = request->data + head.tenant_len;
+			request->store.len = message.len - sizeof(head) - head.tenant_len;
+		}
+		else
+			request->check = true;
+		dlist_push_tail(&waiting, &request->node);
+		n_waiting++;
+		waiting_bytes += request->store.len;
+	}
+}
+
+/*
+ * Milliseconds until the requests at hand are to be stored: 0 = now, -1 =
+ * there are none.
+ */
+static long
+time_to_wait(TimestampTz now)
+{
+	Waiting    *first;
+	TimestampTz due;
+
+	if (n_waiting == 0)
+		return -1;
+	if (n_waiting >= GROUP_REQUESTS || waiting_bytes >= GROUP_BYTES)
+		return 0;
+	first = dlist_head_element(Waiting, node, &waiting);
+	due = last_commit + COMMIT_INTERVAL * INT64CONST(1000);
+
+	/* has it been idle? */
+	if (first->arrived > due)
+		return 0;
+	due = Max(due, first->arrived + tempo_commit_delay * INT64CONST(1000));
+	return TimestampDifferenceMilliseconds(now, due);
+}
+
+static void
+writer_interrupts(void)
+{
+	CHECK_FOR_INTERRUPTS();
+	(void) process_reread_settings();
+	if (catchupInterruptPending)
+		ProcessCatchupInterrupt();
+}
+
+void
+tempo_writer_main(Datum arg)
+{
+	writer_start(arg);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	while (!ShutdownRequestPending && !queue_closed(queue))
+	{
+		TimestampTz now;
+		long		timeout;
+
+		writer_interrupts();
+		receive_requests();
+		now = GetCurrentTimestamp();
+		timeout = time_to_wait(now);
+		if (n_busy > 0 && TimestampDifferenceExceeds(busy_tried, now, BUSY_POLL))
+		{
+			run_busy(now);
+			continue;
+		}
+		if (timeout == 0)
+		{
+			run_group(&waiting, &n_waiting);
+			continue;
+		}
+		if (n_busy > 0)
+			timeout = timeout < 0 ? BUSY_POLL : Min(timeout, BUSY_POLL);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (timeout > 0 ? WL_TIMEOUT : 0),
+						 timeout, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
+	proc_exit(0);
+}
