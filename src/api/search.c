@@ -272,7 +272,7 @@ search_traceql(ApiCall *call, const Search *search)
 	Datum		values[6];
 	const char *nulls = call->range.set ? "      " : " nn   ";
 
-	values[0] = CStringGetTextDatum(search->query);
+	values[0] = CStringGetTextDatum(search->query ? search->query : "{}");
 	values[1] = TimestampTzGetDatum(timestamp_of(call->range.start));
 	values[2] = TimestampTzGetDatum(timestamp_of(call->range.end));
 	values[3] = Int32GetDatum((int32) search->limit);
@@ -284,14 +284,14 @@ search_traceql(ApiCall *call, const Search *search)
 					   "duration_nano, spansets, service_stats FROM %s($1, $2, $3, $4, $5, $6)",
 					   extension_function("traceql")),
 			  6, types, values, nulls);
-	answer_rows(call, true);
+	answer_rows(call, search->query != NULL);
 }
 
 /* ------------------------------------------------------------------- tags */
 
-#define ROOT_SPAN "(parent_span_id IS NULL AND NOT links OPERATOR(pg_catalog.@>) " \
-	"pg_catalog.jsonb_build_array(pg_catalog.jsonb_build_object('trace_id', trace_id::text, " \
-	"'attributes', '{\"opentracing.ref_type\": \"child_of\"}'::jsonb)))"
+#define ROOT_SPAN "s.parent_span_id IS NULL AND NOT s.links OPERATOR(pg_catalog.@>) " \
+	"pg_catalog.jsonb_build_array(pg_catalog.jsonb_build_object('trace_id', s.trace_id::text, " \
+	"'attributes', '{\"opentracing.ref_type\": \"child_of\"}'::jsonb))"
 
 /* Whether one span meets one tag, as SQL. */
 static char *
@@ -305,61 +305,78 @@ tag_condition(const LogfmtPair *tag)
 	const char *key = quote_literal_cstr(tag->key);
 
 	if (strcmp(tag->key, "service.name") == 0)
-		return psprintf("pg_catalog.strpos(COALESCE(service_name, ''), %s) > 0", value);
+		return psprintf("pg_catalog.strpos(COALESCE(s.service_name, ''), %s) > 0", value);
 	if (strcmp(tag->key, "name") == 0)
-		return psprintf("pg_catalog.strpos(name, %s) > 0", value);
+		return psprintf("pg_catalog.strpos(s.name, %s) > 0", value);
 	if (strcmp(tag->key, "root.service.name") == 0)
-		return psprintf("(pg_catalog.strpos(COALESCE(service_name, ''), %s) > 0 AND " ROOT_SPAN ")", value);
+		return psprintf("(pg_catalog.strpos(COALESCE(s.service_name, ''), %s) > 0 AND " ROOT_SPAN ")", value);
 	if (strcmp(tag->key, "root.name") == 0)
-		return psprintf("(pg_catalog.strpos(name, %s) > 0 AND " ROOT_SPAN ")", value);
+		return psprintf("(pg_catalog.strpos(s.name, %s) > 0 AND " ROOT_SPAN ")", value);
 	if (strcmp(tag->key, "status.code") == 0)
-		return psprintf("status = %s", value);
+		return psprintf("s.status = %s", value);
 	for (int i = 0; i < lengthof(substring); i++)
 	{
 		if (strcmp(tag->key, substring[i]) == 0)
-			return psprintf("(pg_catalog.strpos(attributes ->> %s, %s) > 0 OR "
-							"pg_catalog.strpos(resource_attributes ->> %s, %s) > 0)", key, value, key, value);
+			return psprintf("(pg_catalog.strpos(s.attributes ->> %s, %s) > 0 OR "
+							"pg_catalog.strpos(s.resource_attributes ->> %s, %s) > 0)", key, value, key, value);
 	}
-	return psprintf("(attributes ->> %s = %s OR resource_attributes ->> %s = %s)", key, value, key, value);
+	return psprintf("(s.attributes ->> %s = %s OR s.resource_attributes ->> %s = %s)", key, value, key, value);
+}
+
+#define TRACE_START "pg_catalog.min(s.start_time_unix_nano)"
+#define TRACE_END "pg_catalog.max(s.start_time_unix_nano + GREATEST(s.duration_nano, 0))"
+#define OF_ROOT " ORDER BY s.start_time_unix_nano, s.span_id) FILTER (WHERE " ROOT_SPAN "))[1]"
+
+/* How far the spans of a trace in the range may lie before it, as TraceQL has it. */
+static int64
+slack_nanos(void)
+{
+	const char *value = GetConfigOption("tempo_pg.max_trace_duration", true, false);
+	int			milliseconds;
+
+	if (value == NULL || !parse_int(value, &milliseconds, GUC_UNIT_MS, NULL))
+		return 0;
+	return milliseconds * INT64CONST(1000000);
 }
 
 /*
  * The conditions may be met by different spans of a trace.  A trace is in the
- * range if it overlaps it.
+ * range if it overlaps it.  The first condition finds the traces, the others
+ * are looked at in whole traces.
  */
 static void
 search_tags(ApiCall *call, const Search *search)
 {
-	Oid			types[4] = {TEXTARRAYOID, INT8OID, INT8OID, INT8OID};
-	Datum		values[4];
+	Oid			types[5] = {TEXTARRAYOID, INT8OID, INT8OID, INT8OID, INT8OID};
+	Datum		values[5];
 	StringInfoData sql;
 	ListCell   *lc;
 
 	initStringInfo(&sql);
-	appendStringInfoString(&sql,
-						   "SELECT trace_id, "
-						   "(pg_catalog.array_agg(service_name ORDER BY start_time_unix_nano, span_id) FILTER (WHERE " ROOT_SPAN "))[1], "
-						   "(pg_catalog.array_agg(name ORDER BY start_time_unix_nano, span_id) FILTER (WHERE " ROOT_SPAN "))[1], "
-						   "pg_catalog.min(start_time_unix_nano), "
-						   "pg_catalog.max(start_time_unix_nano + GREATEST(duration_nano, 0)) - pg_catalog.min(start_time_unix_nano) "
-						   "FROM tempo.spans WHERE tenant = ANY ($1) GROUP BY trace_id "
-						   "HAVING pg_catalog.min(start_time_unix_nano) < $3 "
-						   "AND pg_catalog.max(start_time_unix_nano + GREATEST(duration_nano, 0)) >= $2");
+	appendStringInfo(&sql,
+					 "SELECT s.trace_id, (pg_catalog.array_agg(s.service_name" OF_ROOT ", "
+					 "(pg_catalog.array_agg(s.name" OF_ROOT ", " TRACE_START ", " TRACE_END " - " TRACE_START
+					 " FROM tempo.spans AS s WHERE s.tenant = ANY ($1) AND s.trace_id = ANY (ARRAY("
+					 "SELECT DISTINCT s.trace_id FROM tempo.spans AS s WHERE s.tenant = ANY ($1) "
+					 "AND s.start_time_unix_nano >= $5 AND s.start_time_unix_nano < $3 AND %s)) "
+					 "GROUP BY s.trace_id HAVING " TRACE_START " < $3 AND " TRACE_END " >= $2",
+					 search->tags != NIL ? tag_condition(linitial(search->tags)) : "true");
 	foreach(lc, search->tags)
 		appendStringInfo(&sql, " AND pg_catalog.bool_or(%s)", tag_condition(lfirst(lc)));
 	if (search->min_duration > 0)
-		appendStringInfo(&sql, " AND (pg_catalog.max(start_time_unix_nano + GREATEST(duration_nano, 0)) - "
-						 "pg_catalog.min(start_time_unix_nano)) / 1000000 >= " INT64_FORMAT, search->min_duration);
+		appendStringInfo(&sql, " AND (" TRACE_END " - " TRACE_START ") / 1000000 >= " INT64_FORMAT,
+						 search->min_duration);
 	if (search->max_duration > 0)
-		appendStringInfo(&sql, " AND (pg_catalog.max(start_time_unix_nano + GREATEST(duration_nano, 0)) - "
-						 "pg_catalog.min(start_time_unix_nano)) / 1000000 <= " INT64_FORMAT, search->max_duration);
+		appendStringInfo(&sql, " AND (" TRACE_END " - " TRACE_START ") / 1000000 <= " INT64_FORMAT,
+						 search->max_duration);
 	appendStringInfoString(&sql, " ORDER BY 4 DESC, 1 LIMIT $4");
 
 	values[0] = tenants_array(call);
 	values[1] = Int64GetDatum(range_start_nanos(&call->range));
 	values[2] = Int64GetDatum(range_end_nanos(&call->range));
 	values[3] = Int64GetDatum(search->limit);
-	run_query(sql.data, 4, types, values, NULL);
+	values[4] = Int64GetDatum(Max(range_start_nanos(&call->range) - slack_nanos(), 0));
+	run_query(sql.data, 5, types, values, NULL);
 	answer_rows(call, false);
 }
 
@@ -376,7 +393,7 @@ serve_search(ApiCall *call)
 	SPI_connect();
 	/* the answer outlives the query */
 	old = MemoryContextSwitchTo(context);
-	if (search.query)
+	if (search.query || (search.tags == NIL && search.min_duration == 0 && search.max_duration == 0))
 		search_traceql(call, &search);
 	else
 		search_tags(call, &search);
