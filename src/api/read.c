@@ -24,8 +24,11 @@
 void
 run_query(const char *sql, int n, Oid *types, Datum *values, const char *nulls)
 {
+	MemoryContext context = CurrentMemoryContext;
 	int			code = SPI_execute_with_args(sql, n, types, values, nulls, true, 0);
 
+	/* SPI leaves its own context behind, which goes with SPI_finish() */
+	MemoryContextSwitchTo(context);
 	if (code != SPI_OK_SELECT)
 		elog(ERROR, "a query of the API failed: %s", SPI_result_code_string(code));
 }
