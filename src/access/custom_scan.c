@@ -38,6 +38,9 @@
 /* Rows decoded at once at most. */
 #define MAX_RUN 4096
 
+/* A batch that has taken more is reset before it is filled again. */
+#define BATCH_BYTES (8 * 1024 * 1024)
+
 /* Rows of a segment that a process of a parallel scan takes at once. */
 #define UNIT_ROWS (32 * MAX_RUN)
 
@@ -539,6 +542,19 @@ next_run(TempoScanState *state, uint32 *first, uint32 *count)
 	return false;
 }
 
+/*
+ * Makes room for the next run.  As long as memory allows, what runs share stays:
+ * interned strings and resources, the reader's templates, results by name.
+ */
+static void
+empty_batch(SpanBatch *batch)
+{
+	if (span_batch_memory(batch) > BATCH_BYTES)
+		span_batch_reset(batch);
+	else
+		span_batch_truncate(batch, 0);
+}
+
 /* Decodes runs until one has rows; false at the end of the segment. */
 static bool
 next_selection(TempoScanState *state)
@@ -551,7 +567,7 @@ next_selection(TempoScanState *state)
 		bool		one_step = state->one_step || !state->has_rest;
 
 		CHECK_FOR_INTERRUPTS();
-		span_batch_reset(state->filter_batch);
+		empty_batch(state->filter_batch);
 		tempo_segment_decode(state->open, one_step ? &state->both_projection : &state->filter_projection,
 							 first, count, state->filter_batch);
 		state->counters.spans_decoded += count;
@@ -568,7 +584,7 @@ next_selection(TempoScanState *state)
 			uint32		low = state->selected[0];
 			uint32		high = state->selected[state->n_selected - 1];
 
-			span_batch_reset(state->row_batch);
+			empty_batch(state->row_batch);
 			tempo_segment_decode(state->open, &state->row_projection, first + low, high - low + 1, state->row_batch);
 			state->rows = state->row_batch;
 			state->rows_first = first + low;

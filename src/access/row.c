@@ -599,9 +599,13 @@ struct TempoRowReader
 	Datum		empty_text;
 	Datum		empty_object;
 	Datum		empty_array;
-	Datum	   *strings;		/* [n_strings], 0 until used */
-	SharedResource *resources;	/* [n_resources] */
-	Datum	   *scope_attributes;	/* [n_scopes], 0 until used */
+	uint64		generation;		/* of the batch that the shared values are of */
+	uint32		n_strings;		/* at least the batch's */
+	uint32		n_resources;
+	uint32		n_scopes;
+	Datum	   *strings;		/* 0 until used */
+	SharedResource *resources;
+	Datum	   *scope_attributes;	/* 0 until used */
 	Interval	duration;		/* the current row's */
 };
 
@@ -655,17 +659,49 @@ tempo_row_reader_blank(TempoRowReader *reader, TempoColumn column)
 	}
 }
 
+/* Makes an array of shared values longer. */
+static void *
+grow(TempoRowReader *reader, void *old, uint32 old_count, uint32 count, Size width)
+{
+	void	   *new = MemoryContextAllocExtended(reader->shared, width * count, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+
+	if (old != NULL)
+	{
+		memcpy(new, old, width * old_count);
+		pfree(old);
+	}
+	return new;
+}
+
+#define GROW(array, size, count) \
+	do { \
+		if ((count) > (size)) \
+		{ \
+			uint32		new_size = (count) + (count) / 2; \
+			\
+			(array) = grow(reader, array, size, new_size, sizeof(*(array))); \
+			(size) = new_size; \
+		} \
+	} while (0)
+
 void
 tempo_row_reader_batch(TempoRowReader *reader, const SpanBatch *batch)
 {
-	MemoryContextReset(reader->shared);
+	uint64		generation = span_batch_generation(batch);
+
 	reader->batch = batch;
-	reader->strings = MemoryContextAllocExtended(reader->shared, sizeof(Datum) * Max(batch->n_strings, 1),
-												 MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
-	reader->resources = MemoryContextAllocExtended(reader->shared, sizeof(SharedResource) * Max(batch->n_resources, 1),
-												   MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
-	reader->scope_attributes = MemoryContextAllocExtended(reader->shared, sizeof(Datum) * Max(batch->n_scopes, 1),
-														  MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	if (generation != reader->generation)
+	{
+		MemoryContextReset(reader->shared);
+		reader->strings = NULL;
+		reader->resources = NULL;
+		reader->scope_attributes = NULL;
+		reader->n_strings = reader->n_resources = reader->n_scopes = 0;
+		reader->generation = generation;
+	}
+	GROW(reader->strings, reader->n_strings, batch->n_strings);
+	GROW(reader->resources, reader->n_resources, batch->n_resources);
+	GROW(reader->scope_attributes, reader->n_scopes, batch->n_scopes);
 }
 
 void

@@ -116,7 +116,8 @@ extern void tempo_row_reader_blank(TempoRowReader *reader, TempoColumn column);
 
 /*
  * tempo_row_reader_batch: the rows that follow are of this batch.  Must be
- * called again when spans, and so resources, were added to or reset in it.
+ * called again when spans, and so resources, were added to it, or after a
+ * reset; shared values are kept as long as it has not been reset.
  */
 extern void tempo_row_reader_batch(TempoRowReader *reader, const SpanBatch *batch);
 

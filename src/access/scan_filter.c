@@ -262,6 +262,7 @@ tempo_filter_start(ScanFilter *filter, ExprContext *econtext)
 
 	MemoryContextReset(filter->values);
 	MemoryContextReset(filter->caches);
+	filter->generation = 0;
 	old = MemoryContextSwitchTo(filter->values);
 	start_node(filter->root, econtext);
 	MemoryContextSwitchTo(old);
@@ -919,41 +920,75 @@ intern_keys(FilterNode *node, SpanBatch *batch)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 }
 
-static void
-make_caches(FilterNode *node, const SpanBatch *batch)
+/* The number of things that the node's result can be kept by; 0 = it cannot. */
+static uint32
+cache_entries(const FilterNode *node, const SpanBatch *batch)
 {
 	bool		column = node->scope == FILTER_SCOPE_COLUMN;
-	uint32		size = 0;
 
-	for (int i = 0; i < node->n_children; i++)
-		make_caches(node->children[i], batch);
-	node->cache = NULL;
 	if (node->type == FILTER_AND || node->type == FILTER_OR || node->type == FILTER_NOT ||
 		node->type == FILTER_INT || node->type == FILTER_ID)
-		return;
+		return 0;
 	if (node->scope == FILTER_SCOPE_RESOURCE)
-		size = batch->n_resources;
-	else if (column && node->column == TEMPO_NAME)
-		size = batch->n_strings;
-	else if (column && (node->column == TEMPO_SERVICE_NAME || node->column == TEMPO_TENANT))
-		size = batch->n_resources;
-	else if (column && (node->column == TEMPO_SCOPE_NAME || node->column == TEMPO_SCOPE_VERSION))
-		size = batch->n_scopes;
-	if (size > 0)
-		node->cache = palloc0(size);
+		return batch->n_resources;
+	if (!column)
+		return 0;
+	switch (node->column)
+	{
+		case TEMPO_NAME:
+			return batch->n_strings;
+		case TEMPO_SERVICE_NAME:
+		case TEMPO_TENANT:
+			return batch->n_resources;
+		case TEMPO_SCOPE_NAME:
+		case TEMPO_SCOPE_VERSION:
+			return batch->n_scopes;
+		default:
+			return 0;
+	}
+}
+
+/* Makes room for what the batch has; "again" keeps the results so far. */
+static void
+make_caches(FilterNode *node, const SpanBatch *batch, bool again)
+{
+	uint32		size = cache_entries(node, batch);
+	uint8	   *cache;
+
+	for (int i = 0; i < node->n_children; i++)
+		make_caches(node->children[i], batch, again);
+	if (!again)
+	{
+		node->cache = NULL;
+		node->cache_size = 0;
+	}
+	if (size <= node->cache_size)
+		return;
+	size += size / 2;
+	cache = palloc0(size);
+	if (node->cache != NULL)
+		memcpy(cache, node->cache, node->cache_size);
+	node->cache = cache;
+	node->cache_size = size;
 }
 
 void
 tempo_filter_batch(ScanFilter *filter, SpanBatch *batch)
 {
+	uint64		generation = span_batch_generation(batch);
+	bool		again = filter->generation == generation;
 	MemoryContext old;
 
-	MemoryContextReset(filter->caches);
 	filter->batch = batch;
-	intern_keys(filter->root, batch);
+	if (!again)
+	{
+		MemoryContextReset(filter->caches);
+		intern_keys(filter->root, batch);
+	}
 	old = MemoryContextSwitchTo(filter->caches);
-	make_caches(filter->root, batch);
+	make_caches(filter->root, batch, again);
 	MemoryContextSwitchTo(old);
+	filter->generation = generation;
 }
 
 bool

@@ -99,6 +99,7 @@ struct FilterNode
 
 	/* by string, resource or scope of the current batch: result + 1 */
 	uint8	   *cache;
+	uint32		cache_size;
 	uint32		key_id;
 };
 
@@ -120,6 +121,7 @@ typedef struct ScanFilter
 	MemoryContext caches;		/* of the current batch */
 	MemoryContext scratch;
 	SpanBatch  *batch;
+	uint64		generation;		/* of the batch that the caches are for; 0 = none */
 	bool		never;			/* no row can pass: an operand is NULL */
 } ScanFilter;
 
