@@ -207,33 +207,32 @@ meta_read_or_create(Relation rel, TempoMeta *meta)
 	meta_write(rel, meta);
 }
 
-/* The smallest free extent that has "count" blocks, cut to that; false if none. */
+/*
+ * The first free extent that has "count" blocks, cut to that; false if none.
+ * First and not best fit, so that data moves to the front of the file and its
+ * end becomes free.
+ */
 static bool
 free_list_take(TempoMeta *meta, BlockNumber count, TempoExtent *extent)
 {
-	TempoExtent *best = NULL;
 	uint32		n_free = meta->header.n_free;
+	TempoExtent *found = meta->free;
 
-	for (uint32 i = 0; i < n_free; i++)
-	{
-		TempoExtent *one = &meta->free[i];
-
-		if (one->count >= count && (best == NULL || one->count < best->count))
-			best = one;
-	}
-	if (best == NULL)
+	while (found < meta->free + n_free && found->count < count)
+		found++;
+	if (found == meta->free + n_free)
 		return false;
 
-	extent->first = best->first;
+	extent->first = found->first;
 	extent->count = count;
-	if (best->count > count)
+	if (found->count > count)
 	{
-		best->first += count;
-		best->count -= count;
+		found->first += count;
+		found->count -= count;
 	}
 	else
 	{
-		memmove(best, best + 1, (char *) &meta->free[n_free] - (char *) (best + 1));
+		memmove(found, found + 1, (char *) &meta->free[n_free] - (char *) (found + 1));
 		meta->header.n_free--;
 	}
 	return true;

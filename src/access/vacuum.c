@@ -34,6 +34,10 @@
 #include "storage/procarray.h"
 #include "utils/snapmgr.h"
 
+/* As the heap does: that many free blocks, or this part of the file. */
+#define TRUNCATE_MIN_BLOCKS 1000
+#define TRUNCATE_FRACTION 16
+
 /* Rows in a block of a relation that nobody has counted yet. */
 #define GUESSED_ROWS_PER_BLOCK 100
 
@@ -80,23 +84,21 @@ find_gaps(TempoSegment *used, uint32 n_used, BlockNumber n_blocks, uint32 *n_gap
 	return gaps;
 }
 
-BlockNumber
-tempo_reclaim(Relation rel)
+/*
+ * Puts what no directory row owns on the free list; *used_end is the first block after the last one in use.
+ */
+static BlockNumber
+rebuild_free_list(Relation rel, TempoDirectory *directory, uint64 storage_id, BlockNumber *used_end)
 {
-	TempoDirectory directory;
-	TempoMetaHeader meta;
 	TempoSegment *used;
 	TempoExtent *gaps;
 	uint32		n_used;
 	uint32		n_gaps;
 	BlockNumber free_blocks = 0;
 
-	if (!tempo_meta_read(rel, &meta))
-		return 0;
-	tempo_directory_open(&directory, AccessShareLock, false);
-	tempo_lock_extents(rel);
-	used = tempo_directory_extents(&directory, meta.storage_id, &n_used);
+	used = tempo_directory_extents(directory, storage_id, &n_used);
 	gaps = find_gaps(used, n_used, RelationGetNumberOfBlocks(rel), &n_gaps);
+	*used_end = n_used == 0 ? 1 : used[n_used - 1].first_block + used[n_used - 1].n_blocks;
 	if (n_gaps > TEMPO_MAX_FREE_EXTENTS)
 	{
 		/* the smallest ones wait until their neighbours are free */
@@ -105,13 +107,71 @@ tempo_reclaim(Relation rel)
 		qsort(gaps, n_gaps, sizeof(TempoExtent), compare_first);
 	}
 	tempo_free_list_replace(rel, gaps, n_gaps);
-	tempo_unlock_extents(rel);
-	tempo_directory_close(&directory);
 	for (uint32 i = 0; i < n_gaps; i++)
 		free_blocks += gaps[i].count;
 	pfree(gaps);
 	pfree(used);
 	return free_blocks;
+}
+
+static BlockNumber
+reclaim(Relation rel, BlockNumber *used_end)
+{
+	TempoDirectory directory;
+	TempoMetaHeader meta;
+	BlockNumber free_blocks;
+
+	*used_end = 0;
+	if (!tempo_meta_read(rel, &meta))
+		return 0;
+	tempo_directory_open(&directory, AccessShareLock, false);
+	tempo_lock_extents(rel);
+	free_blocks = rebuild_free_list(rel, &directory, meta.storage_id, used_end);
+	tempo_unlock_extents(rel);
+	tempo_directory_close(&directory);
+	return free_blocks;
+}
+
+BlockNumber
+tempo_reclaim(Relation rel)
+{
+	BlockNumber used_end;
+
+	return reclaim(rel, &used_end);
+}
+
+/*
+ * Gives the free end of the file back to the operating system, if that is
+ * worth it and nobody uses the table this moment.
+ */
+static void
+truncate_file(Relation rel, BlockNumber used_end)
+{
+	BlockNumber n_blocks = RelationGetNumberOfBlocks(rel);
+	TempoMeta  *meta;
+
+	if (used_end == 0 || n_blocks <= used_end ||
+		(n_blocks - used_end < TRUNCATE_MIN_BLOCKS && n_blocks - used_end < n_blocks / TRUNCATE_FRACTION))
+		return;
+	if (!ConditionalLockRelation(rel, AccessExclusiveLock))
+		return;
+	/* once more, now that nobody can take an extent */
+	(void) reclaim(rel, &used_end);
+	meta = palloc(sizeof(TempoMeta));
+	if (used_end > 0 && used_end < RelationGetNumberOfBlocks(rel) && tempo_meta_read_all(rel, meta))
+	{
+		uint32		n = meta->header.n_free;
+
+		/* first the list must not name the blocks any more */
+		while (n > 0 && meta->free[n - 1].first >= used_end)
+			n--;
+		tempo_lock_extents(rel);
+		tempo_free_list_replace(rel, meta->free, n);
+		tempo_unlock_extents(rel);
+		RelationTruncate(rel, used_end);
+	}
+	pfree(meta);
+	UnlockRelation(rel, AccessExclusiveLock);
 }
 
 /*
@@ -153,10 +213,13 @@ tempo_relation_vacuum(Relation rel, struct VacuumParams *params, BufferAccessStr
 	TransactionId oldest_xmin;
 	MultiXactId oldest_multi;
 	BlockNumber n_blocks;
+	BlockNumber used_end;
 	double		rows;
 
 	vacuum_directory(params, strategy);
-	tempo_reclaim(rel);
+	(void) reclaim(rel, &used_end);
+	if (params->truncate != VACOPTVALUE_DISABLED)
+		truncate_file(rel, used_end);
 
 	n_blocks = RelationGetNumberOfBlocks(rel);
 	rows = count_rows(rel);
