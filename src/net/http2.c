@@ -21,6 +21,13 @@
 #define STREAM_WINDOW (1024 * 1024)
 #define CONNECTION_WINDOW (16 * 1024 * 1024)
 #define MAX_FRAME (64 * 1024)
+
+/*
+ * The library ends the connection when a peer opens more streams than we
+ * announced.  To refuse just those streams, it believes in a larger number
+ * than the one we write into its first frame.
+ */
+#define LIBRARY_MAX_STREAMS 1000
 #define READS_PER_WAKE 4		/* of NET_SCRATCH_BYTES: then the others have their turn */
 #define WRITE_BATCH (64 * 1024)
 
@@ -55,6 +62,7 @@ struct Http2Connection
 	int			n_streams;
 	bool		in_session;		/* inside nghttp2_session_mem_recv */
 	bool		got_settings;
+	bool		sent_settings;
 	bool		dead;			/* no more reading or writing */
 	bool		blocked;		/* the socket takes no more now */
 	bool		noticed;		/* shutdown notice sent */
@@ -371,6 +379,13 @@ on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *arg
 
 	if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST)
 		return 0;
+	if (connection->n_streams >= NET_MAX_STREAMS)
+	{
+		/* its header fields are still decoded, for the compression's sake */
+		connection->server->statistics.refused++;
+		return nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id,
+										 NGHTTP2_REFUSED_STREAM) == 0 ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
+	}
 	stream = stream_create(connection, frame->hd.stream_id);
 	if (stream == NULL)
 		return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
@@ -601,6 +616,20 @@ write_some(Http2Connection *connection, const char *data, size_t len, size_t *wr
 	return true;
 }
 
+/* announce_max_streams: in our first frame, SETTINGS, whose first entry it is */
+static void
+announce_max_streams(Http2Connection *connection, uint8_t *frame, size_t len)
+{
+	if (connection->sent_settings || len < 15)
+		return;
+	connection->sent_settings = true;
+	if (frame[3] == NGHTTP2_SETTINGS && frame[10] == NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS)
+	{
+		frame[11] = frame[12] = frame[13] = 0;
+		frame[14] = NET_MAX_STREAMS;
+	}
+}
+
 /* fill: takes frames from the library; how many bytes are in scratch */
 static size_t
 fill(Http2Connection *connection)
@@ -623,6 +652,7 @@ fill(Http2Connection *connection)
 			break;
 		}
 		memcpy(scratch + filled, data, n);
+		announce_max_streams(connection, (uint8_t *) scratch + filled, n);
 		filled += n;
 	}
 	return filled;
@@ -765,7 +795,8 @@ void
 http2_add(NetServer *server, int fd)
 {
 	static const nghttp2_settings_entry settings[] = {
-		{NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, NET_MAX_STREAMS},
+		/* first, see announce_max_streams */
+		{NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, LIBRARY_MAX_STREAMS},
 		{NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, STREAM_WINDOW},
 		{NGHTTP2_SETTINGS_MAX_FRAME_SIZE, MAX_FRAME},
 		{NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, NET_MAX_HEADER_BYTES},
