@@ -247,9 +247,10 @@ bool
 net_request_account(NetRequest *request)
 {
 	NetServer  *server = request->server;
-	size_t		grown = request->body.capacity - request->accounted;
+	size_t		grown = request->body.len - request->accounted;
 
-	if (request->body.capacity <= request->accounted)
+	/* what is allocated beyond is not touched, and at most as much again */
+	if (request->body.len <= request->accounted)
 		return true;
 	server->statistics.buffered += grown;
 	request->accounted += grown;
