@@ -70,6 +70,7 @@ segment_load_block(SegmentReader *r, uint32_t block, SpanError *error)
 	}
 	r->block_rows = block + 1 == r->n_blocks ? r->summary.rows - block * IMAGE_BLOCK_ROWS : IMAGE_BLOCK_ROWS;
 	r->block = block;
+	r->block_serial++;
 	if (!load_runs(r, error))
 	{
 		r->block = UINT32_MAX;

@@ -138,6 +138,14 @@ cursor_left(const Cursor *cursor)
 	return (size_t) (cursor->end - cursor->at);
 }
 
+/* cursor_fail: for checks of the caller's own; returns false */
+static inline bool
+cursor_fail(Cursor *cursor)
+{
+	cursor->failed = true;
+	return false;
+}
+
 /* cursor_bytes: "len" bytes in place; NULL past the end */
 extern const uint8_t *cursor_bytes(Cursor *cursor, uint64_t len);
 extern uint64_t cursor_varint(Cursor *cursor);

@@ -30,7 +30,7 @@ typedef struct Template
 	uint32_t	n_items;
 	uint32_t   *ordinals;		/* of the items among all attributes with columns */
 	uint32_t	overflow;		/* column, or 0 */
-	uint32_t	block;			/* whose columns were last seen to be loaded */
+	uint64_t	block_serial;	/* of the block whose columns were last seen to be loaded */
 	bool		has_distance;	/* parent inside the block */
 	int64_t		distance;
 	union
@@ -471,7 +471,7 @@ make_template(Decoder *d, TableId table, ReadShape *shape)
 		segment_no_memory(d->error);
 		return NULL;
 	}
-	t->block = r->block;
+	t->block_serial = r->block_serial;
 	for (uint32_t k = 0; k < shape->n_items; k++)
 	{
 		const ReadColumn *c = &r->columns[shape->columns[k]];
@@ -614,7 +614,7 @@ load_template_columns(Decoder *d, Template *t)
 {
 	SegmentReader *r = d->r;
 
-	if (t->block == r->block)
+	if (t->block_serial == r->block_serial)
 		return true;
 	for (uint32_t i = 0; i < t->n_fields; i++)
 		if (!segment_load_column(r, t->fields[i].column, d->error))
@@ -624,7 +624,7 @@ load_template_columns(Decoder *d, Template *t)
 			return false;
 	if (t->overflow != 0 && !segment_load_column(r, t->overflow, d->error))
 		return false;
-	t->block = r->block;
+	t->block_serial = r->block_serial;
 	return true;
 }
 

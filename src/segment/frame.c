@@ -85,6 +85,12 @@ crc32c_sse42(uint32_t crc, const uint8_t *p, size_t len)
 uint32_t
 crc32c(const void *data, size_t len)
 {
+#ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
+	/* fuzzers should get past the checksums */
+	(void) data;
+	(void) len;
+	return 0;
+#endif
 #if defined(__x86_64__)
 	if (__builtin_cpu_supports("sse4.2"))
 		return ~crc32c_sse42(~UINT32_C(0), data, len);

@@ -164,14 +164,14 @@ get_frames(Cursor *c, SegmentReader *r, uint64_t limit)
 
 		f->codec = stored & 1 ? FRAME_ZSTD : FRAME_STORED;
 		if (stored >> 1 > limit - offset)
-			return false;
+			return cursor_fail(c);
 		f->stored_len = (uint32_t) (stored >> 1);
 		f->raw_len = stored & 1 ? cursor_number(c, UINT32_MAX) : f->stored_len;
 		f->crc = cursor_u32(c);
 		r->frames[i].offset = offset;
 		offset += f->stored_len;
 	}
-	return !c->failed && offset == limit;
+	return c->failed || offset == limit ? !c->failed : cursor_fail(c);
 }
 
 static bool
@@ -190,34 +190,33 @@ get_sections(Cursor *c, SegmentReader *r)
 		uint64_t	step = cursor_varint(c);
 
 		if (step > UINT32_MAX - id || (step == 0 && i > 0))
-			return false;
+			return cursor_fail(c);
 		id += step;
 		frame += unzigzag(cursor_varint(c)) % INT64_C(0x100000000);
 		if (frame < 0 || frame >= r->n_frames)
-			return false;
+			return cursor_fail(c);
 		s->id = (uint32_t) id;
 		s->frame = (uint32_t) frame;
 		s->offset = cursor_number(c, r->frames[frame].frame.raw_len);
 		s->len = cursor_number(c, r->frames[frame].frame.raw_len - s->offset);
 	}
-	return !c->failed && cursor_left(c) == 0;
+	return c->failed || cursor_left(c) == 0 ? !c->failed : cursor_fail(c);
 }
 
 static bool
-parse_footer(SegmentReader *r, const uint8_t *raw, uint32_t len, uint64_t limit)
+parse_footer(SegmentReader *r, Cursor *c, uint64_t limit)
 {
-	Cursor		c = cursor_over(raw, len);
 	const uint8_t *hashes;
 
-	if (!get_summary(&c, r))
+	if (!get_summary(c, r))
 		return false;
-	r->n_hashes = cursor_count(&c, sizeof(RequestHash));
-	hashes = cursor_bytes(&c, (uint64_t) r->n_hashes * sizeof(RequestHash));
+	r->n_hashes = cursor_count(c, sizeof(RequestHash));
+	hashes = cursor_bytes(c, (uint64_t) r->n_hashes * sizeof(RequestHash));
 	if (hashes == NULL)
 		return false;
 	r->hashes = arena_copy(&r->arena, hashes, (size_t) r->n_hashes * sizeof(RequestHash));
-	return r->hashes != NULL && get_zones(&c, r) && get_fences(&c, r) &&
-		get_frames(&c, r, limit) && get_sections(&c, r);
+	return r->hashes != NULL && get_zones(c, r) && get_fences(c, r) &&
+		get_frames(c, r, limit) && get_sections(c, r);
 }
 
 static bool
@@ -228,6 +227,7 @@ read_footer(SegmentReader *r, SpanError *error)
 	Frame		frame;
 	uint64_t	offset;
 	uint8_t    *raw;
+	Cursor		c;
 	bool		ok;
 
 	if (r->source.size < IMAGE_HEADER_LEN + IMAGE_TRAILER_LEN || r->source.size > SEGMENT_MAX_BYTES)
@@ -254,9 +254,10 @@ read_footer(SegmentReader *r, SpanError *error)
 	raw = load_frame(r, &frame, offset, error);
 	if (raw == NULL)
 		return false;
-	ok = parse_footer(r, raw, frame.raw_len, offset);
+	c = cursor_over(raw, frame.raw_len);
+	ok = parse_footer(r, &c, offset);
 	r->allocator.release(r->allocator.arg, raw);
-	return ok ? true : segment_corrupt(error, "bad footer");
+	return ok ? true : c.failed ? segment_corrupt(error, "bad footer") : segment_no_memory(error);
 }
 
 SegmentReader *

@@ -166,6 +166,7 @@ struct SegmentReader
 	/* current block */
 	Arena		block_arena;
 	uint32_t	block;			/* UINT32_MAX = none */
+	uint64_t	block_serial;	/* counts loads: a block may be loaded again */
 	uint32_t	block_rows;
 	ReadRun    *runs;
 	uint32_t	n_runs;

@@ -60,8 +60,10 @@ get_scopes(Cursor *c, SegmentReader *r)
 {
 	r->n_scopes = cursor_count(c, 6);
 	r->scopes = arena_alloc0(&r->arena, (size_t) r->n_scopes * sizeof(SpanScope));
-	if (r->scopes == NULL || (r->n_scopes > 0 && r->n_resources == 0))
+	if (r->scopes == NULL)
 		return false;
+	if (r->n_scopes > 0 && r->n_resources == 0)
+		return cursor_fail(c);
 	for (uint32_t i = 0; i < r->n_scopes; i++)
 	{
 		SpanScope  *scope = &r->scopes[i];
@@ -82,7 +84,7 @@ get_columns(Cursor *c, SegmentReader *r)
 {
 	r->n_columns = cursor_count(c, 1);
 	if (r->n_columns < N_FIELD_COLUMNS || r->n_columns > MAX_COLUMNS)
-		return false;
+		return cursor_fail(c);
 	r->columns = arena_alloc0(&r->arena, (size_t) r->n_columns * sizeof(ReadColumn));
 	if (r->columns == NULL)
 		return false;
@@ -105,11 +107,11 @@ get_columns(Cursor *c, SegmentReader *r)
 			column->type = kind & 15;
 			column->key = get_string(c, r);
 			if (column->table >= N_TABLES || column->type > ANY_BYTES)
-				return false;
+				return cursor_fail(c);
 		}
 		packed = cursor_varint(c);
 		if (packed >> 2 >= UINT32_MAX)
-			return false;
+			return cursor_fail(c);
 		column->coded = packed & 1;
 		column->complete = (packed & 3) != 2;
 		column->n_dictionary = (uint32_t) (packed >> 2);
@@ -124,7 +126,7 @@ get_columns(Cursor *c, SegmentReader *r)
 		r->rare[i].key = get_string(c, r);
 		r->rare[i].types = cursor_u8(c);
 		if (r->rare[i].table >= N_TABLES)
-			return false;
+			return cursor_fail(c);
 	}
 	return !c->failed;
 }
@@ -150,7 +152,7 @@ get_shapes(Cursor *c, SegmentReader *r, TableId table)
 			uint64_t	scope = cursor_varint(c);
 
 			if (scope >= r->n_scopes)
-				return false;
+				return cursor_fail(c);
 			shape->fields[0] = (uint32_t) scope;
 			shape->fields[1] = get_string(c, r);
 			shape->fields[2] = (uint32_t) unzigzag(cursor_varint(c));
@@ -167,7 +169,7 @@ get_shapes(Cursor *c, SegmentReader *r, TableId table)
 		{
 			numbers[k] = cursor_number(c, r->n_columns - 1);
 			if (r->columns[numbers[k]].table != table)
-				return false;
+				return cursor_fail(c);
 			if (numbers[k] == FIELD_N_EVENTS)
 				shape->events_at = k;
 			else if (numbers[k] == FIELD_N_LINKS)
@@ -206,7 +208,9 @@ segment_load_schema(SegmentReader *r, SpanError *error)
 		if (!segment_section(r, SECTION(parts[i].stream, 0), true, &section, error))
 			return false;
 		c = cursor_over(section.data, section.len);
-		if (!parts[i].parse(&c, r) || cursor_left(&c) != 0)
+		if (!parts[i].parse(&c, r) && !c.failed)
+			return segment_no_memory(error);
+		if (c.failed || cursor_left(&c) != 0)
 			return segment_corrupt(error, "bad schema");
 	}
 	for (int t = 0; t < N_TABLES; t++)
@@ -214,7 +218,9 @@ segment_load_schema(SegmentReader *r, SpanError *error)
 		if (!segment_section(r, SECTION(STREAM_SHAPES + t, 0), true, &section, error))
 			return false;
 		c = cursor_over(section.data, section.len);
-		if (!get_shapes(&c, r, t) || cursor_left(&c) != 0)
+		if (!get_shapes(&c, r, t) && !c.failed)
+			return segment_no_memory(error);
+		if (c.failed || cursor_left(&c) != 0)
 			return segment_corrupt(error, "bad shapes");
 	}
 	r->schema_loaded = true;
@@ -242,8 +248,10 @@ get_texts(Cursor *c, Arena *arena, uint8_t type, AnyValue *values, uint32_t n)
 		{
 			Cursor		nested = cursor_over(bytes, len);
 
-			if (!value_get(&nested, arena, false, &values[i]) || cursor_left(&nested) != 0)
+			if (!value_get(&nested, arena, false, &values[i]) && !nested.failed)
 				return false;
+			if (nested.failed || cursor_left(&nested) != 0 || values[i].type != type)
+				return cursor_fail(c);
 		}
 	}
 	return true;
@@ -270,8 +278,8 @@ segment_load_dictionary(SegmentReader *r, uint32_t number, SpanError *error)
 	c = cursor_over(section.data, section.len);
 	if (!type_is_number(column->type))
 	{
-		if (!get_texts(&c, &r->arena, column->type, values, n))
-			return segment_corrupt(error, "bad dictionary");
+		if (!get_texts(&c, &r->arena, column->type, values, n) && !c.failed)
+			return segment_no_memory(error);
 	}
 	else
 		for (uint32_t i = 0; i < n; i++)

@@ -802,7 +802,7 @@ segment_write(const SpanBatch *batch, uint32_t first, uint32_t count,
 	buffer_init(&w.strings, allocator);
 	buffer_init(&w.scopes, allocator);
 	sections_init(&w.sections, &w.out, options->level == 0 && w.n_blocks <= 1,
-				  options->zstd_level > 0 ? options->zstd_level : DEFAULT_ZSTD_LEVEL);
+				  options->zstd_level != 0 ? options->zstd_level : DEFAULT_ZSTD_LEVEL);
 	ok = run(&w, first, count, image);
 	if (!ok)
 		span_error(error, SPAN_ERROR_MEMORY, "out of memory");

@@ -43,7 +43,7 @@ typedef struct SegmentSummary
 typedef struct SegmentWriteOptions
 {
 	uint8_t		level;			/* 0 = straight from ingest: compact layout, quick */
-	int			zstd_level;		/* 1..19; 0 = the writer's choice */
+	int			zstd_level;		/* 1..19; 0 = the writer's choice; negative: nothing is compressed */
 	const RequestHash *request_hashes;	/* of the requests inside (exactly once) */
 	uint32_t	n_request_hashes;
 } SegmentWriteOptions;

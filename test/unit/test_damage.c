@@ -1,0 +1,276 @@
+/*-------------------------------------------------------------------------
+ *
+ * test_damage.c
+ *	  Damaged segments and lack of memory give errors.
+ *
+ * test_blind.c includes this file and a frame.c without checksums, so that
+ * damage reaches the code behind them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "segment/reader.h"
+#include "spangen.h"
+#include "tap.h"
+
+/* An allocator that can run dry: after so many allocations, or beyond so many bytes. */
+static long allocations_left = -1;
+static size_t bytes_left = SIZE_MAX;
+
+static void *
+dry_alloc(void *arg, size_t size)
+{
+	size_t	   *p;
+
+	(void) arg;
+	if (allocations_left == 0 || size > bytes_left)
+		return NULL;
+	if (allocations_left > 0)
+		allocations_left--;
+	p = malloc(size + 16);
+	if (p == NULL)
+		return NULL;
+	*p = size;
+	bytes_left -= size;
+	return p + 2;
+}
+
+static void
+dry_release(void *arg, void *chunk)
+{
+	size_t	   *p = (size_t *) chunk - 2;
+
+	(void) arg;
+	bytes_left += *p;
+	free(p);
+}
+
+static const SpanAllocator dry = {dry_alloc, dry_release, NULL};
+
+/* Everything a reader can do.  True if nothing failed and all spans are equal to the given ones. */
+static bool
+read_everything(const uint8_t *data, size_t size, const SpanBatch *expected, SpanError *error)
+{
+	SegmentProjection all = {SEGMENT_ALL, NULL, 0};
+	SegmentMemory memory = {data, size};
+	SegmentSource source = segment_source_memory(&memory);
+	SegmentReader *r = segment_open(&source, &dry, error);
+	SpanBatch  *batch = r == NULL ? NULL : span_batch_create(&dry, 0);
+	const SegmentKey *keys;
+	const AnyValue *values;
+	const SpanText *texts;
+	uint32_t	n;
+	uint32_t	n_values;
+	uint32_t	rows;
+	const char *what;
+	bool		equal;
+
+	if (batch == NULL)
+	{
+		segment_close(r);
+		if (r != NULL)
+			error->code = SPAN_ERROR_MEMORY;
+		return false;
+	}
+	rows = segment_summary(r)->rows;
+	equal = segment_decode(r, &all, 0, rows, batch, error);
+	if (equal)
+		equal = batch->n_spans == rows;
+	else
+		equal = batch->n_spans != 0;	/* an aborted decode leaves no spans */
+	if (equal && expected != NULL)
+	{
+		equal = batch->n_spans == expected->n_spans;
+		for (uint32_t i = 0; equal && i < batch->n_spans; i++)
+			equal = spans_equal(expected, &expected->spans[i], batch, &batch->spans[i], &what);
+	}
+	if (segment_keys(r, &keys, &n, error))
+		for (uint32_t i = 0; i < n; i++)
+		{
+			AnyValue	probe = {.type = ANY_STRING, .len = 3, .u.data = "abc"};
+
+			segment_key_values(r, i, &values, &n_values, error);
+			segment_may_contain(r, keys[i].scope, keys[i].key, &probe);
+			probe.type = ANY_INT;
+			probe.u.integer = 42;
+			segment_may_contain(r, keys[i].scope, keys[i].key, &probe);
+		}
+	segment_names(r, &texts, &n, error);
+	segment_tenants(r, &texts, &n, error);
+	for (uint32_t i = 0; i < batch->n_spans; i++)
+		segment_find_trace(r, &batch->spans[i].trace_id, &n, &n_values, error);
+	if (rows > 3)
+	{
+		uint32_t	before = batch->n_spans;
+
+		segment_decode(r, &all, rows / 2, rows / 3, batch, error);
+		span_batch_truncate(batch, before);
+	}
+	span_batch_destroy(batch);
+	segment_close(r);
+	return equal;
+}
+
+static SpanBatch *
+sample(int kind, uint32_t n, int level, int zstd_level, SegmentImage *image)
+{
+	SpanBatch  *batch = span_batch_create(&span_malloc_allocator, 0);
+	SpanBatch  *rows = span_batch_create(&span_malloc_allocator, 0);
+	SegmentWriteOptions options = {.level = (uint8_t) level, .zstd_level = zstd_level};
+	SegmentProjection all = {SEGMENT_ALL, NULL, 0};
+	SegmentMemory memory;
+	SegmentSource source;
+	SegmentReader *r;
+	SpanError	error = {0};
+
+	(kind ? spangen_adversarial : spangen_realistic) (batch, n, 77);
+	ok(segment_write(batch, 0, n, &options, &span_malloc_allocator, image, &error), "write: %s", error.message);
+	memory.data = image->data;
+	memory.size = image->size;
+	source = segment_source_memory(&memory);
+	r = segment_open(&source, &span_malloc_allocator, &error);
+	ok(r != NULL && segment_decode(r, &all, 0, n, rows, &error), "read: %s", error.message);
+	segment_close(r);
+	span_batch_destroy(batch);
+	return rows;
+}
+
+#ifndef BLIND
+static void
+test_flips(int kind, uint32_t n, int level)
+{
+	SegmentImage image;
+	SpanBatch  *rows = sample(kind, n, level, 0, &image);
+	uint8_t    *copy = malloc(image.size);
+	uint32_t	wrong = 0;
+	uint32_t	unnamed = 0;
+	SpanError	error = {0};
+
+	for (size_t i = 0; i < image.size; i++)
+	{
+		memcpy(copy, image.data, image.size);
+		copy[i] ^= (uint8_t) (1 << (i % 8));
+		error.code = SPAN_ERROR_NONE;
+		/* equal data is impossible: each bit is covered by a checksum or a check */
+		if (read_everything(copy, image.size, rows, &error))
+			wrong++;
+		else if (error.code != SPAN_ERROR_CORRUPT && error.code != SPAN_ERROR_UNSUPPORTED)
+			unnamed++;
+	}
+	ok(wrong == 0, "%u of %zu flipped bits went unnoticed", wrong, image.size);
+	ok(unnamed == 0, "%u flipped bits gave another error than corruption", unnamed);
+	wrong = 0;
+	for (size_t size = 0; size < image.size; size++)
+	{
+		memcpy(copy, image.data, size);
+		wrong += read_everything(copy, size, rows, &error);
+	}
+	ok(wrong == 0, "%u truncated images went unnoticed", wrong);
+	free(copy);
+	segment_image_free(&image, &span_malloc_allocator);
+	span_batch_destroy(rows);
+}
+
+static void
+test_no_memory(int kind, uint32_t n, int level)
+{
+	SegmentImage image;
+	SpanBatch  *rows = sample(kind, n, level, 0, &image);
+	SegmentWriteOptions options = {.level = (uint8_t) level};
+	uint32_t	wrong = 0;
+	long		tries;
+	bool		done = false;
+
+	for (tries = 0; !done && tries < 100000; tries += 1 + tries / 32)
+	{
+		SpanError	error = {0};
+		SegmentImage again;
+
+		allocations_left = tries;
+		done = segment_write(rows, 0, rows->n_spans, &options, &dry, &again, &error);
+		wrong += !done && error.code != SPAN_ERROR_MEMORY;
+		wrong += done && (again.size != image.size || memcmp(again.data, image.data, image.size) != 0) && level < 0;
+		segment_image_free(&again, &dry);
+	}
+	ok(done && wrong == 0, "writing without memory gives an error: %u of %ld wrong", wrong, tries);
+	done = false;
+	for (tries = 0; !done && tries < 100000; tries += 1 + tries / 32)
+	{
+		SpanError	error = {0};
+
+		allocations_left = tries;
+		done = read_everything(image.data, image.size, rows, &error);
+		wrong += !done && error.code != SPAN_ERROR_MEMORY;
+	}
+	ok(done && wrong == 0, "reading without memory gives an error: %u of %ld wrong", wrong, tries);
+	allocations_left = -1;
+	segment_image_free(&image, &span_malloc_allocator);
+	span_batch_destroy(rows);
+}
+
+#else
+/* Without checksums: anything but a crash, and bounded memory. */
+static void
+test_blind_damage(int kind, uint32_t n, int level, int zstd_level, int rounds)
+{
+	SegmentImage image;
+	SpanBatch  *rows;
+	uint8_t    *copy;
+	uint32_t	noticed = 0;
+	Random		random = {(uint64_t) n + level};
+
+	rows = sample(kind, n, level, zstd_level, &image);
+	copy = malloc(image.size);
+	bytes_left = (size_t) 64 << 20;
+	for (int i = 0; i < rounds; i++)
+	{
+		SpanError	error = {0};
+		int			changes = 1 + (int) random_below(&random, 4);
+
+		memcpy(copy, image.data, image.size);
+		for (int k = 0; k < changes; k++)
+		{
+			/* half of the damage goes to the footer, which is at the end */
+			size_t		tail = image.size < 400 ? image.size : 400;
+			size_t		at = random_below(&random, 2) ? random_below(&random, image.size) :
+				image.size - 1 - random_below(&random, tail);
+
+			copy[at] = random_below(&random, 2) ? (uint8_t) random_next(&random) :
+				(uint8_t) (copy[at] + (random_below(&random, 2) ? 1 : -1));
+		}
+		noticed += !read_everything(copy, image.size, NULL, &error);
+	}
+	ok(noticed > 0, "some blind damage is noticed");
+	ok(bytes_left == (size_t) 64 << 20, "no memory is leaked after damage");
+	bytes_left = SIZE_MAX;
+	free(copy);
+	segment_image_free(&image, &span_malloc_allocator);
+	span_batch_destroy(rows);
+}
+
+#endif
+
+int
+main(void)
+{
+#ifndef BLIND
+	test_flips(0, 5, 0);
+	test_flips(0, 40, 1);
+	test_flips(1, 6, 0);
+	test_flips(1, 20, 1);
+	test_no_memory(0, 30, 0);
+	test_no_memory(1, 30, 1);
+	test_no_memory(1, 4500, 1);
+#else
+	for (int level = 0; level < 2; level++)
+	{
+		test_blind_damage(0, 30, level, -1, 4000);
+		test_blind_damage(1, 30, level, -1, 4000);
+		test_blind_damage(0, 60, level, 0, 1000);
+		test_blind_damage(1, 4200, level, -1, 60);
+	}
+#endif
+	return tap_done();
+}
