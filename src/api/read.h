@@ -43,7 +43,7 @@ extern bool has_spans(const ApiCall *call, const ApiRange *range);
 
 /*
  * run_query: SPI_execute for reading, with parameters of these types; the
- * caller is connected.
+ * caller is connected.  Keeps the current memory context.
  */
 extern void run_query(const char *sql, int n, Oid *types, Datum *values, const char *nulls);
 

@@ -26,6 +26,7 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 #include "worker/gateway.h"
+#include "worker/ingest_metrics.h"
 #include "worker/process.h"
 #include "worker/query.h"
 #include "worker/queue.h"
@@ -158,6 +159,7 @@ write_metrics(ApiBody *body)
 	write_counter(body, "gateway_connections", "gauge", "Open connections of the Tempo API.", net.connections);
 	write_counter(body, "gateway_connections_total", "counter", "Connections accepted by the Tempo API.", net.accepted);
 	write_counter(body, "gateway_refused_total", "counter", "Requests refused as malformed, too large or too many.", net.refused);
+	write_ingest_metrics(body);
 }
 
 /* --------------------------------------------------------------- answers */

@@ -1,0 +1,109 @@
+/*-------------------------------------------------------------------------
+ *
+ * ingest_metrics.c
+ *	  The counters of the receivers as Prometheus text.
+ *
+ * Those that Tempo has too bear its names, so that its dashboards and alerts
+ * find them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "ingest/statistics.h"
+#include "worker/ingest_metrics.h"
+
+typedef struct Counter
+{
+	const char *name;
+	const char *help;
+	Size		offset;			/* in TenantStatistics or TransportStatistics */
+} Counter;
+
+static const Counter tenant_counters[] = {
+	{"tempo_distributor_ingress_bytes_total", "Bytes received, as sent.", offsetof(TenantStatistics, ingress_bytes)},
+	{"tempo_distributor_bytes_received_total", "Bytes received, decompressed.", offsetof(TenantStatistics, bytes_received)},
+	{"tempo_distributor_spans_received_total", "Spans received.", offsetof(TenantStatistics, spans_received)},
+	{"tempo_distributor_attributes_truncated_total", "Attribute keys and values cut to tempo_pg.max_attribute_bytes.", offsetof(TenantStatistics, truncated)},
+	{"tempo_pg_sanitized_strings_total", "Strings that were no UTF-8 or had a NUL.", offsetof(TenantStatistics, sanitized)},
+	{"tempo_pg_repeated_requests_total", "Requests received again and not stored twice.", offsetof(TenantStatistics, repeated)}
+};
+
+static const Counter transport_counters[] = {
+	{"tempo_receiver_accepted_spans", "Spans accepted.", offsetof(TransportStatistics, accepted_spans)},
+	{"tempo_receiver_refused_spans", "Spans refused.", offsetof(TransportStatistics, refused_spans)},
+	{"tempo_pg_receiver_requests_total", "Requests received.", offsetof(TransportStatistics, requests)},
+	{"tempo_pg_receiver_failed_requests_total", "Requests answered with an error.", offsetof(TransportStatistics, failed_requests)}
+};
+
+/* What a callback prints of each tenant. */
+typedef struct TenantLine
+{
+	ApiBody    *body;
+	const Counter *counter;		/* NULL = the discarded spans */
+} TenantLine;
+
+static void
+write_head(ApiBody *body, const char *name, const char *help)
+{
+	body_printf(body, "# HELP %s %s\n# TYPE %s counter\n", name, help, name);
+}
+
+static uint64
+read_counter(void *statistics, Size offset)
+{
+	return pg_atomic_read_u64((pg_atomic_uint64 *) ((char *) statistics + offset));
+}
+
+/* Names of tenants have neither quotes nor backslashes: see check_tenant(). */
+static void
+write_tenant(TenantStatistics *tenant, void *arg)
+{
+	const TenantLine *line = arg;
+
+	if (line->counter)
+	{
+		body_printf(line->body, "%s{tenant=\"%s\"} " UINT64_FORMAT "\n", line->counter->name, tenant->tenant,
+					read_counter(tenant, line->counter->offset));
+		return;
+	}
+	for (int i = 0; i < N_DISCARD_REASONS; i++)
+	{
+		uint64		n = pg_atomic_read_u64(&tenant->discarded[i]);
+
+		if (n > 0)
+			body_printf(line->body, "tempo_discarded_spans_total{tenant=\"%s\",reason=\"%s\"} " UINT64_FORMAT "\n",
+						tenant->tenant, discard_reason_names[i], n);
+	}
+}
+
+void
+write_ingest_metrics(ApiBody *body)
+{
+	TenantLine	line = {body, NULL};
+
+	for (int i = 0; i < lengthof(tenant_counters); i++)
+	{
+		line.counter = &tenant_counters[i];
+		write_head(body, line.counter->name, line.counter->help);
+		statistics_each_tenant(write_tenant, &line);
+	}
+	line.counter = NULL;
+	write_head(body, "tempo_discarded_spans_total", "Spans refused, by reason.");
+	statistics_each_tenant(write_tenant, &line);
+
+	for (int i = 0; i < lengthof(transport_counters); i++)
+	{
+		const Counter *counter = &transport_counters[i];
+
+		write_head(body, counter->name, counter->help);
+		for (int transport = 0; transport < N_TRANSPORTS; transport++)
+		{
+			TransportStatistics *statistics = statistics_transport((ReceiverTransport) transport);
+
+			if (statistics)
+				body_printf(body, "%s{transport=\"%s\"} " UINT64_FORMAT "\n", counter->name,
+							transport_names[transport], read_counter(statistics, counter->offset));
+		}
+	}
+}
