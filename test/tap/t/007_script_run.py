@@ -1,5 +1,5 @@
 """script/run: what a newcomer types.  Two instances side by side, settings, running again, stopping."""
-import json, os, shutil, subprocess, tempfile, urllib.request
+import json, os, re, shutil, subprocess, tempfile, urllib.error, urllib.request
 import cluster, otlp, tap
 
 TOP = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
@@ -42,6 +42,20 @@ def test():
         shutil.rmtree(base, ignore_errors=True)
 
 
+def readme(one):
+    """the statements and commands that README shows"""
+    text = open(os.path.join(TOP, "README.md")).read()
+    section = text[text.index("## A quick look"):text.index("## What works")]
+    code = "\n".join(l.strip() for l in section.splitlines() if l.startswith("    "))
+    statements = [s.strip() for s in re.sub(r"^(psql|curl) .*$|^--.*$", "", code, flags=re.M).split(";") if s.strip()]
+    tap.ok(len(statements) >= 3, "README has statements to try")
+    for s in statements: tap.ok(one.sql(s), "README: %s" % s.split("\n")[0], s)
+    trace = one.sql("SELECT trace_id FROM tempo.spans LIMIT 1")
+    for c in re.findall(r"^curl .*$", code, re.M):
+        r = subprocess.run(["bash", "-c", c.replace(":3200", ":%d" % one.http).replace("TRACE_ID", trace) + " -f --noproxy '*'"], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        tap.ok(r.returncode == 0 and r.stdout.startswith("{"), "README: %s" % c, r.stdout[:300], r.stderr)
+
+
 def scenes(base, one, two):
     status, output = one.run()
     if not tap.equal(status, 0, "script/run succeeds"): return tap.note(output)
@@ -53,6 +67,14 @@ def scenes(base, one, two):
     tap.ok(json.loads(one.get("/api/search?q=%7B%20status%20%3D%20error%20%7D")[1])["traces"], "the API too")
     tap.equal(one.sql("SELECT bool_and(start_time > now() - interval '1 hour' AND end_time <= now() + interval '1 minute') FROM tempo.spans"), "t", "its times are fresh")
     pid = one.sql("SELECT pg_postmaster_start_time()")
+
+    # what it prints to try works as it stands
+    for line in output.splitlines():
+        tool, space, command = line.strip().partition(" ")
+        if tool not in ("psql", "curl"): continue
+        r = subprocess.run(["bash", "-c", command.strip()], env=dict(os.environ, PATH=cluster.BIN + ":" + os.environ["PATH"], no_proxy="*", PAGER="cat"), stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        tap.ok(r.returncode == 0 and ("rows)" in r.stdout or '"traces":[{' in r.stdout), "its %s line works" % tool, command, r.stdout[:500], r.stderr[:500])
+    readme(one)
 
     status, output = one.run()
     tap.equal(status, 0, "running it again succeeds")
