@@ -27,7 +27,11 @@ function equal(got, want, name) {
 
 const sql = (text) => execFileSync(psql, ['-XqAt', '-v', 'ON_ERROR_STOP=1', '-f', '-'], { input: text, encoding: 'utf8', maxBuffer: 1 << 28 }).trim()
 const get = async (path, headers = {}) => { const r = await fetch(api + path, { headers }); return { status: r.status, type: r.headers.get('content-type'), body: Buffer.from(await r.arrayBuffer()) } }
-const getJson = async (path) => { const r = await get(path); return r.status === 200 ? JSON.parse(r.body) : { status: r.status, body: r.body.toString() } }
+const getJson = async (path) => {
+  const r = await get(path)
+  if (r.status !== 200) return { status: r.status, body: r.body.toString() }
+  try { return JSON.parse(r.body) } catch (error) { throw new Error(`${path} answers ${r.body.length} bytes that are no JSON: ${r.body.subarray(0, 2000).toString('latin1')}`) }
+}
 const byId = (records) => records.sort((a, b) => (a.span.spanId < b.span.spanId ? -1 : 1))
 
 // every type of attribute; the SDK's own check lets the plain ones through, the
