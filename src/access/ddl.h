@@ -15,8 +15,8 @@
 extern bool tempo_relation(Relation rel);
 extern bool tempo_relation_oid(Oid relid);
 
-/* tempo_access_method: is it our handler? */
-extern bool tempo_access_method(Oid amhandler);
+/* tempo_access_method: is it ours, under whatever name? */
+extern bool tempo_access_method(Oid am);
 
 /* storage_file.c: callbacks that create, empty and copy files */
 extern void tempo_relation_set_new_file(Relation rel, const RelFileLocator *newfile, char persistence,

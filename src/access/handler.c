@@ -21,10 +21,14 @@
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/htup_details.h"
 #include "catalog/index.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_class.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(tempo_handler);
 
@@ -37,22 +41,34 @@ tempo_relation(Relation rel)
 }
 
 bool
-tempo_relation_oid(Oid relid)
+tempo_access_method(Oid am)
 {
-	Relation	rel = try_relation_open(relid, NoLock);
+	HeapTuple	tuple = SearchSysCache1(AMOID, ObjectIdGetDatum(am));
+	Form_pg_am	form;
 	bool		result;
 
-	if (rel == NULL)
+	if (!HeapTupleIsValid(tuple))
 		return false;
-	result = tempo_relation(rel);
-	relation_close(rel, NoLock);
+	form = (Form_pg_am) GETSTRUCT(tuple);
+	result = form->amtype == AMTYPE_TABLE && GetTableAmRoutine(form->amhandler) == &tempo_methods;
+	ReleaseSysCache(tuple);
 	return result;
 }
 
 bool
-tempo_access_method(Oid amhandler)
+tempo_relation_oid(Oid relid)
 {
-	return GetTableAmRoutine(amhandler) == &tempo_methods;
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Form_pg_class form;
+	bool		result;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	form = (Form_pg_class) GETSTRUCT(tuple);
+	result = (form->relkind == RELKIND_RELATION || form->relkind == RELKIND_MATVIEW) &&
+		tempo_access_method(form->relam);
+	ReleaseSysCache(tuple);
+	return result;
 }
 
 static const TupleTableSlotOps *

@@ -20,7 +20,6 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
-#include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "commands/defrem.h"
@@ -31,7 +30,6 @@
 #include "parser/parsetree.h"
 #include "tcop/utility.h"
 #include "utils/lsyscache.h"
-#include "utils/syscache.h"
 
 static ExecutorStart_hook_type prev_executor_start = NULL;
 static ExecutorRun_hook_type prev_executor_run = NULL;
@@ -42,17 +40,14 @@ static object_access_hook_type prev_object_access = NULL;
 /* -------------------------------------------------------------- executor */
 
 /*
- * The relation of a range table entry, if it is one of ours.  The executor
- * holds a lock on it.
+ * Is a range table entry a table of ours?
  */
 static bool
 is_ours(PlannedStmt *statement, Index rti, char **name)
 {
 	RangeTblEntry *entry = rt_fetch(rti, statement->rtable);
 
-	if (entry->rtekind != RTE_RELATION ||
-		(entry->relkind != RELKIND_RELATION && entry->relkind != RELKIND_MATVIEW) ||
-		!tempo_relation_oid(entry->relid))
+	if (entry->rtekind != RTE_RELATION || !tempo_relation_oid(entry->relid))
 		return false;
 	*name = get_rel_name(entry->relid);
 	return true;
@@ -206,20 +201,6 @@ tempo_executor_finish(QueryDesc *query)
 
 /* --------------------------------------------------------------- utility */
 
-static bool
-is_our_access_method(const char *name)
-{
-	HeapTuple	tuple = SearchSysCache1(AMNAME, CStringGetDatum(name));
-	bool		result;
-
-	if (!HeapTupleIsValid(tuple))
-		return false;
-	result = ((Form_pg_am) GETSTRUCT(tuple))->amtype == AMTYPE_TABLE &&
-		tempo_access_method(((Form_pg_am) GETSTRUCT(tuple))->amhandler);
-	ReleaseSysCache(tuple);
-	return result;
-}
-
 /*
  * Is the table that a statement names ours, or with "children" one of those
  * below it?  *name is the one found.
@@ -236,10 +217,7 @@ names_ours(const RangeVar *range, bool children, char **name)
 	relids = children && range->inh ? find_all_inheritors(relid, NoLock, NULL) : list_make1_oid(relid);
 	foreach(cell, relids)
 	{
-		char		relkind = get_rel_relkind(lfirst_oid(cell));
-
-		if ((relkind == RELKIND_RELATION || relkind == RELKIND_MATVIEW) &&
-			tempo_relation_oid(lfirst_oid(cell)))
+		if (tempo_relation_oid(lfirst_oid(cell)))
 		{
 			*name = get_rel_name(lfirst_oid(cell));
 			return true;
@@ -306,7 +284,8 @@ check_create_table(CreateStmt *statement)
 	foreach(cell, statement->inhRelations)
 		if (names_ours(lfirst_node(RangeVar, cell), false, &name))
 			refuse_inheritance(name);
-	if (is_our_access_method(statement->accessMethod ? statement->accessMethod : default_table_access_method))
+	if (tempo_access_method(get_table_am_oid(statement->accessMethod ? statement->accessMethod :
+											 default_table_access_method, true)))
 		refuse_inheritance(statement->relation->relname);
 }
 
@@ -372,17 +351,14 @@ tempo_process_utility(PlannedStmt *statement, const char *query, bool readonly_t
 static void
 forget_relation(Oid relid)
 {
-	char		relkind = get_rel_relkind(relid);
 	Relation	rel;
 	TempoMetaHeader meta;
 
-	if (relkind != RELKIND_RELATION && relkind != RELKIND_MATVIEW)
+	if (!tempo_relation_oid(relid))
 		return;
 	/* DROP holds the lock */
-	rel = try_relation_open(relid, NoLock);
-	if (rel == NULL)
-		return;
-	if (tempo_relation(rel) && tempo_meta_read(rel, &meta))
+	rel = relation_open(relid, NoLock);
+	if (tempo_meta_read(rel, &meta))
 		tempo_directory_forget(meta.storage_id);
 	relation_close(rel, NoLock);
 }

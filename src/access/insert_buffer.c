@@ -83,6 +83,7 @@ struct TempoInsertBuffer
 	MemoryContext row_context;	/* scratch, reset for each row */
 	SpanAllocator allocator;
 	SpanBatch  *batch;
+	Size		bytes;			/* of the batch, while pending */
 	TempoColumnMap *map;
 
 	bool		flushed;
@@ -97,6 +98,7 @@ static int	insert_buffer_size = 64 * 1024; /* kB */
 static dlist_head pending = DLIST_STATIC_INIT(pending);
 static dlist_head settled = DLIST_STATIC_INIT(settled);
 static slist_head counters = SLIST_STATIC_INIT(counters);
+static Size pending_bytes = 0;	/* of batches in "pending" */
 static Size kept_bytes = 0;		/* of batches in "settled" */
 static int	kept_buffers = 0;	/* of "settled", those without triggers */
 
@@ -180,6 +182,8 @@ free_buffer(TempoInsertBuffer *buffer)
 		if (!buffer->for_triggers)
 			kept_buffers--;
 	}
+	else
+		pending_bytes -= buffer->bytes;
 	if (buffer->context != NULL)
 		MemoryContextDelete(buffer->context);
 	if (buffer->row_of != NULL)
@@ -258,6 +262,7 @@ settle_buffer(TempoInsertBuffer *buffer)
 
 	tempo_fetch_forget();
 	buffer->flushed = true;
+	pending_bytes -= buffer->bytes;
 	dlist_delete(&buffer->node);
 	dlist_push_tail(&settled, &buffer->node);
 	MemoryContextDelete(buffer->row_context);
@@ -412,11 +417,38 @@ complete_slot(TempoInsertBuffer *buffer, TupleTableSlot *slot)
 	MemoryContextSwitchTo(caller);
 }
 
+/*
+ * Flushes the largest buffer: rows of many partitions must not need the memory
+ * of one buffer each.
+ */
+static void
+flush_largest(void)
+{
+	SubTransactionId subid = GetCurrentSubTransactionId();
+	TempoInsertBuffer *largest = NULL;
+	dlist_iter	iter;
+	Relation	rel;
+
+	dlist_foreach(iter, &pending)
+	{
+		TempoInsertBuffer *buffer = dlist_container(TempoInsertBuffer, node, iter.cur);
+
+		if (buffer->subid == subid && (largest == NULL || buffer->bytes > largest->bytes))
+			largest = buffer;
+	}
+	if (largest == NULL)
+		return;
+	rel = table_open(largest->relid, RowExclusiveLock);
+	flush_buffer(largest, rel);
+	table_close(rel, NoLock);
+}
+
 void
 tempo_insert_row(Relation rel, TupleTableSlot *slot, CommandId cid, int options)
 {
 	TempoInsertBuffer *buffer = current_buffer(rel, cid, options);
 	MemoryContext caller;
+	Size		bytes;
 
 	slot_getallattrs(slot);
 	MemoryContextReset(buffer->row_context);
@@ -427,13 +459,17 @@ tempo_insert_row(Relation rel, TupleTableSlot *slot, CommandId cid, int options)
 	provisional_tid(buffer->counter->next_row++, &slot->tts_tid);
 	slot->tts_tableOid = RelationGetRelid(rel);
 	buffer->n_rows = buffer->batch->n_spans;
+	bytes = span_batch_memory(buffer->batch);
+	pending_bytes += bytes - buffer->bytes;
+	buffer->bytes = bytes;
 	if (tempo_slot_is_ours(slot) &&
 		(tempo_insert_returning || (rel->trigdesc != NULL && rel->trigdesc->trig_insert_new_table)))
 		complete_slot(buffer, slot);
 
-	if (buffer->n_rows >= BUFFER_MAX_ROWS ||
-		span_batch_memory(buffer->batch) >= (Size) insert_buffer_size * 1024)
+	if (buffer->n_rows >= BUFFER_MAX_ROWS)
 		flush_buffer(buffer, rel);
+	else if (pending_bytes >= (Size) insert_buffer_size * 1024)
+		flush_largest();
 }
 
 /* ------------------------------------------------------ rows not flushed */
@@ -490,6 +526,7 @@ on_transaction(XactEvent event, void *arg)
 			dlist_init(&pending);
 			dlist_init(&settled);
 			slist_init(&counters);
+			pending_bytes = 0;
 			kept_bytes = 0;
 			kept_buffers = 0;
 			tempo_insert_returning = false;
