@@ -126,6 +126,7 @@ def canonical(x, key=""):
         if k == "code" and isinstance(v, str): v = CODES.index(v)
         if k == "intValue": v = str(v)
         if k == "doubleValue": v = repr(float(v))
+        if k == "key" and v == "": continue
         if k == "key" or k.endswith("Value"):
             out[k] = canonical(v, k)
             continue

@@ -3,6 +3,12 @@ import json
 import cluster, otlp, tap
 
 
+def differences(got, want, path=""):
+    if isinstance(got, dict) and isinstance(want, dict): return [d for k in sorted(set(got) | set(want)) for d in differences(got.get(k), want.get(k), path + "." + k)]
+    if isinstance(got, list) and isinstance(want, list) and len(got) == len(want): return [d for n, (g, w) in enumerate(zip(got, want)) for d in differences(g, w, "%s[%d]" % (path, n))]
+    return [] if got == want else ["%s: got %.300s, want %.300s" % (path, json.dumps(got, ensure_ascii=False), json.dumps(want, ensure_ascii=False))]
+
+
 def test():
     node = cluster.Cluster("roundtrip")
     node.start()
@@ -13,9 +19,7 @@ def test():
         def same(got, what):
             got = otlp.flatten(got)
             if tap.ok(got == want, "%s: %s" % (how, what)): return
-            for g, w in zip(got, want):
-                for part in w:
-                    if g.get(part) != w[part]: tap.note("%s of %s\n got  %s\n want %s" % (part, w["span"]["spanId"], json.dumps(g.get(part), ensure_ascii=False)[:1500], json.dumps(w[part], ensure_ascii=False)[:1500]))
+            tap.note("\n".join(differences(got, want)[:5]))
         def everywhere(when):
             same(json.loads(node.sql("SELECT tempo.trace_json('%s')" % trace))["resourceSpans"], "tempo.trace_json" + when)
             same(json.loads(node.get("/api/traces/" + trace)[2])["batches"], "/api/traces" + when)
@@ -47,7 +51,7 @@ def test():
     # text that PostgreSQL cannot hold
     bad = otlp.request_bytes(otlp.request([otlp.span("f" * 32, "f" * 16, "nul: \0 end", attributes=[otlp.attribute("k\0", "v\0")])])).replace(b"nul: ", b"\xff\xfe\xfd: ")
     tap.equal(node.export_protobuf(bad)[0], 200, "NUL and invalid UTF-8 are accepted")
-    tap.equal(node.sql("SELECT name || '|' || (attributes ->> E'k\\uFFFD') FROM tempo.spans WHERE trace_id = '%s'" % ("f" * 32)), "�: � end|v�", "and read as U+FFFD") or tap.note(
+    tap.equal(node.sql("SELECT name || '|' || (attributes ->> E'k\\uFFFD') FROM tempo.spans WHERE trace_id = '%s'" % ("f" * 32)), "\ufffd\ufffd\ufffd: \ufffd end|v\ufffd", "and read as U+FFFD") or tap.note(
         node.sql("SELECT name, attributes FROM tempo.spans WHERE trace_id = '%s'" % ("f" * 32)))
 
 
