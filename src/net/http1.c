@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 /* Headers and the read buffer of a connection; mapped, so unused parts cost nothing. */
@@ -523,15 +524,24 @@ cancel(Http1Request *request)
 	MHD_resume_connection(request->mhd);
 }
 
+/* hung_up: what the socket says about the peer, without reading it */
+static int
+hung_up(const Http1Connection *connection)
+{
+	struct pollfd look = {connection->fd, POLLRDHUP, 0};
+
+	return poll(&look, 1, 0) > 0 ? look.revents : 0;
+}
+
 /* peer_left: a suspended connection is not read, so we look whether the peer is there */
 static bool
 peer_left(Http1Connection *connection)
 {
-	struct pollfd look = {connection->fd, POLLRDHUP, 0};
+	int			events = hung_up(connection);
 
-	if (poll(&look, 1, 0) <= 0)
+	if (events == 0)
 		return false;
-	if (look.revents & (POLLHUP | POLLERR))
+	if (events & (POLLHUP | POLLERR))
 		return true;
 	/* a peer that only closed its sending side gets a second for its answer */
 	if (!connection->half_closed)
@@ -540,6 +550,19 @@ peer_left(Http1Connection *connection)
 		return false;
 	}
 	return true;
+}
+
+/*
+ * input_is_over: the peer has sent its last byte and all are read.
+ * libmicrohttpd waits for edges, and takes a short read for a drained socket,
+ * so an end that came together with the last bytes goes unnoticed.
+ */
+static bool
+input_is_over(const Http1Connection *connection)
+{
+	int			unread = 0;
+
+	return hung_up(connection) != 0 && ioctl(connection->fd, FIONREAD, &unread) == 0 && unread == 0;
 }
 
 /*
@@ -576,7 +599,7 @@ http1_sweep(Http1 *http1)
 			default:
 				continue;
 		}
-		if (now - connection->since > allowed)
+		if (now - connection->since > allowed || input_is_over(connection))
 			shutdown(connection->fd, SHUT_RDWR);
 	}
 	run_daemon(http1);

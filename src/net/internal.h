@@ -139,6 +139,7 @@ struct NetLoop
 	uv_loop_t	uv;
 	uv_async_t	wake;			/* makes the descriptor readable for work queued outside */
 	NetNode		pending;
+	NetNode		lingering;
 	bool		running;
 	char	   *scratch;		/* what is read from or written to any socket */
 };

@@ -81,6 +81,78 @@ run_pending(NetLoop *loop)
 	}
 }
 
+/* ----------------------------------------------------------------- linger */
+
+#define LINGER_MS 5000
+#define LINGER_BYTES (64 * 1024 * 1024)
+
+typedef struct Linger
+{
+	NetNode		node;
+	NetLoop    *loop;
+	NetWatch   *watch;
+	NetTimer   *timer;
+	int			fd;
+	size_t		read;
+} Linger;
+
+static void
+linger_end(Linger *linger)
+{
+	net_list_remove(&linger->node);
+	net_timer_cancel(linger->timer);
+	net_watch_close(linger->watch);
+	close(linger->fd);
+	free(linger);
+}
+
+static void
+linger_timeout(void *arg)
+{
+	Linger	   *linger = arg;
+
+	linger->timer = NULL;
+	linger_end(linger);
+}
+
+static void
+linger_readable(void *arg, int status, int events)
+{
+	Linger	   *linger = arg;
+	ssize_t		n;
+
+	(void) events;
+	n = status < 0 ? 0 : recv(linger->fd, linger->loop->scratch, NET_SCRATCH_BYTES, 0);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n > 0)
+		linger->read += n;
+	if (n <= 0 || linger->read > LINGER_BYTES)
+		linger_end(linger);
+}
+
+void
+net_linger(NetLoop *loop, int fd)
+{
+	Linger	   *linger = calloc(1, sizeof(Linger));
+
+	shutdown(fd, SHUT_WR);
+	if (linger != NULL)
+	{
+		linger->loop = loop;
+		linger->fd = fd;
+		net_list_push(&loop->lingering, &linger->node);
+		linger->watch = net_watch_create(loop, fd, linger_readable, linger);
+		if (linger->watch != NULL && net_watch_set(linger->watch, UV_READABLE))
+			linger->timer = net_loop_timer(loop, LINGER_MS, linger_timeout, linger);
+		if (linger->timer != NULL)
+			return;
+		linger_end(linger);
+	}
+	else
+		close(fd);
+}
+
 /* ------------------------------------------------------------------- loop */
 
 static void
@@ -98,6 +170,7 @@ net_loop_create(void)
 	if (loop == NULL)
 		return NULL;
 	net_list_init(&loop->pending);
+	net_list_init(&loop->lingering);
 	loop->scratch = malloc(NET_SCRATCH_BYTES);
 	if (loop->scratch == NULL || uv_loop_init(&loop->uv) != 0)
 	{
@@ -133,6 +206,8 @@ net_loop_destroy(NetLoop *loop)
 {
 	if (loop == NULL)
 		return;
+	while (!net_list_empty(&loop->lingering))
+		linger_end(net_container(Linger, node, loop->lingering.next));
 	uv_walk(&loop->uv, close_any, NULL);
 	uv_run(&loop->uv, UV_RUN_DEFAULT);
 	uv_loop_close(&loop->uv);
@@ -248,73 +323,4 @@ net_watch_close(NetWatch *watch)
 {
 	if (watch != NULL)
 		uv_close((uv_handle_t *) &watch->handle, free_handle_data);
-}
-
-/* ----------------------------------------------------------------- linger */
-
-#define LINGER_MS 5000
-#define LINGER_BYTES (64 * 1024 * 1024)
-
-typedef struct Linger
-{
-	NetLoop    *loop;
-	NetWatch   *watch;
-	NetTimer   *timer;
-	int			fd;
-	size_t		read;
-} Linger;
-
-static void
-linger_end(Linger *linger)
-{
-	net_timer_cancel(linger->timer);
-	net_watch_close(linger->watch);
-	close(linger->fd);
-	free(linger);
-}
-
-static void
-linger_timeout(void *arg)
-{
-	Linger	   *linger = arg;
-
-	linger->timer = NULL;
-	linger_end(linger);
-}
-
-static void
-linger_readable(void *arg, int status, int events)
-{
-	Linger	   *linger = arg;
-	ssize_t		n;
-
-	(void) events;
-	n = status < 0 ? 0 : recv(linger->fd, linger->loop->scratch, NET_SCRATCH_BYTES, 0);
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (n > 0)
-		linger->read += n;
-	if (n <= 0 || linger->read > LINGER_BYTES)
-		linger_end(linger);
-}
-
-void
-net_linger(NetLoop *loop, int fd)
-{
-	Linger	   *linger = calloc(1, sizeof(Linger));
-
-	shutdown(fd, SHUT_WR);
-	if (linger != NULL)
-	{
-		linger->loop = loop;
-		linger->fd = fd;
-		linger->watch = net_watch_create(loop, fd, linger_readable, linger);
-		if (linger->watch != NULL && net_watch_set(linger->watch, UV_READABLE))
-			linger->timer = net_loop_timer(loop, LINGER_MS, linger_timeout, linger);
-		if (linger->timer != NULL)
-			return;
-		net_watch_close(linger->watch);
-		free(linger);
-	}
-	close(fd);
 }

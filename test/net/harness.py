@@ -68,6 +68,8 @@ class Server:
         return len(os.listdir("/proc/%d/fd" % self.process.pid))
 
     def resident(self):
+        if "ECHO_SERVER" in os.environ:
+            return 0      # checking tools hold on to freed memory
         with open("/proc/%d/statm" % self.process.pid) as statm:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
@@ -87,7 +89,7 @@ def main(modules, only):
                 print("skipped %s.%s: %s" % (module.__name__, name, reason))
             except Exception:
                 failed += 1
-                print("FAILED  %s.%s\n%s" % (module.__name__, name, traceback.format_exc()), flush=True)
+                print("FAILED  %s.%s\n%s" % (module.__name__, name, traceback.format_exc()[:4000]), flush=True)
                 if server.process.poll() is not None:
                     print("the server is gone, a new one is started")
                     server = Server()

@@ -262,14 +262,14 @@ def test_broken_framing(server):
 
 
 def test_headers_too_large(server):
-    for data in (b"X: " + b"y" * 200000 + b"\r\n", b"X-%d: y\r\n" * 150, b"Y" * 200000):
+    for data in (b"X: " + b"y" * 700000 + b"\r\n", b"X-%d: y\r\n" * 150, b"Y" * 700000):
         with Peer(server) as peer:
             try:
                 peer.send(b"GET /describe HTTP/1.1\r\nHost: t\r\n" + data + b"\r\n")
                 answer = peer.answer()
             except ConnectionError:
                 answer = None
-            assert answer is None or answer[0] in (400, 413, 431), answer
+            assert answer is None or answer[0] in (400, 413, 431), answer[0]
     with Peer(server) as peer:
         peer.send(b"GET /describe HTTP/1.1\r\nHost: t\r\n" + b"X: y\r\n" * 101 + b"\r\n")
         assert peer.answer()[0] == 431
