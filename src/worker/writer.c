@@ -515,13 +515,17 @@ tempo_writer_main(Datum arg)
 {
 	writer_start(arg);
 	pgstat_report_activity(STATE_IDLE, NULL);
-	while (!ShutdownRequestPending && !queue_closed(queue))
+	while (!ShutdownRequestPending)
 	{
 		TimestampTz now;
 		long		timeout;
 
 		writer_interrupts();
 		receive_requests();
+
+		/* only reading the queue tells that the receiver has gone */
+		if (queue_closed(queue))
+			break;
 		now = GetCurrentTimestamp();
 		timeout = time_to_wait(now);
 		if (n_busy > 0 && TimestampDifferenceExceeds(busy_tried, now, BUSY_POLL))
