@@ -99,6 +99,26 @@ SELECT pg_relation_size('t') < :size AS smaller;
 SELECT count = :before_count AND md5 = :'before_md5' AS same FROM content;
 SELECT * FROM tempo.verify('t');
 
+-- the free end of the file is given back
+BEGIN;
+INSERT INTO t SELECT t.* FROM t, generate_series(1, 8);
+ROLLBACK;
+SELECT pg_relation_size('t') > 2 * :size AS grown;
+VACUUM t;
+SELECT pg_relation_size('t') <= :size AS given_back;
+SELECT * FROM tempo.verify('t');
+
+-- COPY FREEZE is a COPY
+BEGIN;
+TRUNCATE t;
+COPY t (trace_id, span_id, start_time_unix_nano, duration_nano, attributes) FROM STDIN (FREEZE);
+00000000000000000000000000000009	0000000000000009	1700000000000000000	5	{"n": 9}
+\.
+SELECT count(*) FROM t;
+COMMIT;
+SELECT count(*) FROM t;
+SELECT * FROM tempo.verify('t');
+
 -- many rows in few bytes: more blocks than the bytes need
 TRUNCATE t;
 INSERT INTO t (trace_id, span_id, start_time_unix_nano, duration_nano)
@@ -107,6 +127,13 @@ SELECT count(*), count(DISTINCT ctid), max(spans / blocks) <= 2047 AS tids
     FROM t, (SELECT spans, blocks FROM tempo.segments WHERE relation = 't'::regclass) s;
 SELECT count(*) FROM t a JOIN t b ON a.ctid = b.ctid;
 SELECT * FROM tempo.verify('t');
+
+-- a merged segment remembers the requests of its sources
+SELECT tempo.ingest_otlp_json('{"resourceSpans": [{"scopeSpans": [{"spans": [{"traceId": "0123456789abcdef0123456789abcdef", "spanId": "0123456789abcdef", "name": "once", "startTimeUnixNano": "1", "endTimeUnixNano": "2"}]}]}]}');
+SELECT level, spans, requests FROM tempo.segments WHERE relation = 'tempo.spans'::regclass;
+SELECT merges FROM tempo.compact();
+SELECT level, spans, requests FROM tempo.segments WHERE relation = 'tempo.spans'::regclass;
+TRUNCATE tempo.spans;
 
 -- who may
 CREATE ROLE regress_tempo_user;
