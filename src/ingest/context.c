@@ -290,8 +290,9 @@ refs_append_quoted(DecodeContext *context, RefsText *text, SpanText raw)
 		if (!refs_append(context, text, escape, (size_t) n))
 			return false;
 	}
-	return refs_append(context, text, clean.data + from, clean.len - from) &&
-		refs_append(context, text, "\"", 1);
+	if (clean.len > from && !refs_append(context, text, clean.data + from, clean.len - from))
+		return false;
+	return refs_append(context, text, "\"", 1);
 }
 
 bool

@@ -594,10 +594,13 @@ write_row_shapes(Writer *w, TableId table, uint32_t block)
 	const uint32_t *ends = (const uint32_t *) t->block_ends.data;
 	uint32_t	begin = block == 0 ? 0 : ends[block - 1];
 	uint32_t	n = ends[block] - begin;
-	const uint32_t *shapes = (const uint32_t *) t->row_shapes.data + begin;
+	const uint32_t *shapes;
 	int			width = code_width(table_n_shapes(t));
 	uint8_t    *to;
 
+	if (n == 0)
+		return;
+	shapes = (const uint32_t *) t->row_shapes.data + begin;
 	w->scratch.len = 0;
 	to = buffer_reserve(&w->scratch, (size_t) n * width);
 	if (to != NULL)

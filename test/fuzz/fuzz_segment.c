@@ -1,0 +1,159 @@
+/*-------------------------------------------------------------------------
+ *
+ * fuzz_segment.c
+ *	  libFuzzer target: opens bytes as a segment and reads everything.
+ *
+ * Built without checksums (FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION), so
+ * that mutations reach the parsers.  With the argument "--seeds FOLDER" the
+ * program writes segments to begin with instead.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "segment/reader.h"
+#include "spangen.h"
+
+#define MEMORY_LIMIT ((size_t) 256 << 20)
+
+static size_t used;
+
+static void *
+limited_alloc(void *arg, size_t size)
+{
+	size_t	   *p;
+
+	(void) arg;
+	if (size > MEMORY_LIMIT - used)
+		return NULL;
+	p = malloc(size + 16);
+	if (p == NULL)
+		return NULL;
+	*p = size;
+	used += size;
+	return p + 2;
+}
+
+static void
+limited_release(void *arg, void *chunk)
+{
+	size_t	   *p = (size_t *) chunk - 2;
+
+	(void) arg;
+	used -= *p;
+	free(p);
+}
+
+static const SpanAllocator limited = {limited_alloc, limited_release, NULL};
+
+/* Looks at every byte of a span, as an encoder would. */
+static uint64_t
+touch(const SpanBatch *batch)
+{
+	uint64_t	h = 0;
+
+	for (uint32_t i = 0; i < batch->n_spans; i++)
+	{
+		const Span *s = &batch->spans[i];
+
+		h = attribute_list_hash(s->attributes, h);
+		h = attribute_list_hash(span_resource(batch, s)->attributes, h);
+		h = span_bytes_hash(s->status_message.data, s->status_message.len, h);
+		h = span_bytes_hash(s->trace_state.data, s->trace_state.len, h);
+		h = span_bytes_hash(batch->strings[s->name].data, batch->strings[s->name].len, h);
+		for (uint32_t k = 0; k < s->n_events; k++)
+			h = attribute_list_hash(s->events[k].attributes, h);
+		for (uint32_t k = 0; k < s->n_links; k++)
+			h = attribute_list_hash(s->links[k].attributes, h);
+	}
+	return h;
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	static volatile uint64_t sink;
+	static const SpanText wanted[] = {{"a", 1}, {"k17", 3}};
+	SegmentProjection all = {SEGMENT_ALL, NULL, 0};
+	SegmentProjection some = {SEGMENT_END | SEGMENT_LINKS, wanted, 2};
+	SegmentMemory memory = {data, size};
+	SegmentSource source = segment_source_memory(&memory);
+	SpanError	error;
+	SegmentReader *r = segment_open(&source, &limited, &error);
+	SpanBatch  *batch;
+	const SegmentKey *keys;
+	const AnyValue *values;
+	uint32_t	n;
+	uint32_t	n_values;
+	uint32_t	rows;
+
+	if (r == NULL)
+		return 0;
+	batch = span_batch_create(&limited, MEMORY_LIMIT / 2);
+	rows = segment_summary(r)->rows;
+	if (rows > 40000)
+		rows = 40000;
+	if (segment_decode(r, &some, rows / 3, rows / 2, batch, &error))
+		sink += touch(batch);
+	if (segment_decode(r, &all, 0, rows, batch, &error))
+		sink += touch(batch);
+	for (uint32_t i = 0; i < batch->n_spans && i < 50; i++)
+		segment_find_trace(r, &batch->spans[i].trace_id, &n, &n_values, &error);
+	if (segment_keys(r, &keys, &n, &error))
+		for (uint32_t i = 0; i < n; i++)
+		{
+			AnyValue	probe = {.type = (uint8_t) (ANY_STRING + i % 4)};
+
+			if (segment_key_values(r, i, &values, &n_values, &error))
+				for (uint32_t k = 0; k < n_values; k++)
+					sink += any_value_hash(&values[k], 0);
+			if (probe.type == ANY_STRING)
+				probe.u.data = "x", probe.len = 1;
+			segment_may_contain(r, keys[i].scope, keys[i].key, &probe);
+		}
+	span_batch_destroy(batch);
+	segment_close(r);
+	if (used != 0)
+		abort();				/* leaked */
+	return 0;
+}
+
+static void
+write_seed(const char *folder, int adversarial, uint32_t n, int level)
+{
+	SpanBatch  *batch = span_batch_create(&span_malloc_allocator, 0);
+	SegmentWriteOptions options = {.level = (uint8_t) level, .zstd_level = n % 2 ? -1 : 0};
+	SegmentImage image;
+	SpanError	error;
+	char		path[4096];
+	FILE	   *f;
+
+	(adversarial ? spangen_adversarial : spangen_realistic) (batch, n, n);
+	if (!segment_write(batch, 0, n, &options, &span_malloc_allocator, &image, &error))
+		abort();
+	snprintf(path, sizeof(path), "%s/%s-%u-%d", folder, adversarial ? "odd" : "real", n, level);
+	f = fopen(path, "wb");
+	if (f == NULL || fwrite(image.data, 1, image.size, f) != image.size || fclose(f) != 0)
+	{
+		perror(path);
+		exit(1);
+	}
+	segment_image_free(&image, &span_malloc_allocator);
+	span_batch_destroy(batch);
+}
+
+int
+LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+	static const uint32_t sizes[] = {1, 2, 3, 7, 20, 41};
+
+	if (*argc != 3 || strcmp((*argv)[1], "--seeds") != 0)
+		return 0;
+	for (int kind = 0; kind < 2; kind++)
+		for (int i = 0; i < 6; i++)
+			for (int level = 0; level < 2; level++)
+				write_seed((*argv)[2], kind, sizes[i], level);
+	exit(0);
+}
