@@ -473,6 +473,9 @@ answer_error(ApiCall *call, const ErrorData *error)
 		case ERRCODE_STATEMENT_TOO_COMPLEX:
 			status = 400;
 			break;
+		case ERRCODE_INSUFFICIENT_PRIVILEGE:
+			status = 403;
+			break;
 		case ERRCODE_FEATURE_NOT_SUPPORTED:
 			status = 501;
 			break;
