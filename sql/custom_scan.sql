@@ -106,7 +106,14 @@ SELECT c.* FROM unnest(array[
     $$resource_attributes ->> 'k' = 'a'$$, $$resource_attributes ->> 'service.name' = 'a'$$, $$'a' = attributes ->> 'k'$$,
     $$attributes -> 'k' IS NULL$$, $$attributes -> 'k' IS NOT NULL$$, $$resource_attributes -> 'k' IS NULL$$,
     $$attributes -> 'k' = '1'$$, $$attributes ? 'k'$$, $$attributes @> '{"k": "a"}'$$, $$attributes ->> name = 'a'$$, $$(attributes ->> 'k') IS NULL$$,
-    $$(attributes ->> 'k') ~ '^[ab]'$$
+    $$(attributes ->> 'k') ~ '^[ab]'$$, $$(resource_attributes ->> 'k') IS NOT NULL$$,
+    $$resource_attributes ? 'k'$$, $$NOT attributes ? 'k'$$, $$attributes ? 'absent'$$, $$attributes ?| array['k']$$,
+    $$attributes @> '{}'$$, $$attributes @> '{"k": 1}'$$, $$attributes @> '{"k": 1.0, "other": 1}'$$, $$attributes @> '{"k": "a", "other": 1}'$$,
+    $$attributes @> '{"k": ["a"]}'$$, $$attributes @> '{"k": []}'$$, $$attributes @> '{"k": {}}'$$, $$attributes @> '{"k": true}'$$, $$attributes @> '{"k": null}'$$,
+    $$attributes @> '{"k": {"$otlp": {}}}'$$, $$attributes @> '{"k": "b"}' OR attributes @> '{"k": ""}'$$, $$NOT attributes @> '{"k": "a"}'$$,
+    $$attributes @> '{"absent": "a"}'$$, $$attributes @> '[]'$$, $$attributes @> '{"k": "ü"}'$$, $$resource_attributes @> '{"k": "a"}'$$,
+    $$resource_attributes @> '{"service.name": "b", "k": "a"}'$$, $$resource_attributes @> attributes$$, $$'{"k": "a"}' <@ attributes$$,
+    $$attributes <@ '{"k": "a", "other": 1}'$$
     ]) WITH ORDINALITY AS q(condition, n), compare(q.condition) AS c ORDER BY n;
 
 -- TraceQL's functions: every operator, value and literal
@@ -143,7 +150,7 @@ SELECT q.columns, c.rows, c.same FROM unnest(array[
     $$attributes ->> 'k'$$, $$attributes -> 'k'$$, $$attributes$$, $$ROW(attributes ->> 'other', attributes)$$,
     $$tempo.attr(attributes, resource_attributes, 'any', 'k')$$, $$tempo.attr(attributes, resource_attributes, 'span', 'k')$$,
     $$tempo.attr(attributes, resource_attributes, 'resource', 'k')$$, $$ROW(attributes ->> 'other', resource_attributes ->> 'k', name)$$,
-    $$jsonb_build_object('a', attributes) ->> 'a'$$, $$s.*$$, $$ctid$$, $$ROW(tableoid::regclass, span_id)$$
+    $$jsonb_build_object('a', attributes) ->> 'a'$$, $$ROW(attributes @> '{"k": "a"}', attributes ? 'K', resource_attributes ? 'k')$$, $$attributes @> '{}'$$, $$s.*$$, $$ctid$$, $$ROW(tableoid::regclass, span_id)$$
     ]) WITH ORDINALITY AS q(columns, n), compare($$name <> 'op3'$$, q.columns) AS c ORDER BY n;
 EXPLAIN (COSTS OFF) SELECT attributes ->> 'k', count(*) FROM tempo.spans WHERE name = 'op1' GROUP BY 1;
 EXPLAIN (COSTS OFF) SELECT tempo.attr(attributes, resource_attributes, 'any', 'x') FROM tempo.spans WHERE attributes ->> 'k' = 'a' AND attributes ->> 'y' LIKE 'a';

@@ -135,6 +135,66 @@ attribute_of(Node *node, const ScanTarget *target, bool for_text, FilterScope *s
 	return false;
 }
 
+/* The column of attributes that an expression is: the span's or the resource's. */
+static bool
+attributes_column(Node *node, const ScanTarget *target, FilterScope *scope)
+{
+	int			column = column_of(node, target);
+
+	*scope = column == TEMPO_ATTRIBUTES ? FILTER_SCOPE_SPAN : FILTER_SCOPE_RESOURCE;
+	return column == TEMPO_ATTRIBUTES || column == TEMPO_RESOURCE_ATTRIBUTES;
+}
+
+/* attributes ? key */
+static bool
+exists_of(Node *node, const ScanTarget *target, FilterScope *scope, SpanText *key)
+{
+	OpExpr	   *op = (OpExpr *) node;
+
+	return IsA(node, OpExpr) && get_opcode(op->opno) == F_JSONB_EXISTS &&
+		attributes_column(linitial(op->args), target, scope) && const_text(lsecond(op->args), key);
+}
+
+/* attributes @> constant object: the object's pairs; false if it is anything else */
+static bool
+contains_of(Node *node, const ScanTarget *target, FilterScope *scope, FilterPair **pairs, int *n_pairs)
+{
+	OpExpr	   *op = (OpExpr *) node;
+	Const	   *constant;
+	Jsonb	   *object;
+	JsonbIterator *it;
+	JsonbValue	key;
+	JsonbValue	value;
+
+	if (!IsA(node, OpExpr) || get_opcode(op->opno) != F_JSONB_CONTAINS ||
+		!attributes_column(linitial(op->args), target, scope))
+		return false;
+	constant = lsecond(op->args);
+	if (!IsA(constant, Const) || constant->constisnull)
+		return false;
+	object = DatumGetJsonbP(constant->constvalue);
+	if (!JB_ROOT_IS_OBJECT(object))
+		return false;
+	*n_pairs = 0;
+	*pairs = palloc0(sizeof(FilterPair) * Max(JB_ROOT_COUNT(object), 1));
+	it = JsonbIteratorInit(&object->root);
+	(void) JsonbIteratorNext(&it, &key, true);
+	while (JsonbIteratorNext(&it, &key, true) == WJB_KEY)
+	{
+		FilterPair *pair = &(*pairs)[(*n_pairs)++];
+
+		(void) JsonbIteratorNext(&it, &value, true);
+		pair->key = span_text(key.val.string.val, (uint32) key.val.string.len);
+		pair->plain = value.type == jbvString;
+		if (!pair->plain)
+			continue;
+		pair->value.type = ANY_STRING;
+		pair->value.len = (uint32) value.val.string.len;
+		pair->value.u.data = value.val.string.val;
+	}
+	return true;
+}
+
 /* Text columns that filters read from a span. */
 static bool
 is_text_column(int column)
@@ -402,7 +462,25 @@ compile_null_test(NullTest *test, const ScanTarget *target)
 		node->column = (TempoColumn) column;
 		return node;
 	}
-	if (attribute_of((Node *) test->arg, target, false, &node->scope, &node->key))
+	/* no value is JSON's null, so ->> gives NULL when -> does */
+	if (attribute_of((Node *) test->arg, target, false, &node->scope, &node->key) ||
+		attribute_of((Node *) test->arg, target, true, &node->scope, &node->key))
+		return node;
+	return NULL;
+}
+
+/* attributes ? key, attributes @> object */
+static FilterNode *
+compile_attributes(OpExpr *op, const ScanTarget *target)
+{
+	FilterNode *node = make_node_of(FILTER_NULL);
+
+	node->negate = true;
+	if (exists_of((Node *) op, target, &node->scope, &node->key))
+		return node;
+	node->type = FILTER_CONTAINS;
+	if (contains_of((Node *) op, target, &node->scope, &node->pairs, &node->n_pairs) &&
+		set_operand(node, lsecond(op->args), JSONBOID, target))
 		return node;
 	return NULL;
 }
@@ -459,6 +537,8 @@ compile(Expr *clause, const ScanTarget *target)
 					return NULL;
 				node = compile_comparison(op->opno, op->inputcollid, linitial(op->args),
 										  lsecond(op->args), false, target);
+				if (node == NULL)
+					node = compile_attributes(op, target);
 				if (node != NULL)
 					return node;
 				commutator = get_commutator(op->opno);
@@ -551,6 +631,12 @@ node_needs(const FilterNode *node, uint32 *parts, List **keys)
 		case FILTER_ID:
 			*parts |= tempo_column_parts(node->column);
 			return;
+		case FILTER_CONTAINS:
+			if (node->scope == FILTER_SCOPE_RESOURCE)
+				*parts |= SEGMENT_RESOURCE;
+			for (int i = 0; i < node->n_pairs && node->scope == FILTER_SCOPE_SPAN; i++)
+				add_key(keys, node->pairs[i].key);
+			return;
 		case FILTER_NULL:
 		case FILTER_JSON_TEXT:
 		case FILTER_MATCH:
@@ -577,15 +663,28 @@ typedef struct NeedsContext
 	ScanNeeds  *needs;
 } NeedsContext;
 
-/* Does the expression use only one attribute of the columns it names? */
+/* Does the expression use only some attributes of the columns it names? */
 static bool
-needs_one_attribute(Node *node, NeedsContext *context)
+needs_some_attributes(Node *node, NeedsContext *context)
 {
 	FilterScope scope;
 	SpanText	key;
+	FilterPair *pairs;
+	int			n_pairs;
 
+	if (contains_of(node, context->target, &scope, &pairs, &n_pairs))
+	{
+		if (scope == FILTER_SCOPE_RESOURCE)
+			add_column(context->needs, context->target, TEMPO_RESOURCE_ATTRIBUTES);
+		else
+			context->needs->attributes = true;
+		for (int i = 0; i < n_pairs && scope == FILTER_SCOPE_SPAN; i++)
+			add_key(&context->needs->keys, pairs[i].key);
+		return true;
+	}
 	if (!attribute_of(node, context->target, false, &scope, &key) &&
-		!attribute_of(node, context->target, true, &scope, &key))
+		!attribute_of(node, context->target, true, &scope, &key) &&
+		!exists_of(node, context->target, &scope, &key))
 		return false;
 	if (scope != FILTER_SCOPE_RESOURCE)
 	{
@@ -617,7 +716,7 @@ needs_walker(Node *node, NeedsContext *context)
 													 var->varattno - FirstLowInvalidHeapAttributeNumber);
 		return false;
 	}
-	if (needs_one_attribute(node, context))
+	if (needs_some_attributes(node, context))
 		return false;
 	return expression_tree_walker(node, needs_walker, context);
 }

@@ -14,6 +14,8 @@
 
 #include "access/scan_filter.h"
 
+#include <math.h>
+
 #include "access/jsonb.h"
 #include "access/memory.h"
 #include "catalog/pg_type.h"
@@ -30,6 +32,9 @@
 
 /* A jsonb number with more digits may differ from the nearest double. */
 #define PLAIN_DIGITS 15
+
+/* Types that compare without a look into them. */
+#define SCALAR_TYPES ((1U << ANY_STRING) | (1U << ANY_BOOL) | (1U << ANY_INT) | (1U << ANY_DOUBLE))
 
 /* Results of a regular expression remembered at most. */
 #define MEMO_ENTRIES 65536
@@ -422,7 +427,7 @@ key_may_match(const FilterNode *node, SegmentReader *reader, AttributeScope scop
 		return false;
 	if (node->type == FILTER_MATCH && node->op == MATCH_EQ && node->plain)
 	{
-		if ((key->types & ~((1U << ANY_STRING) | (1U << ANY_BOOL) | (1U << ANY_INT) | (1U << ANY_DOUBLE))) != 0)
+		if ((key->types & ~SCALAR_TYPES) != 0)
 			return true;
 		return segment_may_contain(reader, scope, node->key, &node->literal);
 	}
@@ -436,6 +441,25 @@ key_may_match(const FilterNode *node, SegmentReader *reader, AttributeScope scop
 				return true;
 		}
 		return false;
+	}
+	return true;
+}
+
+static bool
+pairs_may_match(const FilterNode *node, SegmentReader *reader)
+{
+	AttributeScope scope = node->scope == FILTER_SCOPE_SPAN ? ATTRIBUTE_SPAN : ATTRIBUTE_RESOURCE;
+
+	for (int i = 0; i < node->n_pairs; i++)
+	{
+		const FilterPair *pair = &node->pairs[i];
+		const SegmentKey *key = find_key(reader, scope, pair->key);
+
+		if (key == NULL)
+			return false;
+		if (pair->plain && (key->types & ~SCALAR_TYPES) == 0 &&
+			!segment_may_contain(reader, scope, pair->key, &pair->value))
+			return false;
 	}
 	return true;
 }
@@ -497,6 +521,8 @@ node_segment(const FilterNode *node, SegmentReader *reader)
 			if (node->column == TEMPO_SERVICE_NAME)
 				return service_may_match(node, reader);
 			return true;
+		case FILTER_CONTAINS:
+			return pairs_may_match(node, reader);
 		case FILTER_NULL:
 			if (!node->negate || node->scope == FILTER_SCOPE_COLUMN)
 				return true;
@@ -636,12 +662,12 @@ eval_id(const FilterNode *node, const Span *span)
 	return result_of(found == (node->op == MATCH_EQ));
 }
 
-/* The first attribute under the node's key; key_id speeds up the usual miss. */
+/* The first attribute under a key, by its number in the batch. */
 static const AnyValue *
-find_attribute(const FilterNode *node, AttributeList list)
+find_attribute(uint32 key_id, AttributeList list)
 {
 	for (uint32 i = 0; i < list.count; i++)
-		if (list.items[i].key_id == node->key_id)
+		if (list.items[i].key_id == key_id)
 			return &list.items[i].value;
 	return NULL;
 }
@@ -652,9 +678,9 @@ attribute_value(const FilterNode *node, const SpanBatch *batch, const Span *span
 	const AnyValue *value = NULL;
 
 	if (node->scope != FILTER_SCOPE_RESOURCE)
-		value = find_attribute(node, span->attributes);
+		value = find_attribute(node->key_id, span->attributes);
 	if (value == NULL && node->scope != FILTER_SCOPE_SPAN)
-		value = find_attribute(node, span_resource(batch, span)->attributes);
+		value = find_attribute(node->key_id, span_resource(batch, span)->attributes);
 	return value;
 }
 
@@ -680,6 +706,46 @@ eval_json_text(ScanFilter *filter, const FilterNode *node, const AnyValue *value
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(filter->scratch);
 	return result;
+}
+
+/* attributes @> object: pair by pair if they are strings, else through jsonb */
+static FilterResult
+eval_contains(ScanFilter *filter, const FilterNode *node, AttributeList attributes)
+{
+	MemoryContext old;
+	KeyValue   *items;
+	AttributeList list;
+	bool		plain = true;
+	bool		result;
+
+	for (int i = 0; i < node->n_pairs; i++)
+	{
+		const FilterPair *pair = &node->pairs[i];
+		const AnyValue *value = find_attribute(pair->key_id, attributes);
+
+		if (value == NULL)
+			return FILTER_FALSE;
+		if (pair->plain && ((1U << value->type) & SCALAR_TYPES) != 0 && !any_value_equal(value, &pair->value) &&
+			(value->type != ANY_DOUBLE || isfinite(value->u.number)))
+			return FILTER_FALSE;
+		plain &= pair->plain && value->type == ANY_STRING;
+	}
+	if (plain)
+		return FILTER_TRUE;
+	old = MemoryContextSwitchTo(filter->scratch);
+	items = palloc0(sizeof(KeyValue) * Max(node->n_pairs, 1));
+	for (int i = 0; i < node->n_pairs; i++)
+	{
+		items[i].key = node->pairs[i].key;
+		items[i].value = *find_attribute(node->pairs[i].key_id, attributes);
+	}
+	list.items = items;
+	list.count = (uint32) node->n_pairs;
+	result = DatumGetBool(DirectFunctionCall2(jsonb_contains, JsonbPGetDatum(tempo_attributes_to_jsonb(list)),
+											  node->operand_datum));
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(filter->scratch);
+	return result_of(result);
 }
 
 /* Asks the SQL function: match(value, op, literal) or match_re(value, pattern, negate). */
@@ -820,6 +886,9 @@ eval_leaf(ScanFilter *filter, FilterNode *node, const Span *span)
 			return result_of((attribute_value(node, batch, span) == NULL) != node->negate);
 		case FILTER_JSON_TEXT:
 			return eval_json_text(filter, node, attribute_value(node, batch, span));
+		case FILTER_CONTAINS:
+			return eval_contains(filter, node, node->scope == FILTER_SCOPE_SPAN ? span->attributes :
+								 span_resource(batch, span)->attributes);
 		default:
 			break;
 	}
@@ -907,17 +976,26 @@ eval_node(ScanFilter *filter, FilterNode *node, const Span *span)
 	}
 }
 
+static uint32
+intern(SpanBatch *batch, SpanText key)
+{
+	uint32		id = span_batch_string(batch, key);
+
+	if (id == SPAN_BATCH_NONE)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	return id;
+}
+
 /* Interns the keys that leaves look for. */
 static void
 intern_keys(FilterNode *node, SpanBatch *batch)
 {
 	for (int i = 0; i < node->n_children; i++)
 		intern_keys(node->children[i], batch);
-	if (node->key.data == NULL)
-		return;
-	node->key_id = span_batch_string(batch, node->key);
-	if (node->key_id == SPAN_BATCH_NONE)
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	if (node->key.data != NULL)
+		node->key_id = intern(batch, node->key);
+	for (int i = 0; i < node->n_pairs; i++)
+		node->pairs[i].key_id = intern(batch, node->pairs[i].key);
 }
 
 /* The number of things that the node's result can be kept by; 0 = it cannot. */

@@ -39,6 +39,7 @@ typedef enum FilterType
 	FILTER_ID,					/* an id = or <> an id, or in a list */
 	FILTER_NULL,				/* a column or attribute is null */
 	FILTER_JSON_TEXT,			/* attributes ->> key = or <> a text, or in a list */
+	FILTER_CONTAINS,			/* attributes @> constant object */
 	FILTER_MATCH,				/* tempo.match() */
 	FILTER_REGEX				/* tempo.match_re() */
 } FilterType;
@@ -59,6 +60,15 @@ typedef enum FilterResult
 	FILTER_UNKNOWN
 } FilterResult;
 
+/* A pair of the object in attributes @> object. */
+typedef struct FilterPair
+{
+	SpanText	key;
+	uint32		key_id;			/* in the current batch */
+	bool		plain;			/* the value is a string */
+	AnyValue	value;
+} FilterPair;
+
 typedef struct FilterNode FilterNode;
 struct FilterNode
 {
@@ -70,6 +80,8 @@ struct FilterNode
 	TempoColumn column;
 	FilterScope scope;
 	SpanText	key;
+	FilterPair *pairs;			/* CONTAINS */
+	int			n_pairs;
 	bool		null_is_empty;	/* coalesce(column, '') */
 	bool		negate;			/* IS NOT NULL; match_re's argument */
 	bool		text_argument;	/* match_re(text, ...) rather than jsonb */
