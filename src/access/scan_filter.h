@@ -4,9 +4,9 @@
  *	  Conditions that a custom scan decides on decoded spans, before rows are
  *	  made of them.
  *
- * scan_compile.c recognises conditions in expressions, scan_filter.c decides
- * them: for a segment or block from its zone map, value sets and Bloom
- * filters, and for a span.  A condition is compiled only if deciding it here
+ * scan_compile.c recognises conditions in expressions, scan_prune.c decides
+ * them for a segment or block from its zone map, value sets and Bloom filters,
+ * and scan_filter.c for a span.  A condition is compiled only if deciding it here
  * gives what the executor would have got from the row.
  *
  *-------------------------------------------------------------------------
@@ -59,6 +59,9 @@ typedef enum FilterResult
 	FILTER_TRUE,
 	FILTER_UNKNOWN
 } FilterResult;
+
+/* Types that compare without a look into them. */
+#define SCALAR_TYPES ((1U << ANY_STRING) | (1U << ANY_BOOL) | (1U << ANY_INT) | (1U << ANY_DOUBLE))
 
 /* A pair of the object in attributes @> object. */
 typedef struct FilterPair
@@ -156,14 +159,16 @@ extern ScanFilter *tempo_filter_create(List *clauses, const ScanTarget *target, 
 extern void tempo_scan_needs(Node *expression, const ScanTarget *target, ScanNeeds *needs);
 extern void tempo_filter_needs(const ScanFilter *filter, uint32 *parts, List **keys);
 
-/* scan_filter.c */
-extern void tempo_filter_start(ScanFilter *filter, ExprContext *econtext);
+/* scan_prune.c */
 extern bool tempo_filter_zone(const ScanFilter *filter, const FilterZone *zone);
 extern bool tempo_filter_segment(ScanFilter *filter, SegmentReader *reader);
 extern void tempo_filter_bounds(const ScanFilter *filter, int64 *min_start, int64 *end_start, uint64 *tenants);
 
 /* the trace ids that rows must have; NULL if any may */
 extern const TraceId *tempo_filter_traces(const ScanFilter *filter, int *count);
+
+/* scan_filter.c */
+extern void tempo_filter_start(ScanFilter *filter, ExprContext *econtext);
 extern void tempo_filter_batch(ScanFilter *filter, SpanBatch *batch);
 extern bool tempo_filter_span(ScanFilter *filter, const Span *span);
 
