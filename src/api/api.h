@@ -44,6 +44,19 @@ typedef struct ApiResponse
  */
 extern ApiResponse *api_begin(const ApiRequest *request);
 
+/*
+ * The same in steps, for who gives each attempt a transaction of its own:
+ * api_serve raises what goes wrong; after the transaction has been given up,
+ * api_failed tells whether to serve again, in a new one, or has made an answer
+ * of the error.
+ */
+typedef struct ApiCall ApiCall;
+
+extern ApiCall *api_open(const ApiRequest *request);
+extern void api_serve(ApiCall *call);
+extern bool api_failed(ApiCall *call, const ErrorData *error, bool new_transaction);
+extern ApiResponse *api_response(ApiCall *call);
+
 /* api_begin_local: the same without a database; NULL if it takes one */
 extern ApiResponse *api_begin_local(const ApiRequest *request);
 

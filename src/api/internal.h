@@ -32,12 +32,12 @@ typedef struct ApiRange
 	int64		end;
 } ApiRange;
 
-typedef struct ApiCall ApiCall;
-
 struct ApiCall
 {
 	const ApiRequest *request;
 	ApiResponse *response;
+	void		(*serve) (ApiCall *call);	/* NULL when it is answered */
+	int			attempts;
 	ApiFormat	format;			/* what the client accepts */
 	List	   *parameters;		/* of ApiParameter, in the order given */
 	List	   *tenants;		/* of char *, sorted, without repetitions */
@@ -49,6 +49,7 @@ struct ApiCall
 	 */
 	ApiRange	range;
 	void		(*without_spans) (ApiCall *call);
+	char	   *unsupported;	/* what it was */
 };
 
 /* ---------------------------------------------------------------- router */

@@ -24,6 +24,7 @@
 #define TEXT_PLAIN "text/plain; charset=utf-8"
 #define SINGLE_TENANT "single-tenant"
 #define MAX_TENANT_LENGTH 150
+#define MAX_ATTEMPTS 3
 
 typedef struct ApiParameter
 {
@@ -493,11 +494,66 @@ answer_error(ApiCall *call, const ErrorData *error)
 }
 
 /*
- * Calls "serve" so that an error leaves the caller's transaction usable; the
- * error, or NULL.
+ * What cannot be evaluated yet has an answer all the same where there are no
+ * spans.  Those that started before the range may belong to a trace that
+ * reaches into it.
  */
+static void
+serve_without_spans(ApiCall *call)
+{
+	ApiRange	range = call->range;
+
+	range.start = 0;
+	if (has_spans(call, &range))
+		(void) api_fail(call, 501, "%s", call->unsupported);
+	else
+		call->without_spans(call);
+}
+
+ApiCall *
+api_open(const ApiRequest *request)
+{
+	ApiCall    *call = call_create(request);
+	const Endpoint *endpoint = call_prepare(call);
+
+	call->serve = endpoint ? endpoint->serve : NULL;
+	return call;
+}
+
+void
+api_serve(ApiCall *call)
+{
+	if (call->serve)
+		call->serve(call);
+}
+
+bool
+api_failed(ApiCall *call, const ErrorData *error, bool new_transaction)
+{
+	if (error->sqlerrcode == ERRCODE_FEATURE_NOT_SUPPORTED && call->without_spans &&
+		call->serve != serve_without_spans)
+	{
+		call->unsupported = pstrdup(error->message);
+		call->serve = serve_without_spans;
+		return true;
+	}
+	if ((error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
+		 error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED) &&
+		new_transaction && call->attempts++ < MAX_ATTEMPTS)
+		return true;
+	answer_error(call, error);
+	return false;
+}
+
+ApiResponse *
+api_response(ApiCall *call)
+{
+	return call->response;
+}
+
+/* Serves so that an error leaves the caller's transaction usable. */
 static ErrorData *
-call_protected(ApiCall *call, void (*serve) (ApiCall *call))
+serve_protected(ApiCall *call)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -507,7 +563,7 @@ call_protected(ApiCall *call, void (*serve) (ApiCall *call))
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		serve(call);
+		api_serve(call);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -525,40 +581,16 @@ call_protected(ApiCall *call, void (*serve) (ApiCall *call))
 	return error;
 }
 
-/*
- * Takes it back if there are spans.  Those that started before the range may
- * belong to a trace that reaches into it.
- */
-static void
-serve_without_spans(ApiCall *call)
-{
-	void		(*serve) (ApiCall *) = call->without_spans;
-	ApiRange	range = call->range;
-
-	call->without_spans = NULL;
-	range.start = 0;
-	if (!has_spans(call, &range))
-	{
-		serve(call);
-		call->without_spans = serve;
-	}
-}
-
 ApiResponse *
 api_begin(const ApiRequest *request)
 {
-	ApiCall    *call = call_create(request);
-	const Endpoint *endpoint = call_prepare(call);
+	ApiCall    *call = api_open(request);
 	ErrorData  *error;
 
-	if (endpoint == NULL)
-		return call->response;
-	error = call_protected(call, endpoint->serve);
-	if (error && error->sqlerrcode == ERRCODE_FEATURE_NOT_SUPPORTED && call->without_spans &&
-		call_protected(call, serve_without_spans) == NULL && call->without_spans)
-		error = NULL;
-	if (error)
-		answer_error(call, error);
+	do
+	{
+		error = serve_protected(call);
+	} while (error && api_failed(call, error, false));
 	return call->response;
 }
 

@@ -716,7 +716,7 @@ serve_tag_values_v2(ApiCall *call)
 	if (!read_attribute(call, &attribute, &unknown) || !read_request(call, &request, true))
 		return;
 	pin = unknown ? NULL : tag_filter_pins(&request.filter, &attribute);
-	if (pin && attribute.intrinsic == TQL_ATTRIBUTE)
+	if (pin && (attribute.intrinsic == TQL_ATTRIBUTE || pin->type == TQL_STRING))
 		values = pinned_value(pin);
 	else if (!unknown)
 	{

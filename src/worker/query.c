@@ -203,11 +203,11 @@ statistics(void)
 }
 
 /*
- * One request in a transaction of its own; NULL when a reply has been sent.
- * An error is raised.
+ * One attempt at a request, in a transaction of its own; NULL when a reply has
+ * been sent.  An error is raised.
  */
 static ApiResponse *
-run_in_transaction(uint64 id, QueryMessage type, const ApiRequest *request, MemoryContext context)
+run_in_transaction(uint64 id, QueryMessage type, ApiCall *call, MemoryContext context)
 {
 	ApiResponse *response = NULL;
 	Oid			user;
@@ -232,18 +232,21 @@ run_in_transaction(uint64 id, QueryMessage type, const ApiRequest *request, Memo
 		GetUserIdAndSecContext(&user, &security);
 		SetUserIdAndSecContext(role, security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 		if (type == QUERY_RUN)
-			response = api_begin(request);
+		{
+			api_serve(call);
+			response = api_response(call);
+		}
 		else if (type == QUERY_STATISTICS)
 			response = statistics();
 		else
 			queue_reply(queue, id, QUERY_DONE, NULL, 0);
 		SetUserIdAndSecContext(user, security);
-		MemoryContextSwitchTo(context);
 	}
 
 	disable_timeout(STATEMENT_TIMEOUT, false);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
 	return response;
 }
 
@@ -261,32 +264,51 @@ reply_error(uint64 id, const ErrorData *error)
 	reply_response(id, &response);
 }
 
-static void
-run_request(uint64 id, QueryMessage type, const ApiRequest *request, MemoryContext context)
+/* The same with the error returned and the transaction given up. */
+static ErrorData *
+try_in_transaction(uint64 id, QueryMessage type, ApiCall *call, MemoryContext context, ApiResponse **response)
 {
-	ApiResponse *volatile response = NULL;
 	ErrorData  *volatile error = NULL;
 
 	PG_TRY();
 	{
-		response = run_in_transaction(id, type, request, context);
+		*response = run_in_transaction(id, type, call, context);
 	}
 	PG_CATCH();
 	{
 		HOLD_INTERRUPTS();
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
-		if (error->sqlerrcode != ERRCODE_QUERY_CANCELED)
-			EmitErrorReport();
 		FlushErrorState();
 		disable_timeout(STATEMENT_TIMEOUT, false);
-		/* out of the subtransaction of the endpoint, too */
 		AbortOutOfAnyTransaction();
 		RESUME_INTERRUPTS();
 	}
 	PG_END_TRY();
-	QueryCancelPending = false;
 	MemoryContextSwitchTo(context);
+	return error;
+}
+
+static void
+run_request(uint64 id, QueryMessage type, const ApiRequest *request, MemoryContext context)
+{
+	ApiCall    *call = type == QUERY_RUN ? api_open(request) : NULL;
+	ApiResponse *response = NULL;
+	ErrorData  *error;
+
+	for (;;)
+	{
+		error = try_in_transaction(id, type, call, context, &response);
+		if (error == NULL || error->sqlerrcode == ERRCODE_QUERY_CANCELED || call == NULL)
+			break;
+		if (!api_failed(call, error, true))
+		{
+			error = NULL;
+			response = api_response(call);
+			break;
+		}
+	}
+	QueryCancelPending = false;
 
 	if (error)
 		reply_error(id, error);
