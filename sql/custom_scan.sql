@@ -190,10 +190,15 @@ ROLLBACK;
 SELECT span_id, parent_span_id, name FROM tempo.trace('000000000000000000000000000003ea');
 
 -- joins look traces up
+SET enable_hashjoin = off;
+SET enable_mergejoin = off;
 EXPLAIN (COSTS OFF) SELECT s.span_id FROM (VALUES ('000000000000000000000000000003ea'::tempo.trace_id)) AS v(id), tempo.spans AS s WHERE v.id = s.trace_id OFFSET 0;
 EXPLAIN (COSTS OFF) SELECT s.span_id FROM unnest(array['000000000000000000000000000003ea', '000000000000000000000000000007d5']::tempo.trace_id[]) AS v(id) JOIN tempo.spans AS s ON v.id = s.trace_id AND s.name <> 'op3';
 SELECT v.id, s.span_id FROM unnest(array['000000000000000000000000000003ea', '000000000000000000000000000007d5', NULL]::tempo.trace_id[]) AS v(id)
     LEFT JOIN tempo.spans AS s ON v.id = s.trace_id AND s.name <> 'op3' ORDER BY 1, 2;
+
+RESET enable_hashjoin;
+RESET enable_mergejoin;
 
 -- parallel scans
 SET max_parallel_workers_per_gather = 2;

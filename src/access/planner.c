@@ -40,8 +40,12 @@
 #define PARALLEL_SPANS 100000
 #define SPANS_PER_PAGE 25
 
-/* What looking a trace up in the indexes of the segments costs, in spans. */
+/*
+ * Looking a trace up: the spans looked at, and what unpacking the block that
+ * holds them costs against cpu_tuple_cost, measured at 0.2 ms.
+ */
 #define LOOKUP_SPANS 200
+#define LOOKUP_COST 2500
 
 static bool enable_custom_scan = true;
 static set_rel_pathlist_hook_type previous_hook = NULL;
@@ -157,7 +161,10 @@ cost_scan(CustomPath *path, RelOptInfo *rel, const ScanTarget *target, double di
 		}
 		pushed++;
 		if (is_trace_lookup(restriction->clause, target))
+		{
 			spans = Min(spans, Max(rows, LOOKUP_SPANS));
+			cost += cpu_tuple_cost * Min(LOOKUP_COST, rel->tuples * 0.5);
+		}
 	}
 	cost += seq_page_cost * rel->pages * 0.1 * (rel->tuples > 0 ? spans / rel->tuples : 1);
 	cost += cpu_tuple_cost * spans * (SPAN_COST + FILTER_COST * pushed);
