@@ -65,6 +65,7 @@ segment_load_block(SegmentReader *r, uint32_t block, SpanError *error)
 	{
 		r->columns[i].loaded = false;
 		r->columns[i].payload_copy = NULL;
+		r->columns[i].local_copies = NULL;
 		r->columns[i].cursor = 0;
 		r->columns[i].n_values = 0;
 	}
@@ -166,7 +167,7 @@ load_numbers(SegmentReader *r, ReadColumn *column, const Section *data, SpanErro
 static bool
 load_lengths(SegmentReader *r, ReadColumn *column, Cursor *c, SpanError *error)
 {
-	uint32_t	n = column->n_values;
+	uint32_t	n = column->n_texts;
 	uint32_t	at = 0;
 
 	if (cursor_left(c) < n)
@@ -195,12 +196,40 @@ load_lengths(SegmentReader *r, ReadColumn *column, Cursor *c, SpanError *error)
 }
 
 static bool
+load_local_codes(SegmentReader *r, ReadColumn *column, Cursor *c, SpanError *error)
+{
+	uint32_t	n = column->n_values;
+	uint64_t	len;
+	const uint8_t *planes;
+
+	column->n_texts = cursor_number(c, n);
+	len = (uint64_t) n * code_width(column->n_texts);
+	planes = cursor_bytes(c, len);
+	if (planes == NULL)
+		return segment_corrupt(error, "bad column");
+	column->codes = arena_alloc(&r->block_arena, (size_t) n * sizeof(uint32_t));
+	if (column->codes == NULL)
+		return segment_no_memory(error);
+	if (!unpack_codes(planes, (size_t) len, column->codes, n, column->n_texts))
+		return segment_corrupt(error, "bad column");
+	return true;
+}
+
+static bool
 load_texts(SegmentReader *r, ReadColumn *column, const Section *data, SpanError *error)
 {
 	Cursor		c = cursor_over(data->data, data->len);
 	uint8_t		encoding = cursor_u8(&c);
 	uint64_t	width = 0;
 
+	column->n_texts = column->n_values;
+	column->local = encoding == ENCODING_LOCAL;
+	if (column->local)
+	{
+		if (!load_local_codes(r, column, &c, error))
+			return false;
+		encoding = cursor_u8(&c);
+	}
 	switch (encoding)
 	{
 		case ENCODING_LENGTHS:
@@ -231,7 +260,7 @@ load_texts(SegmentReader *r, ReadColumn *column, const Section *data, SpanError 
 			return segment_corrupt(error, "unknown encoding");
 	}
 	if (c.failed || cursor_left(&c) != 0 ||
-		(encoding != ENCODING_LENGTHS && width * column->n_values != column->payload.len))
+		(encoding != ENCODING_LENGTHS && width * column->n_texts != column->payload.len))
 		return segment_corrupt(error, "bad column");
 	return true;
 }

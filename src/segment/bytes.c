@@ -101,7 +101,7 @@ cursor_bytes(Cursor *cursor, uint64_t len)
 }
 
 uint64_t
-cursor_varint(Cursor *cursor)
+cursor_long_varint(Cursor *cursor)
 {
 	uint64_t	value = 0;
 
@@ -120,19 +120,6 @@ cursor_varint(Cursor *cursor)
 	}
 	cursor->failed = true;
 	return 0;
-}
-
-uint32_t
-cursor_number(Cursor *cursor, uint32_t max)
-{
-	uint64_t	value = cursor_varint(cursor);
-
-	if (value > max)
-	{
-		cursor->failed = true;
-		return 0;
-	}
-	return (uint32_t) value;
 }
 
 uint32_t

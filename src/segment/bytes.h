@@ -148,10 +148,29 @@ cursor_fail(Cursor *cursor)
 
 /* cursor_bytes: "len" bytes in place; NULL past the end */
 extern const uint8_t *cursor_bytes(Cursor *cursor, uint64_t len);
-extern uint64_t cursor_varint(Cursor *cursor);
+extern uint64_t cursor_long_varint(Cursor *cursor);
+
+static inline uint64_t
+cursor_varint(Cursor *cursor)
+{
+	if (!cursor->failed && cursor->at < cursor->end && *cursor->at < 0x80)
+		return *cursor->at++;
+	return cursor_long_varint(cursor);
+}
 
 /* cursor_number: a varint that must be at most "max" */
-extern uint32_t cursor_number(Cursor *cursor, uint32_t max);
+static inline uint32_t
+cursor_number(Cursor *cursor, uint32_t max)
+{
+	uint64_t	value = cursor_varint(cursor);
+
+	if (value > max)
+	{
+		cursor->failed = true;
+		return 0;
+	}
+	return (uint32_t) value;
+}
 
 /* cursor_count: a varint that counts things of at least "width" bytes each that follow */
 extern uint32_t cursor_count(Cursor *cursor, size_t width);

@@ -15,8 +15,19 @@
 /* From this many entries on, a dictionary must pay to be kept on. */
 #define DICTIONARY_TRIAL 2048
 
+/*
+ * A dictionary of texts beyond this size must be small beside the column, or
+ * reading a few rows would mean unpacking all of it.  Blocks have dictionaries
+ * of their own then.
+ */
+#define DICTIONARY_SMALL 4096
+#define DICTIONARY_FRACTION 8
+
 /* A dictionary of numbers is never larger: byte planes are nearly as small. */
 #define NUMBER_DICTIONARY_MAX 4096
+
+/* Different numbers are counted, with a bitmap, if they are closer together than this. */
+#define NUMBER_BITMAP_RANGE (1 << 22)
 
 /* Dictionaries from this size on have a filter, too: it is quicker to read. */
 #define BLOOM_MIN_ENTRIES 256
@@ -28,6 +39,7 @@ column_init(Column *c, const SpanAllocator *allocator)
 	buffer_init(&c->values, allocator);
 	buffer_init(&c->entries, allocator);
 	buffer_init(&c->block_ends, allocator);
+	buffer_init(&c->local_codes, allocator);
 }
 
 static void
@@ -46,6 +58,7 @@ column_free(Column *c)
 	buffer_free(&c->values);
 	buffer_free(&c->entries);
 	buffer_free(&c->block_ends);
+	buffer_free(&c->local_codes);
 }
 
 static inline uint32_t
@@ -277,8 +290,13 @@ column_decide(Column *c)
 	else if (type_is_number(c->type))
 		done = try_number_dictionary(c);
 	else
-		c->coded = !c->no_dictionary &&
-			(uint64_t) (column_n_entries(c) - c->n_constants) * 2 <= c->values.len / sizeof(uint32_t);
+	{
+		uint64_t	n_new = column_n_entries(c) - c->n_constants;
+		uint64_t	n_values = c->values.len / sizeof(uint32_t);
+
+		c->coded = !c->no_dictionary && n_new * 2 <= n_values &&
+			(n_new <= DICTIONARY_SMALL || n_new * DICTIONARY_FRACTION <= n_values);
+	}
 	free_slots(c);
 	return done && !c->block_ends.failed;
 }
@@ -375,12 +393,11 @@ write_text_block(const Column *c, const uint32_t *index, uint32_t n, Buffer *dat
 }
 
 static void
-write_codes(const uint32_t *codes, uint32_t n, uint32_t n_entries, Buffer *data)
+put_codes(const uint32_t *codes, uint32_t n, uint32_t n_entries, Buffer *data)
 {
 	int			width = code_width(n_entries);
 	uint8_t    *to;
 
-	buffer_put_u8(data, ENCODING_CODES);
 	to = buffer_reserve(data, (size_t) n * width);
 	if (to == NULL)
 		return;
@@ -388,6 +405,67 @@ write_codes(const uint32_t *codes, uint32_t n, uint32_t n_entries, Buffer *data)
 		for (uint32_t i = 0; i < n; i++)
 			*to++ = (uint8_t) (codes[i] >> (8 * plane));
 	data->len += (size_t) n * width;
+}
+
+/*
+ * Text with a dictionary of the block, if that pays.  True if the payload is
+ * worth compressing.
+ */
+static bool
+write_local_block(Column *c, const uint32_t *index, uint32_t n, Buffer *data, Buffer *payload)
+{
+	uint32_t   *local;
+	uint32_t   *distinct;
+	uint32_t   *codes;
+	uint32_t	n_distinct = 0;
+	Buffer		scratch;
+	bool		compressible;
+
+	if (c->no_dictionary || n < 4)
+		return write_text_block(c, index, n, data, payload);
+	if (c->local_codes.len == 0)
+	{
+		size_t		size = (size_t) column_n_entries(c) * sizeof(uint32_t);
+
+		if (buffer_reserve(&c->local_codes, size) == NULL)
+		{
+			data->failed = true;
+			return false;
+		}
+		memset(c->local_codes.data, 0, size);
+		c->local_codes.len = size;
+	}
+	local = (uint32_t *) c->local_codes.data;
+	buffer_init(&scratch, c->values.allocator);
+	distinct = (uint32_t *) buffer_reserve(&scratch, (size_t) n * 2 * sizeof(uint32_t));
+	if (distinct == NULL)
+	{
+		data->failed = true;
+		return false;
+	}
+	codes = distinct + n;
+	for (uint32_t i = 0; i < n; i++)
+	{
+		if (local[index[i]] == 0)
+		{
+			distinct[n_distinct++] = index[i];
+			local[index[i]] = n_distinct;
+		}
+		codes[i] = local[index[i]] - 1;
+	}
+	for (uint32_t i = 0; i < n_distinct; i++)
+		local[distinct[i]] = 0;
+	if ((uint64_t) n_distinct * 4 > (uint64_t) n * 3)
+		compressible = write_text_block(c, index, n, data, payload);
+	else
+	{
+		buffer_put_u8(data, ENCODING_LOCAL);
+		buffer_put_varint(data, n_distinct);
+		put_codes(codes, n, n_distinct, data);
+		compressible = write_text_block(c, distinct, n_distinct, data, payload);
+	}
+	buffer_free(&scratch);
+	return compressible;
 }
 
 void
@@ -402,7 +480,10 @@ column_write_block(Column *c, uint32_t number, uint32_t block, Sections *section
 		return;
 	data->len = payload->len = 0;
 	if (c->coded)
-		write_codes((const uint32_t *) c->values.data + begin, n, column_n_entries(c), data);
+	{
+		buffer_put_u8(data, ENCODING_CODES);
+		put_codes((const uint32_t *) c->values.data + begin, n, column_n_entries(c), data);
+	}
 	else if (c->type == ANY_DOUBLE)
 	{
 		buffer_put_u8(data, ENCODING_PLANES);
@@ -411,7 +492,7 @@ column_write_block(Column *c, uint32_t number, uint32_t block, Sections *section
 	else if (type_is_number(c->type))
 		pack_numbers(data, payload, (const int64_t *) c->values.data + begin, n);
 	else
-		compressible = write_text_block(c, (const uint32_t *) c->values.data + begin, n, data, payload);
+		compressible = write_local_block(c, (const uint32_t *) c->values.data + begin, n, data, payload);
 	if (data->failed || payload->failed)
 	{
 		sections->out->failed = true;
@@ -448,13 +529,48 @@ column_write_dictionary(Column *c, uint32_t number, Sections *sections, Buffer *
 		sections_put(sections, SECTION(COLUMN_STREAM(number, COLUMN_DICTIONARY), 0), scratch->data, scratch->len, true);
 }
 
+/* How many different numbers there are at most. */
+static uint32_t
+count_numbers(const Column *c, uint32_t n)
+{
+	const int64_t *values = (const int64_t *) c->values.data;
+	const SpanAllocator *a = c->values.allocator;
+	int64_t		min = values[0];
+	int64_t		max = values[0];
+	uint64_t	range;
+	uint8_t    *seen;
+	uint32_t	count = 0;
+
+	for (uint32_t i = 1; i < n; i++)
+	{
+		min = values[i] < min ? values[i] : min;
+		max = values[i] > max ? values[i] : max;
+	}
+	range = (uint64_t) max - (uint64_t) min;
+	if (range >= NUMBER_BITMAP_RANGE)
+		return n;
+	seen = a->alloc(a->arg, range / 8 + 1);
+	if (seen == NULL)
+		return n;
+	memset(seen, 0, range / 8 + 1);
+	for (uint32_t i = 0; i < n; i++)
+	{
+		uint64_t	bit = (uint64_t) values[i] - (uint64_t) min;
+
+		count += !(seen[bit / 8] & (1 << bit % 8));
+		seen[bit / 8] |= (uint8_t) (1 << bit % 8);
+	}
+	a->release(a->arg, seen);
+	return count;
+}
+
 bool
 column_write_bloom(Column *c, uint32_t number, Sections *sections, Buffer *scratch)
 {
 	bool		numbers = type_is_number(c->type);
 	uint32_t	n_entries = numbers ? column_n_dictionary(c) : column_n_entries(c);
 	uint32_t	n_values = numbers && !c->coded ? (uint32_t) (c->values.len / sizeof(int64_t)) : 0;
-	size_t		size = bloom_size(n_entries + n_values);
+	size_t		size = bloom_size(n_entries + (n_values > 0 ? count_numbers(c, n_values) : 0));
 	AnyValue	value = {.type = c->type};
 	uint64_t	hash;
 	uint8_t    *filter;

@@ -35,6 +35,7 @@ typedef struct Column
 	uint32_t   *slots;			/* text and constants: index + 1 */
 	uint32_t	n_slots;
 	Buffer		block_ends;		/* uint32_t: values up to the end of each block */
+	Buffer		local_codes;	/* uint32_t: code in the current block of each entry, + 1 */
 } Column;
 
 /* Is the column's type stored as numbers? */

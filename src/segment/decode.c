@@ -118,6 +118,7 @@ mark_columns(SegmentReader *r)
 
 		c->key_id = SPAN_BATCH_NONE;
 		c->payload_copy = NULL;
+		c->local_copies = NULL;
 		c->copies = NULL;
 		if (i == FIELD_SPAN_OVERFLOW)
 			c->wanted = r->overflow_wanted;
@@ -134,8 +135,9 @@ static bool
 set_projection(SegmentReader *r, const SegmentProjection *p, SpanBatch *batch)
 {
 	uint64_t	generation = span_batch_generation(batch);
+	bool		same = r->generation != 0 && same_projection(r, p);
 
-	if (r->generation == generation && same_projection(r, p))
+	if (same && r->generation == generation)
 		return true;
 	r->generation = 0;
 	arena_reset(&r->projection_arena);
@@ -160,7 +162,8 @@ set_projection(SegmentReader *r, const SegmentProjection *p, SpanBatch *batch)
 	{
 		for (uint32_t i = 0; i < r->tables[t].n_shapes; i++)
 			r->tables[t].shapes[i].template = NULL;
-		r->tables[t].next = UINT32_MAX; /* the cursors were those of other columns */
+		if (!same)
+			r->tables[t].next = UINT32_MAX; /* the cursors were those of other columns */
 	}
 	r->overflow_wanted = overflow_is_wanted(r);
 	mark_columns(r);
@@ -254,7 +257,7 @@ unpack_hex(Arena *arena, const uint8_t *packed, uint32_t len, bool uuid)
 	return result;
 }
 
-/* Text value number "i" of the block where it lies. */
+/* Text number "i" of the block (of its dictionary, if it has one) where it lies. */
 static inline SpanText
 text_in_place(const ReadColumn *c, uint32_t i)
 {
@@ -299,6 +302,23 @@ text_value(Decoder *d, const ReadColumn *c, uint32_t i, AnyValue *out)
 	}
 }
 
+/* An entry of the block's dictionary; each is put into the batch once. */
+static bool
+local_value(Decoder *d, ReadColumn *c, uint32_t code, AnyValue *out)
+{
+	if (c->local_copies == NULL)
+	{
+		/* as long-lived as the block's codes, and forgotten with the batch */
+		c->local_copies = arena_alloc0(&d->r->block_arena, (size_t) c->n_texts * sizeof(AnyValue));
+		if (c->local_copies == NULL)
+			return segment_no_memory(d->error);
+	}
+	if (c->local_copies[code].type == ANY_EMPTY && !text_value(d, c, code, &c->local_copies[code]))
+		return false;
+	*out = c->local_copies[code];
+	return true;
+}
+
 /* The column's next value, its bytes in the batch. */
 static inline bool
 next_value(Decoder *d, ReadColumn *c, AnyValue *out)
@@ -323,7 +343,7 @@ next_value(Decoder *d, ReadColumn *c, AnyValue *out)
 			}
 			return dictionary_value(d, c, c->codes[i], out);
 		default:
-			return text_value(d, c, i, out);
+			return c->local ? local_value(d, c, c->codes[i], out) : text_value(d, c, i, out);
 	}
 }
 
@@ -510,7 +530,8 @@ get_extras(Decoder *d, TableId table, uint32_t column, Extra **extras, uint32_t 
 {
 	SegmentReader *r = d->r;
 	ReadColumn *c = &r->columns[column];
-	SpanText	bytes = text_in_place(c, c->cursor++);
+	uint32_t	at = c->cursor++;
+	SpanText	bytes = text_in_place(c, c->local ? c->codes[at] : at);
 	Cursor		in = cursor_over((const uint8_t *) bytes.data, bytes.len);
 	Extra	   *list = arena_alloc(&d->temp, (size_t) bytes.len / 3 * sizeof(Extra));
 	uint32_t	n = 0;

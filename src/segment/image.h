@@ -110,7 +110,8 @@ typedef enum Encoding
 	ENCODING_FIXED = 5,			/* text of one length */
 	ENCODING_LENGTHS = 6,		/* text: lengths in data, bytes in payload */
 	ENCODING_UUID = 7,			/* canonical lower-case UUIDs, 16 bytes each in payload */
-	ENCODING_HEX = 8			/* lower-case hexadecimal text of one even length, packed */
+	ENCODING_HEX = 8,			/* lower-case hexadecimal text of one even length, packed */
+	ENCODING_LOCAL = 9			/* text: codes of a dictionary of the block, then its entries as another encoding */
 } Encoding;
 
 #endif							/* TEMPO_SEGMENT_IMAGE_H */

@@ -70,7 +70,10 @@ typedef struct ReadColumn
 	ColumnForm	form;
 	uint32_t   *codes;
 	int64_t    *numbers;
-	uint32_t   *offsets;		/* n_values + 1 */
+	bool		local;			/* codes are of the block's own dictionary */
+	uint32_t	n_texts;		/* n_values, or entries of the block's dictionary */
+	uint32_t   *offsets;		/* n_texts + 1 */
+	AnyValue   *local_copies;	/* in the batch, by code */
 	uint32_t	fixed_len;
 	Section		payload;
 	const char *payload_copy;	/* in the batch, or NULL */

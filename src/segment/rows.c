@@ -295,26 +295,24 @@ count_keys(AttributeList list, uint32_t *counts)
 }
 
 bool
-rows_mark_rare(const SpanBatch *batch, const RowOrder *order, ColumnSet *columns)
+rows_mark_rare(const SpanBatch *batch, uint32_t first, uint32_t n_rows, ColumnSet *columns)
 {
 	const SpanAllocator *a = columns->allocator;
 	uint32_t	n = columns->n_strings;
 	uint32_t   *counts;
-	uint32_t	threshold = order->n_rows / RARE_FRACTION;
+	uint32_t	threshold = n_rows / RARE_FRACTION;
 	uint32_t	regular;
 
-	if (order->n_rows < RARE_MIN_ROWS)
+	if (n_rows < RARE_MIN_ROWS)
 		return true;
 	counts = a->alloc(a->arg, (size_t) n * N_TABLES * sizeof(uint32_t));
 	if (counts == NULL)
 		return false;
 	memset(counts, 0, (size_t) n * N_TABLES * sizeof(uint32_t));
-	for (uint32_t row = 0; row < order->n_rows; row++)
+	for (uint32_t row = 0; row < n_rows; row++)
 	{
-		const Span *span = &batch->spans[order->spans[row]];
+		const Span *span = &batch->spans[first + row];
 
-		if (row + 8 < order->n_rows)
-			__builtin_prefetch(&batch->spans[order->spans[row + 8]].attributes);
 		count_keys(span->attributes, counts);
 		for (uint32_t i = 0; i < span->n_events; i++)
 			count_keys(span->events[i].attributes, counts + n);

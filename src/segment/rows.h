@@ -38,6 +38,6 @@ extern bool rows_link(RowBuilder *b, const SpanLink *link, bool fill);
 extern int32_t *rows_parents(const SpanBatch *batch, const RowOrder *order, const SpanAllocator *allocator);
 
 /* rows_mark_rare: keys that are too rare for a column of their own */
-extern bool rows_mark_rare(const SpanBatch *batch, const RowOrder *order, ColumnSet *columns);
+extern bool rows_mark_rare(const SpanBatch *batch, uint32_t first, uint32_t n_rows, ColumnSet *columns);
 
 #endif							/* TEMPO_SEGMENT_ROWS_H */

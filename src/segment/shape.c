@@ -88,7 +88,7 @@ columns_free(ColumnSet *set)
 }
 
 bool
-columns_number(ColumnSet *set, TableId table, uint32_t key_id, uint8_t type, uint32_t *number)
+columns_make(ColumnSet *set, TableId table, uint32_t key_id, uint8_t type, uint32_t *number)
 {
 	uint32_t   *slot = &set->key_slot[table][key_id];
 	uint32_t   *by_type;

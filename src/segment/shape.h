@@ -47,8 +47,22 @@ columns_count(const ColumnSet *set)
 	return (uint32_t) (set->columns.len / sizeof(Column));
 }
 
-/* columns_number: the column of a key and type, made if need be; RARE_KEY for the overflow column */
-extern bool columns_number(ColumnSet *set, TableId table, uint32_t key_id, uint8_t type, uint32_t *number);
+/* columns_number, columns_make: the column of a key and type, made if need be; RARE_KEY for the overflow column */
+extern bool columns_make(ColumnSet *set, TableId table, uint32_t key_id, uint8_t type, uint32_t *number);
+
+static inline bool
+columns_number(ColumnSet *set, TableId table, uint32_t key_id, uint8_t type, uint32_t *number)
+{
+	uint32_t	slot = set->key_slot[table][key_id];
+
+	if (slot - 1 < RARE_KEY - 1)	/* neither 0 nor RARE_KEY */
+	{
+		*number = ((const uint32_t *) set->key_columns.data)[(size_t) (slot - 1) * 8 + (type & 7)];
+		if (*number != 0)
+			return true;
+	}
+	return columns_make(set, table, key_id, type, number);
+}
 
 typedef struct RowItem
 {

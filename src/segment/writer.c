@@ -24,7 +24,8 @@
 
 /* Rows to fetch ahead: spans of a trace may come from all over the batch. */
 #define PREFETCH_SPANS 12
-#define PREFETCH_ATTRIBUTES 6
+#define PREFETCH_ATTRIBUTES 7
+#define PREFETCH_VALUES 3
 
 typedef struct Writer
 {
@@ -42,7 +43,13 @@ typedef struct Writer
 	Buffer		scratch;
 	Buffer		payload;
 	Buffer		footer;
-	Buffer		numbers;		/* int64_t scratch */
+	Buffer		starts;			/* int64_t: of the block's rows */
+	Buffer		durations;
+	Buffer		ids;			/* span ids of the block's rows */
+	Buffer		link_ids;
+	Buffer		event_times;
+	Buffer		zones;			/* int64_t[3] per block */
+	bool	   *tenant_seen;	/* by string id */
 	uint32_t   *trace_rank;		/* position of each trace in the trace index */
 	uint32_t   *string_number;	/* of the batch's strings in the segment, 0 = none yet */
 	uint32_t   *scope_number;	/* + 1; 0 = none yet */
@@ -74,40 +81,51 @@ clamped_difference(int64_t start, int64_t end)
 	return d > INT64_MAX ? INT64_MAX : (int64_t) d;
 }
 
-static bool
-summarize(Writer *w, SegmentSummary *s)
+/* One span into the summary, and into the zone of its block. */
+static void
+summarize_span(Writer *w, const Span *span, int64_t *zone)
 {
-	const SpanBatch *batch = w->batch;
-	bool	   *seen = w->allocator->alloc(w->allocator->arg, batch->n_strings);
+	SegmentSummary *s = &w->summary;
+	uint32_t	tenant = span_resource(w->batch, span)->tenant;
+	int64_t		start = span->start_time_unix_nano;
+	int64_t		end = span->end_time_unix_nano > start ? span->end_time_unix_nano : start;
+	int64_t		duration = clamped_difference(start, end);
 
-	if (seen == NULL)
-		return false;
-	memset(seen, 0, batch->n_strings);
+	zone[0] = start < zone[0] ? start : zone[0];
+	zone[1] = start > zone[1] ? start : zone[1];
+	zone[2] = duration > zone[2] ? duration : zone[2];
+	s->max_end_nano = end > s->max_end_nano ? end : s->max_end_nano;
+	s->min_duration_nano = duration < s->min_duration_nano ? duration : s->min_duration_nano;
+	if (!w->tenant_seen[tenant])
+	{
+		w->tenant_seen[tenant] = true;
+		s->n_tenants++;
+		s->tenant_filter |= segment_tenant_bit(w->batch->strings[tenant]);
+	}
+	s->raw_size += sizeof(Span) + span->attributes.count * sizeof(KeyValue);
+}
+
+/* The rest of the summary. */
+static void
+summarize(Writer *w)
+{
+	SegmentSummary *s = &w->summary;
+	const int64_t *zones = (const int64_t *) w->zones.data;
+
 	s->rows = w->order.n_rows;
 	s->traces = w->order.n_traces;
-	s->min_start_nano = INT64_MAX;
-	s->max_start_nano = s->max_end_nano = INT64_MIN;
-	s->min_duration_nano = INT64_MAX;
-	for (uint32_t row = 0; row < s->rows; row++)
+	if (s->rows == 0)
 	{
-		const Span *span = &batch->spans[w->order.spans[row]];
-		uint32_t	tenant = span_resource(batch, span)->tenant;
-		int64_t		start = span->start_time_unix_nano;
-		int64_t		end = span->end_time_unix_nano > start ? span->end_time_unix_nano : start;
-		int64_t		duration = clamped_difference(start, end);
-
-		s->min_start_nano = start < s->min_start_nano ? start : s->min_start_nano;
-		s->max_start_nano = start > s->max_start_nano ? start : s->max_start_nano;
-		s->max_end_nano = end > s->max_end_nano ? end : s->max_end_nano;
-		s->min_duration_nano = duration < s->min_duration_nano ? duration : s->min_duration_nano;
-		s->max_duration_nano = duration > s->max_duration_nano ? duration : s->max_duration_nano;
-		if (!seen[tenant])
-		{
-			seen[tenant] = true;
-			s->n_tenants++;
-			s->tenant_filter |= segment_tenant_bit(batch->strings[tenant]);
-		}
-		s->raw_size += sizeof(Span) + span->attributes.count * sizeof(KeyValue);
+		s->max_end_nano = s->min_duration_nano = 0;
+		return;
+	}
+	s->min_start_nano = zones[0];
+	s->max_start_nano = zones[1];
+	for (uint32_t i = 0; i < w->n_blocks; i++, zones += 3)
+	{
+		s->min_start_nano = zones[0] < s->min_start_nano ? zones[0] : s->min_start_nano;
+		s->max_start_nano = zones[1] > s->max_start_nano ? zones[1] : s->max_start_nano;
+		s->max_duration_nano = zones[2] > s->max_duration_nano ? zones[2] : s->max_duration_nano;
 	}
 	for (uint32_t t = 0; t < w->order.n_traces; t++)
 	{
@@ -115,10 +133,6 @@ summarize(Writer *w, SegmentSummary *s)
 
 		s->max_trace_nano = extent > s->max_trace_nano ? extent : s->max_trace_nano;
 	}
-	if (s->rows == 0)
-		s->min_start_nano = s->max_start_nano = s->max_end_nano = s->min_duration_nano = 0;
-	w->allocator->release(w->allocator->arg, seen);
-	return true;
 }
 
 static void
@@ -165,8 +179,16 @@ span_at(const Writer *w, uint32_t row)
 		const Span *ahead = &batch->spans[order->spans[row + PREFETCH_ATTRIBUTES]];
 		const char *items = (const char *) ahead->attributes.items;
 
-		for (uint32_t i = 0; i < ahead->attributes.count && i < 10; i += 2)
+		for (uint32_t i = 0; i < ahead->attributes.count && i < 12; i += 2)
 			__builtin_prefetch(items + i * sizeof(KeyValue));
+	}
+	if (row + PREFETCH_VALUES < order->n_rows)
+	{
+		AttributeList list = batch->spans[order->spans[row + PREFETCH_VALUES]].attributes;
+
+		for (uint32_t i = 0; i < list.count && i < 12; i++)
+			if (list.items[i].value.type == ANY_STRING)
+				__builtin_prefetch(list.items[i].value.u.data);
 	}
 	return &batch->spans[order->spans[row]];
 }
@@ -179,10 +201,13 @@ find_shapes(Writer *w)
 
 	for (uint32_t block = 0; block < w->n_blocks; block++)
 	{
+		int64_t		zone[3] = {INT64_MAX, INT64_MIN, 0};
+
 		for (; row < block_end(w, block); row++)
 		{
 			const Span *span = span_at(w, row);
 
+			summarize_span(w, span, zone);
 			if (!rows_span(b, span, w->parents[row], false) || !table_find_shape(&w->tables[TABLE_SPAN], &b->row))
 				return false;
 			for (uint32_t i = 0; i < span->n_events; i++)
@@ -194,8 +219,9 @@ find_shapes(Writer *w)
 		}
 		for (int t = 0; t < N_TABLES; t++)
 			table_end_block(&w->tables[t]);
+		buffer_put(&w->zones, zone, sizeof(zone));
 	}
-	return true;
+	return !w->zones.failed;
 }
 
 static bool
@@ -510,81 +536,64 @@ write_runs(Writer *w, uint32_t block, uint32_t trace)
 	put_section(w, SECTION(STREAM_RUNS, block), f, true);
 }
 
-static void
-write_numbers(Writer *w, Stream stream, uint32_t block)
-{
-	w->scratch.len = w->payload.len = 0;
-	if (w->numbers.failed)
-		w->out.failed = true;
-	if (w->numbers.len == 0 || w->numbers.failed)
-		return;
-	pack_numbers(&w->scratch, &w->payload, (const int64_t *) w->numbers.data, (uint32_t) (w->numbers.len / sizeof(int64_t)));
-	put_section(w, SECTION(stream, block), &w->scratch, true);
-	put_section(w, SECTION(stream + 1, block), &w->payload, false);
-}
-
 static inline void
 put_number(Buffer *numbers, uint64_t value)
 {
 	buffer_put(numbers, &value, sizeof(value));
 }
 
-/* Start times: from the second span of a trace on, the distance to the one before. */
+/*
+ * Collects what has no column of its own, in one pass over the block's spans.
+ * Start times are, from the second span of a trace on, the distance to the one
+ * before.
+ */
 static void
-write_times(Writer *w, uint32_t block, uint32_t trace)
+gather_block(Writer *w, uint32_t block, uint32_t trace)
 {
 	uint32_t	first = block * IMAGE_BLOCK_ROWS;
 	uint32_t	end = block_end(w, block);
 	uint64_t	before = 0;
-	Buffer	   *n = &w->numbers;
 
-	n->len = 0;
-	for (uint32_t row = first; row < end; row++)
-	{
-		uint64_t	start = (uint64_t) w->batch->spans[w->order.spans[row]].start_time_unix_nano;
-
-		if (trace + 1 < w->order.n_traces && row == w->order.traces[trace + 1].first_row)
-			trace++;
-		put_number(n, row == first || row == w->order.traces[trace].first_row ? 0 : start - before);
-		before = start;
-	}
-	write_numbers(w, STREAM_STARTS, block);
-	n->len = 0;
+	w->starts.len = w->durations.len = w->ids.len = w->link_ids.len = w->event_times.len = 0;
 	for (uint32_t row = first; row < end; row++)
 	{
 		const Span *span = &w->batch->spans[w->order.spans[row]];
+		uint64_t	start = (uint64_t) span->start_time_unix_nano;
 
-		put_number(n, (uint64_t) span->end_time_unix_nano - (uint64_t) span->start_time_unix_nano);
+		if (row + PREFETCH_SPANS < end)
+		{
+			const char *ahead = (const char *) &w->batch->spans[w->order.spans[row + PREFETCH_SPANS]];
+
+			__builtin_prefetch(ahead);
+			__builtin_prefetch(ahead + sizeof(Span) - 1);
+		}
+		if (trace + 1 < w->order.n_traces && row == w->order.traces[trace + 1].first_row)
+			trace++;
+		put_number(&w->starts, row == first || row == w->order.traces[trace].first_row ? 0 : start - before);
+		before = start;
+		put_number(&w->durations, (uint64_t) span->end_time_unix_nano - start);
+		buffer_put(&w->ids, &span->span_id, SPAN_ID_LEN);
+		for (uint32_t i = 0; i < span->n_links; i++)
+		{
+			buffer_put(&w->link_ids, &span->links[i].trace_id, TRACE_ID_LEN);
+			buffer_put(&w->link_ids, &span->links[i].span_id, SPAN_ID_LEN);
+		}
+		for (uint32_t i = 0; i < span->n_events; i++)
+			put_number(&w->event_times, (uint64_t) span->events[i].time_unix_nano - start);
 	}
-	write_numbers(w, STREAM_DURATIONS, block);
 }
 
 static void
-write_ids(Writer *w, uint32_t block)
+write_numbers(Writer *w, Stream stream, uint32_t block, const Buffer *numbers)
 {
-	Buffer	   *f = &w->scratch;
-	uint32_t	first = block * IMAGE_BLOCK_ROWS;
-	uint32_t	end = block_end(w, block);
-
-	f->len = 0;
-	for (uint32_t row = first; row < end; row++)
-		buffer_put(f, &w->batch->spans[w->order.spans[row]].span_id, SPAN_ID_LEN);
-	put_section(w, SECTION(STREAM_SPAN_IDS, block), f, false);
-	f->len = w->numbers.len = 0;
-	for (uint32_t row = first; row < end; row++)
-	{
-		const Span *span = &w->batch->spans[w->order.spans[row]];
-
-		for (uint32_t i = 0; i < span->n_links; i++)
-		{
-			buffer_put(f, &span->links[i].trace_id, TRACE_ID_LEN);
-			buffer_put(f, &span->links[i].span_id, SPAN_ID_LEN);
-		}
-		for (uint32_t i = 0; i < span->n_events; i++)
-			put_number(&w->numbers, (uint64_t) span->events[i].time_unix_nano - (uint64_t) span->start_time_unix_nano);
-	}
-	put_section(w, SECTION(STREAM_LINK_IDS, block), f, true);
-	write_numbers(w, STREAM_EVENT_TIMES, block);
+	w->scratch.len = w->payload.len = 0;
+	if (numbers->failed)
+		w->out.failed = true;
+	if (numbers->len == 0 || numbers->failed)
+		return;
+	pack_numbers(&w->scratch, &w->payload, (const int64_t *) numbers->data, (uint32_t) (numbers->len / sizeof(int64_t)));
+	put_section(w, SECTION(stream, block), &w->scratch, true);
+	put_section(w, SECTION(stream + 1, block), &w->payload, false);
 }
 
 static void
@@ -623,8 +632,12 @@ write_blocks(Writer *w)
 		while (first >= w->order.traces[trace].first_row + w->order.traces[trace].count)
 			trace++;
 		write_runs(w, block, trace);
-		write_times(w, block, trace);
-		write_ids(w, block);
+		gather_block(w, block, trace);
+		write_numbers(w, STREAM_STARTS, block, &w->starts);
+		write_numbers(w, STREAM_DURATIONS, block, &w->durations);
+		put_section(w, SECTION(STREAM_SPAN_IDS, block), &w->ids, false);
+		put_section(w, SECTION(STREAM_LINK_IDS, block), &w->link_ids, true);
+		write_numbers(w, STREAM_EVENT_TIMES, block, &w->event_times);
 		for (int t = 0; t < N_TABLES; t++)
 			write_row_shapes(w, t, block);
 		for (uint32_t c = 0; c < columns_count(&w->columns); c++)
@@ -638,25 +651,13 @@ write_blocks(Writer *w)
 static void
 put_zones(Writer *w)
 {
-	for (uint32_t block = 0; block < w->n_blocks; block++)
+	const int64_t *zones = (const int64_t *) w->zones.data;
+
+	for (uint32_t block = 0; block < w->n_blocks; block++, zones += 3)
 	{
-		int64_t		min_start = INT64_MAX;
-		int64_t		max_start = INT64_MIN;
-		int64_t		max_duration = 0;
-
-		for (uint32_t row = block * IMAGE_BLOCK_ROWS; row < block_end(w, block); row++)
-		{
-			const Span *span = &w->batch->spans[w->order.spans[row]];
-			int64_t		start = span->start_time_unix_nano;
-			int64_t		duration = clamped_difference(start, span->end_time_unix_nano);
-
-			min_start = start < min_start ? start : min_start;
-			max_start = start > max_start ? start : max_start;
-			max_duration = duration > max_duration ? duration : max_duration;
-		}
-		buffer_put_varint(&w->footer, (uint64_t) min_start - (uint64_t) w->summary.min_start_nano);
-		buffer_put_varint(&w->footer, (uint64_t) max_start - (uint64_t) min_start);
-		buffer_put_varint(&w->footer, (uint64_t) max_duration);
+		buffer_put_varint(&w->footer, (uint64_t) zones[0] - (uint64_t) w->summary.min_start_nano);
+		buffer_put_varint(&w->footer, (uint64_t) zones[1] - (uint64_t) zones[0]);
+		buffer_put_varint(&w->footer, (uint64_t) zones[2]);
 	}
 }
 
@@ -692,8 +693,7 @@ write_image(Writer *w)
 	uint8_t		trailer[IMAGE_TRAILER_LEN] = {0};
 	Frame		frame;
 
-	if (!summarize(w, &w->summary))
-		return false;
+	summarize(w);
 	buffer_put(&w->out, IMAGE_MAGIC, 4);
 	buffer_put_u8(&w->out, IMAGE_VERSION);
 	buffer_put(&w->out, "\0\0\0", 3);
@@ -736,14 +736,15 @@ run(Writer *w, uint32_t first, uint32_t count, SegmentImage *image)
 	image->row_of = a->alloc(a->arg, (size_t) count * sizeof(uint32_t) + 1);
 	w->string_number = zeroed(a, (size_t) w->batch->n_strings * sizeof(uint32_t));
 	w->scope_number = zeroed(a, (size_t) w->batch->n_scopes * sizeof(uint32_t));
-	if (image->row_of == NULL || w->string_number == NULL || w->scope_number == NULL ||
+	w->tenant_seen = zeroed(a, w->batch->n_strings);
+	if (w->tenant_seen == NULL || image->row_of == NULL || w->string_number == NULL || w->scope_number == NULL ||
 		!segment_order(w->batch, first, count, a, &w->order))
 		return false;
 	for (uint32_t row = 0; row < count; row++)
 		image->row_of[w->order.spans[row] - first] = row;
 	w->parents = rows_parents(w->batch, &w->order, a);
 	if (w->parents == NULL || !columns_init(&w->columns, a, w->batch->n_strings) ||
-		!rows_mark_rare(w->batch, &w->order, &w->columns))
+		!rows_mark_rare(w->batch, first, count, &w->columns))
 		return false;
 	for (int t = 0; t < N_TABLES; t++)
 		table_init(&w->tables[t], &w->columns);
@@ -759,14 +760,14 @@ run(Writer *w, uint32_t first, uint32_t count, SegmentImage *image)
 static void
 release_all(Writer *w)
 {
-	void	   *arrays[] = {w->parents, w->trace_rank, w->string_number, w->scope_number};
+	void	   *arrays[] = {w->parents, w->trace_rank, w->string_number, w->scope_number, w->tenant_seen};
 
 	rows_free(&w->builder);
 	for (int t = 0; t < N_TABLES; t++)
 		table_free(&w->tables[t]);
 	if (w->columns.allocator != NULL)
 		columns_free(&w->columns);
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < 5; i++)
 		if (arrays[i] != NULL)
 			w->allocator->release(w->allocator->arg, arrays[i]);
 	segment_order_free(&w->order, w->allocator);
@@ -774,7 +775,12 @@ release_all(Writer *w)
 	buffer_free(&w->scratch);
 	buffer_free(&w->payload);
 	buffer_free(&w->footer);
-	buffer_free(&w->numbers);
+	buffer_free(&w->starts);
+	buffer_free(&w->durations);
+	buffer_free(&w->ids);
+	buffer_free(&w->link_ids);
+	buffer_free(&w->event_times);
+	buffer_free(&w->zones);
 	buffer_free(&w->strings);
 	buffer_free(&w->scopes);
 }
@@ -797,11 +803,18 @@ segment_write(const SpanBatch *batch, uint32_t first, uint32_t count,
 	w.options = options;
 	w.n_blocks = (count + IMAGE_BLOCK_ROWS - 1) / IMAGE_BLOCK_ROWS;
 	w.summary.level = options->level;
+	w.summary.max_end_nano = INT64_MIN;
+	w.summary.min_duration_nano = INT64_MAX;
 	buffer_init(&w.out, allocator);
 	buffer_init(&w.scratch, allocator);
 	buffer_init(&w.payload, allocator);
 	buffer_init(&w.footer, allocator);
-	buffer_init(&w.numbers, allocator);
+	buffer_init(&w.starts, allocator);
+	buffer_init(&w.durations, allocator);
+	buffer_init(&w.ids, allocator);
+	buffer_init(&w.link_ids, allocator);
+	buffer_init(&w.event_times, allocator);
+	buffer_init(&w.zones, allocator);
 	buffer_init(&w.strings, allocator);
 	buffer_init(&w.scopes, allocator);
 	sections_init(&w.sections, &w.out, options->level == 0 && w.n_blocks <= 1,

@@ -4,7 +4,9 @@
  *	  Size and speed of the segment format, without a server.
  *
  * bench_segment FILE [SPANS [SEGMENT_SPANS]]: FILE holds OTLP requests, each
- * behind its length (four bytes, little-endian).
+ * behind its length (four bytes, little-endian).  TEMPO_BENCH_REPEAT=N
+ * writes N times and does nothing else, for profiles;
+ * TEMPO_BENCH_DECODE=PARTS (hexadecimal) decodes only these parts.
  *
  *-------------------------------------------------------------------------
  */
@@ -127,7 +129,7 @@ by_id(const SegmentSource *source, const SpanBatch *spans)
 	SegmentProjection p = {SEGMENT_ALL, NULL, 0};
 	SpanBatch  *batch = span_batch_create(&span_malloc_allocator, 0);
 	double		start = now();
-	int			n = 200;
+	int			n = getenv("TEMPO_BENCH_ID") ? 3000 : 200;
 	uint32_t	found = 0;
 
 	for (int i = 0; i < n; i++)
@@ -137,13 +139,16 @@ by_id(const SegmentSource *source, const SpanBatch *spans)
 		uint32_t	count;
 
 		span_batch_reset(batch);
-		if (r == NULL || !segment_find_trace(r, &spans->spans[(uint64_t) i * 4999 % spans->n_spans].trace_id, &first, &count, &error) ||
-			!segment_decode(r, &p, first, count, batch, &error))
+		if (r == NULL || !segment_find_trace(r, &spans->spans[(uint64_t) i * 4999 % spans->n_spans].trace_id, &first, &count, &error))
+			fail("find", &error);
+		if (count > 100)
+			count = 100;
+		if (!segment_decode(r, &p, first, count, batch, &error))
 			fail("by id", &error);
 		found += count;
 		segment_close(r);
 	}
-	printf("  open, find and decode one trace: %.1f us (%.1f spans each)\n", (now() - start) * 1e6 / n, (double) found / n);
+	printf("  open, find and decode at most 100 spans of a trace: %.1f us (%.1f spans each)\n", (now() - start) * 1e6 / n, (double) found / n);
 	start = now();
 	for (int i = 0; i < n; i++)
 		segment_close(segment_open(source, &span_malloc_allocator, &error));
@@ -188,6 +193,12 @@ bench(const SpanBatch *batch, uint32_t count, uint8_t level)
 	decode(&source, "everything", SEGMENT_ALL, NULL, count);
 	if (count > 20000)
 	{
+		const char *only = getenv("TEMPO_BENCH_DECODE");
+
+		for (int i = 0; only != NULL && i < 20; i++)
+			decode(&source, only, strtoul(only, NULL, 16), NULL, 16384);
+		if (only != NULL)
+			exit(0);
 		decode(&source, "everything, 1,024 rows a call", SEGMENT_ALL, NULL, 1024);
 		decode(&source, "start, duration", SEGMENT_START | SEGMENT_END, NULL, 16384);
 		decode(&source, "service, name, status, start, duration", SEGMENT_RESOURCE | SEGMENT_NAME | SEGMENT_STATUS | SEGMENT_END, NULL, 16384);
@@ -211,6 +222,22 @@ main(int argc, char **argv)
 	}
 	batch = load(argv[1], argc > 2 ? strtoul(argv[2], NULL, 10) : UINT32_MAX);
 	count = argc > 3 ? strtoul(argv[3], NULL, 10) : batch->n_spans;
+	if (getenv("TEMPO_BENCH_REPEAT") != NULL)
+	{
+		for (int i = atoi(getenv("TEMPO_BENCH_REPEAT")); i > 0; i--)
+		{
+			SegmentWriteOptions options = {.level = count > 16384};
+			SegmentImage image;
+			SpanError	error = {0};
+			double		start = now();
+
+			if (!segment_write(batch, 0, count, &options, &span_malloc_allocator, &image, &error))
+				fail("write", &error);
+			printf("write %.0f ns/span\n", (now() - start) * 1e9 / count);
+			segment_image_free(&image, &span_malloc_allocator);
+		}
+		return 0;
+	}
 	bench(batch, count, 1);
 	bench(batch, 5, 0);
 	bench(batch, 512, 0);
