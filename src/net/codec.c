@@ -91,6 +91,13 @@ net_decoder_message(const NetDecoder *decoder)
 	return decoder->message;
 }
 
+size_t
+net_decoder_memory(const NetDecoder *decoder)
+{
+	/* zlib has 32 kB of history and its tables */
+	return decoder->zstd != NULL ? ZSTD_sizeof_DStream(decoder->zstd) : 44 * 1024;
+}
+
 /*
  * make_room: space for output.  One byte beyond the limit is allowed: only by
  * producing it do we learn that there is more.

@@ -124,6 +124,9 @@ append_frame(Http2Stream *stream, const void *message, size_t len)
 {
 	uint8_t		prefix[5] = {0, len >> 24, len >> 16, len >> 8, len};
 
+	/* its time to stand still begins now */
+	if (stream->out.start == stream->out.len)
+		stream->progress = net_now(stream->base.server);
 	/* without memory a message would be lost silently: the stream is reset */
 	if (len > UINT32_MAX || !net_buffer_append(&stream->out, prefix, 5) ||
 		!net_buffer_append(&stream->out, message, len))
@@ -165,7 +168,8 @@ trailers_only(Http2Stream *stream, int http_status, int status, const char *mess
 	if (details != NULL)
 		fields[n++] = http2_nv("grpc-status-details-bin", details);
 	for (int i = 0; i < n_trailers && i < MAX_EXTRA_TRAILERS; i++)
-		fields[n++] = http2_nv(trailers[i].name, trailers[i].value);
+		if (net_header_passes(&trailers[i]))
+			fields[n++] = http2_nv(trailers[i].name, trailers[i].value);
 	stream->output_ended = true;
 	http2_submit(stream, fields, n, false);
 }
@@ -189,7 +193,8 @@ add_trailers(Http2Stream *stream, int status, const char *message, const char *d
 	if (details != NULL)
 		ok = ok && http2_add_trailer(stream, "grpc-status-details-bin", details);
 	for (int i = 0; i < n_trailers && i < MAX_EXTRA_TRAILERS; i++)
-		ok = ok && http2_add_trailer(stream, trailers[i].name, trailers[i].value);
+		if (net_header_passes(&trailers[i]))
+			ok = ok && http2_add_trailer(stream, trailers[i].name, trailers[i].value);
 	stream->output_ended = true;
 	if (!ok)
 		http2_reset(stream, NGHTTP2_INTERNAL_ERROR);

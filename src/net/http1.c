@@ -140,7 +140,7 @@ answer_raw(Http1Request *request, const NetAnswer *answer, const char *content_t
 	}
 	for (int i = 0; i < n_headers; i++)
 	{
-		if (net_header_is_reserved(headers[i].name))
+		if (!net_header_passes(&headers[i]))
 			continue;
 		snprintf(line, sizeof(line), "%s: %s\r\n", headers[i].name, headers[i].value);
 		net_buffer_append(&out, line, strlen(line));
@@ -168,7 +168,7 @@ make_response(Http1Request *request, NetAnswer *answer, const char *content_type
 	if (content_type != NULL)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
 	for (int i = 0; i < n_headers; i++)
-		if (!net_header_is_reserved(headers[i].name))
+		if (net_header_passes(&headers[i]))
 			MHD_add_response_header(response, headers[i].name, headers[i].value);
 	if (answer->gzip)
 		MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_ENCODING, "gzip");
@@ -591,7 +591,8 @@ http1_sweep(Http1 *http1)
 				allowed = NET_HANDSHAKE_MS;
 				break;
 			case HTTP1_IDLE:
-				allowed = server->options.idle_timeout_ms;
+				allowed = server->options.idle_timeout_ms > 0 ?
+					(uint64_t) server->options.idle_timeout_ms : UINT64_MAX;
 				break;
 			case HTTP1_BODY:
 				allowed = NET_BODY_STALL_MS;

@@ -277,6 +277,9 @@ http2_respond(NetRequest *request, int status, const char *content_type,
 	char		length_text[32];
 	bool		is_head = strcmp(net_request_method(request), "HEAD") == 0;
 
+	/* a call that already streams cannot become an HTTP answer */
+	if (stream->submitted)
+		return;
 	if (!net_answer_prepare(&answer, request, status, headers, n_headers, body, len))
 	{
 		http2_reset(stream, NGHTTP2_INTERNAL_ERROR);
@@ -297,7 +300,7 @@ http2_respond(NetRequest *request, int status, const char *content_type,
 	if (answer.vary)
 		fields[n++] = http2_nv("vary", "Accept-Encoding");
 	for (int i = 0; i < n_headers && n < HTTP2_MAX_FIELDS; i++)
-		if (!net_header_is_reserved(headers[i].name))
+		if (net_header_passes(&headers[i]))
 			fields[n++] = http2_nv(headers[i].name, headers[i].value);
 	request->answered = true;
 	stream->output_ended = true;
@@ -692,6 +695,7 @@ flush(Http2Connection *connection)
 	if (!connection->dead && blocked != connection->blocked)
 	{
 		connection->blocked = blocked;
+		connection->write_progress = net_now(connection->server);
 		if (!net_watch_set(connection->watch, blocked ? UV_WRITABLE : UV_READABLE))
 			connection->dead = true;
 	}

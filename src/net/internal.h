@@ -117,6 +117,9 @@ extern NetDecodeResult net_decoder_feed(NetDecoder *decoder, const void *data, s
 /* net_decoder_finish: the input has ended; was it whole? */
 extern NetDecodeResult net_decoder_finish(NetDecoder *decoder);
 extern const char *net_decoder_message(const NetDecoder *decoder);
+
+/* net_decoder_memory: what it holds besides its output; a few bytes can make zstd ask for megabytes */
+extern size_t net_decoder_memory(const NetDecoder *decoder);
 extern void net_decoder_destroy(NetDecoder *decoder);
 
 /* net_gzip: one gzip member in malloc'd memory, NULL if it does not pay */
@@ -319,7 +322,9 @@ typedef struct NetAnswer
 extern bool net_answer_prepare(NetAnswer *answer, NetRequest *request, int status,
 							   const NetHeader *headers, int n_headers, const void *body, size_t len);
 extern const char *net_reason_phrase(int status);
-extern bool net_header_is_reserved(const char *name);
+
+/* net_header_passes: a field of the handler's that may be sent: not one the transport writes itself, and one line */
+extern bool net_header_passes(const NetHeader *header);
 
 /* ------------------------------------------------------------------ http1 */
 

@@ -247,13 +247,15 @@ bool
 net_request_account(NetRequest *request)
 {
 	NetServer  *server = request->server;
-	size_t		grown = request->body.len - request->accounted;
 
-	/* what is allocated beyond is not touched, and at most as much again */
-	if (request->body.len <= request->accounted)
+	/* memory allocated beyond the length is not touched, and at most as much again */
+	size_t		held = request->body.len +
+		(request->decoder != NULL ? net_decoder_memory(request->decoder) : 0);
+
+	if (held <= request->accounted)
 		return true;
-	server->statistics.buffered += grown;
-	request->accounted += grown;
+	server->statistics.buffered += held - request->accounted;
+	request->accounted = held;
 	return server->statistics.buffered <= server->options.max_buffered;
 }
 
@@ -444,18 +446,18 @@ net_respond(NetRequest *request, int status, const char *content_type,
 		http2_respond(request, status, content_type, headers, n_headers, body, len);
 }
 
-/* net_header_is_reserved: fields the transport writes itself */
 bool
-net_header_is_reserved(const char *name)
+net_header_passes(const NetHeader *header)
 {
 	static const char *const reserved[] = {
 		"content-length", "content-type", "transfer-encoding", "connection", "keep-alive",
 	"upgrade", "date", "trailer", "proxy-connection"};
 
 	for (size_t i = 0; i < sizeof(reserved) / sizeof(reserved[0]); i++)
-		if (strcasecmp(name, reserved[i]) == 0)
-			return true;
-	return name[0] == '\0' || name[0] == ':';
+		if (strcasecmp(header->name, reserved[i]) == 0)
+			return false;
+	return header->name[0] != '\0' && header->name[0] != ':' &&
+		strpbrk(header->name, "\r\n :") == NULL && strpbrk(header->value, "\r\n") == NULL;
 }
 
 bool

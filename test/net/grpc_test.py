@@ -290,6 +290,21 @@ def test_over_buffered(server):
         assert connection.call(message(b"x" * 900000), path="/test.Echo/Discard").status == 0
 
 
+def test_memory_of_decoders_counts(server):
+    """A zstd frame of twelve bytes asks for 8 MB of history."""
+    frame_head = b"\x28\xb5\x2f\xfd\x00\x68" + b"\x08\x00\x00x"
+    with Server(buffered=50000000) as small, Connection(small.port) as connection:
+        numbers = [connection.open(grpc_headers(extra=[("grpc-encoding", "zstd")])) for _ in range(20)]
+        for number in numbers:
+            connection.data(number, struct.pack(">BI", 1, 1000000) + frame_head)
+        connection.call(path="/test.Echo/Discard")
+        refused = [n for n in numbers if connection.stream(n).ended]
+        assert 10 < len(refused) < 20, len(refused)
+        expect(connection.stream(refused[0]), 14)
+    with Server(buffered=50000000) as small:
+        assert call(small).status == 0
+
+
 def test_back_pressure(server):
     """While requests are handled, a peer gets no more window instead of a refusal."""
     with Server(buffered=6000000, body=4000000) as small, Connection(small.port) as connection:

@@ -79,7 +79,7 @@ def main(modules, only):
     server = Server()
     for module in modules:
         for name, test in sorted(vars(module).items()):
-            if not name.startswith("test_") or not any(word in name for word in only or [""]):
+            if not name.startswith("test_") or not any(word in module.__name__ + "." + name for word in only or [""]):
                 continue
             try:
                 test(server)
