@@ -116,6 +116,32 @@ SELECT c.* FROM unnest(array[
     $$attributes <@ '{"k": "a", "other": 1}'$$
     ]) WITH ORDINALITY AS q(condition, n), compare(q.condition) AS c ORDER BY n;
 
+-- other expressions of one column or attribute are evaluated once for each value
+SELECT c.* FROM unnest(array[
+    $$name LIKE '%1'$$, $$upper(name) = 'OP1'$$, $$name ~ '[12]' AND name !~ '2'$$, $$name LIKE '%1' OR kind LIKE 's%'$$, $$NOT name LIKE '%1'$$,
+    $$service_name LIKE 'a%'$$, $$(service_name LIKE 'a%') IS NULL$$, $$length(service_name) = 0$$, $$length(kind) = 6$$, $$status <> kind$$, $$status_message LIKE 'x_'$$,
+    $$CASE WHEN kind IN ('server', 'client') THEN kind ELSE 'none' END = 'none'$$, $$name LIKE kind || '%'$$,
+    $$attributes ->> 'k' LIKE '%a%'$$, $$NOT attributes ->> 'k' LIKE '%a%'$$, $$attributes ->> 'k' > 'a' COLLATE "C"$$, $$length(attributes ->> 'k') = 3$$,
+    $$(attributes ->> 'other')::integer = 2$$, $$(attributes ->> 'other')::integer > 1 OR name = 'op1'$$, $$(attributes -> 'other')::integer + 1 = 2$$,
+    $$CASE WHEN attributes ->> 'k' ~ '^-?[0-9.]+$' THEN (attributes ->> 'k')::numeric > 1 ELSE false END$$,
+    $$jsonb_typeof(attributes -> 'k') = 'number'$$, $$jsonb_typeof(attributes -> 'k') IS NULL$$, $$attributes -> 'k' = '1'$$, $$attributes -> 'k' <> '1'$$, $$attributes -> 'k' @> '["a"]'$$,
+    $$attributes -> 'k' ->> 'a' = '1'$$, $$coalesce(attributes ->> 'k', 'none') = 'none'$$, $$attributes ? 'k' AND attributes ->> 'k' LIKE 'a%'$$,
+    $$attributes ->> 'k' = attributes ->> 'other'$$, $$resource_attributes ->> 'k' LIKE 'a%'$$, $$attributes ->> 'k' LIKE resource_attributes ->> 'k'$$,
+    $$tempo.attr(attributes, resource_attributes, 'any', 'k') = '"a"'$$, $$tempo.attr(attributes, resource_attributes, 'resource', 'k') IS DISTINCT FROM '1'$$,
+    $$jsonb_typeof(tempo.attr(attributes, resource_attributes, 'any', 'k')) = 'array'$$,
+    $$(attributes ->> 'k')::timestamptz > now()$$
+    ]) WITH ORDINALITY AS q(condition, n), compare(q.condition) AS c WHERE q.condition NOT LIKE '%timestamptz%' ORDER BY n;
+SELECT count(*) FROM tempo.spans WHERE (attributes ->> 'k')::integer > 1;
+-- parameters in them
+PREPARE by_pattern(text) AS SELECT count(*) FROM tempo.spans WHERE name LIKE $1;
+SET plan_cache_mode = force_generic_plan;
+EXPLAIN (COSTS OFF) EXECUTE by_pattern('op1');
+EXECUTE by_pattern('%1');
+EXECUTE by_pattern('%2');
+EXECUTE by_pattern(NULL);
+RESET plan_cache_mode;
+SELECT v.p, (SELECT count(*) FROM tempo.spans AS s WHERE s.attributes ->> 'k' LIKE v.p OFFSET 0) FROM (VALUES ('a'), ('%a%'), (NULL), ('%')) AS v(p);
+
 -- TraceQL's functions: every operator, value and literal
 WITH c AS (
     SELECT c.* FROM unnest(array['span', 'resource', 'any']) AS scope, unnest(array['=', '!=', '<', '<=', '>', '>=']) AS op,

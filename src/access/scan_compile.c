@@ -26,6 +26,7 @@
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/typcache.h"
 
 /* Is this function tempo."name"? */
@@ -485,6 +486,76 @@ compile_attributes(OpExpr *op, const ScanTarget *target)
 	return NULL;
 }
 
+/*
+ * Any other expression: if it depends on nothing but one text column or one
+ * attribute, it is evaluated once for each of their values.
+ */
+
+typedef struct SourceContext
+{
+	const ScanTarget *target;
+	FilterNode *node;
+	bool		found;
+	bool		other;			/* it depends on something else too */
+} SourceContext;
+
+static void
+set_source(SourceContext *context, TempoColumn column, FilterScope scope, SpanText key)
+{
+	FilterNode *node = context->node;
+
+	if (context->found &&
+		(node->scope != scope || node->column != column || !span_text_equal(node->key, key)))
+		context->other = true;
+	node->column = column;
+	node->scope = scope;
+	node->key = key;
+	context->found = true;
+}
+
+static bool
+source_walker(Node *node, SourceContext *context)
+{
+	FilterScope scope;
+	SpanText	key;
+	int			column;
+
+	if (node == NULL || context->other)
+		return false;
+	if (IsA(node, Var))
+	{
+		column = column_of(node, context->target);
+		if (((Var *) node)->varno != context->target->relid)
+			return false;
+		if (is_text_column(column))
+			set_source(context, (TempoColumn) column, FILTER_SCOPE_COLUMN, span_text(NULL, 0));
+		else
+			context->other = true;
+		return false;
+	}
+	if (attribute_of(node, context->target, false, &scope, &key) ||
+		attribute_of(node, context->target, true, &scope, &key) ||
+		exists_of(node, context->target, &scope, &key))
+	{
+		set_source(context, TEMPO_ATTRIBUTES, scope, key);
+		return false;
+	}
+	return expression_tree_walker(node, source_walker, context);
+}
+
+static FilterNode *
+compile_expression(Expr *clause, const ScanTarget *target)
+{
+	SourceContext context = {target, make_node_of(FILTER_EXPRESSION)};
+
+	(void) source_walker((Node *) clause, &context);
+	if (!context.found || context.other ||
+		contain_mutable_functions((Node *) clause) || contain_subplans((Node *) clause))
+		return NULL;
+	context.node->operand = clause;
+	return context.node;
+}
+
 static FilterNode *compile(Expr *clause, const ScanTarget *target);
 
 static FilterNode *
@@ -507,7 +578,7 @@ compile_boolean(BoolExpr *boolean, const ScanTarget *target)
 }
 
 static FilterNode *
-compile(Expr *clause, const ScanTarget *target)
+compile_known(Expr *clause, const ScanTarget *target)
 {
 	check_stack_depth();
 	switch (nodeTag(clause))
@@ -552,6 +623,14 @@ compile(Expr *clause, const ScanTarget *target)
 	}
 }
 
+static FilterNode *
+compile(Expr *clause, const ScanTarget *target)
+{
+	FilterNode *node = compile_known(clause, target);
+
+	return node != NULL ? node : compile_expression(clause, target);
+}
+
 bool
 tempo_filter_recognise(Expr *clause, const ScanTarget *target)
 {
@@ -563,7 +642,9 @@ init_operands(FilterNode *node, PlanState *parent)
 {
 	for (int i = 0; i < node->n_children; i++)
 		init_operands(node->children[i], parent);
-	if (node->operand != NULL)
+	if (node->type == FILTER_EXPRESSION)
+		node->expression = ExecInitExpr(node->operand, parent);
+	else if (node->operand != NULL)
 		node->operand_state = ExecInitExpr(node->operand, parent);
 	if (OidIsValid(node->function))
 		fmgr_info(node->function, &node->fmgr);
@@ -586,6 +667,11 @@ tempo_filter_create(List *clauses, const ScanTarget *target, PlanState *parent)
 		filter->root->children[filter->root->n_children++] = node;
 	}
 	init_operands(filter->root, parent);
+	filter->map = target->map;
+	filter->econtext = CreateExprContext(parent->state);
+	filter->slot = ExecInitExtraTupleSlot(parent->state,
+										  RelationGetDescr(((ScanState *) parent)->ss_currentRelation),
+										  &TTSOpsVirtual);
 	filter->values = AllocSetContextCreate(CurrentMemoryContext, "tempo filter operands", ALLOCSET_SMALL_SIZES);
 	filter->caches = AllocSetContextCreate(CurrentMemoryContext, "tempo filter caches", ALLOCSET_DEFAULT_SIZES);
 	filter->scratch = AllocSetContextCreate(CurrentMemoryContext, "tempo filter scratch", ALLOCSET_DEFAULT_SIZES);
@@ -641,6 +727,7 @@ node_needs(const FilterNode *node, uint32 *parts, List **keys)
 		case FILTER_JSON_TEXT:
 		case FILTER_MATCH:
 		case FILTER_REGEX:
+		case FILTER_EXPRESSION:
 			if (node->scope == FILTER_SCOPE_COLUMN)
 				*parts |= tempo_column_parts(node->column);
 			if (node->scope == FILTER_SCOPE_RESOURCE || node->scope == FILTER_SCOPE_ANY)

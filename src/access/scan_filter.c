@@ -33,7 +33,7 @@
 /* A jsonb number with more digits may differ from the nearest double. */
 #define PLAIN_DIGITS 15
 
-/* Results of a regular expression remembered at most. */
+/* Results that a condition remembers at most. */
 #define MEMO_ENTRIES 65536
 
 /*
@@ -214,6 +214,7 @@ start_node(FilterNode *node, ExprContext *econtext)
 	for (int i = 0; i < node->n_children; i++)
 		start_node(node->children[i], econtext);
 	node->memo = NULL;
+	node->missing = 0;
 	node->plain = false;
 	if (node->operand_state == NULL)
 		return;
@@ -514,12 +515,24 @@ eval_match(ScanFilter *filter, FilterNode *node, const AnyValue *value)
 	return result_of(result == MATCH_TRUE);
 }
 
-/* Results of a regular expression, by the hash of the string and the string. */
+/*
+ * Results remembered by value.
+ */
+
 typedef struct MemoEntry
 {
-	SpanText	text;			/* the key */
+	SpanText	value;			/* the key: type and bytes */
 	FilterResult result;
 } MemoEntry;
+
+/* Larger values are not remembered. */
+#define MEMO_VALUE 1024
+
+typedef struct MemoValue
+{
+	uint32		len;			/* 0: not to be remembered */
+	char		bytes[MEMO_VALUE];
+} MemoValue;
 
 static uint32
 memo_hash(const void *key, Size size)
@@ -535,16 +548,61 @@ memo_match(const void *a, const void *b, Size size)
 	return span_text_equal(*(const SpanText *) a, *(const SpanText *) b) ? 0 : 1;
 }
 
-static FilterResult
-eval_regex(ScanFilter *filter, FilterNode *node, const AnyValue *value)
+static void
+set_memo_value(MemoValue *memo, const AnyValue *value)
+{
+	const void *data = &value->u;
+	uint32		len = 8;
+
+	memo->len = 0;
+	switch ((AnyValueType) value->type)
+	{
+		case ANY_STRING:
+			data = value->u.data;
+			len = value->len;
+			break;
+		case ANY_BOOL:
+			len = sizeof(bool);
+			break;
+		case ANY_INT:
+		case ANY_DOUBLE:
+			break;
+		default:
+			return;
+	}
+	if (len >= MEMO_VALUE)
+		return;
+	memo->bytes[0] = (char) value->type;
+	if (len > 0)
+		memcpy(memo->bytes + 1, data, len);
+	memo->len = len + 1;
+}
+
+static bool
+recall(FilterNode *node, const MemoValue *memo, FilterResult *result)
+{
+	SpanText	key = span_text(memo->bytes, memo->len);
+	MemoEntry  *entry;
+
+	if (node->memo == NULL || memo->len == 0)
+		return false;
+	entry = hash_search(node->memo, &key, HASH_FIND, NULL);
+	if (entry == NULL)
+		return false;
+	*result = entry->result;
+	return true;
+}
+
+static void
+remember(ScanFilter *filter, FilterNode *node, const MemoValue *memo, FilterResult result)
 {
 	HASHCTL		control;
-	SpanText	text;
+	SpanText	key;
 	MemoEntry  *entry;
-	bool		found;
+	char	   *copy;
 
-	if (value == NULL || value->type != ANY_STRING)
-		return ask_function(filter, node, value);
+	if (memo->len == 0)
+		return;
 	if (node->memo == NULL)
 	{
 		control.keysize = sizeof(SpanText);
@@ -552,25 +610,99 @@ eval_regex(ScanFilter *filter, FilterNode *node, const AnyValue *value)
 		control.hash = memo_hash;
 		control.match = memo_match;
 		control.hcxt = filter->values;
-		node->memo = hash_create("tempo regex results", 256, &control,
+		node->memo = hash_create("tempo results by value", 256, &control,
 								 HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
 	}
-	text = span_text(value->len > 0 ? value->u.data : "", value->len);
-	entry = hash_search(node->memo, &text, HASH_FIND, &found);
-	if (found)
-		return entry->result;
-	if (hash_get_num_entries(node->memo) >= MEMO_ENTRIES || text.len > 1024)
-		return ask_function(filter, node, value);
-	{
-		FilterResult result = ask_function(filter, node, value);
-		char	   *copy = MemoryContextAlloc(filter->values, Max(text.len, 1));
+	if (hash_get_num_entries(node->memo) >= MEMO_ENTRIES)
+		return;
+	copy = MemoryContextAlloc(filter->values, memo->len);
+	memcpy(copy, memo->bytes, memo->len);
+	key = span_text(copy, memo->len);
+	entry = hash_search(node->memo, &key, HASH_ENTER, NULL);
+	entry->result = result;
+}
 
-		memcpy(copy, text.data, text.len);
-		text.data = copy;
-		entry = hash_search(node->memo, &text, HASH_ENTER, &found);
-		entry->result = result;
+static FilterResult
+eval_regex(ScanFilter *filter, FilterNode *node, const AnyValue *value)
+{
+	MemoValue	memo;
+	FilterResult result;
+
+	if (value == NULL || value->type != ANY_STRING)
+		return ask_function(filter, node, value);
+	set_memo_value(&memo, value);
+	if (recall(node, &memo, &result))
 		return result;
+	result = ask_function(filter, node, value);
+	remember(filter, node, &memo, result);
+	return result;
+}
+
+/* A jsonb object of the one attribute, or an empty one. */
+static Datum
+one_attribute(const FilterNode *node, const AnyValue *value)
+{
+	KeyValue	item = {.key = node->key};
+	AttributeList list = {&item, value != NULL ? 1 : 0};
+
+	if (value != NULL)
+		item.value = *value;
+	return JsonbPGetDatum(tempo_attributes_to_jsonb(list));
+}
+
+/* Evaluates the expression on a row that has nothing but the value. */
+static FilterResult
+run_expression(ScanFilter *filter, FilterNode *node, const AnyValue *value)
+{
+	TupleTableSlot *slot = filter->slot;
+	const int16 *attno = filter->map->attno;
+	MemoryContext old = MemoryContextSwitchTo(filter->scratch);
+	bool		in_resource = node->scope == FILTER_SCOPE_RESOURCE;
+	Datum		result;
+	bool		isnull;
+
+	ExecClearTuple(slot);
+	memset(slot->tts_isnull, true, slot->tts_tupleDescriptor->natts * sizeof(bool));
+	if (node->scope != FILTER_SCOPE_COLUMN)
+	{
+		/* tempo.attr() is given both columns */
+		slot->tts_values[attno[TEMPO_ATTRIBUTES]] = one_attribute(node, in_resource ? NULL : value);
+		slot->tts_values[attno[TEMPO_RESOURCE_ATTRIBUTES]] = one_attribute(node, in_resource ? value : NULL);
+		slot->tts_isnull[attno[TEMPO_ATTRIBUTES]] = false;
+		slot->tts_isnull[attno[TEMPO_RESOURCE_ATTRIBUTES]] = false;
 	}
+	else if (value != NULL)
+	{
+		slot->tts_values[attno[node->column]] = PointerGetDatum(cstring_to_text_with_len(value->u.data, (int) value->len));
+		slot->tts_isnull[attno[node->column]] = false;
+	}
+	ExecStoreVirtualTuple(slot);
+	filter->econtext->ecxt_scantuple = slot;
+	MemoryContextSwitchTo(old);
+	result = ExecEvalExprSwitchContext(node->expression, filter->econtext, &isnull);
+	ResetExprContext(filter->econtext);
+	MemoryContextReset(filter->scratch);
+	return isnull ? FILTER_UNKNOWN : result_of(DatumGetBool(result));
+}
+
+static FilterResult
+eval_expression(ScanFilter *filter, FilterNode *node, const AnyValue *value)
+{
+	MemoValue	memo;
+	FilterResult result;
+
+	if (value == NULL)
+	{
+		if (node->missing == 0)
+			node->missing = (uint8) (run_expression(filter, node, NULL) + 1);
+		return (FilterResult) (node->missing - 1);
+	}
+	set_memo_value(&memo, value);
+	if (recall(node, &memo, &result))
+		return result;
+	result = run_expression(filter, node, value);
+	remember(filter, node, &memo, result);
+	return result;
 }
 
 static FilterResult
@@ -630,6 +762,8 @@ eval_leaf(ScanFilter *filter, FilterNode *node, const Span *span)
 			value = &column;
 		}
 	}
+	if (node->type == FILTER_EXPRESSION)
+		return eval_expression(filter, node, value);
 	return node->type == FILTER_MATCH ? eval_match(filter, node, value) : eval_regex(filter, node, value);
 }
 
@@ -790,5 +924,9 @@ tempo_filter_batch(ScanFilter *filter, SpanBatch *batch)
 bool
 tempo_filter_span(ScanFilter *filter, const Span *span)
 {
-	return eval_node(filter, filter->root, span) == FILTER_TRUE;
+	/* like the executor, look no further than the first that is not true */
+	for (int i = 0; i < filter->root->n_children; i++)
+		if (eval_node(filter, filter->root->children[i], span) != FILTER_TRUE)
+			return false;
+	return true;
 }

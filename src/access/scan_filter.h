@@ -41,7 +41,8 @@ typedef enum FilterType
 	FILTER_JSON_TEXT,			/* attributes ->> key = or <> a text, or in a list */
 	FILTER_CONTAINS,			/* attributes @> constant object */
 	FILTER_MATCH,				/* tempo.match() */
-	FILTER_REGEX				/* tempo.match_re() */
+	FILTER_REGEX,				/* tempo.match_re() */
+	FILTER_EXPRESSION			/* any expression of one text column or attribute */
 } FilterType;
 
 typedef enum FilterScope
@@ -110,7 +111,9 @@ struct FilterNode
 	bool		plain;			/* "literal" is set */
 	AnyValue	literal;
 	FmgrInfo	fmgr;
-	struct HTAB *memo;			/* REGEX: results by string */
+	struct HTAB *memo;			/* REGEX, EXPRESSION: results by value */
+	ExprState  *expression;		/* EXPRESSION */
+	uint8		missing;		/* its result + 1 without a value; 0 = not known */
 
 	/* by string, resource or scope of the current batch: result + 1 */
 	uint8	   *cache;
@@ -135,6 +138,9 @@ typedef struct ScanFilter
 	MemoryContext values;		/* operands */
 	MemoryContext caches;		/* of the current batch */
 	MemoryContext scratch;
+	const TempoColumnMap *map;
+	ExprContext *econtext;		/* of EXPRESSION */
+	TupleTableSlot *slot;
 	SpanBatch  *batch;
 	uint64		generation;		/* of the batch that the caches are for; 0 = none */
 	bool		never;			/* no row can pass: an operand is NULL */
