@@ -157,6 +157,8 @@ answer(Waiting *request, RpcCode code, bool retry, const char *message)
 		reply->spans = request->store.result.spans;
 		reply->rejected = request->store.result.rejected;
 	}
+	else if (!request->check)
+		reply->spans = request->store.result.invalid_trace_id + request->store.result.invalid_span_id;
 	memcpy(reply + 1, message, len + 1);
 	(void) queue_reply(queue, request->id, WRITER_ANSWER, reply, size);
 	pfree(reply);

@@ -49,7 +49,7 @@ typedef struct WriterAnswer
 {
 	int32		code;			/* RpcCode */
 	bool		retry;			/* the client shall send the request again, later */
-	uint64		spans;			/* stored */
+	uint64		spans;			/* of the request: stored, or refused as far as they were counted */
 	uint64		rejected;		/* spans, of a request that was stored; the message tells why */
 } WriterAnswer;
 
