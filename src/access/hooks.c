@@ -134,10 +134,27 @@ flush_for(PlannedStmt *statement)
 				tempo_flush_inserts(lfirst_oid(cell));
 }
 
+/*
+ * What could not be flushed, being an outer subtransaction's, is only in our
+ * memory: then there must be no workers.  The plan may be cached, so its
+ * top node is copied.
+ */
+static void
+forbid_workers(QueryDesc *query)
+{
+	PlannedStmt *copy = makeNode(PlannedStmt);
+
+	*copy = *query->plannedstmt;
+	copy->parallelModeNeeded = false;
+	query->plannedstmt = copy;
+}
+
 static void
 tempo_executor_start(QueryDesc *query, int eflags)
 {
 	flush_for(query->plannedstmt);
+	if (query->plannedstmt->parallelModeNeeded && tempo_has_inserts(InvalidOid))
+		forbid_workers(query);
 	if (prev_executor_start)
 		prev_executor_start(query, eflags);
 	else

@@ -16,7 +16,6 @@
 
 #include "access/insert_buffer.h"
 #include "access/relscan.h"
-#include "access/parallel.h"
 #include "access/row_source.h"
 #include "access/tsmapi.h"
 #include "access/xact.h"
@@ -59,7 +58,6 @@ typedef struct TempoScan
 
 	int64		unit;			/* current one; -1 before the first */
 	int64		row;			/* in it, the last one returned */
-	uint32		next_private;	/* of a parallel scan: what is not shared */
 
 	/* sample and ANALYZE scans go by block */
 	BlockNumber sample_next;
@@ -118,7 +116,8 @@ list_units(TempoScan *scan)
 
 		scan->units[scan->n_units++] = unit;
 	}
-	if (scan->base.rs_parallel == NULL || !IsParallelWorker())
+	/* while there are such, hooks.c lets no parallel scan begin */
+	if (scan->base.rs_parallel == NULL)
 	{
 		TempoInsertBuffer *pending = NULL;
 
@@ -140,7 +139,6 @@ list_units(TempoScan *scan)
 		scan->strategy = GetAccessStrategy(BAS_BULKREAD);
 	scan->source = tempo_row_source_create(rel, scan->strategy);
 	MemoryContextSwitchTo(caller);
-	scan->next_private = scan->n_segments;
 	scan->listed = true;
 }
 
@@ -172,7 +170,6 @@ tempo_scan_rescan(TableScanDesc desc, struct ScanKeyData *key, bool set_params,
 	}
 	scan->unit = -1;
 	scan->row = 0;
-	scan->next_private = scan->n_segments;
 	scan->sample_next = 0;
 	scan->block_segment = NULL;
 	scan->block_rows = 0;
@@ -183,20 +180,14 @@ tempo_scan_rescan(TableScanDesc desc, struct ScanKeyData *key, bool set_params,
 
 /* ------------------------------------------------------ sequential scans */
 
-/*
- * The unit that a participant of a parallel scan takes next: what only the
- * leader has in memory, then what the shared counter gives.
- */
+/* The unit that a participant of a parallel scan takes next. */
 static int64
 next_parallel_unit(TempoScan *scan)
 {
 	TempoParallelScan *shared = (TempoParallelScan *) scan->base.rs_parallel;
-	uint64		unit;
+	uint64		unit = pg_atomic_fetch_add_u64(&shared->next_unit, 1);
 
-	if (scan->next_private < scan->n_units)
-		return scan->next_private++;
-	unit = pg_atomic_fetch_add_u64(&shared->next_unit, 1);
-	return unit < scan->n_segments ? (int64) unit : (int64) scan->n_units;
+	return (int64) Min(unit, (uint64) scan->n_units);
 }
 
 /*
