@@ -158,7 +158,9 @@ tempo_insert_batch(Relation rel, const SpanBatch *batch)
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	result = SPI_execute_with_args(psprintf("INSERT INTO %s (%s) SELECT * FROM pg_catalog.unnest(%s)",
+
+	/* unnest() of several arrays is syntax, not a function, and must have no schema */
+	result = SPI_execute_with_args(psprintf("INSERT INTO %s (%s) SELECT * FROM unnest(%s)",
 											quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
 																	   RelationGetRelationName(rel)),
 											columns.data, parameters.data),

@@ -383,10 +383,16 @@ check_request(NetRequest *net)
 	return net_request_is_grpc(net) ? check_grpc(net) : check_http(net);
 }
 
+/*
+ * Spares a client that waits for "100 Continue" its body.  A gRPC call is
+ * answered when it is complete: some clients lose an answer that comes while
+ * they are sending.
+ */
 static void
-handle_check(NetRequest *net, void *arg)
+handle_headers(NetRequest *net, void *arg)
 {
-	(void) check_request(net);
+	if (!net_request_is_grpc(net))
+		(void) check_http(net);
 }
 
 static void
@@ -507,7 +513,7 @@ listen_on_ports(TimestampTz now)
 	options.max_connections = MAX_CONNECTIONS;
 	options.idle_timeout_ms = IDLE_TIMEOUT_MS;
 	options.handler = handle_request;
-	options.check = handle_check;
+	options.check = handle_headers;
 	options.refuse = refuse_request;
 	for (int i = 0; i < n_listeners; i++)
 	{
