@@ -113,7 +113,7 @@ segment_load_rows(SegmentReader *r, TableId table, SpanError *error)
 	histogram = arena_alloc0(&r->block_arena, (size_t) t->n_shapes * sizeof(uint32_t));
 	if (t->row_shapes == NULL || histogram == NULL)
 		return segment_no_memory(error);
-	if (!unpack_codes(section.data, section.len, t->row_shapes, t->n_rows, t->n_shapes) ||
+	if (!unpack_numbered(section.data, section.len, t->row_shapes, t->n_rows, t->n_shapes) ||
 		(table == TABLE_SPAN && t->n_rows != r->block_rows))
 		return segment_corrupt(error, "bad row shapes");
 	for (uint32_t i = 0; i < t->n_rows; i++)

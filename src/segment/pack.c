@@ -228,3 +228,25 @@ unpack_codes(const uint8_t *planes, size_t len, uint32_t *codes, uint32_t n, uin
 		max = codes[i] > max ? codes[i] : max;
 	return n == 0 || max < limit;
 }
+
+bool
+unpack_numbered(const uint8_t *bytes, size_t len, uint32_t *codes, uint32_t n, uint32_t limit)
+{
+	int			width = code_width(limit);
+	uint32_t	max = 0;
+
+	if (len != (size_t) n * width)
+		return false;
+	if (width == 1)
+		for (uint32_t i = 0; i < n; i++)
+			codes[i] = bytes[i];
+	else if (width == 2)
+		for (uint32_t i = 0; i < n; i++)
+			codes[i] = load_u16(bytes + 2 * i);
+	else
+		for (uint32_t i = 0; i < n; i++)
+			codes[i] = load_u32(bytes + 4 * (size_t) i);
+	for (uint32_t i = 0; i < n; i++)
+		max = codes[i] > max ? codes[i] : max;
+	return n == 0 || max < limit;
+}

@@ -40,4 +40,7 @@ extern bool unpack_numbers(const uint8_t *data, size_t data_len, const uint8_t *
 /* unpack_codes: "n" codes in planes; false if one is not below "limit" */
 extern bool unpack_codes(const uint8_t *planes, size_t len, uint32_t *codes, uint32_t n, uint32_t limit);
 
+/* unpack_numbered: the same, of codes that stand one after the other */
+extern bool unpack_numbered(const uint8_t *bytes, size_t len, uint32_t *codes, uint32_t n, uint32_t limit);
+
 #endif							/* TEMPO_SEGMENT_PACK_H */

@@ -613,9 +613,13 @@ write_row_shapes(Writer *w, TableId table, uint32_t block)
 	w->scratch.len = 0;
 	to = buffer_reserve(&w->scratch, (size_t) n * width);
 	if (to != NULL)
-		for (int plane = 0; plane < width; plane++)
-			for (uint32_t i = 0; i < n; i++)
-				*to++ = (uint8_t) (((const Shape *) t->shapes.data)[shapes[i]].number >> (8 * plane));
+		for (uint32_t i = 0; i < n; i++)
+		{
+			uint32_t	number = ((const Shape *) t->shapes.data)[shapes[i]].number;
+
+			for (int byte = 0; byte < width; byte++)
+				*to++ = (uint8_t) (number >> (8 * byte));
+		}
 	w->scratch.len = (size_t) n * width;
 	put_section(w, SECTION(STREAM_ROW_SHAPES + table, block), &w->scratch, true);
 }

@@ -71,10 +71,11 @@ touch(const SpanBatch *batch)
 	return h;
 }
 
+volatile uint64_t sink;
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static volatile uint64_t sink;
 	static const SpanText wanted[] = {{"a", 1}, {"k17", 3}};
 	SegmentProjection all = {SEGMENT_ALL, NULL, 0};
 	SegmentProjection some = {SEGMENT_END | SEGMENT_LINKS, wanted, 2};

@@ -135,8 +135,8 @@ by_id(const SegmentSource *source, const SpanBatch *spans)
 	for (int i = 0; i < n; i++)
 	{
 		SegmentReader *r = segment_open(source, &span_malloc_allocator, &error);
-		uint32_t	first;
-		uint32_t	count;
+		uint32_t	first = 0;
+		uint32_t	count = 0;
 
 		span_batch_reset(batch);
 		if (r == NULL || !segment_find_trace(r, &spans->spans[(uint64_t) i * 4999 % spans->n_spans].trace_id, &first, &count, &error))
