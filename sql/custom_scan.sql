@@ -223,6 +223,8 @@ EXPLAIN (COSTS OFF) SELECT s.span_id FROM unnest(array['000000000000000000000000
 SELECT v.id, s.span_id FROM unnest(array['000000000000000000000000000003ea', '000000000000000000000000000007d5', NULL]::tempo.trace_id[]) AS v(id)
     LEFT JOIN tempo.spans AS s ON v.id = s.trace_id AND s.name <> 'op3' ORDER BY 1, 2;
 
+SELECT count(*) FROM tempo.spans AS a JOIN tempo.spans AS b USING (trace_id) JOIN tempo.spans AS c USING (trace_id)
+    JOIN unnest(array['000000000000000000000000000003ea']::tempo.trace_id[]) AS v(trace_id) USING (trace_id);
 RESET enable_hashjoin;
 RESET enable_mergejoin;
 

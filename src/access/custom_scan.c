@@ -26,6 +26,9 @@
 #include "access/xact.h"
 #include TEMPO_EXPLAIN_HEADER
 #include "commands/explain.h"
+#if PG_VERSION_NUM >= 180000
+#include "commands/explain_state.h"
+#endif
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"

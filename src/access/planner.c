@@ -222,6 +222,17 @@ is_trace_member(PlannerInfo *root, RelOptInfo *rel, EquivalenceClass *class,
 		target->map->column[var->varattno - 1] == TEMPO_TRACE_ID;
 }
 
+static bool
+is_done(List *done, Relids outer)
+{
+	ListCell   *cell;
+
+	foreach(cell, done)
+		if (bms_equal(lfirst(cell), outer))
+			return true;
+	return false;
+}
+
 /*
  * Joins on the trace id: for each relation that can give ids, a scan that looks
  * one up.
@@ -243,7 +254,7 @@ add_lookup_paths(PlannerInfo *root, RelOptInfo *rel, ScanTarget *target)
 		CustomPath *path;
 
 		outer = bms_del_member(outer, rel->relid);
-		if (bms_is_empty(outer) || list_member(done, outer) || !can_push(restriction, rel, target))
+		if (bms_is_empty(outer) || is_done(done, outer) || !can_push(restriction, rel, target))
 			continue;
 		done = lappend(done, outer);
 		path = make_path(root, rel, outer);
