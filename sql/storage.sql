@@ -134,6 +134,24 @@ SELECT level, spans, requests FROM tempo.segments WHERE relation = 'tempo.spans'
 SELECT merges FROM tempo.compact();
 SELECT level, spans, requests FROM tempo.segments WHERE relation = 'tempo.spans'::regclass;
 TRUNCATE tempo.spans;
+-- requests reach triggers and constraints, and are remembered then too
+CREATE TABLE seen (what text);
+CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO seen VALUES (NEW.name || ' at ' || NEW.start_time); RETURN NEW; END $$;
+CREATE TRIGGER see AFTER INSERT ON tempo.spans FOR EACH ROW EXECUTE FUNCTION see();
+SELECT tempo.ingest_otlp_json('{"resourceSpans": [{"scopeSpans": [{"spans": [{"traceId": "0123456789abcdef0123456789abcdef", "spanId": "0123456789abcdef", "name": "a", "startTimeUnixNano": "1000", "endTimeUnixNano": "2000"}, {"traceId": "0123456789abcdef0123456789abcdef", "spanId": "1123456789abcdef", "name": "b", "startTimeUnixNano": "3000", "endTimeUnixNano": "4000"}]}]}]}');
+SELECT * FROM seen ORDER BY what;
+SELECT level, spans, requests FROM tempo.segments WHERE relation = 'tempo.spans'::regclass;
+DROP TRIGGER see ON tempo.spans;
+ALTER TABLE tempo.spans ADD CONSTRAINT named CHECK (name <> '');
+SELECT tempo.ingest_otlp_json('{"resourceSpans": [{"scopeSpans": [{"spans": [{"traceId": "0123456789abcdef0123456789abcdef", "spanId": "2123456789abcdef", "name": "c", "startTimeUnixNano": "1", "endTimeUnixNano": "2"}]}]}]}');
+\set VERBOSITY sqlstate
+SELECT tempo.ingest_otlp_json('{"resourceSpans": [{"scopeSpans": [{"spans": [{"traceId": "0123456789abcdef0123456789abcdef", "spanId": "3123456789abcdef", "startTimeUnixNano": "1", "endTimeUnixNano": "2"}]}]}]}');
+\set VERBOSITY default
+SELECT count(*) FROM tempo.spans;
+ALTER TABLE tempo.spans DROP CONSTRAINT named;
+TRUNCATE tempo.spans;
+DROP TABLE seen;
+DROP FUNCTION see;
 
 -- who may
 CREATE ROLE regress_tempo_user;

@@ -12,6 +12,7 @@
 
 #include "access/ddl.h"
 #include "access/directory.h"
+#include "access/insert_buffer.h"
 #include "access/pages.h"
 #include "access/row.h"
 #include "access/segment_source.h"
@@ -103,11 +104,11 @@ tempo_append_is_plain(Relation rel)
 }
 
 /*
- * The batch as one INSERT ... SELECT FROM unnest(...), so that it is one
+ * The batch as one INSERT ... SELECT FROM arrays, so that it is one
  * statement, and one segment.
  */
 void
-tempo_insert_batch(Relation rel, const SpanBatch *batch)
+tempo_insert_batch(Relation rel, const SpanBatch *batch, const RequestHash *hashes, uint32 n_hashes)
 {
 	TupleDesc	desc = RelationGetDescr(rel);
 	TempoColumnMap *map = tempo_column_map(desc);
@@ -153,20 +154,20 @@ tempo_insert_batch(Relation rel, const SpanBatch *batch)
 														  attribute->attbyval, attribute->attalign));
 		types[c] = get_array_type(attribute->atttypid);
 		appendStringInfo(&columns, "%s%s", c > 0 ? ", " : "", quote_identifier(NameStr(attribute->attname)));
-		appendStringInfo(&parameters, "%s$%d", c > 0 ? ", " : "", c + 1);
+		appendStringInfo(&parameters, "%spg_catalog.unnest($%d)", c > 0 ? ", " : "", c + 1);
 	}
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-
-	/* unnest() of several arrays is syntax, not a function, and must have no schema */
-	result = SPI_execute_with_args(psprintf("INSERT INTO %s (%s) SELECT * FROM unnest(%s)",
+	tempo_insert_remember(RelationGetRelid(rel), hashes, n_hashes);
+	result = SPI_execute_with_args(psprintf("INSERT INTO %s (%s) SELECT * FROM ROWS FROM (%s)",
 											quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
 																	   RelationGetRelationName(rel)),
 											columns.data, parameters.data),
 								   TEMPO_N_COLUMNS, types, arguments, NULL, false, 0);
 	if (result != SPI_OK_INSERT)
 		elog(ERROR, "could not insert spans: %s", SPI_result_code_string(result));
+	tempo_insert_remember(InvalidOid, NULL, 0);
 	SPI_finish();
 	tempo_row_reader_free(reader);
 }

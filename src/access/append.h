@@ -28,10 +28,11 @@ extern void tempo_append_batch(Relation rel, const SpanBatch *batch,
 /*
  * tempo_append_is_plain: has the relation neither triggers nor CHECK
  * constraints, foreign keys, defaults or policies that an append below SQL
- * would miss?  If not, use tempo_insert_batch, which inserts row by row.
+ * would miss?  If not, use tempo_insert_batch, which runs an INSERT.
  */
 extern bool tempo_append_is_plain(Relation rel);
-extern void tempo_insert_batch(Relation rel, const SpanBatch *batch);
+extern void tempo_insert_batch(Relation rel, const SpanBatch *batch,
+							   const RequestHash *hashes, uint32 n_hashes);
 
 /*
  * tempo_read_trace: appends the spans of one trace that the current user may

@@ -102,6 +102,11 @@ static Size pending_bytes = 0;	/* of batches in "pending" */
 static Size kept_bytes = 0;		/* of batches in "settled" */
 static int	kept_buffers = 0;	/* of "settled", those without triggers */
 
+/* Requests that the next flush of a relation makes known. */
+static Oid	request_relid = InvalidOid;
+static const RequestHash *request_hashes = NULL;
+static uint32 n_request_hashes = 0;
+
 /* ------------------------------------------------------ provisional TIDs */
 
 static void
@@ -281,6 +286,14 @@ settle_buffer(TempoInsertBuffer *buffer)
 		free_buffer(buffer);
 }
 
+void
+tempo_insert_remember(Oid relid, const RequestHash *hashes, uint32 n_hashes)
+{
+	request_relid = relid;
+	request_hashes = hashes;
+	n_request_hashes = n_hashes;
+}
+
 static void
 flush_buffer(TempoInsertBuffer *buffer, Relation rel)
 {
@@ -300,6 +313,12 @@ flush_buffer(TempoInsertBuffer *buffer, Relation rel)
 	options.level = buffer_level(buffer->batch);
 	options.cid = buffer->cid;
 	options.newest_at = GetCurrentTimestamp();
+	if (request_relid == buffer->relid)
+	{
+		options.hashes = request_hashes;
+		options.n_hashes = n_request_hashes;
+		tempo_insert_remember(InvalidOid, NULL, 0);
+	}
 	caller = MemoryContextSwitchTo(TopTransactionContext);
 	tempo_store_spans(rel, buffer->batch, 0, buffer->n_rows, &options,
 					  &buffer->segment, &buffer->row_of);
@@ -526,6 +545,7 @@ on_transaction(XactEvent event, void *arg)
 			dlist_init(&pending);
 			dlist_init(&settled);
 			slist_init(&counters);
+			tempo_insert_remember(InvalidOid, NULL, 0);
 			pending_bytes = 0;
 			kept_bytes = 0;
 			kept_buffers = 0;
@@ -562,6 +582,8 @@ on_subtransaction(SubXactEvent event, SubTransactionId subid, SubTransactionId p
 		tempo_flush_inserts(InvalidOid);
 	else if (event == SUBXACT_EVENT_COMMIT_SUB || event == SUBXACT_EVENT_ABORT_SUB)
 	{
+		if (event == SUBXACT_EVENT_ABORT_SUB)
+			tempo_insert_remember(InvalidOid, NULL, 0);
 		end_subtransaction(&pending, subid, parent, event == SUBXACT_EVENT_COMMIT_SUB);
 		end_subtransaction(&settled, subid, parent, event == SUBXACT_EVENT_COMMIT_SUB);
 	}

@@ -32,6 +32,13 @@ extern void tempo_insert_row(Relation rel, TupleTableSlot *slot, CommandId cid, 
 extern bool tempo_insert_returning;
 
 /*
+ * tempo_insert_remember: the requests that the rows of the INSERT that follows
+ * come from; the next segment of the relation keeps their hashes, which must
+ * live until then.
+ */
+extern void tempo_insert_remember(Oid relid, const RequestHash *hashes, uint32 n_hashes);
+
+/*
  * tempo_flush_inserts: writes the buffers of one relation, or of all
  * (InvalidOid), as far as they belong to the current subtransaction.  What an
  * outer one has buffered stays, since it must not vanish with this one.

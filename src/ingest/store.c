@@ -94,7 +94,7 @@ store_requests(Relation rel, StoreRequest *requests, int n_requests, bool wait, 
 		if (tempo_append_is_plain(rel))
 			tempo_append_batch(rel, batch, hashes, n_hashes);
 		else
-			tempo_insert_batch(rel, batch);
+			tempo_insert_batch(rel, batch, hashes, n_hashes);
 	}
 	pfree(hashes);
 }
