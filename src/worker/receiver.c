@@ -24,7 +24,9 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/lwlock.h"
 #include "storage/proc.h"
+#include "storage/shmem.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -60,6 +62,20 @@ typedef struct Pending
 	dlist_node	node;
 } Pending;
 
+/*
+ * How many receivers of this server listen on each port.  They share it with
+ * SO_REUSEPORT, which would let another server of the same user share it too,
+ * so the first one makes sure that it is free.
+ */
+#define MAX_LISTENERS 2
+#define TRANCHE_NAME "tempo_pg_receivers"
+
+typedef struct ReceiverShared
+{
+	LWLock	   *lock;
+	int			listening[MAX_LISTENERS];
+} ReceiverShared;
+
 typedef struct Listener
 {
 	const char *what;
@@ -72,7 +88,10 @@ extern PGDLLEXPORT void tempo_receiver_main(Datum arg);
 
 static int	receiver_number;
 static NetLoop *loop;
-static Listener listeners[2];
+static ReceiverShared *shared;
+static shmem_request_hook_type next_shmem_request_hook;
+static shmem_startup_hook_type next_shmem_startup_hook;
+static Listener listeners[MAX_LISTENERS];
 static int	n_listeners;
 static HTAB *pending;
 static dlist_head pending_by_age = DLIST_STATIC_INIT(pending_by_age);
@@ -493,6 +512,73 @@ add_listener(const char *what, int port)
 	n_listeners++;
 }
 
+static void
+receiver_shmem_request(void)
+{
+	if (next_shmem_request_hook)
+		next_shmem_request_hook();
+	RequestAddinShmemSpace(sizeof(ReceiverShared));
+	RequestNamedLWLockTranche(TRANCHE_NAME, 1);
+}
+
+static void
+receiver_shmem_startup(void)
+{
+	bool		found;
+
+	if (next_shmem_startup_hook)
+		next_shmem_startup_hook();
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	shared = ShmemInitStruct("tempo_pg receivers", sizeof(ReceiverShared), &found);
+	if (!found)
+	{
+		memset(shared, 0, sizeof(ReceiverShared));
+		shared->lock = &GetNamedLWLockTranche(TRANCHE_NAME)->lock;
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+static NetServer *
+listen_on_port(int number, NetServerOptions options, char *message, size_t len)
+{
+	NetServer  *server = NULL;
+	bool		is_free = true;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	if (options.reuse_port && shared->listening[number] == 0)
+	{
+		NetServerOptions alone = options;
+
+		alone.reuse_port = false;
+		server = net_server_start(loop, &alone, message, len);
+		is_free = server != NULL;
+		if (is_free)
+		{
+			net_server_stop(server, false);
+			net_loop_run(loop);
+			net_server_destroy(server);
+			net_loop_run(loop);
+			server = NULL;
+		}
+	}
+	if (is_free)
+		server = net_server_start(loop, &options, message, len);
+	if (server != NULL)
+		shared->listening[number]++;
+	LWLockRelease(shared->lock);
+	return server;
+}
+
+static void
+receiver_exit(int code, Datum arg)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < n_listeners; i++)
+		if (listeners[i].server != NULL)
+			shared->listening[i]--;
+	LWLockRelease(shared->lock);
+}
+
 /* Both ports speak both protocols, since clients mix them up. */
 static void
 listen_on_ports(TimestampTz now)
@@ -522,8 +608,11 @@ listen_on_ports(TimestampTz now)
 		if (listener->server != NULL)
 			continue;
 		options.port = listener->port;
-		listener->server = net_server_start(loop, &options, message, sizeof(message));
-		if (listener->server == NULL && !listener->told)
+		listener->server = listen_on_port(i, options, message, sizeof(message));
+		if (listener->server != NULL)
+			ereport(receiver_number == 0 ? LOG : DEBUG1,
+					(errmsg("receiving %s on port %d", listener->what, listener->port)));
+		else if (!listener->told)
 		{
 			ereport(WARNING, (errmsg("could not listen for %s: %s", listener->what, message)));
 			listener->told = true;
@@ -545,6 +634,7 @@ receiver_start(Datum arg)
 	pending = hash_create("tempo_pg pending requests", 256, &control, HASH_ELEM | HASH_BLOBS);
 	add_listener("OTLP over gRPC", tempo_otlp_grpc_port);
 	add_listener("OTLP over HTTP", tempo_otlp_http_port);
+	before_shmem_exit(receiver_exit, (Datum) 0);
 	loop = net_loop_create();
 	if (loop == NULL)
 		ereport(FATAL, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not create an event loop")));
@@ -622,6 +712,13 @@ tempo_receiver_main(Datum arg)
 void
 receiver_init(void)
 {
-	if (tempo_receiver_workers > 0 && (tempo_otlp_grpc_port != 0 || tempo_otlp_http_port != 0))
-		process_add_worker("tempo_pg receiver", "tempo_receiver_main", tempo_receiver_workers, 1, false);
+	if (tempo_receiver_workers == 0 || (tempo_otlp_grpc_port == 0 && tempo_otlp_http_port == 0))
+		return;
+	process_add_worker("tempo_pg receiver", "tempo_receiver_main", tempo_receiver_workers, 1, false);
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+	next_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = receiver_shmem_request;
+	next_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = receiver_shmem_startup;
 }
