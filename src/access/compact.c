@@ -393,24 +393,19 @@ write_targets(Merge *merge, TempoCompactResult *result)
 }
 
 static bool
-merge_sources(Relation rel, const Sources *sources, TempoCompactResult *result)
+merge_sources(Relation rel, TempoDirectory *directory, const Sources *sources, TempoCompactResult *result)
 {
 	Merge		merge = {rel};
-	TempoDirectory directory;
 	TempoSegment **claimed = palloc(sizeof(TempoSegment *) * sources->count);
 	uint32		n = 0;
 	uint32		needed = sources->segments[0]->summary.level == 0 ? 1 : 2;
 	uint32		n_read = 0;
 
-	tempo_directory_open(&directory, RowExclusiveLock, false);
 	for (uint32 i = 0; i < sources->count; i++)
-		if (tempo_directory_claim(&directory, sources->segments[i]))
+		if (tempo_directory_claim(directory, sources->segments[i]))
 			claimed[n++] = sources->segments[i];
 	if (n < needed)
-	{
-		tempo_directory_close(&directory);
 		return false;
-	}
 
 	merge.allocator = tempo_context_allocator(CurrentMemoryContext);
 	merge.batch = span_batch_create(&merge.allocator, 0);
@@ -421,8 +416,7 @@ merge_sources(Relation rel, const Sources *sources, TempoCompactResult *result)
 		read_source(&merge, claimed[n_read++]);
 	write_targets(&merge, result);
 	for (uint32 i = 0; i < n_read; i++)
-		tempo_directory_delete(&directory, claimed[i]);
-	tempo_directory_close(&directory);
+		tempo_directory_delete(directory, claimed[i]);
 	result->sources += n_read;
 	return true;
 }
@@ -434,11 +428,18 @@ tempo_compact_step(Relation rel, const TempoCompactOptions *options, TempoCompac
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(context);
 	uint32		max_spans = options->max_spans > 0 ? options->max_spans : DEFAULT_MAX_SPANS;
+	TempoDirectory directory;
 	Snapshot	snapshot;
 	TempoSegment *segments;
 	uint32		count;
 	Sources		sources;
 	bool		done = false;
+
+	/*
+	 * Directory rows are claimed by TID: until then VACUUM FULL must not move
+	 * them, nor, thanks to the snapshot, pruning remove them.
+	 */
+	tempo_directory_open(&directory, RowExclusiveLock, false);
 
 	/*
 	 * Under repeatable read what is not visible to the transaction must not
@@ -448,8 +449,9 @@ tempo_compact_step(Relation rel, const TempoCompactOptions *options, TempoCompac
 	segments = tempo_directory_list(rel, snapshot, NULL, &count);
 	if (choose_fold(segments, count, options, max_spans, &sources, result) ||
 		choose_merge(rel, segments, count, options, max_spans, &sources))
-		done = merge_sources(rel, &sources, result);
+		done = merge_sources(rel, &directory, &sources, result);
 	UnregisterSnapshot(snapshot);
+	tempo_directory_close(&directory);
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(context);
 	return done;

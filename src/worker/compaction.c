@@ -263,6 +263,8 @@ tempo_compaction_main(Datum arg)
 
 		if (next > 0)
 			wait_for(next);
+		else
+			(void) process_reread_settings();
 		if (!should_run())
 			proc_exit(1);		/* and be started again, to wait */
 	}
