@@ -122,8 +122,14 @@ segment_load_rows(SegmentReader *r, TableId table, SpanError *error)
 		if (r->columns[i].table == table)
 			r->columns[i].n_values = r->columns[i].cursor = 0;
 	for (uint32_t i = 0; i < t->n_shapes; i++)
-		if (histogram[i] > 0 && !count_values(r, &t->shapes[i], histogram[i]))
+	{
+		if (histogram[i] == 0)
+			continue;
+		if (!segment_load_shape(r, table, &t->shapes[i], error))
+			return false;
+		if (!count_values(r, &t->shapes[i], histogram[i]))
 			return segment_corrupt(error, "too many values");
+	}
 	t->next = 0;
 	t->loaded = true;
 	return true;

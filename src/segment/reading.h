@@ -88,7 +88,9 @@ typedef struct ReadShape
 {
 	uint32_t	fields[SHAPE_FIELDS];
 	uint32_t	n_items;
-	const uint32_t *columns;
+	const uint8_t *bytes;		/* of the items, in the section */
+	uint32_t	len;
+	const uint32_t *columns;	/* NULL until segment_load_shape() */
 	const uint32_t *constants;	/* dictionary index + 1, or 0 if it varies */
 	uint32_t	events_at;		/* item FIELD_N_EVENTS, or UINT32_MAX */
 	uint32_t	links_at;
@@ -214,6 +216,9 @@ extern bool segment_trace_id(SegmentReader *r, uint32_t rank, TraceId *id, SpanE
 
 /* schema.c */
 extern bool segment_load_schema(SegmentReader *r, SpanError *error);
+
+/* segment_load_shape: the shape's items; a block has but a few of all shapes */
+extern bool segment_load_shape(SegmentReader *r, TableId table, ReadShape *shape, SpanError *error);
 extern bool segment_load_dictionary(SegmentReader *r, uint32_t column, SpanError *error);
 
 /* block.c: each does nothing if it is done already */

@@ -131,6 +131,7 @@ get_columns(Cursor *c, SegmentReader *r)
 	return !c->failed;
 }
 
+/* The fields of all shapes; their items are left to segment_load_shape(). */
 static bool
 get_shapes(Cursor *c, SegmentReader *r, TableId table)
 {
@@ -138,49 +139,65 @@ get_shapes(Cursor *c, SegmentReader *r, TableId table)
 
 	if (cursor_left(c) == 0)
 		return true;
-	t->n_shapes = cursor_count(c, table == TABLE_SPAN ? 5 : 1);
+	t->n_shapes = cursor_count(c, 2);
 	t->shapes = arena_alloc0(&r->arena, (size_t) t->n_shapes * sizeof(ReadShape));
 	if (t->shapes == NULL)
 		return false;
-	for (uint32_t i = 0; i < t->n_shapes; i++)
+	for (uint32_t i = 0; table == TABLE_SPAN && i < t->n_shapes; i++)
 	{
 		ReadShape  *shape = &t->shapes[i];
-		uint32_t   *numbers;
+		uint64_t	scope = cursor_varint(c);
 
-		if (table == TABLE_SPAN)
-		{
-			uint64_t	scope = cursor_varint(c);
-
-			if (scope >= r->n_scopes)
-				return cursor_fail(c);
-			shape->fields[0] = (uint32_t) scope;
-			shape->fields[1] = get_string(c, r);
-			shape->fields[2] = (uint32_t) unzigzag(cursor_varint(c));
-			shape->fields[3] = (uint32_t) unzigzag(cursor_varint(c));
-		}
-		shape->n_items = cursor_count(c, 2);
-		numbers = arena_alloc(&r->arena, (size_t) shape->n_items * 2 * sizeof(uint32_t));
-		if (numbers == NULL)
-			return false;
-		shape->columns = numbers;
-		shape->events_at = shape->links_at = UINT32_MAX;
-		shape->constants = numbers + shape->n_items;
-		for (uint32_t k = 0; k < shape->n_items; k++)
-		{
-			numbers[k] = cursor_number(c, r->n_columns - 1);
-			if (r->columns[numbers[k]].table != table)
-				return cursor_fail(c);
-			if (numbers[k] == FIELD_N_EVENTS)
-				shape->events_at = k;
-			else if (numbers[k] == FIELD_N_LINKS)
-				shape->links_at = k;
-		}
-		for (uint32_t k = 0; k < shape->n_items; k++)
-			numbers[shape->n_items + k] = cursor_number(c, r->columns[numbers[k]].n_dictionary);
-		if (c->failed)
-			return false;
+		if (scope >= r->n_scopes)
+			return cursor_fail(c);
+		shape->fields[0] = (uint32_t) scope;
+		shape->fields[1] = get_string(c, r);
+		shape->fields[2] = (uint32_t) unzigzag(cursor_varint(c));
+		shape->fields[3] = (uint32_t) unzigzag(cursor_varint(c));
 	}
+	for (uint32_t i = 0; i < t->n_shapes; i++)
+	{
+		t->shapes[i].n_items = cursor_number(c, UINT32_MAX);
+		t->shapes[i].len = cursor_number(c, UINT32_MAX);
+	}
+	for (uint32_t i = 0; i < t->n_shapes; i++)
+		t->shapes[i].bytes = cursor_bytes(c, t->shapes[i].len);
 	return !c->failed;
+}
+
+bool
+segment_load_shape(SegmentReader *r, TableId table, ReadShape *shape, SpanError *error)
+{
+	Cursor		c = cursor_over(shape->bytes, shape->len);
+	uint32_t	n = shape->n_items;
+	uint32_t   *numbers;
+
+	if (shape->columns != NULL)
+		return true;
+	if (n > shape->len / 2)
+		return segment_corrupt(error, "bad shape");
+	numbers = arena_alloc(&r->arena, (size_t) n * 2 * sizeof(uint32_t));
+	if (numbers == NULL)
+		return segment_no_memory(error);
+	shape->events_at = shape->links_at = UINT32_MAX;
+	for (uint32_t k = 0; k < n; k++)
+	{
+		uint32_t	column = cursor_number(&c, r->n_columns - 1);
+
+		if (r->columns[column].table != table)
+			return segment_corrupt(error, "bad shape");
+		numbers[k] = column;
+		numbers[n + k] = cursor_number(&c, r->columns[column].n_dictionary);
+		if (column == FIELD_N_EVENTS)
+			shape->events_at = k;
+		else if (column == FIELD_N_LINKS)
+			shape->links_at = k;
+	}
+	if (c.failed || cursor_left(&c) != 0)
+		return segment_corrupt(error, "bad shape");
+	shape->constants = numbers + n;
+	shape->columns = numbers;
+	return true;
 }
 
 typedef bool (*SchemaPart) (Cursor *c, SegmentReader *r);

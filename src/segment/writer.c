@@ -295,29 +295,39 @@ write_shapes(Writer *w, TableId table)
 {
 	const Table *t = &w->tables[table];
 	Buffer	   *f = &w->scratch;
+	Buffer	   *bodies = &w->payload;	/* the shapes' items */
 
-	f->len = 0;
 	if (table_n_shapes(t) == 0)
 		return;
+	f->len = bodies->len = 0;
 	buffer_put_varint(f, table_n_shapes(t));
+	for (uint32_t number = 0; table == TABLE_SPAN && number < table_n_shapes(t); number++)
+	{
+		const Shape *shape = (const Shape *) t->shapes.data + t->by_number[number];
+
+		buffer_put_varint(f, scope_number(w, shape->fields[0]));
+		buffer_put_varint(f, string_number(w, shape->fields[1]));
+		buffer_put_varint(f, zigzag((int32_t) shape->fields[2]));
+		buffer_put_varint(f, zigzag((int32_t) shape->fields[3]));
+	}
 	for (uint32_t number = 0; number < table_n_shapes(t); number++)
 	{
 		const Shape *shape = (const Shape *) t->shapes.data + t->by_number[number];
 		const ShapeItem *items = (const ShapeItem *) t->items.data + shape->first_item;
+		size_t		before = bodies->len;
 
-		if (table == TABLE_SPAN)
+		for (uint32_t i = 0; i < shape->n_items; i++)
 		{
-			buffer_put_varint(f, scope_number(w, shape->fields[0]));
-			buffer_put_varint(f, string_number(w, shape->fields[1]));
-			buffer_put_varint(f, zigzag((int32_t) shape->fields[2]));
-			buffer_put_varint(f, zigzag((int32_t) shape->fields[3]));
+			buffer_put_varint(bodies, items[i].column);
+			buffer_put_varint(bodies, items[i].varying ? 0 : (uint64_t) items[i].constant + 1);
 		}
 		buffer_put_varint(f, shape->n_items);
-		for (uint32_t i = 0; i < shape->n_items; i++)
-			buffer_put_varint(f, items[i].column);
-		for (uint32_t i = 0; i < shape->n_items; i++)
-			buffer_put_varint(f, items[i].varying ? 0 : (uint64_t) items[i].constant + 1);
+		buffer_put_varint(f, bodies->len - before);
 	}
+	if (bodies->failed)
+		f->failed = true;
+	else
+		buffer_put(f, bodies->data, bodies->len);
 	put_section(w, SECTION(STREAM_SHAPES + table, 0), f, true);
 }
 
