@@ -20,7 +20,7 @@ const char *__lsan_default_suppressions(void);
 const char *
 __lsan_default_suppressions(void)
 {
-	return "leak:pg_parse_json\nleak:parse_object\n";
+	return "leak:pg_parse_json\nleak:parse_object\nleak:parse_array\nleak:parse_array_element\n";
 }
 
 /* What a batch holds is text that PostgreSQL can hold. */
