@@ -66,7 +66,7 @@ typedef struct Worker
 {
 	WorkerQueue *queue;			/* NULL = not running */
 	Waiting    *request;		/* NULL = idle */
-	bool		answered;		/* has it ever answered? */
+	bool		connected;		/* to the database */
 	TimestampTz idle_since;
 } Worker;
 
@@ -77,7 +77,7 @@ static dlist_head waiting = DLIST_STATIC_INIT(waiting);
 static int	n_waiting;
 static uint64 last_id;
 
-/* Why the last worker could not start or died before it answered, and when. */
+/* Why the last worker could not start, and when. */
 static char failure[1024];
 static TimestampTz failed_at;
 
@@ -285,7 +285,7 @@ lose_worker(Worker *worker)
 	Waiting    *request = worker->request;
 
 	workers_lost++;
-	if (!worker->answered)
+	if (!worker->connected)
 	{
 		failed_at = GetCurrentTimestamp();
 		if (*failure == '\0')
@@ -310,7 +310,7 @@ start_worker(Worker *worker)
 		failed_at = GetCurrentTimestamp();
 		return false;
 	}
-	worker->answered = false;
+	worker->connected = false;
 	worker->request = NULL;
 	workers_started++;
 	return true;
@@ -453,6 +453,12 @@ worker_message(Worker *worker, const QueueMessage *message)
 {
 	Waiting    *request = worker->request;
 
+	if (message->type == QUERY_READY)
+	{
+		worker->connected = true;
+		worker->idle_since = GetCurrentTimestamp();
+		return;
+	}
 	if (message->type == QUERY_LAST_WORDS)
 	{
 		strlcpy(failure, message->payload, Min(sizeof(failure), message->len));
@@ -461,7 +467,6 @@ worker_message(Worker *worker, const QueueMessage *message)
 	if (request == NULL || request->id != message->request_id)
 		return;
 
-	worker->answered = true;
 	switch ((QueryMessage) message->type)
 	{
 		case QUERY_HEAD:
@@ -507,7 +512,7 @@ poll_workers(void)
 			lose_worker(worker);
 		else if (worker->request == NULL &&
 				 (!tempo_enabled || i >= tempo_query_workers ||
-				  (worker->answered && now - worker->idle_since > WORKER_IDLE_MS * INT64CONST(1000))))
+				  (worker->connected && now - worker->idle_since > WORKER_IDLE_MS * INT64CONST(1000))))
 			stop_worker(worker);
 	}
 }
@@ -525,9 +530,13 @@ client_gone(NetRequest *net, void *arg)
 	{
 		if (workers[i].queue && workers[i].request == request)
 		{
-			/* first the message, then the signal: see read_request() in query.c */
+			/*
+			 * First the message, then the signal: see read_request() in query.c.
+			 * While it starts, the signal would end the worker.
+			 */
 			queue_send(workers[i].queue, request->id, QUERY_CANCEL, NULL, 0);
-			queue_cancel(workers[i].queue);
+			if (workers[i].connected)
+				queue_cancel(workers[i].queue);
 			return;
 		}
 	}

@@ -88,6 +88,7 @@ query_start(Datum arg)
 	SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("idle_in_transaction_session_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("jit", "off", PGC_SUSET, PGC_S_OVERRIDE);
+	queue_reply(queue, 0, QUERY_READY, NULL, 0);
 }
 
 /* -------------------------------------------------------------- messages */

@@ -24,6 +24,7 @@ typedef enum QueryMessage
 	QUERY_CANCEL,				/* the client has gone */
 
 	/* from the worker */
+	QUERY_READY,				/* connected to the database; of no request */
 	QUERY_HEAD,					/* QueryHead, then content type, location and endpoint in the same form */
 	QUERY_BODY,					/* bytes */
 	QUERY_DONE,
