@@ -332,7 +332,8 @@ read_source(Merge *merge, const TempoSegment *segment)
 	}
 	read_hashes(merge, segment, open);
 	tempo_segment_close(open);
-	merge->level = Max(merge->level, Min(segment->summary.level + 1, UINT8_MAX));
+	/* 1: folded from level 0; 2: merged from folded ones */
+	merge->level = Max(merge->level, segment->summary.level == 0 ? 1 : 2);
 	merge->newest_at = Max(merge->newest_at, segment->newest_at);
 }
 
