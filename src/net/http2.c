@@ -38,6 +38,12 @@
 #define SETTINGS_PERIOD_MS 60000
 #define MAX_EMPTY_FRAMES 100	/* in a row */
 
+/*
+ * Pings and settings whose answers wait: what one read can hold, since we
+ * write after each read and do not read while the socket takes no more.
+ */
+#define MAX_QUEUED_ACKS (NET_SCRATCH_BYTES / 9 + 1)
+
 /* An idle HTTP/2 connection costs a client more to lose than one of HTTP/1.1. */
 #define IDLE_FACTOR 10
 
@@ -744,6 +750,9 @@ read_input(Http2Connection *connection)
 		}
 		if (!nghttp2_session_want_read(connection->session) || n < NET_SCRATCH_BYTES)
 			return;
+		flush(connection);
+		if (connection->dead || connection->blocked)
+			return;
 	}
 }
 
@@ -785,6 +794,7 @@ session_create(Http2Connection *connection)
 		nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_frame_send);
 		nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
 		nghttp2_option_set_no_auto_window_update(option, 1);
+		nghttp2_option_set_max_outbound_ack(option, MAX_QUEUED_ACKS);
 		/* closed streams would be kept for priorities nobody sends */
 		nghttp2_option_set_no_closed_streams(option, 1);
 		if (nghttp2_session_server_new2(&session, callbacks, connection, option) != 0)

@@ -1,5 +1,6 @@
 """HTTP/1.1 on raw sockets: framing, limits, timeouts, peers that leave."""
 import gzip
+import os
 import signal
 import socket
 import struct
@@ -259,6 +260,26 @@ def test_broken_framing(server):
             b"\0\1\2\3\4\5\r\n\r\n",
             b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"x" * 100 + b"\r\n\r\n"):
         refused(server, data, 400, 413, 431, 501, 505)
+
+
+def test_mutated_requests(server):
+    good = request("/echo?a=b", headers=["Transfer-Encoding: chunked", "Content-Encoding: gzip", "Expect: 100-continue"],
+                   length=False) + chunked(gzip.compress(b"hello" * 10)) + request(body=b"second")
+    peers = []
+    for _ in range(300):
+        data = bytearray(good)
+        for byte in os.urandom(3):
+            data[int.from_bytes(os.urandom(2), "big") % len(data)] = byte
+        peers.append(Peer(server))
+        try:
+            peers[-1].send(bytes(data))
+            peers[-1].sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+    for peer in peers:
+        peer.at_end()
+        peer.sock.close()
+    assert ask(server, body=b"alive")[2] == b"alive"
 
 
 def test_headers_too_large(server):
