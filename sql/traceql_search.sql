@@ -29,16 +29,20 @@ VALUES
 INSERT INTO tempo.spans (tenant, trace_id, span_id, name, kind, start_time_unix_nano, duration_nano, links)
 VALUES ('a', pg_temp.trace(3), pg_temp.span(3), 'follows', 'internal', pg_temp.t(199), 1000000,
     jsonb_build_array(jsonb_build_object('trace_id', pg_temp.trace(3)::text, 'span_id', pg_temp.span(1)::text, 'attributes', '{"opentracing.ref_type": "child_of"}'::jsonb)));
+INSERT INTO tempo.spans (tenant, trace_id, span_id, parent_span_id, name, kind, start_time_unix_nano, duration_nano, attributes, events)
+VALUES ('e', pg_temp.trace(6), pg_temp.span(1), NULL, 'call', 'client', pg_temp.t(400), 1000000, '{}',
+    jsonb_build_array(jsonb_build_object('time_unix_nano', pg_temp.t(400.002), 'name', 'timeout', 'attributes', '{"n": 9, "x": 1}'::jsonb),
+                      jsonb_build_object('time_unix_nano', pg_temp.t(400.001), 'name', 'retry', 'attributes', '{"n": 1}'::jsonb)));
 -- a span delivered twice
 INSERT INTO tempo.spans (tenant, trace_id, span_id, parent_span_id, name, kind, status, status_message, start_time_unix_nano, duration_nano, attributes, resource_attributes)
 SELECT tenant, trace_id, span_id, parent_span_id, name, kind, status, status_message, start_time_unix_nano, duration_nano, attributes, resource_attributes
 FROM tempo.spans WHERE name = 'query';
 
--- The spans of tenant a that match, as "trace.span"
+-- The spans of tenants a and e that match, as "trace.span"
 CREATE FUNCTION pg_temp.spans(query text) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
     RETURN (SELECT string_agg(ltrim(trace_id::text, '0') || '.' || ltrim(span_id::text, '0'), ' ' ORDER BY trace_id, span_id)
-            FROM traceql_spans(query, tenants => ARRAY['a']));
+            FROM traceql_spans(query, tenants => ARRAY['a', 'e']));
 EXCEPTION WHEN OTHERS THEN
     RETURN SQLSTATE || ' ' || SQLERRM;
 END
@@ -71,10 +75,28 @@ INSERT INTO q (query) VALUES
     ('{ span.big + 1 = minInt }'), ('{ -span.big - 2 = maxInt }'), ('{ span.big * span.big = 1 }'), ('{ minInt / span.n = 1317624576693539401 }'),
     ('{ 10 / span.n = 2 }'), ('{ 10 / span.n = 2 || true }'), ('{ 10 % span.n = 0 || true }'), ('{ 1 / 0 = 1 || true }'), ('{ 10.0 / span.n > 1 }'), ('{ span.s + 1 = 2 }'), ('{ (span.s + 1) = false && span.s != nil }'), ('{ -span.s = 1 }'),
     ('{ span.n = 5 || span.n = -7 || span.n = 0 }'), ('{ span.n != 5 && span.n != -7 }');
--- later
+-- the trace and its tree
 INSERT INTO q (query) VALUES
-    ('{ event:name = "x" }'), ('{ link.x = 1 }'), ('{ nestedSetLeft > 1 }'), ('{ rootName = "x" }'), ('{ traceDuration > 1s }'), ('{} >> {}'), ('{} && {}'), ('{} | {}'), ('{} | count() > 1'), ('{} | by(name)'), ('{} | select(name)'), ('({} | count() > 1) && ({})');
+    ('{ rootName = "GET /" }'), ('{ rootServiceName =~ "b.*" }'), ('{ rootName = "" }'), ('{ traceDuration > 1s }'), ('{ traceDuration = duration }'), ('{ nestedSetLeft = 0 }'), ('{ nestedSetParent = -1 }'), ('{ nestedSetRight - nestedSetLeft > 1 }'),
+    ('{ span:childCount = 0 }'), ('{ span:childCount > 0 }');
+-- events and links: one and the same
+INSERT INTO q (query) VALUES
+    ('{ event:name = "retry" }'), ('{ event:name = "retry" && event.n = 1 }'), ('{ event:name = "retry" && event.n = 9 }'), ('{ event:name = "retry" } && { event.n = 9 }'), ('{ event:name = "retry" || event.n = 9 }'), ('{ !(event:name = "retry") && event:name != nil }'),
+    ('{ event:timeSinceStart >= 2ms }'), ('{ event.n = nil }'), ('{ event.x + 1 = 2 }'), ('{ event:name =~ "re.*" && event.n > 0 && name = "call" }'), ('{ link:spanID = "1" }'), ('{ link:traceID = "3" && link.opentracing.ref_type = "child_of" }'), ('{ link.zz = nil }'), ('{ link:spanID > "1" }');
+-- operators between spansets
+INSERT INTO q (query) VALUES
+    ('{} >> {}'), ('{} > {}'), ('{} << {}'), ('{} < {}'), ('{} ~ {}'), ('{} !>> {}'), ('{} !> {}'), ('{} !<< {}'), ('{} !< {}'), ('{} !~ {}'), ('{ name = "GET /" } &>> { name = "SELECT" }'), ('{ name = "GET /" } &> {}'), ('{ name = "query" } &< {}'), ('{ name = "SELECT" } &<< {}'), ('{} &~ {}'),
+    ('{ name = "GET /" } >> { name = "SELECT" }'), ('{ name = "GET /" } > { name = "SELECT" }'), ('{ name = "zz" } !> { kind = client }'), ('{ kind = server } && { kind = client }'), ('{ kind = consumer } || { kind = client }'), ('{ false } && {}'), ('{} > {} > {}');
+-- pipelines
+INSERT INTO q (query) VALUES
+    ('{} | { kind = client }'), ('{} | count() > 1'), ('count() = 1'), ('{} | by(name) | count() > 1'), ('{ kind = server } | count() = 2'), ('{} | avg(duration) = 180ms'), ('{} | sum(span.n) = -2'), ('{} | max(span.zz) > 0'), ('{} | by(kind) | coalesce() | count() > 2'),
+    ('{} | select(name)'), ('({} | count() > 1) && ({})'), ('({} | by(name)) > ({})'), ('{} | by(1 / span.n)');
 SELECT query, pg_temp.spans(query) FROM q ORDER BY n;
+
+-- spansets, their attributes and the values of their spans
+SELECT query, trace_id::text AS trace, jsonb_path_query(spansets, '$[*].attributes') AS attributes, jsonb_path_query_array(spansets, '$[*].spans[*].attributes') AS shown
+FROM unnest(ARRAY['{} | by(name) | count() > 0', '{} | by(span.n)', '{} | by(span.zz + 1)', '{} | avg(duration) > 0ns', '{} | max(span.f) > 0', '{ event:name = "timeout" } | by(event.n)', '{} | by(event:name) | select(event:name)']) WITH ORDINALITY AS u (query, n), traceql(query, tenants => ARRAY['a', 'e'], spss => 1)
+ORDER BY u.n, trace;
 
 -- traces, newest first; the whole row
 SELECT trace_id, root_service_name, root_trace_name, start_time AT TIME ZONE 'UTC' AS start_time, duration, start_time_unix_nano - pg_temp.t(0) AS start, duration_nano, service_stats

@@ -36,9 +36,88 @@ CREATE FUNCTION tempo.divides_by_zero("left" jsonb, "right" jsonb) RETURNS boole
     AS 'MODULE_PATHNAME', 'tempo_divides_by_zero' LANGUAGE C IMMUTABLE PARALLEL SAFE COST 3;
 COMMENT ON FUNCTION tempo.divides_by_zero(jsonb, jsonb) IS 'is this a division of an integer by the integer 0';
 
-CREATE FUNCTION tempo.search_span(span_id text, name text, start_time_unix_nano bigint, duration_nano bigint, keys text[], "values" jsonb[]) RETURNS jsonb
-    AS 'MODULE_PATHNAME', 'tempo_search_span' LANGUAGE C IMMUTABLE PARALLEL SAFE COST 20;
-COMMENT ON FUNCTION tempo.search_span(text, text, bigint, bigint, text[], jsonb[]) IS 'a span as search answers show it';
+-- Evaluating a query on the spans of one trace, each with the columns of
+-- tempo.spans that the query needs, NULL for others.
+
+CREATE TYPE tempo.search_result AS (
+    start bigint,
+    stop bigint,
+    root_service_name text,
+    root_trace_name text,
+    spansets jsonb,
+    service_stats jsonb
+);
+COMMENT ON TYPE tempo.search_result IS 'what a search finds in a trace; all NULL if nothing';
+
+CREATE TYPE tempo.matched_span AS (
+    span_id tempo.span_id,
+    kind text,
+    start_time_unix_nano bigint,
+    keys text[],
+    value double precision,
+    weight double precision
+);
+COMMENT ON TYPE tempo.matched_span IS 'a span that a query finds in a trace, with what a metrics query groups by (JSON texts) and measures';
+
+CREATE FUNCTION tempo.collect_span(internal, query text, spss integer,
+    trace_id tempo.trace_id, span_id tempo.span_id, parent_span_id tempo.span_id,
+    name text, kind text, status text, status_message text, start_time_unix_nano bigint, duration_nano bigint, service_name text,
+    attributes jsonb, resource_attributes jsonb, scope_name text, scope_version text, scope_attributes jsonb, events jsonb, links jsonb, trace_state text)
+    RETURNS internal
+    AS 'MODULE_PATHNAME', 'tempo_collect_span' LANGUAGE C IMMUTABLE PARALLEL SAFE COST 10;
+COMMENT ON FUNCTION tempo.collect_span(internal, text, integer, tempo.trace_id, tempo.span_id, tempo.span_id, text, text, text, text, bigint, bigint, text, jsonb, jsonb, text, text, jsonb, jsonb, jsonb, text) IS 'transition function of search_trace()';
+
+CREATE FUNCTION tempo.collect_span_of_part(internal, query text, part integer,
+    trace_id tempo.trace_id, span_id tempo.span_id, parent_span_id tempo.span_id,
+    name text, kind text, status text, status_message text, start_time_unix_nano bigint, duration_nano bigint, service_name text,
+    attributes jsonb, resource_attributes jsonb, scope_name text, scope_version text, scope_attributes jsonb, events jsonb, links jsonb, trace_state text)
+    RETURNS internal
+    AS 'MODULE_PATHNAME', 'tempo_collect_span_of_part' LANGUAGE C IMMUTABLE PARALLEL SAFE COST 10;
+COMMENT ON FUNCTION tempo.collect_span_of_part(internal, text, integer, tempo.trace_id, tempo.span_id, tempo.span_id, text, text, text, text, bigint, bigint, text, jsonb, jsonb, text, text, jsonb, jsonb, jsonb, text) IS 'transition function of trace_spans()';
+
+CREATE FUNCTION tempo.search_trace_final(internal) RETURNS tempo.search_result
+    AS 'MODULE_PATHNAME', 'tempo_search_trace' LANGUAGE C IMMUTABLE PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION tempo.search_trace_final(internal) IS 'final function of search_trace()';
+
+CREATE FUNCTION tempo.trace_spans_final(internal) RETURNS tempo.matched_span[]
+    AS 'MODULE_PATHNAME', 'tempo_trace_spans' LANGUAGE C IMMUTABLE PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION tempo.trace_spans_final(internal) IS 'final function of trace_spans()';
+
+CREATE AGGREGATE tempo.search_trace(query text, spss integer,
+    trace_id tempo.trace_id, span_id tempo.span_id, parent_span_id tempo.span_id,
+    name text, kind text, status text, status_message text, start_time_unix_nano bigint, duration_nano bigint, service_name text,
+    attributes jsonb, resource_attributes jsonb, scope_name text, scope_version text, scope_attributes jsonb, events jsonb, links jsonb, trace_state text) (
+    SFUNC = tempo.collect_span, STYPE = internal, SSPACE = 8192,
+    FINALFUNC = tempo.search_trace_final, FINALFUNC_MODIFY = READ_WRITE, PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE tempo.search_trace(text, integer, tempo.trace_id, tempo.span_id, tempo.span_id, text, text, text, text, bigint, bigint, text, jsonb, jsonb, text, text, jsonb, jsonb, jsonb, text) IS
+    'what a TraceQL query finds in a trace, as search answers show it, with up to spss spans per spanset (0: all)';
+
+CREATE AGGREGATE tempo.trace_spans(query text, part integer,
+    trace_id tempo.trace_id, span_id tempo.span_id, parent_span_id tempo.span_id,
+    name text, kind text, status text, status_message text, start_time_unix_nano bigint, duration_nano bigint, service_name text,
+    attributes jsonb, resource_attributes jsonb, scope_name text, scope_version text, scope_attributes jsonb, events jsonb, links jsonb, trace_state text) (
+    SFUNC = tempo.collect_span_of_part, STYPE = internal, SSPACE = 8192,
+    FINALFUNC = tempo.trace_spans_final, FINALFUNC_MODIFY = READ_WRITE, PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE tempo.trace_spans(text, integer, tempo.trace_id, tempo.span_id, tempo.span_id, text, text, text, text, bigint, bigint, text, jsonb, jsonb, text, text, jsonb, jsonb, jsonb, text) IS
+    'the spans that a TraceQL query finds in a trace; of arithmetic on metrics queries those of query number part';
+
+CREATE FUNCTION tempo.number(value jsonb) RETURNS double precision
+    AS 'MODULE_PATHNAME', 'tempo_number' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 3;
+COMMENT ON FUNCTION tempo.number(jsonb) IS 'the number that a value is, NULL if it is none';
+
+CREATE FUNCTION tempo.log2_bucket(value double precision) RETURNS double precision
+    AS 'MODULE_PATHNAME', 'tempo_log2_bucket' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tempo.log2_bucket(double precision) IS 'the smallest power of two not below the value, NULL for values below 2';
+
+CREATE FUNCTION tempo.label(value jsonb) RETURNS text
+    AS 'MODULE_PATHNAME', 'tempo_label' LANGUAGE C IMMUTABLE PARALLEL SAFE COST 3;
+COMMENT ON FUNCTION tempo.label(jsonb) IS 'JSON of the label that a value makes in a series: "nil" for NULL and for what is no single value';
+
+CREATE FUNCTION tempo.sampling_weight(trace_state text) RETURNS double precision
+    AS 'MODULE_PATHNAME', 'tempo_sampling_weight' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tempo.sampling_weight(text) IS 'how many spans a sampled span stands for, by the threshold in its tracestate';
 
 -- Queries.  They run with the privileges of the caller; the fixed search_path
 -- keeps the caller's objects out of the SQL they compile to.

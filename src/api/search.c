@@ -64,7 +64,7 @@ read_duration(ApiCall *call, const char *name, int64 *milliseconds)
 	return true;
 }
 
-/* A metrics query finds the spans that it would count. */
+/* The query is checked here, so that what is wrong with it is answered as such. */
 static bool
 read_query(ApiCall *call, Search *search)
 {
@@ -78,13 +78,6 @@ read_query(ApiCall *call, Search *search)
 	query = parse_query(search->query, &message, &code);
 	if (query == NULL)
 		return api_fail(call, 400, "invalid TraceQL query: %s", message);
-	if (query->metrics && query->metrics->kind == TQL_ME_QUERY)
-	{
-		TqlQuery	spansets = {0};
-
-		spansets.pipeline = query->metrics->pipeline;
-		search->query = tql_print_query(&spansets);
-	}
 	return true;
 }
 

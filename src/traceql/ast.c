@@ -257,6 +257,8 @@ make_expr(TqlExprKind kind, TqlOp op, TqlExpr *left, TqlExpr *right)
 	if (right)
 		depth = Max(depth, right->depth + 1);
 	e->depth = depth;
+	e->mentions = (left ? left->mentions : 0) | (right ? right->mentions : 0) |
+		(op == TQL_DIV || op == TQL_MOD ? TQL_MENTIONS_DIVISION : 0);
 	if (depth > TQL_MAX_DEPTH)
 		ereport(ERROR,
 				(errcode(ERRCODE_STATEMENT_TOO_COMPLEX),
@@ -280,6 +282,12 @@ tql_make_attribute(TqlAttribute attribute)
 	TqlExpr    *e = make_expr(TQL_E_ATTRIBUTE, TQL_OP_NONE, NULL, NULL);
 
 	e->attribute = attribute;
+	if (attribute.scope == TQL_SCOPE_EVENT ||
+		attribute.intrinsic == TQL_I_EVENT_NAME || attribute.intrinsic == TQL_I_EVENT_TIME_SINCE_START)
+		e->mentions = TQL_MENTIONS_EVENT;
+	if (attribute.scope == TQL_SCOPE_LINK ||
+		attribute.intrinsic == TQL_I_LINK_TRACE_ID || attribute.intrinsic == TQL_I_LINK_SPAN_ID)
+		e->mentions = TQL_MENTIONS_LINK;
 	return e;
 }
 

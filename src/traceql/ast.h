@@ -165,11 +165,16 @@ typedef enum TqlExprKind
 	TQL_E_LIST					/* IN and its like: left op list */
 } TqlExprKind;
 
+#define TQL_MENTIONS_EVENT 1
+#define TQL_MENTIONS_LINK 2
+#define TQL_MENTIONS_DIVISION 4
+
 typedef struct TqlExpr
 {
 	TqlExprKind kind;
 	TqlOp		op;
 	int			depth;			/* of nesting, chains of AND or OR count once */
+	int			mentions;		/* what is in it: bits of TQL_MENTIONS_... */
 	TqlStatic	value;
 	TqlAttribute attribute;
 	struct TqlExpr *left;

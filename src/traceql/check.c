@@ -357,6 +357,7 @@ merge_sides(TqlExpr *expr)
 			list->kind = TQL_E_LIST;
 			list->op = rules[i].list;
 			list->left = tql_make_attribute(*left.attribute);
+			list->mentions = list->left->mentions;
 			list->list = list_concat(left.values, right.values);
 			return list;
 		}

@@ -51,36 +51,13 @@ tql_unsupported(const char *construct)
 static char *
 literal_jsonb(const TqlStatic *value)
 {
-	TqlValue	v = {0};
+	TqlValue	v;
 	Jsonb	   *jb;
 
-	switch (value->type)
-	{
-		case TQL_INT:
-		case TQL_DURATION:
-			v.type = TQL_V_INT;
-			v.n = value->n;
-			break;
-		case TQL_FLOAT:
-			v.type = TQL_V_DOUBLE;
-			v.d = value->d;
-			break;
-		case TQL_BOOL:
-			v.type = TQL_V_BOOL;
-			v.n = value->n;
-			break;
-		case TQL_STRING:
-			v.type = TQL_V_STRING;
-			v.s = value->s;
-			v.len = strlen(value->s);
-			break;
-		case TQL_STATUS:
-		case TQL_KIND:
-		case TQL_NIL:
-		case TQL_DYNAMIC:
-			/* no attribute has these types: a value that equals nothing */
-			return pstrdup("'null'::jsonb");
-	}
+	tql_value_from_static(value, &v);
+	if (v.type == TQL_V_DURATION)
+		v.type = TQL_V_INT;
+	/* no attribute is a status or a kind: these become null, which equals nothing */
 	jb = tql_value_to_jsonb(&v);
 	return psprintf("%s::jsonb", quote_literal_cstr(JsonbToCString(NULL, &jb->root, VARSIZE(jb))));
 }
@@ -344,8 +321,8 @@ text_literal(const TqlAttribute *a, TqlOp op, const char *literal, bool nullable
  * The literal as an id of "digits" hexadecimal digits; NULL if it is none.
  * Case and leading zeros do not count.
  */
-static char *
-read_id(const char *literal, int digits)
+char *
+tql_read_id(const char *literal, int digits)
 {
 	char	   *id = palloc(digits + 1);
 	int			len = strlen(literal);
@@ -380,7 +357,7 @@ id_literal(const TqlAttribute *a, TqlOp op, const char *literal)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("operator not supported for IDs: %s", tql_op_text(op))));
-	id = read_id(literal, trace ? TRACE_ID_DIGITS : SPAN_ID_DIGITS);
+	id = tql_read_id(literal, trace ? TRACE_ID_DIGITS : SPAN_ID_DIGITS);
 	if (id == NULL)
 		return pstrdup(op == TQL_NE ? "true" : "false");
 	if (a->intrinsic == TQL_I_PARENT_ID)
@@ -445,8 +422,9 @@ attribute_literal(const TqlExpr *attribute, TqlOp op, const TqlStatic *literal, 
 	return psprintf("tempo.match(%s, '%s', %s)", attribute_sql(a), tql_op_text(op), literal_jsonb(literal));
 }
 
-static TqlOp
-mirror(TqlOp op)
+/* a op b is b mirror(op) a */
+TqlOp
+tql_mirror(TqlOp op)
 {
 	switch (op)
 	{
@@ -476,7 +454,7 @@ comparison(const TqlExpr *e, bool nullable)
 	{
 		left = e->right;
 		right = e->left;
-		op = mirror(op);
+		op = tql_mirror(op);
 	}
 	if (left->kind == TQL_E_ATTRIBUTE && right->kind == TQL_E_STATIC)
 		return attribute_literal(left, op, &right->value, nullable);
@@ -649,72 +627,4 @@ tql_filter_sql(const TqlExpr *filter)
 	foreach(lc, zero_divisions(filter, NIL))
 		appendStringInfo(&out, " AND %s", (char *) lfirst(lc));
 	return out.data;
-}
-
-static void
-collect_references(const TqlExpr *e, bool nil_tested, List **references)
-{
-	TqlReference *reference;
-	ListCell   *lc;
-
-	check_stack_depth();
-	switch (e->kind)
-	{
-		case TQL_E_STATIC:
-			return;
-		case TQL_E_UNARY:
-		case TQL_E_LIST:
-			collect_references(e->left, e->op == TQL_NOT_EXISTS, references);
-			return;
-		case TQL_E_BINARY:
-			collect_references(e->left, false, references);
-			collect_references(e->right, false, references);
-			return;
-		case TQL_E_ATTRIBUTE:
-			break;
-	}
-	foreach(lc, *references)
-	{
-		reference = lfirst(lc);
-		if (tql_attribute_equal(&reference->attribute, &e->attribute))
-		{
-			reference->nil_tested |= nil_tested;
-			return;
-		}
-	}
-	reference = palloc0(sizeof(TqlReference));
-	reference->attribute = e->attribute;
-	reference->nil_tested = nil_tested;
-	*references = lappend(*references, reference);
-}
-
-List *
-tql_references(const TqlExpr *filter)
-{
-	List	   *references = NIL;
-
-	collect_references(filter, false, &references);
-	return references;
-}
-
-char *
-tql_reference_sql(const TqlReference *reference)
-{
-	const TqlAttribute *a = &reference->attribute;
-
-	switch (a->intrinsic)
-	{
-		case TQL_I_NAME:
-		case TQL_I_DURATION:
-		case TQL_I_TRACE_ID:
-		case TQL_I_SPAN_ID:
-			return NULL;		/* have members of their own */
-		default:
-			break;
-	}
-	if (attribute_form(a) != SQL_JSONB)
-		return psprintf("to_jsonb(%s)", attribute_text(a));
-	if (reference->nil_tested)
-		return psprintf("coalesce(%s, '\"nil\"'::jsonb)", attribute_sql(a));
-	return attribute_sql(a);
 }

@@ -35,7 +35,6 @@ PG_FUNCTION_INFO_V1(tempo_match_re_text);
 PG_FUNCTION_INFO_V1(tempo_truth);
 PG_FUNCTION_INFO_V1(tempo_calc);
 PG_FUNCTION_INFO_V1(tempo_divides_by_zero);
-PG_FUNCTION_INFO_V1(tempo_search_span);
 
 /* The name in {"$otlp": {"doubleValue": name}} of what no numeric can hold. */
 static bool
@@ -180,6 +179,59 @@ tql_value_load(Jsonb *jb, TqlValue *out)
 		load_wrapper(&jb->root, out);
 }
 
+void
+tql_value_from_set(JsonbContainer *set, const char *key, int key_len, TqlValue *out)
+{
+	JsonbValue	v;
+
+	memset(out, 0, sizeof(*out));	/* TQL_V_NIL */
+	if (set == NULL || !JsonContainerIsObject(set) ||
+		getKeyJsonValueFromContainer(set, key, key_len, &v) == NULL)
+		return;
+	if (v.type == jbvBinary && JsonContainerIsArray(v.val.binary.data))
+		load_array(v.val.binary.data, out);
+	else
+		load_scalar(&v, out);
+}
+
+void
+tql_value_from_static(const TqlStatic *literal, TqlValue *out)
+{
+	memset(out, 0, sizeof(*out));
+	out->n = literal->n;
+	switch (literal->type)
+	{
+		case TQL_INT:
+			out->type = TQL_V_INT;
+			break;
+		case TQL_DURATION:
+			out->type = TQL_V_DURATION;
+			break;
+		case TQL_FLOAT:
+			out->type = TQL_V_DOUBLE;
+			out->d = literal->d;
+			break;
+		case TQL_BOOL:
+			out->type = TQL_V_BOOL;
+			break;
+		case TQL_STRING:
+			out->type = TQL_V_STRING;
+			out->s = literal->s;
+			out->len = strlen(literal->s);
+			break;
+		case TQL_STATUS:
+			out->type = TQL_V_STATUS;
+			break;
+		case TQL_KIND:
+			out->type = TQL_V_KIND;
+			break;
+		case TQL_NIL:
+		case TQL_DYNAMIC:
+			out->type = TQL_V_NIL;
+			break;
+	}
+}
+
 static void
 get_value(FunctionCallInfo fcinfo, int arg, TqlValue *out)
 {
@@ -300,10 +352,16 @@ comparison_named(const text *name)
 			 errhint("Use =, !=, <, <=, > or >=.")));
 }
 
-static bool
-is_number(const TqlValue *v)
+bool
+tql_value_is_number(const TqlValue *v)
 {
-	return v->type == TQL_V_INT || v->type == TQL_V_DOUBLE;
+	return v->type == TQL_V_INT || v->type == TQL_V_DOUBLE || v->type == TQL_V_DURATION;
+}
+
+double
+tql_value_number(const TqlValue *v)
+{
+	return v->type == TQL_V_DOUBLE ? v->d : (double) v->n;
 }
 
 static bool
@@ -331,15 +389,15 @@ order_satisfies(TqlOp op, int order)
 static bool
 compare_scalars(const TqlValue *a, TqlOp op, const TqlValue *b)
 {
-	if (is_number(a) && is_number(b))
+	if (tql_value_is_number(a) && tql_value_is_number(b))
 	{
 		double		x;
 		double		y;
 
-		if (a->type == TQL_V_INT && b->type == TQL_V_INT)
+		if (a->type != TQL_V_DOUBLE && b->type != TQL_V_DOUBLE)
 			return order_satisfies(op, a->n < b->n ? -1 : a->n > b->n);
-		x = a->type == TQL_V_INT ? (double) a->n : a->d;
-		y = b->type == TQL_V_INT ? (double) b->n : b->d;
+		x = tql_value_number(a);
+		y = tql_value_number(b);
 		if (isnan(x) || isnan(y))
 			return op == TQL_NE;
 		return order_satisfies(op, x < y ? -1 : x > y);
@@ -354,7 +412,7 @@ compare_scalars(const TqlValue *a, TqlOp op, const TqlValue *b)
 			order = a->len < b->len ? -1 : a->len > b->len;
 		return order_satisfies(op, order);
 	}
-	if (a->type == TQL_V_BOOL)
+	if (a->type == TQL_V_BOOL || a->type == TQL_V_STATUS || a->type == TQL_V_KIND)
 		return (op == TQL_EQ || op == TQL_NE) && order_satisfies(op, a->n != b->n);
 	return false;
 }
@@ -435,15 +493,36 @@ tempo_match(PG_FUNCTION_ARGS)
 }
 
 static TqlRegex *
-get_regex(text *pattern)
+get_regex(const char *pattern, int length)
 {
-	TqlRegex   *regex = tql_regex_get(VARDATA_ANY(pattern), VARSIZE_ANY_EXHDR(pattern));
+	TqlRegex   *regex = tql_regex_get(pattern, length);
 
 	if (regex == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_REGULAR_EXPRESSION),
-				 errmsg("invalid regex: `%s`", text_to_cstring(pattern))));
+				 errmsg("invalid regex: `%s`", pnstrdup(pattern, length))));
 	return regex;
+}
+
+static bool
+match_value(const TqlValue *v, const char *pattern, int length, bool negate)
+{
+	const TqlValue *elements = v->type == TQL_V_ARRAY ? v->elements : v;
+	uint32		n = v->type == TQL_V_ARRAY ? v->n_elements : 1;
+	TqlRegex   *regex = get_regex(pattern, length);
+	bool		any = false;
+
+	if (elements[0].type != TQL_V_STRING)
+		return false;
+	for (uint32 i = 0; i < n && !any; i++)
+		any = tql_regex_match(regex, elements[i].s, elements[i].len);
+	return any != negate;
+}
+
+bool
+tql_value_match(const TqlValue *v, const char *pattern, bool negate)
+{
+	return match_value(v, pattern, strlen(pattern), negate);
 }
 
 /* tempo.match_re(value, pattern, negate): strings only; of an array any element, or none if negated */
@@ -451,25 +530,14 @@ Datum
 tempo_match_re(PG_FUNCTION_ARGS)
 {
 	TqlValue	v;
-	const TqlValue *elements = &v;
-	uint32		n = 1;
-	TqlRegex   *regex;
-	bool		any = false;
+	text	   *pattern;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		PG_RETURN_BOOL(false);
 	get_value(fcinfo, 0, &v);
-	if (v.type == TQL_V_ARRAY)
-	{
-		elements = v.elements;
-		n = v.n_elements;
-	}
-	regex = get_regex(PG_GETARG_TEXT_PP(1));
-	if (elements[0].type != TQL_V_STRING)
-		PG_RETURN_BOOL(false);
-	for (uint32 i = 0; i < n && !any; i++)
-		any = tql_regex_match(regex, elements[i].s, elements[i].len);
-	PG_RETURN_BOOL(any != (!PG_ARGISNULL(2) && PG_GETARG_BOOL(2)));
+	pattern = PG_GETARG_TEXT_PP(1);
+	PG_RETURN_BOOL(match_value(&v, VARDATA_ANY(pattern), VARSIZE_ANY_EXHDR(pattern),
+							   !PG_ARGISNULL(2) && PG_GETARG_BOOL(2)));
 }
 
 /* tempo.match_re(value text, pattern, negate): the same for text columns */
@@ -477,11 +545,14 @@ Datum
 tempo_match_re_text(PG_FUNCTION_ARGS)
 {
 	text	   *value;
+	text	   *pattern;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		PG_RETURN_BOOL(false);
 	value = PG_GETARG_TEXT_PP(0);
-	PG_RETURN_BOOL(tql_regex_match(get_regex(PG_GETARG_TEXT_PP(1)), VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value)) !=
+	pattern = PG_GETARG_TEXT_PP(1);
+	PG_RETURN_BOOL(tql_regex_match(get_regex(VARDATA_ANY(pattern), VARSIZE_ANY_EXHDR(pattern)),
+								   VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value)) !=
 				   (!PG_ARGISNULL(2) && PG_GETARG_BOOL(2)));
 }
 
@@ -556,16 +627,34 @@ calculate_doubles(double a, char op, double b, TqlValue *out)
 	return false;
 }
 
+bool
+tql_value_calculate(const TqlValue *a, char op, const TqlValue *b, TqlValue *out)
+{
+	memset(out, 0, sizeof(*out));
+	if (tql_value_is_number(a) && tql_value_is_number(b))
+	{
+		if (a->type != TQL_V_INT || b->type != TQL_V_INT)
+			(void) calculate_doubles(tql_value_number(a), op, tql_value_number(b), out);
+		else if (!calculate_integers(a->n, op, b->n, out))
+		{
+			out->type = TQL_V_BOOL;
+			return false;
+		}
+	}
+	else
+		out->type = TQL_V_BOOL;	/* false */
+	return true;
+}
+
 /* tempo.calc(left, op, right): arithmetic; the boolean false if an operand is no number */
 Datum
 tempo_calc(PG_FUNCTION_ARGS)
 {
 	TqlValue	a;
 	TqlValue	b;
-	TqlValue	result = {0};
+	TqlValue	result;
 	text	   *op;
 	char		c;
-	bool		ok = false;
 
 	if (PG_ARGISNULL(1))
 		PG_RETURN_NULL();
@@ -578,19 +667,7 @@ tempo_calc(PG_FUNCTION_ARGS)
 				 errhint("Use +, -, *, /, %% or ^.")));
 	get_value(fcinfo, 0, &a);
 	get_value(fcinfo, 2, &b);
-	if (is_number(&a) && is_number(&b))
-	{
-		if (a.type == TQL_V_INT && b.type == TQL_V_INT)
-			ok = calculate_integers(a.n, c, b.n, &result);
-		else
-			ok = calculate_doubles(a.type == TQL_V_INT ? (double) a.n : a.d, c,
-								   b.type == TQL_V_INT ? (double) b.n : b.d, &result);
-	}
-	if (!ok)
-	{
-		result.type = TQL_V_BOOL;
-		result.n = false;
-	}
+	(void) tql_value_calculate(&a, c, &b, &result);
 	PG_RETURN_JSONB_P(tql_value_to_jsonb(&result));
 }
 
@@ -606,8 +683,8 @@ tempo_divides_by_zero(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(a.type == TQL_V_INT && b.type == TQL_V_INT && b.n == 0);
 }
 
-static void
-push_cstring(JsonbParseState **state, JsonbIteratorToken token, const char *s, int len)
+void
+tql_push_text(JsonbParseState **state, JsonbIteratorToken token, const char *s, int len)
 {
 	JsonbValue	v;
 
@@ -618,37 +695,37 @@ push_cstring(JsonbParseState **state, JsonbIteratorToken token, const char *s, i
 }
 
 /* Pushes {"intValue": "5"} and its like. */
-static void
-push_any_value(JsonbParseState **state, const TqlValue *value)
+void
+tql_push_any_value(JsonbParseState **state, const TqlValue *value)
 {
 	JsonbValue	v;
 	char	   *digits;
+	const char *name;
 
 	pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
 	switch (value->type)
 	{
 		case TQL_V_STRING:
-			push_cstring(state, WJB_KEY, "stringValue", 11);
-			push_cstring(state, WJB_VALUE, value->s, value->len);
+			tql_push_text(state, WJB_KEY, "stringValue", 11);
+			tql_push_text(state, WJB_VALUE, value->s, value->len);
 			break;
 		case TQL_V_INT:
 			digits = psprintf(INT64_FORMAT, value->n);
-			push_cstring(state, WJB_KEY, "intValue", 8);
-			push_cstring(state, WJB_VALUE, digits, strlen(digits));
+			tql_push_text(state, WJB_KEY, "intValue", 8);
+			tql_push_text(state, WJB_VALUE, digits, strlen(digits));
 			break;
 		case TQL_V_BOOL:
 			v.type = jbvBool;
 			v.val.boolean = value->n != 0;
-			push_cstring(state, WJB_KEY, "boolValue", 9);
+			tql_push_text(state, WJB_KEY, "boolValue", 9);
 			pushJsonbValue(state, WJB_VALUE, &v);
 			break;
 		case TQL_V_DOUBLE:
-			push_cstring(state, WJB_KEY, "doubleValue", 11);
+			tql_push_text(state, WJB_KEY, "doubleValue", 11);
 			if (isnan(value->d) || isinf(value->d))
 			{
-				const char *name = isnan(value->d) ? "NaN" : value->d > 0 ? "Infinity" : "-Infinity";
-
-				push_cstring(state, WJB_VALUE, name, strlen(name));
+				name = isnan(value->d) ? "NaN" : value->d > 0 ? "Infinity" : "-Infinity";
+				tql_push_text(state, WJB_VALUE, name, strlen(name));
 			}
 			else
 			{
@@ -657,15 +734,23 @@ push_any_value(JsonbParseState **state, const TqlValue *value)
 			}
 			break;
 		case TQL_V_ARRAY:
-			push_cstring(state, WJB_KEY, "arrayValue", 10);
+			tql_push_text(state, WJB_KEY, "arrayValue", 10);
 			pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
-			push_cstring(state, WJB_KEY, "values", 6);
+			tql_push_text(state, WJB_KEY, "values", 6);
 			pushJsonbValue(state, WJB_BEGIN_ARRAY, NULL);
 			/* elements are scalars, so this goes no deeper */
 			for (uint32 i = 0; i < value->n_elements; i++)
-				push_any_value(state, &value->elements[i]);
+				tql_push_any_value(state, &value->elements[i]);
 			pushJsonbValue(state, WJB_END_ARRAY, NULL);
 			pushJsonbValue(state, WJB_END_OBJECT, NULL);
+			break;
+		case TQL_V_DURATION:
+		case TQL_V_STATUS:
+		case TQL_V_KIND:
+			name = value->type == TQL_V_DURATION ? tql_print_duration(value->n) :
+				value->type == TQL_V_STATUS ? tql_status_text(value->n) : tql_kind_text(value->n);
+			tql_push_text(state, WJB_KEY, "stringValue", 11);
+			tql_push_text(state, WJB_VALUE, name, strlen(name));
 			break;
 		case TQL_V_NIL:
 		case TQL_V_OPAQUE:
@@ -677,84 +762,16 @@ push_any_value(JsonbParseState **state, const TqlValue *value)
 static void
 push_member(JsonbParseState **state, const char *key, const char *value, int len)
 {
-	push_cstring(state, WJB_KEY, key, strlen(key));
-	push_cstring(state, WJB_VALUE, value, len);
+	tql_push_text(state, WJB_KEY, key, strlen(key));
+	tql_push_text(state, WJB_VALUE, value, len);
 }
 
-static void
-push_attribute(JsonbParseState **state, const char *key, int key_len, const TqlValue *value)
+void
+tql_push_attribute(JsonbParseState **state, const char *key, int key_len, const TqlValue *value)
 {
 	pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
 	push_member(state, "key", key, key_len);
-	push_cstring(state, WJB_KEY, "value", 5);
-	push_any_value(state, value);
+	tql_push_text(state, WJB_KEY, "value", 5);
+	tql_push_any_value(state, value);
 	pushJsonbValue(state, WJB_END_OBJECT, NULL);
-}
-
-/*
- * tempo.search_span(span_id, name, start, duration, keys, values...): a span
- * as search answers show it.  Values that are NULL or that no operator can see
- * are left out, as are members that are empty or zero.
- */
-Datum
-tempo_search_span(PG_FUNCTION_ARGS)
-{
-	JsonbParseState *state = NULL;
-	JsonbValue *result;
-	char		digits[32];
-	bool		any = false;
-
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	for (int arg = 0; arg < 2; arg++)
-	{
-		text	   *t = PG_ARGISNULL(arg) ? NULL : PG_GETARG_TEXT_PP(arg);
-
-		if (t && VARSIZE_ANY_EXHDR(t) > 0)
-			push_member(&state, arg == 0 ? "spanID" : "name", VARDATA_ANY(t), VARSIZE_ANY_EXHDR(t));
-	}
-	for (int arg = 2; arg < 4; arg++)
-	{
-		int64		n = PG_ARGISNULL(arg) ? 0 : PG_GETARG_INT64(arg);
-
-		if (n != 0)
-		{
-			snprintf(digits, sizeof(digits), INT64_FORMAT, n);
-			push_member(&state, arg == 2 ? "startTimeUnixNano" : "durationNanos", pstrdup(digits), strlen(digits));
-		}
-	}
-	if (!PG_ARGISNULL(4) && !PG_ARGISNULL(5))
-	{
-		Datum	   *keys;
-		Datum	   *values;
-		bool	   *key_nulls;
-		bool	   *value_nulls;
-		int			n_keys;
-		int			n_values;
-
-		deconstruct_array(PG_GETARG_ARRAYTYPE_P(4), TEXTOID, -1, false, TYPALIGN_INT, &keys, &key_nulls, &n_keys);
-		deconstruct_array(PG_GETARG_ARRAYTYPE_P(5), JSONBOID, -1, false, TYPALIGN_INT, &values, &value_nulls, &n_values);
-		for (int i = 0; i < Min(n_keys, n_values); i++)
-		{
-			TqlValue	value;
-			text	   *key;
-
-			if (key_nulls[i] || value_nulls[i])
-				continue;
-			tql_value_load(DatumGetJsonbP(values[i]), &value);
-			if (value.type == TQL_V_OPAQUE)
-				continue;
-			if (!any)
-			{
-				any = true;
-				push_cstring(&state, WJB_KEY, "attributes", 10);
-				pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
-			}
-			key = DatumGetTextPP(keys[i]);
-			push_attribute(&state, VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key), &value);
-		}
-		if (any)
-			pushJsonbValue(&state, WJB_END_ARRAY, NULL);
-	}
-	result = pushJsonbValue(&state, WJB_END_OBJECT, NULL);
-	PG_RETURN_JSONB_P(JsonbValueToJsonb(result));
 }

@@ -8,10 +8,12 @@
 #ifndef TEMPO_TRACEQL_TO_SQL_H
 #define TEMPO_TRACEQL_TO_SQL_H
 
+#include "lib/stringinfo.h"
 #include "traceql/ast.h"
 
 typedef struct TqlSearch
 {
+	const char *text;			/* of the query */
 	const TqlQuery *query;
 	bool		has_start;		/* bounds of the trace's time, ns, both inclusive */
 	bool		has_end;
@@ -29,22 +31,45 @@ typedef struct TqlSearch
 extern char *tql_search_sql(const TqlSearch *search);
 extern char *tql_spans_sql(const TqlSearch *search);
 
+/* candidates.c: which traces may match */
+typedef struct TqlCandidates
+{
+	char	   *where;			/* on single spans "s" */
+	char	   *having;			/* on the traces of those, NULL if any of them will do */
+	bool		impossible;		/* none matches */
+} TqlCandidates;
+
+extern TqlCandidates tql_candidates(const List *pipeline);
+extern bool tql_matches_nothing(const List *pipeline);
+extern bool tql_is_plain(const TqlExpr *e);
+extern bool tql_is_plain_attribute(const TqlAttribute *attribute);
+
+/* to_sql.c: parts of the text */
+extern char *tql_tenant_condition(const TqlSearch *search);
+extern void tql_append_time_condition(StringInfo out, const TqlSearch *search);
+extern void tql_append_columns(StringInfo out, List *references);
+
 /* filter.c: the conditions and values of one spanset filter */
 
 /* A boolean expression over the columns of tempo.spans as "s". */
 extern char *tql_filter_sql(const TqlExpr *filter);
 
-/* The attributes that the filter mentions: of TqlReference, each once. */
+/* The attributes that a filter or a pipeline mentions: of TqlReference, each once. */
 typedef struct TqlReference
 {
 	TqlAttribute attribute;
 	bool		nil_tested;		/* compared with nil: absence is shown */
+	bool		everywhere;		/* mentioned outside of filters, too */
+	List	   *filters;		/* that mention it: of TqlExpr */
 } TqlReference;
 
-extern List *tql_references(const TqlExpr *filter);
+extern List *tql_pipeline_references(const List *pipeline);
+extern List *tql_add_reference(List *references, const TqlAttribute *attribute);
 
-/* The jsonb that a span shows for a reference, NULL for what is not listed among the attributes */
-extern char *tql_reference_sql(const TqlReference *reference);
+/* The literal as an id of so many hexadecimal digits, NULL if it is none */
+extern char *tql_read_id(const char *literal, int digits);
+
+extern TqlOp tql_mirror(TqlOp op);
 
 extern void tql_unsupported(const char *construct) pg_attribute_noreturn();
 

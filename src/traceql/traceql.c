@@ -162,6 +162,7 @@ read_search(FunctionCallInfo fcinfo, TqlSearch *search)
 	memset(search, 0, sizeof(*search));
 	if (PG_ARGISNULL(0))
 		return false;
+	search->text = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	search->query = parse_text(PG_GETARG_TEXT_PP(0));
 	read_range(fcinfo, 1, search);
 	read_limit(fcinfo, 3, search);
@@ -205,6 +206,7 @@ tempo_traceql_spans(PG_FUNCTION_ARGS)
 		InitMaterializedSRF(fcinfo, 0);
 		return (Datum) 0;
 	}
+	search.text = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	search.query = parse_text(PG_GETARG_TEXT_PP(0));
 	read_range(fcinfo, 1, &search);
 	read_limit(fcinfo, 3, &search);

@@ -22,7 +22,7 @@ def filters(rng, n):
     return [reference.random_expression(rng, rng.randint(1, 5)) for _ in range(n)]
 
 
-def check_filters(node, spans, expressions, setting, how):
+def check_filters(node, spans, expressions, setting, how, form="{ %s }"):
     # what has no meaning by the static types is refused, here as NULL
     answers = node.sql(setting + """
         CREATE FUNCTION pg_temp.spans(query text) RETURNS text LANGUAGE plpgsql AS $$
@@ -32,7 +32,7 @@ def check_filters(node, spans, expressions, setting, how):
             RETURN 'invalid';
         END
         $$;
-        SELECT pg_temp.spans(q) FROM unnest(ARRAY[%s]) WITH ORDINALITY AS u (q, n) ORDER BY n;""" % ",\n".join(quote("{ %s }" % reference.text(e)) for e in expressions)).splitlines()
+        SELECT pg_temp.spans(q) FROM unnest(ARRAY[%s]) WITH ORDINALITY AS u (q, n) ORDER BY n;""" % ",\n".join(quote(form % reference.text(e)) for e in expressions)).splitlines()
     valid = 0
     wrong = []
     for e, got in zip(expressions, answers):
@@ -73,6 +73,8 @@ def test():
     node.sql("".join(insert(spans[i::7]) for i in range(7)))
     check_filters(node, spans, filters(rng, 500), "SET tempo_pg.enable_custom_scan = on;", "pushed down")
     check_filters(node, spans, filters(rng, 500), "SET tempo_pg.enable_custom_scan = off;", "row by row")
+    # behind an aggregate the filter is evaluated over whole traces
+    check_filters(node, spans, filters(rng, 500), "", "in whole traces", "{ %s } | count() > 0")
     node.sql("SELECT tempo.compact()")
     check_filters(node, spans, filters(rng, 500), "SET tempo_pg.enable_custom_scan = on;", "pushed down behind compaction")
 
