@@ -6,7 +6,7 @@ TRACES = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 JSON = "application/json"
 PROTO = "application/x-protobuf"
 
-node = cluster.Cluster("ingest", **{"tempo_pg.otlp_max_message_bytes": "1MB", "tempo_pg.receiver_workers": 1})
+node = cluster.Cluster("ingest", **{"tempo_pg.otlp_max_message_bytes": "1MB", "tempo_pg.receiver_workers": 1, "tempo_pg.receiver_memory": "4MB"})
 trace_number = 0
 
 
@@ -246,6 +246,25 @@ def test_lock():
     session.wait()
     thread.join()
     tap.equal((result, count(trace)), ([0], 2), "and the request is stored when the lock is gone")
+
+    # what waits is bounded
+    session = subprocess.Popen([cluster.BIN + "/psql", "-X", "-q", "-A", "-t", "-h", "127.0.0.1", "-p", str(node.port), "-U", "postgres", "postgres"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    session.stdin.write("BEGIN; LOCK TABLE tempo.spans; SELECT 1;\n")
+    session.stdin.flush()
+    session.stdout.readline()
+    traces = [new_trace() for _ in range(12)]
+    answers = {}
+    def send(t): answers[t] = post(otlp.request_bytes(otlp.request([otlp.span(t, "1" * 16, attributes=[otlp.attribute("k", "x" * 800000)])])), PROTO)
+    threads = [threading.Thread(target=send, args=(t,)) for t in traces]
+    for t in threads: t.start()
+    cluster.poll("refusals", lambda: len(answers) > 0)
+    session.stdin.write("COMMIT;\n")
+    session.stdin.close()
+    session.wait()
+    for t in threads: t.join()
+    refused = [a for a in answers.values() if a[0] != 200]
+    tap.ok(0 < len(refused) < 12 and all(a[0] == 503 and "retry-after" in a[1] for a in refused), "of 10 MB that wait, a part is refused with 503 and Retry-After", [(a[0], a[2][:200]) for a in refused])
+    tap.equal([count(t) for t in traces], [int(answers[t][0] == 200) for t in traces], "and the rest is stored")
 
 
 def test_tenants():
