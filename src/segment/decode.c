@@ -866,37 +866,40 @@ take_span(Decoder *d, uint32_t row, const TraceId *trace_id)
 	SegmentReader *r = d->r;
 	Template   *t = next_template(d, TABLE_SPAN);
 	int64_t		start = 0;
-	Span		span;
+	Span	   *span;
 
 	if (t == NULL || !load_template_columns(d, t))
 		return false;
-	span = t->proto.span;
-	span.trace_id = *trace_id;
+	span = span_batch_extend(d->batch);
+	if (span == NULL)
+		return segment_no_memory(d->error);
+	*span = t->proto.span;
+	span->trace_id = *trace_id;
 	for (uint32_t i = 0; i < t->n_fields; i++)
 	{
 		AnyValue	value;
 
 		if (!next_value(d, &r->columns[t->fields[i].column], &value))
 			return false;
-		set_span_field(t, &span, t->fields[i].column, &value);
+		set_span_field(t, span, t->fields[i].column, &value);
 	}
-	if (t->has_distance && !take_parent(d, t, row, &span))
+	if (t->has_distance && !take_parent(d, t, row, span))
 		return false;
 	if (r->parts & SEGMENT_SPAN_ID)
-		memcpy(&span.span_id, r->span_ids.data + (size_t) row * SPAN_ID_LEN, SPAN_ID_LEN);
+		memcpy(&span->span_id, r->span_ids.data + (size_t) row * SPAN_ID_LEN, SPAN_ID_LEN);
 	if (r->starts != NULL)
 		start = r->starts[row];
 	if (r->parts & (SEGMENT_START | SEGMENT_END))
-		span.start_time_unix_nano = start;
+		span->start_time_unix_nano = start;
 	if (r->parts & SEGMENT_END)
-		span.end_time_unix_nano = (int64_t) ((uint64_t) start + (uint64_t) r->durations[row]);
-	if (!take_attributes(d, TABLE_SPAN, t, &span.attributes))
+		span->end_time_unix_nano = (int64_t) ((uint64_t) start + (uint64_t) r->durations[row]);
+	if (!take_attributes(d, TABLE_SPAN, t, &span->attributes))
 		return false;
-	if (span.n_events > 0 && !take_events(d, &span, start))
+	if (span->n_events > 0 && !take_events(d, span, start))
 		return false;
-	if (span.n_links > 0 && !take_links(d, &span))
+	if (span->n_links > 0 && !take_links(d, span))
 		return false;
-	return span_batch_add(d->batch, &span) ? true : segment_no_memory(d->error);
+	return true;
 }
 
 /* Rows first .. end - 1 of the current block. */

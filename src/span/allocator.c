@@ -148,3 +148,22 @@ arena_reset(Arena *arena)
 	arena->next = arena->end = NULL;
 	arena->used = 0;
 }
+
+void
+arena_rewind(Arena *arena, size_t keep)
+{
+	ArenaChunk *kept = arena->chunks;
+
+	if (kept == NULL || kept->size > keep)
+	{
+		arena_reset(arena);
+		return;
+	}
+	arena->chunks = kept->next;
+	arena_reset(arena);
+	kept->next = NULL;
+	arena->chunks = kept;
+	arena->next = (char *) (kept + 1);
+	arena->end = (char *) kept + kept->size;
+	arena->used = kept->size;
+}

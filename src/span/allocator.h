@@ -64,4 +64,10 @@ extern void *arena_copy(Arena *arena, const void *data, size_t size);
 /* arena_reset: gives every chunk back; the arena can be used again */
 extern void arena_reset(Arena *arena);
 
+/*
+ * arena_rewind: empties the arena as arena_reset() does, but keeps its newest
+ * chunk for what comes next, if that is no larger than "keep".
+ */
+extern void arena_rewind(Arena *arena, size_t keep);
+
 #endif							/* TEMPO_SPAN_ALLOCATOR_H */

@@ -155,6 +155,10 @@ table_free(SpanBatchPrivate *priv, InternTable *table)
 	memset(table, 0, sizeof(*table));
 }
 
+/* What span_batch_reset() keeps at most. */
+#define KEPT_SPAN_BYTES ((size_t) 4 * 1024 * 1024)
+#define KEPT_ARENA_BYTES ((size_t) 1024 * 1024)
+
 /* Only told apart within one process and thread, as batches are. */
 static __thread uint64_t last_generation;
 
@@ -209,8 +213,28 @@ span_batch_create(const SpanAllocator *allocator, size_t memory_limit)
 void
 span_batch_reset(SpanBatch *batch)
 {
+	SpanBatchPrivate *priv = batch->priv;
+	Span	   *spans = batch->spans;
+	uint32_t	spans_size = priv->spans_size;
+	Arena		arena;
+
+	/* scans reset a batch for every block: what the next one will need stays */
+	if ((size_t) spans_size * sizeof(Span) <= KEPT_SPAN_BYTES)
+		batch->spans = NULL;
+	else
+		spans = NULL;
+	arena_rewind(&priv->arena, KEPT_ARENA_BYTES);
+	arena = priv->arena;
+	memset(&priv->arena, 0, sizeof(priv->arena));
 	release_all(batch);
-	batch->priv->generation = ++last_generation;
+	priv->arena = arena;
+	if (spans != NULL)
+	{
+		batch->spans = spans;
+		priv->spans_size = spans_size;
+		priv->array_bytes = (size_t) spans_size * sizeof(Span);
+	}
+	priv->generation = ++last_generation;
 	(void) span_batch_string(batch, span_text(NULL, 0));
 }
 
@@ -359,6 +383,14 @@ span_batch_add(SpanBatch *batch, const Span *span)
 		return false;
 	batch->spans[batch->n_spans++] = *span;
 	return true;
+}
+
+Span *
+span_batch_extend(SpanBatch *batch)
+{
+	if (!reserve(batch->priv, (void **) &batch->spans, batch->n_spans, &batch->priv->spans_size, sizeof(Span)))
+		return NULL;
+	return &batch->spans[batch->n_spans++];
 }
 
 void

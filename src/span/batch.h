@@ -150,6 +150,12 @@ extern uint32_t span_batch_scope(SpanBatch *batch, const SpanScope *scope);
 extern bool span_batch_add(SpanBatch *batch, const Span *span);
 
 /*
+ * span_batch_extend: the same without the copy: a new span at the end whose
+ * contents are undefined, valid until the next one.  NULL = no memory.
+ */
+extern Span *span_batch_extend(SpanBatch *batch);
+
+/*
  * span_batch_truncate: forgets the spans from "n_spans" on, for decoders
  * that give up in the middle of a request.
  */

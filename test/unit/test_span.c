@@ -37,6 +37,14 @@ test_arena(void)
 	ok(wrong == 0, "pieces do not overlap");
 	arena_reset(&arena);
 	ok(arena.used == 0 && arena_alloc(&arena, 10) != NULL, "an arena can be used again");
+	for (int i = 0; i < 100; i++)
+		memset(arena_alloc(&arena, 1000), 1, 1000);
+	arena_rewind(&arena, 1 << 20);
+	ok(arena.used > 0 && arena.used < 100000, "rewinding keeps one chunk");
+	for (int i = 0; i < 100; i++)
+		memset(arena_alloc(&arena, 1000), 1, 1000);
+	arena_rewind(&arena, 10);
+	ok(arena.used == 0, "unless it is too large");
 	arena_reset(&arena);
 
 	arena_init(&arena, &span_malloc_allocator, 100000);
@@ -272,6 +280,13 @@ test_batch(void)
 	span_batch_reset(batch);
 	ok(batch->n_strings == 1 && batch->n_resources == 0 && batch->n_spans == 0, "reset empties");
 	ok(span_batch_generation(batch) != generation, "and begins a new generation");
+	for (int i = 0; i < 3; i++)
+	{
+		spangen_realistic(batch, 500, 2);
+		ok(batch->n_spans == 500 && batch->n_strings > 10, "a batch can be filled again");
+		span_batch_reset(batch);
+	}
+	ok(span_batch_memory(batch) < 6 << 20, "reset keeps little: %zu", span_batch_memory(batch));
 	spangen_realistic(batch, 1000, 1);
 	span_batch_truncate(batch, 1001);
 	ok(batch->n_spans == 1000, "truncate does not grow");
