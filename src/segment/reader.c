@@ -338,6 +338,9 @@ segment_block_times(SegmentReader *r, uint32_t first, int64_t *min_start, int64_
 	return true;
 }
 
+/* what a missing section reads as */
+static const uint8_t nothing[PACK_SLACK];
+
 bool
 segment_section(SegmentReader *r, uint32_t id, bool keep, Section *section, SpanError *error)
 {
@@ -354,7 +357,7 @@ segment_section(SegmentReader *r, uint32_t id, bool keep, Section *section, Span
 		else
 			high = mid;
 	}
-	section->data = (const uint8_t *) "";
+	section->data = nothing;
 	section->len = 0;
 	if (low == r->n_sections || r->sections[low].id != id)
 		return true;

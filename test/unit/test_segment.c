@@ -600,6 +600,17 @@ test_hashes(void)
 	span_batch_destroy(batch);
 }
 
+/* Numbers whose bits below the highest one are none: the payload is empty. */
+static void
+tick_spans(SpanBatch *batch, uint32_t n_spans, uint64_t seed)
+{
+	Random		random = {seed};
+
+	spangen_realistic(batch, n_spans, seed);
+	for (uint32_t i = 0; i < n_spans; i++)
+		batch->spans[i].end_time_unix_nano = batch->spans[i].start_time_unix_nano + 1000 * (int64_t) random_below(&random, 2);
+}
+
 /* A segment of a few spans must be small. */
 static void
 test_compact(void)
@@ -616,6 +627,7 @@ main(void)
 {
 	test_round_trip(spangen_realistic, "realistic");
 	test_round_trip(spangen_adversarial, "adversarial");
+	test_round_trip(tick_spans, "microseconds");
 	test_ranges(spangen_realistic, 40000);
 	test_ranges(spangen_adversarial, 20000);
 	for (int level = 0; level < 2; level++)
