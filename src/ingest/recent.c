@@ -349,6 +349,48 @@ remember_stored(const RequestHash *hash, void *arg)
 	LWLockRelease(shared->lock);
 }
 
+/*
+ * Reads the hashes of the requests in the segments.  A damaged segment must
+ * not stop the receivers: then a repeat may be stored twice, which the log
+ * tells.
+ */
+static void
+read_stored(Relation rel, uint32 *file)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		tempo_recent_request_hashes(rel, GetCurrentTimestamp() - RECENT_SECONDS * USECS_PER_SEC,
+									remember_stored, file);
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		if (error->sqlerrcode != ERRCODE_DATA_CORRUPTED && error->sqlerrcode != ERRCODE_FEATURE_NOT_SUPPORTED)
+			ReThrowError(error);
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("requests that were stored in the last minutes are not all known"),
+				 errdetail("%s", error->message),
+				 errhint("A request that is sent again may be stored again.")));
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+}
+
 void
 recent_prepare(Relation rel)
 {
@@ -362,8 +404,7 @@ recent_prepare(Relation rel)
 	LWLockRelease(shared->lock);
 	if (known)
 		return;
-	tempo_recent_request_hashes(rel, GetCurrentTimestamp() - RECENT_SECONDS * USECS_PER_SEC,
-								remember_stored, &file);
+	read_stored(rel, &file);
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	if (!file_is_known(file))
 		shared->files[shared->next_file++ % RECENT_FILES] = file;

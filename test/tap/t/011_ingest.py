@@ -303,6 +303,29 @@ def test_sql():
     tap.ok("25006" in node.psql("SET default_transaction_read_only = on; %s" % text).stderr, "a read-only transaction may not")
 
 
+def test_damage():
+    """a damaged segment does not stop ingestion"""
+    node.sql("ALTER SYSTEM SET tempo_pg.compaction = off")
+    node.reload()
+    cluster.poll("no compaction", lambda: node.sql("SHOW tempo_pg.compaction") == "off")
+    node.sql("TRUNCATE tempo.spans")
+    _, request = new_request(50)
+    tap.equal(grpc(otlp.request_bytes(request))[0], 0, "a segment")
+    path = os.path.join(node.data, node.sql("SELECT pg_relation_filepath('tempo.spans')"))
+    first, blocks = map(int, node.sql("SELECT first_block, blocks FROM tempo.segments").split("|"))
+    node.stop()
+    with open(path, "r+b") as f:
+        for block in range(first, first + blocks):
+            f.seek(block * 8192 + 2000)
+            f.write(b"damage" * 1030)
+    node.start()
+    node.wait_ready()
+    trace, request = new_request()
+    tap.equal(grpc(otlp.request_bytes(request))[0], 0, "is damaged, and requests are stored all the same")
+    tap.ok("requests that were stored in the last minutes are not all known" in node.log_text(), "the log tells what that means")
+    tap.ok(node.try_sql("SELECT count(*), sum(length(name)) FROM tempo.spans") is None, "and reading the segment is an error", node.try_sql("SELECT count(*), sum(length(name)) FROM tempo.spans"))
+
+
 def test():
     node.start()
     node.create_extension()
@@ -315,6 +338,7 @@ def test():
     test_lock()
     test_tenants()
     test_sql()
+    test_damage()
     tap.ok("PANIC" not in node.log_text() and "terminated by signal" not in node.log_text(), "no crash", node.log_text()[-2000:])
 
 
