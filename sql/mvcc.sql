@@ -100,6 +100,30 @@ RESET client_min_messages;
 SELECT held();
 TRUNCATE t;
 
+-- a cursor that reads rows still in memory outlives the INSERT that put them there
+CREATE FUNCTION open_cursor(n int) RETURNS int LANGUAGE plpgsql VOLATILE AS $$
+DECLARE c refcursor := 'left_open';
+BEGIN
+    IF n = 3 THEN
+        BEGIN
+            OPEN c FOR SELECT attributes->>'n' AS n FROM t ORDER BY start_time_unix_nano + 0 LIMIT 5;
+            PERFORM 1;
+        EXCEPTION WHEN OTHERS THEN
+            RAISE;
+        END;
+    END IF;
+    RETURN n;
+END
+$$;
+SET tempo_pg.insert_buffer_size = '64kB';
+BEGIN;
+INSERT INTO t SELECT (span(o)).* FROM (SELECT open_cursor(n) AS o FROM generate_series(1, 300) n OFFSET 0) x;
+SELECT count(*) FROM t;
+FETCH ALL FROM left_open;
+COMMIT;
+DROP FUNCTION open_cursor;
+TRUNCATE t;
+
 -- a statement that fails half way, after some of it was flushed
 INSERT INTO t SELECT (span(n)).* FROM generate_series(1, 2000) n WHERE n / (1500 - n) IS NOT NULL;
 SELECT count(*) FROM t;

@@ -78,6 +78,7 @@ struct TempoInsertBuffer
 	uint32		n_rows;
 	bool		for_triggers;	/* AFTER ROW triggers will fetch the rows */
 	bool		frozen;			/* the rows were to be visible to older snapshots */
+	bool		shown;			/* a scan has been given the batch */
 
 	MemoryContext context;		/* of the batch; NULL once that is gone */
 	MemoryContext row_context;	/* scratch, reset for each row */
@@ -175,6 +176,19 @@ tempo_provisional_find(Relation rel, ItemPointer tid, const SpanBatch **batch,
 
 /* --------------------------------------------------------------- buffers */
 
+/*
+ * Frees a batch; but if a scan was given it, a cursor may still be reading it,
+ * and it stays until the transaction ends.
+ */
+static void
+free_batch(TempoInsertBuffer *buffer)
+{
+	if (buffer->context != NULL && !buffer->shown)
+		MemoryContextDelete(buffer->context);
+	buffer->context = NULL;
+	buffer->batch = NULL;
+}
+
 static void
 free_buffer(TempoInsertBuffer *buffer)
 {
@@ -189,8 +203,7 @@ free_buffer(TempoInsertBuffer *buffer)
 	}
 	else
 		pending_bytes -= buffer->bytes;
-	if (buffer->context != NULL)
-		MemoryContextDelete(buffer->context);
+	free_batch(buffer);
 	if (buffer->row_of != NULL)
 		pfree(buffer->row_of);
 	pfree(buffer);
@@ -276,11 +289,7 @@ settle_buffer(TempoInsertBuffer *buffer)
 	if (buffer->for_triggers && kept_bytes + bytes <= KEEP_BYTES)
 		kept_bytes += bytes;
 	else
-	{
-		MemoryContextDelete(buffer->context);
-		buffer->context = NULL;
-		buffer->batch = NULL;
-	}
+		free_batch(buffer);
 	if (!buffer->for_triggers &&
 		(buffer->n_rows > KEEP_ROWS || kept_buffers > KEEP_BUFFERS))
 		free_buffer(buffer);
@@ -509,7 +518,10 @@ tempo_pending_next(Relation rel, Snapshot snapshot, TempoInsertBuffer *previous)
 
 		if (buffer->relid == RelationGetRelid(rel) &&
 			(!IsMVCCSnapshot(snapshot) || buffer->cid < snapshot->curcid))
+		{
+			buffer->shown = true;
 			return buffer;
+		}
 		node = dlist_has_next(&pending, node) ? dlist_next_node(&pending, node) : NULL;
 	}
 	return NULL;

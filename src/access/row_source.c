@@ -17,13 +17,18 @@
 #include "access/xact.h"
 #include "utils/memutils.h"
 
-/* At most this many rows are decoded at once. */
-#define MAX_RUN 4096
+/* Rows decoded at once: few for who looks at single rows, more as it goes on. */
+#define MIN_RUN 64
+#define MAX_RUN 16384
+#define RUN_GROWTH 4
+
+/* Sets of columns that are decoded apart. */
+#define MAX_LEVELS 4
 
 /*
- * A run of rows, decoded as far as columns 1 .. natts need.  When somebody
- * asks for a later column, the run is decoded again on a new level; the old
- * one stays as long as the run does, since values may point into it.
+ * Rows run_first .. of the source, decoded as far as columns 1 .. natts need.
+ * A level per number of columns asked for: a first row may be copied whole
+ * before the rest is asked for one column.
  */
 typedef struct RowLevel
 {
@@ -31,9 +36,12 @@ typedef struct RowLevel
 	int			natts;
 	SegmentProjection projection;
 	TempoRowReader *reader;
-	SpanBatch  *batch;
-	struct RowLevel *older;
 	SpanAllocator allocator;
+	SpanBatch  *batch;
+	bool		valid;
+	uint32		run_first;
+	uint32		run_count;
+	uint32		window;			/* rows to decode next */
 } RowLevel;
 
 struct TempoRowSource
@@ -42,20 +50,16 @@ struct TempoRowSource
 	Relation	rel;
 	BufferAccessStrategy strategy;
 	TempoColumnMap *map;
-	RowLevel   *level;			/* NULL until a column is read */
+	RowLevel   *levels[MAX_LEVELS];
+	int			n_levels;
 
 	/* where the rows come from */
 	TempoOpenSegment *open;
 	const SpanBatch *batch;		/* if they are in memory */
 	TransactionId xmin;
 	uint32		rows;
-	uint32		run_rows;
+	uint32		block_rows;		/* rows that are encoded together */
 	uint64		serial;			/* changes with every segment or batch */
-
-	/* what the levels have decoded */
-	bool		run_valid;
-	uint32		run_first;
-	uint32		run_count;
 };
 
 typedef struct TempoTupleTableSlot
@@ -101,25 +105,14 @@ tempo_row_source_set_relation(TempoRowSource *source, Relation rel)
 }
 
 static void
-drop_levels(RowLevel *level)
-{
-	while (level != NULL)
-	{
-		RowLevel   *older = level->older;
-
-		MemoryContextDelete(level->context);
-		level = older;
-	}
-}
-
-static void
 leave_rows(TempoRowSource *source)
 {
 	if (source->open != NULL)
 		tempo_segment_close(source->open);
 	source->open = NULL;
 	source->batch = NULL;
-	source->run_valid = false;
+	for (int i = 0; i < source->n_levels; i++)
+		source->levels[i]->valid = false;
 	source->serial++;
 }
 
@@ -134,9 +127,7 @@ tempo_row_source_segment(TempoRowSource *source, const TempoSegment *segment)
 	MemoryContextSwitchTo(caller);
 	source->rows = segment->summary.rows;
 	source->xmin = segment->xmin;
-	source->run_rows = segment_block_rows(tempo_segment_reader(source->open));
-	if (source->run_rows == 0 || source->run_rows > MAX_RUN)
-		source->run_rows = MAX_RUN;
+	source->block_rows = Max(segment_block_rows(tempo_segment_reader(source->open)), 1);
 }
 
 void
@@ -148,9 +139,8 @@ tempo_row_source_batch(TempoRowSource *source, const SpanBatch *batch)
 	source->xmin = GetCurrentTransactionIdIfAny();
 }
 
-/* A level for columns 1 .. natts on top of what there is. */
-static void
-add_level(TempoRowSource *source, int natts)
+static RowLevel *
+new_level(TempoRowSource *source, int natts)
 {
 	MemoryContext context = AllocSetContextCreate(source->context, "tempo row level",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -162,74 +152,102 @@ add_level(TempoRowSource *source, int natts)
 		needed = bms_add_member(needed, attno - FirstLowInvalidHeapAttributeNumber);
 	level->context = context;
 	level->natts = natts;
+	level->window = MIN_RUN;
 	level->projection = tempo_projection(source->map, needed, false);
 	level->reader = tempo_row_reader_create(source->map, needed, false);
 	level->allocator = tempo_context_allocator(context);
 	level->batch = span_batch_create(&level->allocator, 0);
 	if (level->batch == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	level->older = source->level;
-	source->level = level;
 	MemoryContextSwitchTo(caller);
+	return level;
 }
 
-/* Makes the top level hold the run that has "row". */
-static void
-decode_run(TempoRowSource *source, uint32 row)
+/* The level for columns 1 .. natts: its own, or if there are too many a wider one. */
+static RowLevel *
+find_level(TempoRowSource *source, int natts)
 {
-	RowLevel   *level = source->level;
+	RowLevel   *wider = NULL;
 
-	source->run_valid = false;
-	drop_levels(level->older);
-	level->older = NULL;
-	if (source->batch != NULL)
+	for (int i = 0; i < source->n_levels; i++)
 	{
-		source->run_first = 0;
-		source->run_count = source->rows;
-		tempo_row_reader_batch(level->reader, source->batch);
+		RowLevel   *level = source->levels[i];
+
+		if (level->natts == natts)
+			return level;
+		if (level->natts > natts && (wider == NULL || level->natts < wider->natts))
+			wider = level;
+	}
+	if (source->n_levels >= MAX_LEVELS - 1 && wider != NULL)
+		return wider;
+	/* the last place is for all columns, which is wide enough for whatever comes */
+	if (source->n_levels == MAX_LEVELS - 1)
+		natts = source->map->natts;
+	Assert(source->n_levels < MAX_LEVELS);
+	source->levels[source->n_levels] = new_level(source, natts);
+	return source->levels[source->n_levels++];
+}
+
+/*
+ * Decodes a run that has "row".  Runs grow as long as the rows asked for
+ * follow each other, and end where what is encoded together ends.
+ */
+static void
+decode_run(TempoRowSource *source, RowLevel *level, uint32 row)
+{
+	uint32		end = level->run_first + level->run_count;
+	bool		forward = level->valid && row >= end && row - end < level->window;
+	bool		backward = level->valid && row < level->run_first && level->run_first - row <= level->window;
+	bool		first_rows = !level->valid && (row == 0 || row == source->rows - 1);
+	uint32		block_first = row - row % source->block_rows;
+	uint32		block_end = Min(block_first + source->block_rows, source->rows);
+
+	if (forward || backward)
+		level->window = Min(level->window * RUN_GROWTH, MAX_RUN);
+	else if (!first_rows)
+		level->window = MIN_RUN;
+	level->valid = false;
+	if (backward)
+	{
+		level->run_first = row - block_first < level->window ? block_first : row - level->window + 1;
+		level->run_count = row + 1 - level->run_first;
 	}
 	else
 	{
-		source->run_first = row - row % source->run_rows;
-		source->run_count = Min(source->run_rows, source->rows - source->run_first);
-		span_batch_reset(level->batch);
-		tempo_segment_decode(source->open, &level->projection, source->run_first,
-							 source->run_count, level->batch);
-		tempo_row_reader_batch(level->reader, level->batch);
+		level->run_first = row;
+		level->run_count = Min(level->window, block_end - row);
 	}
-	source->run_valid = true;
+	span_batch_reset(level->batch);
+	tempo_segment_decode(source->open, &level->projection, level->run_first, level->run_count,
+						 level->batch);
+	tempo_row_reader_batch(level->reader, level->batch);
+	level->valid = true;
 }
 
 /* Fills in columns of one row: at least 1 .. natts; returns how many. */
 static int
 fill_row(TempoRowSource *source, uint32 row, int natts, Datum *values, bool *isnull)
 {
+	RowLevel   *level = find_level(source, natts);
 	const Span *span;
-	bool		in_run;
 
-	in_run = source->run_valid && row >= source->run_first &&
-		row - source->run_first < source->run_count;
-	if (source->level == NULL || natts > source->level->natts)
+	if (source->batch != NULL)
 	{
-		RowLevel   *older;
-
-		add_level(source, natts);
-		older = source->level->older;
-		if (in_run)
-		{
-			/* keep what was decoded: values handed out may point into it */
-			source->level->older = NULL;
-			decode_run(source, row);
-			source->level->older = older;
-		}
+		if (!level->valid)
+			tempo_row_reader_batch(level->reader, source->batch);
+		level->valid = true;
+		level->run_first = 0;
+		level->run_count = source->rows;
+		span = &source->batch->spans[row];
 	}
-	if (!in_run)
-		decode_run(source, row);
-
-	span = source->batch != NULL ? &source->batch->spans[row] :
-		&source->level->batch->spans[row - source->run_first];
-	tempo_row_reader_fill(source->level->reader, span, values, isnull);
-	return source->level->natts;
+	else
+	{
+		if (!level->valid || row < level->run_first || row - level->run_first >= level->run_count)
+			decode_run(source, level, row);
+		span = &level->batch->spans[row - level->run_first];
+	}
+	tempo_row_reader_fill(level->reader, span, values, isnull);
+	return level->natts;
 }
 
 void
