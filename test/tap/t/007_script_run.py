@@ -1,5 +1,5 @@
 """script/run: what a newcomer types.  Two instances side by side, settings, running again, stopping."""
-import json, os, re, shutil, subprocess, tempfile, urllib.error, urllib.request
+import json, os, re, shutil, signal, subprocess, tempfile, urllib.error, urllib.request
 import cluster, otlp, tap
 
 TOP = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
@@ -80,6 +80,11 @@ def scenes(base, one, two):
     tap.equal(status, 0, "running it again succeeds")
     tap.equal(one.sql("SELECT count(*) FROM tempo.spans"), spans, "and does not pile up samples")
     tap.equal(one.sql("SELECT pg_postmaster_start_time()"), pid, "and does not restart")
+
+    with open(one.folder + "/postmaster.pid") as f: os.kill(int(f.readline()), signal.SIGKILL)
+    status, output = one.run("--no-demo")
+    tap.equal(status, 0, "it starts again after its server was killed") or tap.note(output)
+    tap.equal(one.sql("SELECT count(*) FROM tempo.spans"), spans, "with what was there")
 
     status, output = two.run("--no-demo", "--set", "tempo_pg.multitenancy=on", "--set", "work_mem=7MB", "--set", "application_name=it's")
     if not tap.equal(status, 0, "a second instance starts beside the first"): tap.note(output)
