@@ -119,6 +119,27 @@ CREATE FUNCTION tempo.sampling_weight(trace_state text) RETURNS double precision
     AS 'MODULE_PATHNAME', 'tempo_sampling_weight' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION tempo.sampling_weight(text) IS 'how many spans a sampled span stands for, by the threshold in its tracestate';
 
+CREATE TYPE tempo.series AS (
+    labels jsonb,
+    label_list jsonb,
+    times timestamptz[],
+    "values" double precision[]
+);
+COMMENT ON TYPE tempo.series IS 'a time series; label_list has the labels in order and with their types, as the HTTP API prints them';
+
+CREATE FUNCTION tempo.collect_series(internal, query text, start bigint, stop bigint, step bigint, part integer, bucket bigint, keys text[], value double precision, n double precision) RETURNS internal
+    AS 'MODULE_PATHNAME', 'tempo_collect_series' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION tempo.collect_series(internal, text, bigint, bigint, bigint, integer, bigint, text[], double precision, double precision) IS 'transition function of metrics_series()';
+CREATE FUNCTION tempo.metrics_series_final(internal) RETURNS tempo.series[]
+    AS 'MODULE_PATHNAME', 'tempo_metrics_series' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION tempo.metrics_series_final(internal) IS 'final function of metrics_series()';
+
+CREATE AGGREGATE tempo.metrics_series(query text, start bigint, stop bigint, step bigint, part integer, bucket bigint, keys text[], value double precision, n double precision) (
+    SFUNC = tempo.collect_series, STYPE = internal, FINALFUNC = tempo.metrics_series_final, FINALFUNC_MODIFY = READ_WRITE, PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE tempo.metrics_series(text, bigint, bigint, bigint, integer, bigint, text[], double precision, double precision) IS
+    'the series of a TraceQL metrics query, of what its queries (part) found per time step (bucket) and labels (keys, JSON texts): number of spans n, sum, minimum, maximum or power of two value';
+
 -- Queries.  They run with the privileges of the caller; the fixed search_path
 -- keeps the caller's objects out of the SQL they compile to.
 
@@ -195,4 +216,21 @@ CREATE FUNCTION @extschema@.traceql_metrics(
     AS 'MODULE_PATHNAME', 'tempo_traceql_metrics' LANGUAGE C STABLE PARALLEL RESTRICTED COST 10000 ROWS 1000
     SET search_path = pg_catalog, pg_temp SET jit = off;
 COMMENT ON FUNCTION @extschema@.traceql_metrics(text, timestamptz, timestamptz, interval, text[]) IS
-    'the series of a TraceQL metrics query (not supported yet)';
+    'the series of a TraceQL metrics query, a row per sample: the step that ends at "time"; the last hour unless said otherwise';
+
+CREATE FUNCTION @extschema@.traceql_metrics_to_sql(
+    query text,
+    start timestamptz DEFAULT NULL,
+    "end" timestamptz DEFAULT NULL,
+    step interval DEFAULT NULL,
+    tenants text[] DEFAULT NULL
+) RETURNS text
+    AS 'MODULE_PATHNAME', 'tempo_traceql_metrics_to_sql' LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.traceql_metrics_to_sql(text, timestamptz, timestamptz, interval, text[]) IS
+    'the SQL that traceql_metrics() runs for the same arguments';
+
+CREATE FUNCTION tempo.query_metrics(query text, start bigint, stop bigint, step bigint, tenants text[] DEFAULT NULL) RETURNS SETOF tempo.series
+    AS 'MODULE_PATHNAME', 'tempo_query_metrics' LANGUAGE C STABLE PARALLEL RESTRICTED COST 10000 ROWS 100
+    SET search_path = pg_catalog, pg_temp SET jit = off;
+COMMENT ON FUNCTION tempo.query_metrics(text, bigint, bigint, bigint, text[]) IS
+    'the series of a TraceQL metrics query, a row per series, for steps from start (exclusive) to stop (Unix nanoseconds)';

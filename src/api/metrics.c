@@ -3,8 +3,7 @@
  * metrics.c
  *	  /api/metrics/query_range and /api/metrics/query.
  *
- * Metrics queries are read and checked here, but not evaluated yet; where
- * there are no spans the answer is known without.
+ * Parameters are read here; tempo.query_metrics() evaluates the query.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,9 +14,12 @@
 #include "api/internal.h"
 #include "api/json.h"
 #include "api/read.h"
+#include "catalog/pg_type.h"
 #include "common/int.h"
+#include "executor/spi.h"
 #include "tempo_api.pb-c.h"
-#include "traceql/ast.h"
+#include "traceql/metrics.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/timestamp.h"
@@ -134,23 +136,6 @@ parse_step(const char *text, int64 *nanos)
 	return parse_go_duration(text, nanos);
 }
 
-/* About 240 steps, of a round number of seconds where that is possible. */
-static int64
-automatic_step(int64 range)
-{
-	static const int64 grains[] = {3600, 300, 60, 15, 5, 1};
-	int64		step = range / 240;
-
-	if (range < 60 * NANOS)
-		return Max(step / 50000000 * 50000000, 50000000);
-	for (int i = 0; i < lengthof(grains); i++)
-	{
-		if (step > grains[i] * NANOS)
-			return step / (grains[i] * NANOS) * (grains[i] * NANOS);
-	}
-	return NANOS;
-}
-
 static bool
 bad_parameter(ApiCall *call, const char *text)
 {
@@ -188,7 +173,7 @@ read_range(ApiCall *call, MetricsRange *range)
 		return false;
 	if (pg_sub_s64_overflow(range->end, range->start, &range->step))
 		return bad_parameter(call, "could not parse 'start' parameter: out of range");
-	range->step = automatic_step(range->step);
+	range->step = tql_automatic_step(range->step);
 	if (step && !parse_step(step, &range->step))
 		return bad_parameter(call, psprintf("cannot parse \"%s\" to a valid duration", step));
 	if (range->step < 0)
@@ -255,92 +240,102 @@ check_range(ApiCall *call, const MetricsRange *range, bool instant)
 	return true;
 }
 
-/* ------------------------------------------------- answers without spans */
+/* ---------------------------------------------------------------- answers */
 
-/* Does the query start with { false }? */
-static bool
-matches_nothing(const TqlMetricsExpr *expr)
+/* Runs the query over the steps of the range; the caller is connected. */
+static void
+run_metrics(ApiCall *call, const TqlRange *range)
 {
-	const TqlStage *stage = expr->pipeline != NIL ? linitial(expr->pipeline) : NULL;
+	Oid			types[5] = {TEXTOID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID};
+	Datum		values[5];
+	const char *query = parameter(call, "q");
 
-	return stage && stage->kind == TQL_ST_SPANSET && stage->spanset->kind == TQL_S_FILTER &&
-		stage->spanset->filter && stage->spanset->filter->kind == TQL_E_STATIC &&
-		stage->spanset->filter->value.type == TQL_BOOL && stage->spanset->filter->value.n == 0;
+	if (query == NULL)
+		query = parameter(call, "query");
+	values[0] = CStringGetTextDatum(query);
+	values[1] = Int64GetDatum(range->start);
+	values[2] = Int64GetDatum(range->stop);
+	values[3] = Int64GetDatum(range->step);
+	values[4] = tenants_array(call);
+	run_query("SELECT s.label_list, s.times, s.values FROM tempo.query_metrics($1, $2, $3, $4, $5) AS s",
+			  5, types, values, NULL);
 }
 
-/*
- * rate() and count_over_time() are zero where there is nothing, other
- * functions and groups have no series.  NULL = none; what a comparison or
- * arithmetic makes of zero is none either.
- */
-static const char *
-zero_series(const TqlQuery *query)
-{
-	const TqlMetricsExpr *expr = query->metrics;
-
-	if (expr->kind != TQL_ME_QUERY || expr->metrics->by != NIL || expr->second != NIL ||
-		query->second != NIL || matches_nothing(expr))
-		return NULL;
-	if (expr->metrics->function == TQL_M_RATE)
-		return "rate";
-	return expr->metrics->function == TQL_M_COUNT ? "count_over_time" : NULL;
-}
-
+/* Column 1 of a row: the labels, in the form of JSON that the API prints */
 static Tempo__Otlp__KeyValue **
-name_label(const char *name)
+labels_of(uint64 row, size_t *n)
 {
-	Tempo__Otlp__KeyValue **labels = palloc(sizeof(void *));
-	Tempo__Otlp__AnyValue *value = palloc(sizeof(*value));
+	JsonbParseState *state = NULL;
+	JsonbValue	key = {.type = jbvString, .val.string = {.val = "labels", .len = 6}};
+	JsonbValue	value;
+	Tempo__Api__TimeSeries *series;
+	Jsonb	   *list;
+	Jsonb	   *whole;
+	bool		isnull;
 
-	tempo__otlp__any_value__init(value);
-	value->value_case = TEMPO__OTLP__ANY_VALUE__VALUE_STRING_VALUE;
-	value->string_value.data = (uint8_t *) name;
-	value->string_value.len = strlen(name);
-	labels[0] = palloc(sizeof(Tempo__Otlp__KeyValue));
-	tempo__otlp__key_value__init(labels[0]);
-	labels[0]->key.data = (uint8_t *) "__name__";
-	labels[0]->key.len = strlen("__name__");
-	labels[0]->value = value;
-	return labels;
+	list = DatumGetJsonbP(SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1, &isnull));
+	value.type = jbvBinary;
+	value.val.binary.data = &list->root;
+	value.val.binary.len = VARSIZE_ANY_EXHDR(list);
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	pushJsonbValue(&state, WJB_KEY, &key);
+	pushJsonbValue(&state, WJB_VALUE, &value);
+	whole = JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+	series = (Tempo__Api__TimeSeries *) message_from_jsonb(&tempo__api__time_series__descriptor, &whole->root);
+	*n = series->n_labels;
+	return series->labels;
 }
 
-/* Samples are at the right ends of the steps, from one before the start on. */
+/* Columns 2 and 3 of a row: times and values */
+static int
+samples_of(uint64 row, Datum **times, Datum **values)
+{
+	int			n = 0;
+	bool		isnull;
+
+	deconstruct_array(DatumGetArrayTypeP(SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 2, &isnull)),
+					  TIMESTAMPTZOID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, times, NULL, &n);
+	deconstruct_array(DatumGetArrayTypeP(SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 3, &isnull)),
+					  FLOAT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, values, NULL, &n);
+	return n;
+}
+
 static Tempo__Api__TimeSeries *
-zero_range(const char *name, const MetricsRange *range)
+range_series(uint64 row)
 {
 	Tempo__Api__TimeSeries *series = palloc(sizeof(*series));
-	int64		step = range->step;
-	int64		start = (range->start / step - 1) * step;
-	int64		end = (range->end + step - 1) / step * step;
+	Tempo__Api__Sample *samples;
+	Datum	   *times;
+	Datum	   *values;
 
 	tempo__api__time_series__init(series);
-	series->n_labels = 1;
-	series->labels = name_label(name);
-	series->n_samples = (end - start) / step;
-	series->samples = palloc(series->n_samples * sizeof(void *));
+	series->labels = labels_of(row, &series->n_labels);
+	series->n_samples = samples_of(row, &times, &values);
+	series->samples = palloc(Max(series->n_samples, 1) * sizeof(void *));
+	samples = palloc(Max(series->n_samples, 1) * sizeof(*samples));
 	for (Size i = 0; i < series->n_samples; i++)
 	{
-		series->samples[i] = palloc(sizeof(Tempo__Api__Sample));
-		tempo__api__sample__init(series->samples[i]);
-		series->samples[i]->timestamp_ms = (start + (int64) (i + 1) * step) / 1000000;
+		series->samples[i] = &samples[i];
+		tempo__api__sample__init(&samples[i]);
+		samples[i].timestamp_ms = (DatumGetTimestampTz(times[i]) +
+								   (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY) / 1000;
+		samples[i].value = DatumGetFloat8(values[i]);
 	}
 	return series;
 }
 
-static bool
-answer_without_spans(ApiCall *call, const TqlQuery *query, const MetricsRange *range, const char **zero)
+static Tempo__Api__InstantSeries *
+instant_series(uint64 row)
 {
-	ApiRange	seconds = {true, range->start / NANOS - 1, range->end / NANOS + 1};
+	Tempo__Api__InstantSeries *series = palloc(sizeof(*series));
+	Datum	   *times;
+	Datum	   *values;
 
-	*zero = zero_series(query);
-	if (query->metrics->kind == TQL_ME_QUERY && matches_nothing(query->metrics))
-		return true;
-	/* the bucket before the start and the one around the end count too */
-	seconds.start -= range->step / NANOS * 2;
-	seconds.end += range->step / NANOS;
-	if (has_spans(call, &seconds))
-		return api_fail(call, 501, "metrics queries are not supported yet");
-	return true;
+	tempo__api__instant_series__init(series);
+	series->labels = labels_of(row, &series->n_labels);
+	if (samples_of(row, &times, &values) > 0)
+		series->value = DatumGetFloat8(values[0]);
+	return series;
 }
 
 static Tempo__Api__SearchMetrics *
@@ -357,52 +352,62 @@ void
 serve_query_range(ApiCall *call)
 {
 	Tempo__Api__QueryRangeResponse response;
-	Tempo__Api__TimeSeries *series;
+	MemoryContext context = CurrentMemoryContext;
+	MemoryContext old;
 	MetricsRange range;
-	TqlQuery   *query;
-	const char *zero;
+	TqlRange	aligned;
 
 	call->format = FORMAT_JSON;
-	if (!read_range(call, &range) || (query = read_query(call, false)) == NULL ||
-		!check_range(call, &range, false) || !answer_without_spans(call, query, &range, &zero))
+	if (!read_range(call, &range) || read_query(call, false) == NULL || !check_range(call, &range, false))
 		return;
+	if (!tql_align_range(range.start, range.end, range.step, &aligned))
+	{
+		(void) bad_parameter(call, "could not parse 'start' parameter: out of range");
+		return;
+	}
 
 	tempo__api__query_range_response__init(&response);
 	response.metrics = metrics_message();
-	if (zero)
-	{
-		series = zero_range(zero, &range);
-		response.n_series = 1;
-		response.series = &series;
-	}
+	SPI_connect();
+	/* the answer outlives the query */
+	old = MemoryContextSwitchTo(context);
+	run_metrics(call, &aligned);
+	response.n_series = SPI_processed;
+	response.series = palloc(Max(SPI_processed, 1) * sizeof(void *));
+	for (uint64 row = 0; row < SPI_processed; row++)
+		response.series[row] = range_series(row);
 	api_answer(call, &response.base);
+	MemoryContextSwitchTo(old);
+	SPI_finish();
 }
 
 void
 serve_query_instant(ApiCall *call)
 {
 	Tempo__Api__QueryInstantResponse response;
-	Tempo__Api__InstantSeries series;
-	Tempo__Api__InstantSeries *only = &series;
+	MemoryContext context = CurrentMemoryContext;
+	MemoryContext old;
 	MetricsRange range;
-	TqlQuery   *query;
-	const char *zero;
+	TqlRange	whole;
 
 	call->format = FORMAT_JSON;
-	if (!read_range(call, &range) || (query = read_query(call, true)) == NULL ||
-		!check_range(call, &range, true) || !answer_without_spans(call, query, &range, &zero))
+	if (!read_range(call, &range) || read_query(call, true) == NULL || !check_range(call, &range, true))
 		return;
+	whole.start = range.start;
+	whole.stop = range.end;
+	whole.step = range.end - range.start;
 
 	tempo__api__query_instant_response__init(&response);
 	response.metrics = metrics_message();
-	if (zero)
-	{
-		tempo__api__instant_series__init(&series);
-		series.n_labels = 1;
-		series.labels = name_label(zero);
-		response.n_series = 1;
-		response.series = &only;
-	}
+	SPI_connect();
+	old = MemoryContextSwitchTo(context);
+	run_metrics(call, &whole);
+	response.n_series = SPI_processed;
+	response.series = palloc(Max(SPI_processed, 1) * sizeof(void *));
+	for (uint64 row = 0; row < SPI_processed; row++)
+		response.series[row] = instant_series(row);
 	/* without series the key is left out */
 	message_to_json(api_ok(call, "application/json"), &response.base, JSON_TEMPO, false);
+	MemoryContextSwitchTo(old);
+	SPI_finish();
 }

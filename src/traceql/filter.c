@@ -628,3 +628,15 @@ tql_filter_sql(const TqlExpr *filter)
 		appendStringInfo(&out, " AND %s", (char *) lfirst(lc));
 	return out.data;
 }
+
+char *
+tql_attribute_jsonb(const TqlAttribute *attribute)
+{
+	return value_jsonb(tql_make_attribute(*attribute));
+}
+
+char *
+tql_attribute_text(const TqlAttribute *attribute)
+{
+	return attribute_text(attribute);
+}

@@ -9,6 +9,7 @@
 
 #include <math.h>
 
+#include "common/int.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
@@ -62,6 +63,43 @@ tql_metrics_parts(const TqlMetricsExpr *m)
 	return seen;
 }
 
+int64
+tql_automatic_step(int64 length)
+{
+	static const int64 grains[] = {3600, 300, 60, 15, 5, 1};
+	const int64 second = 1000000000;
+	int64		step = length / 240;
+
+	if (length < 60 * second)
+		return Max(step / 50000000 * 50000000, 50000000);
+	for (int i = 0; i < lengthof(grains); i++)
+	{
+		if (step > grains[i] * second)
+			return step / (grains[i] * second) * (grains[i] * second);
+	}
+	return second;
+}
+
+bool
+tql_align_range(int64 start, int64 end, int64 step, TqlRange *range)
+{
+	int64		over;
+
+	range->step = step;
+	over = start % step;
+	if (over < 0)
+		over += step;
+	if (pg_sub_s64_overflow(start, over, &range->start) || pg_sub_s64_overflow(range->start, step, &range->start))
+		return false;
+	over = end % step;
+	if (over < 0)
+		over += step;
+	range->stop = end;
+	if (over > 0 && pg_add_s64_overflow(end, step - over, &range->stop))
+		return false;
+	return true;
+}
+
 bool
 tql_hint_is_true(const TqlQuery *query, const char *name)
 {
@@ -99,7 +137,7 @@ tql_measure(const TqlMetrics *metrics, double number, double *out)
 		return false;
 	if (metrics->function == TQL_M_QUANTILE || metrics->function == TQL_M_HISTOGRAM)
 		return tql_log2_bucket(number, out);
-	*out = tql_intrinsic_type(metrics->argument->intrinsic) == TQL_DURATION ? number / 1e9 : number;
+	*out = number;
 	return true;
 }
 

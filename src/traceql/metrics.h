@@ -9,14 +9,35 @@
 #define TEMPO_TRACEQL_METRICS_H
 
 #include "traceql/engine.h"
+#include "traceql/to_sql.h"
 
 /* The query with this number in a metrics expression, counted from the left, from 0 */
 extern const TqlMetricsExpr *tql_metrics_part(const TqlMetricsExpr *m, int number);
 extern int	tql_metrics_parts(const TqlMetricsExpr *m);
 
+/* metrics_sql.c: the series from "start" (exclusive) to "stop" in steps; one row per sample, or per series */
+typedef struct TqlRange
+{
+	int64		start;
+	int64		stop;
+	int64		step;
+} TqlRange;
+
+/* About 240 steps, of a round number of seconds where that is possible */
+extern int64 tql_automatic_step(int64 length);
+
+/*
+ * The range that a query from "start" to "end" is answered for: both moved
+ * outwards to multiples of the step, and one more step at the start.  False if
+ * that is out of range.
+ */
+extern bool tql_align_range(int64 start, int64 end, int64 step, TqlRange *range);
+
+extern char *tql_metrics_sql(const TqlSearch *search, const TqlRange *range, bool samples);
+
 extern bool tql_hint_is_true(const TqlQuery *query, const char *name);
 
-/* What a value counts as: seconds, or its power of two; false if it does not count. */
+/* What a value counts as: itself or its power of two; false if it does not count. */
 extern bool tql_measure(const TqlMetrics *metrics, double number, double *out);
 
 extern bool tql_log2_bucket(double value, double *edge);

@@ -125,3 +125,32 @@ tql_pipeline_references(const List *pipeline)
 {
 	return of_pipeline(pipeline, NIL);
 }
+
+/* What one metrics query reads of the spans */
+List *
+tql_metrics_references(const TqlMetricsExpr *part)
+{
+	static const TqlAttribute compared[] = {
+		{.scope = TQL_SCOPE_SPAN, .name = ""},
+		{.scope = TQL_SCOPE_RESOURCE, .name = ""},
+		{.scope = TQL_SCOPE_INSTRUMENTATION, .name = ""},
+		{.intrinsic = TQL_I_STATUS_MESSAGE},
+		{.intrinsic = TQL_I_INSTRUMENTATION_NAME},
+		{.intrinsic = TQL_I_INSTRUMENTATION_VERSION},
+	};
+	const TqlMetrics *metrics = part->metrics;
+	List	   *references = of_pipeline(part->pipeline, NIL);
+	ListCell   *lc;
+
+	if (metrics->argument)
+		references = tql_add_reference(references, metrics->argument);
+	foreach(lc, metrics->by)
+		references = tql_add_reference(references, lfirst(lc));
+	if (metrics->function == TQL_M_COMPARE)
+	{
+		references = of_expr(metrics->compare, false, NULL, references);
+		for (int i = 0; i < lengthof(compared); i++)
+			references = tql_add_reference(references, &compared[i]);
+	}
+	return references;
+}

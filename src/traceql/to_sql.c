@@ -45,8 +45,8 @@ search_pipeline(const TqlSearch *search)
 }
 
 /* The filter that a pipeline consists of, if it is one that SQL evaluates; else NULL */
-static const TqlExpr *
-plain_filter(const List *pipeline)
+const TqlExpr *
+tql_plain_filter(const List *pipeline)
 {
 	const TqlStage *stage = linitial(pipeline);
 
@@ -214,7 +214,7 @@ append_matched(StringInfo out, const TqlSearch *search, const TqlCandidates *can
 static void
 append_traces(StringInfo out, const TqlSearch *search, const TqlCandidates *candidates)
 {
-	bool		all_match = plain_filter(search_pipeline(search)) != NULL;
+	bool		all_match = tql_plain_filter(search_pipeline(search)) != NULL;
 
 	append_matched(out, search, candidates);
 	appendStringInfoString(out, ",\n");
@@ -301,7 +301,7 @@ tql_spans_sql(const TqlSearch *search)
 {
 	const List *pipeline = search_pipeline(search);
 	TqlCandidates candidates = tql_candidates(pipeline);
-	const TqlExpr *filter = plain_filter(pipeline);
+	const TqlExpr *filter = tql_plain_filter(pipeline);
 	StringInfoData out;
 	static const char *const columns =
 		"s.trace_id, s.span_id, s.parent_span_id, s.service_name, s.name, s.kind, s.status, s.status_message,\n"

@@ -45,11 +45,18 @@ extern bool tql_is_plain(const TqlExpr *e);
 extern bool tql_is_plain_attribute(const TqlAttribute *attribute);
 
 /* to_sql.c: parts of the text */
+extern const TqlExpr *tql_plain_filter(const List *pipeline);
 extern char *tql_tenant_condition(const TqlSearch *search);
 extern void tql_append_time_condition(StringInfo out, const TqlSearch *search);
 extern void tql_append_columns(StringInfo out, List *references);
 
 /* filter.c: the conditions and values of one spanset filter */
+
+/* An attribute that is said in SQL about a row (tql_is_plain_attribute) as jsonb, NULL for nil */
+extern char *tql_attribute_jsonb(const TqlAttribute *attribute);
+
+/* An intrinsic or the service name as text, never NULL */
+extern char *tql_attribute_text(const TqlAttribute *attribute);
 
 /* A boolean expression over the columns of tempo.spans as "s". */
 extern char *tql_filter_sql(const TqlExpr *filter);
@@ -64,6 +71,7 @@ typedef struct TqlReference
 } TqlReference;
 
 extern List *tql_pipeline_references(const List *pipeline);
+extern List *tql_metrics_references(const TqlMetricsExpr *part);
 extern List *tql_add_reference(List *references, const TqlAttribute *attribute);
 
 /* The literal as an id of so many hexadecimal digits, NULL if it is none */

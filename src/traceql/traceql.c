@@ -14,11 +14,14 @@
 
 #include <limits.h>
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "common/int.h"
 #include "executor/spi.h"
 #include "executor/tstoreReceiver.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "traceql/metrics.h"
 #include "traceql/to_sql.h"
 #include "traceql/traceql.h"
 #include "utils/array.h"
@@ -32,6 +35,8 @@ PG_FUNCTION_INFO_V1(tempo_traceql);
 PG_FUNCTION_INFO_V1(tempo_traceql_spans);
 PG_FUNCTION_INFO_V1(tempo_traceql_to_sql);
 PG_FUNCTION_INFO_V1(tempo_traceql_metrics);
+PG_FUNCTION_INFO_V1(tempo_traceql_metrics_to_sql);
+PG_FUNCTION_INFO_V1(tempo_query_metrics);
 
 #define NS_PER_MS INT64CONST(1000000)
 
@@ -215,18 +220,118 @@ tempo_traceql_spans(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* traceql_metrics(query, start, "end", step, tenants): later */
+/* A metrics query, its tenants, and where to look for its traces */
+static void
+read_metrics(FunctionCallInfo fcinfo, int tenants, TqlSearch *search)
+{
+	memset(search, 0, sizeof(*search));
+	search->text = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	search->query = parse_text(PG_GETARG_TEXT_PP(0));
+	if (search->query->metrics == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("not a metrics query")));
+	search->slack = max_trace_duration_ms * NS_PER_MS;
+	read_tenants(fcinfo, tenants, search);
+}
+
+static void
+set_window(TqlSearch *search, const TqlRange *range)
+{
+	search->has_start = search->has_end = true;
+	search->start = range->start;
+	search->end = range->stop;
+}
+
+/* The last hour until now where nothing else is said; without a step some 240 of them */
+static void
+read_metrics_range(FunctionCallInfo fcinfo, TqlRange *range)
+{
+	int64		end = timestamp_to_ns(PG_ARGISNULL(2) ? GetCurrentStatementStartTimestamp() : PG_GETARG_TIMESTAMPTZ(2));
+	int64		start = PG_ARGISNULL(1) ? end - INT64CONST(3600000000000) : timestamp_to_ns(PG_GETARG_TIMESTAMPTZ(1));
+	int64		length;
+	int64		step;
+
+	if (pg_sub_s64_overflow(end, start, &length) || length <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"end\" must be later than \"start\"")));
+	step = tql_automatic_step(length);
+	if (!PG_ARGISNULL(3))
+	{
+		const Interval *interval = PG_GETARG_INTERVAL_P(3);
+
+		if (interval->month != 0 || interval->day > 10000 || interval->time < 0 || interval->day < 0 ||
+			interval->time > PG_INT64_MAX / 10000 || (interval->time == 0 && interval->day == 0))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("\"step\" must be a positive number of days or of a shorter unit")));
+		step = (interval->day * USECS_PER_DAY + interval->time) * 1000;
+	}
+	if (!tql_align_range(start, end, step, range))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("time range out of range")));
+}
+
+/* traceql_metrics(query, start, "end", step, tenants): one row per sample */
 Datum
 tempo_traceql_metrics(PG_FUNCTION_ARGS)
 {
-	if (!PG_ARGISNULL(0))
-	{
-		TqlQuery   *query = parse_text(PG_GETARG_TEXT_PP(0));
+	TqlSearch	search;
+	TqlRange	range;
 
-		if (query->metrics == NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("not a metrics query")));
+	if (PG_ARGISNULL(0))
+	{
+		InitMaterializedSRF(fcinfo, 0);
+		return (Datum) 0;
 	}
-	tql_unsupported("metrics queries");
+	read_metrics(fcinfo, 4, &search);
+	read_metrics_range(fcinfo, &range);
+	set_window(&search, &range);
+	return_query(fcinfo, tql_metrics_sql(&search, &range, true));
+	return (Datum) 0;
+}
+
+/* traceql_metrics_to_sql(query, start, "end", step, tenants): what traceql_metrics() runs */
+Datum
+tempo_traceql_metrics_to_sql(PG_FUNCTION_ARGS)
+{
+	TqlSearch	search;
+	TqlRange	range;
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	read_metrics(fcinfo, 4, &search);
+	read_metrics_range(fcinfo, &range);
+	set_window(&search, &range);
+	PG_RETURN_TEXT_P(cstring_to_text(tql_metrics_sql(&search, &range, true)));
+}
+
+/* tempo.query_metrics(query, start, stop, step, tenants): one row per series, the range exactly as given */
+Datum
+tempo_query_metrics(PG_FUNCTION_ARGS)
+{
+	TqlSearch	search;
+	TqlRange	range;
+
+	for (int arg = 0; arg < 4; arg++)
+	{
+		if (PG_ARGISNULL(arg))
+		{
+			InitMaterializedSRF(fcinfo, 0);
+			return (Datum) 0;
+		}
+	}
+	read_metrics(fcinfo, 4, &search);
+	range.start = PG_GETARG_INT64(1);
+	range.stop = PG_GETARG_INT64(2);
+	range.step = PG_GETARG_INT64(3);
+	if (range.step <= 0 || range.start >= range.stop || range.start == PG_INT64_MIN || range.stop == PG_INT64_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the range of a metrics query must not be empty")));
+	set_window(&search, &range);
+	return_query(fcinfo, tql_metrics_sql(&search, &range, false));
+	return (Datum) 0;
 }

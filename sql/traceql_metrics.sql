@@ -1,0 +1,64 @@
+-- TraceQL metrics: functions, labels, steps, second stages, arithmetic,
+-- compare(), queries over whole traces, tenants.
+\set VERBOSITY terse
+\pset null NULL
+SET timezone = 'UTC';
+
+TRUNCATE tempo.spans;
+
+-- seconds after 2024-01-01 00:00:00 UTC
+CREATE FUNCTION pg_temp.t(s numeric) RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT ((1704067200 + $1) * 1000000000)::bigint';
+CREATE FUNCTION pg_temp.trace(n int) RETURNS tempo.trace_id LANGUAGE sql IMMUTABLE AS $$SELECT lpad(to_hex($1), 32, '0')::tempo.trace_id$$;
+CREATE FUNCTION pg_temp.span(n int) RETURNS tempo.span_id LANGUAGE sql IMMUTABLE AS $$SELECT lpad(to_hex($1), 16, '0')::tempo.span_id$$;
+
+INSERT INTO tempo.spans (tenant, trace_id, span_id, parent_span_id, name, kind, status, start_time_unix_nano, duration_nano, attributes, resource_attributes, trace_state)
+VALUES
+    ('a', pg_temp.trace(1), pg_temp.span(1), NULL, 'GET /', 'server', 'unset', pg_temp.t(0), 100000000, '{"n": 4, "f": 1.5}', '{"service.name": "web"}', ''),
+    ('a', pg_temp.trace(1), pg_temp.span(2), pg_temp.span(1), 'query', 'client', 'error', pg_temp.t(5), 50000000, '{"n": 4.0}', '{"service.name": "web"}', 'ot=th:8'),
+    ('a', pg_temp.trace(2), pg_temp.span(1), NULL, 'GET /', 'server', 'unset', pg_temp.t(10), 200000000, '{"n": "4", "tags": ["a", "b"]}', '{"service.name": "web"}', 'ot=th:c,x=y'),
+    -- the first nanosecond of a step, and what ends before it starts
+    ('a', pg_temp.trace(3), pg_temp.span(1), NULL, 'job', '17', 'ok', pg_temp.t(10) + 1, -7, '{"n": 1}', '{}', ''),
+    ('a', pg_temp.trace(3), pg_temp.span(2), pg_temp.span(9), 'job', 'internal', 'ok', pg_temp.t(19), 0, '{"n": {"$otlp": {"doubleValue": "NaN"}}}', '{}', 'ot=th:zz'),
+    ('b', pg_temp.trace(4), pg_temp.span(1), NULL, 'GET /', 'server', 'unset', pg_temp.t(0), 1, '{}', '{"service.name": "other"}', '');
+
+CREATE FUNCTION pg_temp.series(query text) RETURNS TABLE (labels jsonb, samples text) LANGUAGE sql AS $$
+    SELECT labels, string_agg(extract(epoch FROM "time")::bigint - 1704067200 || '=' || round(value::numeric, 9)::float8, ' ' ORDER BY "time")
+    FROM traceql_metrics(query, '2024-01-01 00:00Z', '2024-01-01 00:00:20Z', '10 s', ARRAY['a'])
+    GROUP BY labels ORDER BY labels::text
+$$;
+CREATE TEMP TABLE q (n serial, query text);
+INSERT INTO q (query) VALUES
+    ('{} | count_over_time()'), ('{} | rate()'), ('{ name = "zz" } | rate()'), ('{ name = "zz" } | rate() by (name)'), ('{ false } | rate()'),
+    ('{} | count_over_time() by (span.n)'), ('{} | count_over_time() by (name, kind)'), ('{} | count_over_time() by (resource.service.name)'), ('{} | count_over_time() by (status, span.zz)'), ('{} | count_over_time() by (span.tags)'), ('{} | count_over_time() by (duration)'),
+    ('{} | sum_over_time(span.n)'), ('{} | avg_over_time(span.n)'), ('{} | min_over_time(span.n)'), ('{} | max_over_time(duration)'), ('{} | max_over_time(name)'), ('{} | max_over_time(span:childCount)'), ('{} | sum_over_time(traceDuration) by (rootName)'),
+    ('{} | quantile_over_time(duration, 0.5, 1)'), ('{} | histogram_over_time(duration) by (kind)'), ('{} | histogram_over_time(span.n)'),
+    ('{} >> {} | count_over_time() by (name)'), ('{ kind = server } | count() > 0 | rate() by (rootServiceName)'), ('{} | by(name) | count() > 1 | count_over_time()'), ('{} !> {} | count_over_time()');
+INSERT INTO q (query) VALUES
+    ('{} | count_over_time() by (name) | topk(1)'), ('{} | count_over_time() by (name) | bottomk(1)'), ('{} | count_over_time() by (name) > 1'), ('{} | max_over_time(duration) by (name) >= 100ms'), ('{} | count_over_time() by (name) | topk(2) != 0'),
+    ('({ status = error } | count_over_time()) / ({} | count_over_time())'), ('({} | count_over_time() by (name)) / ({} | count_over_time()) * 100'), ('1 - ({} | rate())'), ('({} | rate() by (name)) - ({} | rate() by (kind))'), ('(({} | rate() by (name)) + ({} >> {} | rate() by (name))) > 0'),
+    ('({ false } | rate()) + ({} | rate())'), ('{} | count_over_time() with(extrapolate=true)'), ('{ kind = server } >> {} | count_over_time() with(extrapolate=true)'), ('{} | avg_over_time(span.n) with(extrapolate=true)'),
+    ('{} | compare({ status = error }, 2)');
+SELECT n, query, s.* FROM q LEFT JOIN LATERAL pg_temp.series(query) AS s ON true ORDER BY n, s.labels::text;
+
+-- the range is widened to whole steps, one more at the start; the step ends at the sample
+SELECT extract(epoch FROM "time") - 1704067200 AS t, value FROM traceql_metrics('{} | count_over_time()', '2024-01-01 00:00:03Z', '2024-01-01 00:00:13Z', '5 s');
+-- series, exactly as told
+SELECT * FROM tempo.query_metrics('{} | count_over_time() by (name, span.n)', pg_temp.t(0), pg_temp.t(20), 20000000000, ARRAY['a']) AS s (labels, label_list, times, "values");
+-- errors
+SELECT * FROM traceql_metrics('{}');
+SELECT * FROM traceql_metrics('{} | rate()', '2024-01-02', '2024-01-01');
+SELECT * FROM traceql_metrics('{} | rate()', '2024-01-01', '2024-01-02', '-1 s');
+SELECT * FROM traceql_metrics('{} | rate()', '2024-01-01', '2024-01-02', '1 month');
+SELECT * FROM traceql_metrics('{} | rate()', '2024-01-01', '2024-02-01', '1 ms');
+SELECT * FROM traceql_metrics('({ span:id > "1" } | rate()) / 2', '2024-01-01', '2024-01-02');
+SELECT count(*) FROM traceql_metrics(NULL);
+
+-- the SQL runs by itself
+SELECT traceql_metrics_to_sql('{ kind = server } | rate() by (name, span.n)', '2024-01-01 00:00Z', '2024-01-01 00:00:20Z', '10 s', ARRAY['a']) AS sql \gset
+\echo :sql
+:sql;
+SELECT traceql_metrics_to_sql('{ kind = server } >> { status = error } | quantile_over_time(duration, .5)', '2024-01-01 00:00Z', '2024-01-01 00:00:20Z', '10 s', ARRAY['a']) AS sql \gset
+\echo :sql
+:sql;
+
+TRUNCATE tempo.spans;
