@@ -26,6 +26,7 @@
 #include "access/xlog.h"
 #include "catalog/pg_class.h"
 #include "commands/defrem.h"
+#include "libpq/pqsignal.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -71,7 +72,7 @@ compaction_init(void)
 							 "Without it, segments are merged only by tempo.compact().",
 							 &compaction_on, true,
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);
-	process_add_worker("tempo_pg compaction", "tempo_compaction_main", 1, 0, true);
+	process_add_worker("tempo_pg compaction", "tempo_compaction_main", 1, 0);
 }
 
 static void
@@ -229,9 +230,10 @@ tempo_compaction_main(Datum arg)
 	sigjmp_buf	on_error;
 	static TimestampTz last_reclaim = 0;	/* survives the jump */
 
-	process_begin();
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	/* a merge can be interrupted anywhere */
 	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
 	while (!should_run())
 		wait_for(RETRY_MS);
 

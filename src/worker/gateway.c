@@ -636,6 +636,7 @@ run_once(void)
 {
 	int			timeout;
 
+	process_interrupts();
 	poll_workers();
 	dispatch();
 	net_loop_run(loop);
@@ -659,7 +660,7 @@ tempo_gateway_main(Datum arg)
 {
 	TimestampTz stopping;
 
-	process_begin();
+	process_begin(psprintf("serving the Tempo API on port %d", tempo_http_port));
 	loop = net_loop_create();
 	if (loop == NULL)
 		ereport(FATAL, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not create an event loop")));
@@ -668,10 +669,7 @@ tempo_gateway_main(Datum arg)
 	ereport(LOG, (errmsg("serving the Tempo API on port %d", tempo_http_port)));
 
 	while (!ShutdownRequestPending)
-	{
-		(void) process_reread_settings();
 		run_once();
-	}
 
 	/* What is being answered may finish, but not hold up the server. */
 	net_server_stop(server, true);
@@ -686,5 +684,5 @@ void
 gateway_init(void)
 {
 	if (tempo_http_port > 0)
-		process_add_worker("tempo_pg gateway", "tempo_gateway_main", 1, tempo_query_workers, false);
+		process_add_worker("tempo_pg gateway", "tempo_gateway_main", 1, tempo_query_workers);
 }

@@ -15,8 +15,11 @@
 
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
+#include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "storage/sinval.h"
+#include "utils/backend_status.h"
 #include "utils/guc.h"
 #include "worker/process.h"
 
@@ -28,7 +31,6 @@ typedef struct WorkerKind
 	const char *function;
 	int			count;
 	int			dynamic;
-	bool		database;
 } WorkerKind;
 
 static WorkerKind kinds[MAX_KINDS];
@@ -131,7 +133,7 @@ process_init(void)
 }
 
 void
-process_add_worker(const char *name, const char *function, int count, int dynamic, bool database)
+process_add_worker(const char *name, const char *function, int count, int dynamic)
 {
 	WorkerKind *kind = &kinds[n_kinds];
 
@@ -141,7 +143,6 @@ process_add_worker(const char *name, const char *function, int count, int dynami
 	kind->function = function;
 	kind->count = count;
 	kind->dynamic = dynamic;
-	kind->database = database;
 	n_kinds++;
 }
 
@@ -151,9 +152,7 @@ register_worker(const WorkerKind *kind, int number)
 	BackgroundWorker worker;
 
 	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS;
-	if (kind->database)
-		worker.bgw_flags |= BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
 	worker.bgw_start_time = BgWorkerStart_ConsistentState;
 	worker.bgw_restart_time = 5;
 	snprintf(worker.bgw_library_name, BGW_MAXLEN, "tempo_pg");
@@ -190,11 +189,22 @@ process_register(void)
 }
 
 void
-process_begin(void)
+process_begin(const char *activity)
 {
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	pgstat_report_activity(STATE_RUNNING, activity);
+}
+
+void
+process_interrupts(void)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (catchupInterruptPending)
+		ProcessCatchupInterrupt();
+	(void) process_reread_settings();
 }
 
 bool

@@ -33,11 +33,9 @@ extern void process_init(void);
  * process_add_worker: a static background worker, to be called from a module's
  * init function.  "function" is its main function in this library and gets
  * its number, from 0, as argument.  "dynamic" says how many dynamic workers
- * each instance may start.  "database" tells whether it will connect to a
- * database.
+ * each instance may start.
  */
-extern void process_add_worker(const char *name, const char *function, int count,
-							   int dynamic, bool database);
+extern void process_add_worker(const char *name, const char *function, int count, int dynamic);
 
 /*
  * process_register: registers what was added, last of all in _PG_init.  Does
@@ -47,11 +45,19 @@ extern void process_add_worker(const char *name, const char *function, int count
 extern void process_register(void);
 
 /*
- * process_begin: what every worker does first: signal handlers, title.  SIGHUP
- * is noted for process_reread_settings(), SIGTERM sets
- * ShutdownRequestPending.
+ * process_begin: what a listening process does first.  SIGHUP is noted for
+ * process_reread_settings(), SIGTERM sets ShutdownRequestPending.  Joins the
+ * server without choosing a database, as the autovacuum launcher does: so it
+ * shows in pg_stat_activity, with "activity", and yet runs whatever becomes of
+ * tempo_pg.database.
  */
-extern void process_begin(void);
+extern void process_begin(const char *activity);
+
+/*
+ * process_interrupts: to be called in every round of a listening process:
+ * settings to read again, and what other backends ask of one in the server.
+ */
+extern void process_interrupts(void);
 
 /* process_reread_settings: true if a SIGHUP had come and the settings were read again */
 extern bool process_reread_settings(void);

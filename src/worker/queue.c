@@ -111,19 +111,6 @@ queue_allocate(dsm_segment *segment)
 /* ------------------------------------------------ the listening side */
 
 /*
- * A process without a database connection ignores SIGUSR1, by which the
- * postmaster tells that a worker has started or gone.
- */
-static void
-worker_changed(SIGNAL_ARGS)
-{
-	int			save_errno = errno;
-
-	SetLatch(MyLatch);
-	errno = save_errno;
-}
-
-/*
  * The part of queue_launch that may raise: "no shared memory" is an error in
  * dsm_create, and an error ends a process without a transaction.
  */
@@ -189,9 +176,6 @@ queue_launch(const char *function, const char *name, const char *type, Size queu
 {
 	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 	WorkerQueue *volatile queue = NULL;
-
-	if ((MyBgworkerEntry->bgw_flags & BGWORKER_BACKEND_DATABASE_CONNECTION) == 0)
-		pqsignal(SIGUSR1, worker_changed);
 
 	PG_TRY();
 	{

@@ -626,7 +626,7 @@ receiver_start(Datum arg)
 	HASHCTL		control;
 
 	receiver_number = DatumGetInt32(arg);
-	process_begin();
+	process_begin("receiving OTLP");
 	request_context = AllocSetContextCreate(TopMemoryContext, "tempo_pg receiver", ALLOCSET_DEFAULT_SIZES);
 	memset(&control, 0, sizeof(control));
 	control.keysize = sizeof(uint64);
@@ -690,8 +690,7 @@ tempo_receiver_main(Datum arg)
 		TimestampTz now = GetCurrentTimestamp();
 		WaitEvent	events[3];
 
-		CHECK_FOR_INTERRUPTS();
-		(void) process_reread_settings();
+		process_interrupts();
 		if (!ShutdownRequestPending)
 			listen_on_ports(now);
 		net_loop_run(loop);
@@ -714,7 +713,7 @@ receiver_init(void)
 {
 	if (tempo_receiver_workers == 0 || (tempo_otlp_grpc_port == 0 && tempo_otlp_http_port == 0))
 		return;
-	process_add_worker("tempo_pg receiver", "tempo_receiver_main", tempo_receiver_workers, 1, false);
+	process_add_worker("tempo_pg receiver", "tempo_receiver_main", tempo_receiver_workers, 1);
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 	next_shmem_request_hook = shmem_request_hook;
