@@ -677,7 +677,9 @@ tempo_gateway_main(Datum arg)
 	while (!net_server_idle(server) && any_worker(true) &&
 		   GetCurrentTimestamp() - stopping < SHUTDOWN_MS * INT64CONST(1000))
 		run_once();
-	proc_exit(0);
+
+	/* anything but 0, so that one that was terminated by hand comes back */
+	proc_exit(1);
 }
 
 void

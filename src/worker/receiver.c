@@ -705,7 +705,9 @@ tempo_receiver_main(Datum arg)
 		(void) WaitEventSetWait(set, round_timeout(now), events, lengthof(events), PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 	}
-	proc_exit(0);
+
+	/* anything but 0, so that one that was terminated by hand comes back */
+	proc_exit(1);
 }
 
 void
