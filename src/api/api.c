@@ -28,6 +28,7 @@ int			tempo_max_query_bytes = 128 * 1024;
 int			tempo_metrics_max_range = 24 * 3600;
 int			tempo_metrics_max_intervals = 10000;
 int			tempo_max_tag_response_bytes = 1000000;
+int			tempo_stream_packet_bytes = 1024 * 1024;
 bool		tempo_multi_tenant_queries = true;
 bool		tempo_left_pad_trace_ids = false;
 char	   *tempo_http_api_prefix;
@@ -76,6 +77,11 @@ define_limits(void)
 							"Tag names and values beyond this are left out of an answer.",
 							NULL, &tempo_max_tag_response_bytes, 1000000, 1, INT_MAX,
 							PGC_USERSET, GUC_UNIT_BYTE, NULL, NULL, NULL);
+	DefineCustomIntVariable("tempo_pg.stream_packet_bytes",
+							"Size at which the answer to a streaming query is split into several messages.",
+							"Clients of gRPC refuse messages of more than 4 MB unless told otherwise.",
+							&tempo_stream_packet_bytes, 1024 * 1024, 1024, 64 * 1024 * 1024,
+							PGC_SIGHUP, GUC_UNIT_BYTE, NULL, NULL, NULL);
 }
 
 void

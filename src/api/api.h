@@ -24,6 +24,7 @@ typedef struct ApiRequest
 	const char *query;			/* after '?', percent-encoded; "" if none */
 	const char *accept;			/* headers, NULL if absent */
 	const char *tenant;			/* X-Scope-OrgID */
+	bool		stream;			/* a gRPC call: the answer is a message whatever the endpoint */
 } ApiRequest;
 
 typedef struct ApiResponse

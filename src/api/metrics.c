@@ -406,8 +406,11 @@ serve_query_instant(ApiCall *call)
 	response.series = palloc(Max(SPI_processed, 1) * sizeof(void *));
 	for (uint64 row = 0; row < SPI_processed; row++)
 		response.series[row] = instant_series(row);
+	if (call->request->stream)
+		api_answer(call, &response.base);
 	/* without series the key is left out */
-	message_to_json(api_ok(call, "application/json"), &response.base, JSON_TEMPO, false);
+	else
+		message_to_json(api_ok(call, "application/json"), &response.base, JSON_TEMPO, false);
 	MemoryContextSwitchTo(old);
 	SPI_finish();
 }

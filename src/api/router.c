@@ -100,7 +100,7 @@ api_ok(ApiCall *call, const char *content_type)
 void
 api_answer(ApiCall *call, const ProtobufCMessage *message)
 {
-	if (call->format == FORMAT_PROTOBUF)
+	if (call->format == FORMAT_PROTOBUF || call->request->stream)
 		message_to_protobuf(api_ok(call, "application/protobuf"), message);
 	else
 		message_to_json(api_ok(call, "application/json"), message, JSON_TEMPO, true);

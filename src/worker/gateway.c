@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "api/api.h"
+#include "api/grpc.h"
 #include "lib/ilist.h"
 #include "miscadmin.h"
 #include "net/server.h"
@@ -26,6 +27,7 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 #include "worker/gateway.h"
+#include "worker/health.h"
 #include "worker/ingest_metrics.h"
 #include "worker/process.h"
 #include "worker/query.h"
@@ -42,6 +44,7 @@ extern PGDLLEXPORT void tempo_gateway_main(Datum arg);
 #define WORKER_IDLE_MS 60000	/* an idle worker is let go */
 #define RETRY_MS 500			/* until a worker is started again that could not start */
 #define SHUTDOWN_MS 5000
+#define MAX_UNSENT (4 * 1024 * 1024)	/* of a stream; its worker waits then */
 
 /* A request that takes the database. */
 typedef struct Waiting
@@ -51,6 +54,12 @@ typedef struct Waiting
 	uint64		id;
 	QueryMessage type;			/* QUERY_RUN, QUERY_PING for /ready, QUERY_STATISTICS for /metrics */
 	TimestampTz arrived;
+
+	/* QUERY_STREAM: the endpoint that it comes down to */
+	char	   *path;
+	char	   *query;
+
+	HealthCall	health;			/* QUERY_PING for gRPC's health service */
 
 	/* the answer so far */
 	QueryHead	head;
@@ -167,6 +176,10 @@ write_metrics(ApiBody *body)
 static void
 free_request(Waiting *request)
 {
+	if (request->path)
+		pfree(request->path);
+	if (request->query)
+		pfree(request->query);
 	if (request->content_type)
 		pfree(request->content_type);
 	if (request->location)
@@ -194,6 +207,19 @@ respond(NetRequest *net, int status, const char *content_type, bool nosniff, boo
 	net_respond(net, status, content_type, headers, n, body, len);
 }
 
+/* Ends a stream; an error has its message in "text". */
+static void
+respond_grpc(NetRequest *net, int http_status, const char *text, Size len)
+{
+	char	   *message;
+
+	while (len > 0 && text[len - 1] == '\n')
+		len--;
+	message = pnstrdup(text, Min(len, 4096));
+	net_grpc_finish(net, api_grpc_status(http_status), http_status == 200 ? NULL : message);
+	pfree(message);
+}
+
 /* Sends what has been gathered, if there is still somebody to read it. */
 static void
 finish(Waiting *request)
@@ -201,8 +227,11 @@ finish(Waiting *request)
 	if (request->net)
 	{
 		count_request(request->endpoint ? request->endpoint : "other", request->head.status, request->arrived);
-		respond(request->net, request->head.status, request->content_type, request->head.nosniff,
-				request->head.vary, request->location, request->body ? request->body : "", request->len);
+		if (request->type == QUERY_STREAM)
+			respond_grpc(request->net, request->head.status, request->body ? request->body : "", request->len);
+		else
+			respond(request->net, request->head.status, request->content_type, request->head.nosniff,
+					request->head.vary, request->location, request->body ? request->body : "", request->len);
 	}
 	free_request(request);
 }
@@ -218,8 +247,11 @@ answer_here(NetRequest *net, ApiResponse *response, TimestampTz arrived)
 	while (api_next(response, &data, &len))
 		appendBinaryStringInfo(&body, data, (int) len);
 	count_request(response->endpoint, response->status, arrived);
-	respond(net, response->status, response->content_type, response->nosniff, response->vary,
-			response->location, body.data, body.len);
+	if (net_request_is_grpc(net))
+		respond_grpc(net, response->status, body.data, body.len);
+	else
+		respond(net, response->status, response->content_type, response->nosniff, response->vary,
+				response->location, body.data, body.len);
 }
 
 /* Our own statistics, and what the worker told of what is stored. */
@@ -255,7 +287,12 @@ finish_text(Waiting *request, int status, const char *text)
 	{
 		count_request(request->endpoint ? request->endpoint : request->type == QUERY_PING ? "ready" : "other",
 					  status, request->arrived);
-		respond(request->net, status, "text/plain; charset=utf-8", false, false, NULL, text, strlen(text));
+		if (request->health)
+			health_answer(request->net, request->health, status == 200);
+		else if (request->type == QUERY_STREAM)
+			respond_grpc(request->net, status, text, strlen(text));
+		else
+			respond(request->net, status, "text/plain; charset=utf-8", false, false, NULL, text, strlen(text));
 	}
 	free_request(request);
 }
@@ -265,6 +302,7 @@ finish_unavailable(Waiting *request, const char *reason, const char *hint)
 {
 	char	   *text = psprintf("%s\n%s%s", reason, hint, *hint ? "\n" : "");
 
+	health_learned(false);
 	finish_text(request, 503, text);
 	pfree(text);
 }
@@ -374,11 +412,11 @@ send_request(Worker *worker, Waiting *request)
 	StringInfoData text;
 
 	initStringInfo(&text);
-	if (request->type == QUERY_RUN)
+	if (request->type == QUERY_RUN || request->type == QUERY_STREAM)
 	{
 		append_text(&text, net_request_method(request->net));
-		append_text(&text, net_request_path(request->net));
-		append_text(&text, net_request_query(request->net));
+		append_text(&text, request->path ? request->path : net_request_path(request->net));
+		append_text(&text, request->query ? request->query : net_request_query(request->net));
 		append_text(&text, net_request_header(request->net, "accept", NULL));
 		append_text(&text, net_request_header(request->net, "x-scope-orgid", NULL));
 	}
@@ -438,6 +476,11 @@ add_body(Waiting *request, const QueueMessage *message)
 {
 	if (request->net == NULL)
 		return;
+	if (request->type == QUERY_STREAM && request->head.status == 200)
+	{
+		net_grpc_send(request->net, message->payload, message->len);
+		return;
+	}
 	if (request->room - request->len < message->len)
 	{
 		request->room = Max(request->room * 2, request->len + message->len);
@@ -476,6 +519,8 @@ worker_message(Worker *worker, const QueueMessage *message)
 			add_body(request, message);
 			return;
 		case QUERY_DONE:
+			if (request->type == QUERY_PING || request->head.status == 200)
+				health_learned(true);
 			if (request->type == QUERY_PING)
 				finish_text(request, 200, "ready\n");
 			else if (request->type == QUERY_STATISTICS)
@@ -493,6 +538,16 @@ worker_message(Worker *worker, const QueueMessage *message)
 	worker->idle_since = GetCurrentTimestamp();
 }
 
+/* Does somebody still read what the worker says? */
+static bool
+may_receive(const Worker *worker)
+{
+	const Waiting *request = worker->request;
+
+	return request == NULL || request->net == NULL || request->type != QUERY_STREAM ||
+		net_grpc_pending(request->net) < MAX_UNSENT;
+}
+
 static void
 poll_workers(void)
 {
@@ -506,9 +561,9 @@ poll_workers(void)
 		if (worker->queue == NULL)
 			continue;
 		queue_flush(worker->queue);
-		while (queue_receive(worker->queue, &message))
+		while (may_receive(worker) && queue_receive(worker->queue, &message))
 			worker_message(worker, &message);
-		if (!queue_alive(worker->queue))
+		if (!queue_alive(worker->queue) && may_receive(worker))
 			lose_worker(worker);
 		else if (worker->request == NULL &&
 				 (!tempo_enabled || i >= tempo_query_workers ||
@@ -545,8 +600,8 @@ client_gone(NetRequest *net, void *arg)
 	free_request(request);
 }
 
-static void
-enqueue(NetRequest *net, QueryMessage type)
+static Waiting *
+create_request(NetRequest *net, QueryMessage type)
 {
 	Waiting    *request = MemoryContextAllocZero(TopMemoryContext, sizeof(Waiting));
 
@@ -554,6 +609,12 @@ enqueue(NetRequest *net, QueryMessage type)
 	request->id = ++last_id;
 	request->type = type;
 	request->arrived = GetCurrentTimestamp();
+	return request;
+}
+
+static void
+enqueue(Waiting *request)
+{
 	if (n_waiting >= MAX_WAITING)
 	{
 		finish_text(request, 429, "job queue full");
@@ -561,8 +622,58 @@ enqueue(NetRequest *net, QueryMessage type)
 	}
 	dlist_push_tail(&waiting, &request->node);
 	n_waiting++;
-	net_request_on_cancel(net, client_gone, request);
+	net_request_on_cancel(request->net, client_gone, request);
 	dispatch();
+}
+
+/* A call: what it comes down to is answered here or by a worker. */
+static void
+handle_grpc(NetRequest *net)
+{
+	TimestampTz arrived = GetCurrentTimestamp();
+	HealthCall	health = health_read(net);
+	NetText		body;
+	ApiRequest	request;
+	ApiResponse *response;
+	Waiting    *waiting;
+	int			status;
+	int			tenants;
+	char	   *error;
+
+	if (health == HEALTH_ANSWERED)
+		return;
+	if (health != HEALTH_NO_CALL)
+	{
+		if (tempo_enabled && any_worker(true))
+			health_answer(net, health, true);
+		else
+		{
+			waiting = create_request(net, QUERY_PING);
+			waiting->health = health;
+			enqueue(waiting);
+		}
+		return;
+	}
+
+	body = net_request_body(net);
+	if (!api_from_grpc(net_request_path(net), body.data, body.len, &request, &status, &error))
+	{
+		net_grpc_finish(net, status, error);
+		return;
+	}
+	request.tenant = net_request_header(net, "x-scope-orgid", &tenants);
+	if (tenants != 1)
+		request.tenant = NULL;
+	response = api_begin_local(&request);
+	if (response)
+	{
+		answer_here(net, response, arrived);
+		return;
+	}
+	waiting = create_request(net, QUERY_STREAM);
+	waiting->path = MemoryContextStrdup(TopMemoryContext, request.path);
+	waiting->query = MemoryContextStrdup(TopMemoryContext, request.query);
+	enqueue(waiting);
 }
 
 /*
@@ -581,7 +692,7 @@ handle_request(NetRequest *net, void *arg)
 
 	if (net_request_is_grpc(net))
 	{
-		net_respond_grpc(net, 12, "not supported yet", NULL, 0, NULL, 0, NULL, 0);
+		handle_grpc(net);
 		MemoryContextSwitchTo(old);
 		MemoryContextDelete(context);
 		return;
@@ -594,11 +705,11 @@ handle_request(NetRequest *net, void *arg)
 	request.tenant = net_request_header(net, "x-scope-orgid", NULL);
 	response = api_begin_local(&request);
 	if (response == NULL)
-		enqueue(net, QUERY_RUN);
+		enqueue(create_request(net, QUERY_RUN));
 	else if (strcmp(response->endpoint, "ready") == 0 && !(tempo_enabled && any_worker(true)))
-		enqueue(net, QUERY_PING);
+		enqueue(create_request(net, QUERY_PING));
 	else if (strcmp(response->endpoint, "metrics") == 0 && !all_busy())
-		enqueue(net, QUERY_STATISTICS);
+		enqueue(create_request(net, QUERY_STATISTICS));
 	else
 		answer_here(net, response, GetCurrentTimestamp());
 	MemoryContextSwitchTo(old);
@@ -672,6 +783,7 @@ tempo_gateway_main(Datum arg)
 		run_once();
 
 	/* What is being answered may finish, but not hold up the server. */
+	health_stop();
 	net_server_stop(server, true);
 	stopping = GetCurrentTimestamp();
 	while (!net_server_idle(server) && any_worker(true) &&

@@ -15,6 +15,7 @@
 
 #include "access/xact.h"
 #include "api/api.h"
+#include "api/grpc.h"
 #include "commands/extension.h"
 #include "executor/spi.h"
 #include "libpq/pqsignal.h"
@@ -93,6 +94,12 @@ query_start(Datum arg)
 
 /* -------------------------------------------------------------- messages */
 
+static bool
+takes_request(QueryMessage type)
+{
+	return type == QUERY_RUN || type == QUERY_STREAM;
+}
+
 static const char *
 read_text(const char **p, const char *end)
 {
@@ -127,7 +134,13 @@ reply_unavailable(uint64 id, const char *reason, const char *hint)
 }
 
 static void
-reply_response(uint64 id, ApiResponse *response)
+reply_message(void *arg, const char *data, Size len)
+{
+	queue_reply(queue, *(uint64 *) arg, QUERY_BODY, data, len);
+}
+
+static void
+reply_response(uint64 id, QueryMessage type, ApiResponse *response)
 {
 	StringInfoData text;
 	QueryHead	head;
@@ -136,6 +149,12 @@ reply_response(uint64 id, ApiResponse *response)
 
 	memset(&head, 0, sizeof(head));
 	head.status = response->status;
+	if (type == QUERY_STREAM && head.status == 200 && strcmp(response->content_type, "application/protobuf") != 0)
+	{
+		head.status = 501;
+		response->body = body_create();
+		body_text(response->body, "not supported yet over gRPC");
+	}
 	head.nosniff = response->nosniff;
 	head.vary = response->vary;
 	initStringInfo(&text);
@@ -144,8 +163,13 @@ reply_response(uint64 id, ApiResponse *response)
 	append_text(&text, response->location);
 	append_text(&text, response->endpoint);
 	queue_reply(queue, id, QUERY_HEAD, text.data, text.len);
-	while (api_next(response, &data, &len))
-		queue_reply(queue, id, QUERY_BODY, data, len);
+	if (type == QUERY_STREAM && head.status == 200)
+		api_split_message(response, reply_message, &id);
+	else
+	{
+		while (api_next(response, &data, &len))
+			queue_reply(queue, id, QUERY_BODY, data, len);
+	}
 	queue_reply(queue, id, QUERY_DONE, NULL, 0);
 }
 
@@ -232,7 +256,7 @@ run_in_transaction(uint64 id, QueryMessage type, ApiCall *call, MemoryContext co
 	{
 		GetUserIdAndSecContext(&user, &security);
 		SetUserIdAndSecContext(role, security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-		if (type == QUERY_RUN)
+		if (call)
 		{
 			api_serve(call);
 			response = api_response(call);
@@ -253,7 +277,7 @@ run_in_transaction(uint64 id, QueryMessage type, ApiCall *call, MemoryContext co
 
 /* An error that ended the transaction: cancelled, out of time, or unforeseen. */
 static void
-reply_error(uint64 id, const ErrorData *error)
+reply_error(uint64 id, QueryMessage type, const ErrorData *error)
 {
 	ApiResponse response = {0};
 
@@ -262,7 +286,7 @@ reply_error(uint64 id, const ErrorData *error)
 	response.endpoint = "other";
 	response.body = body_create();
 	body_text(response.body, response.status == 504 ? "context deadline exceeded" : error->message);
-	reply_response(id, &response);
+	reply_response(id, type, &response);
 }
 
 /* The same with the error returned and the transaction given up. */
@@ -293,7 +317,7 @@ try_in_transaction(uint64 id, QueryMessage type, ApiCall *call, MemoryContext co
 static void
 run_request(uint64 id, QueryMessage type, const ApiRequest *request, MemoryContext context)
 {
-	ApiCall    *call = type == QUERY_RUN ? api_open(request) : NULL;
+	ApiCall    *call = takes_request(type) ? api_open(request) : NULL;
 	ApiResponse *response = NULL;
 	ErrorData  *error;
 
@@ -312,9 +336,9 @@ run_request(uint64 id, QueryMessage type, const ApiRequest *request, MemoryConte
 	QueryCancelPending = false;
 
 	if (error)
-		reply_error(id, error);
+		reply_error(id, type, error);
 	else if (response)
-		reply_response(id, response);
+		reply_response(id, type, response);
 	pgstat_report_stat(false);
 }
 
@@ -333,8 +357,9 @@ read_request(const QueueMessage *message, ApiRequest *request)
 	QueueMessage next;
 
 	memcpy(copy, message->payload, message->len);
-	if (message->type == QUERY_RUN)
+	if (takes_request((QueryMessage) message->type))
 	{
+		request->stream = message->type == QUERY_STREAM;
 		request->method = read_text(&p, end);
 		request->path = read_text(&p, end);
 		request->query = read_text(&p, end);
@@ -352,14 +377,14 @@ serve_message(const QueueMessage *message, MemoryContext context)
 	uint64		id = message->request_id;
 	QueryMessage type = (QueryMessage) message->type;
 
-	if (type != QUERY_RUN && type != QUERY_PING && type != QUERY_STATISTICS)
+	if (!takes_request(type) && type != QUERY_PING && type != QUERY_STATISTICS)
 		return;
 	MemoryContextSwitchTo(context);
 	if (!read_request(message, &request))
 		queue_reply(queue, id, QUERY_DONE, NULL, 0);
 	else
 	{
-		char	   *activity = type == QUERY_RUN ?
+		char	   *activity = takes_request(type) ?
 			psprintf("%s %s%s%s", request.method, request.path, *request.query ? "?" : "", request.query) :
 			type == QUERY_PING ? "health check" : "statistics";
 

@@ -6,7 +6,8 @@
  * A worker handles one request at a time.  The answer to QUERY_RUN is a
  * QUERY_HEAD, any number of QUERY_BODY and a QUERY_DONE; to QUERY_PING just
  * QUERY_DONE; QUERY_STATISTICS is answered like QUERY_RUN; or QUERY_UNAVAILABLE
- * to any of them.
+ * to any of them.  To QUERY_STREAM each QUERY_BODY is one message, if the head
+ * has status 200, and the text of an error otherwise.
  *
  *-------------------------------------------------------------------------
  */
@@ -19,6 +20,7 @@ typedef enum QueryMessage
 {
 	/* to the worker */
 	QUERY_RUN = 1,				/* method, path, query, accept, tenant: "+text" or "-", NUL behind each */
+	QUERY_STREAM,				/* the same of a streaming query */
 	QUERY_PING,					/* could a request be run? */
 	QUERY_STATISTICS,			/* what is stored, as Prometheus text */
 	QUERY_CANCEL,				/* the client has gone */
