@@ -1,4 +1,4 @@
-"""TraceQL's spanset filters, evaluated span by span: slow, and as close to the words of the rules as can be.
+"""TraceQL evaluated span by span and trace by trace: slow, and as close to the words of the rules as can be.
 
 Expressions are tuples; text() writes them as TraceQL, matches() evaluates them.
 Values: int, float, str, bool; list for an array; OPAQUE for a value that no operator can see (bytes, maps, mixed or
@@ -34,11 +34,14 @@ def wrap(n):
 # ------------------------------------------------------------ evaluation
 def look_up(name, span):
     if name == "duration": return Duration(max(0, span["duration"]))
-    if name in ("name", "status", "kind", "statusMessage"): return span[name]
+    if name in ("name", "status", "kind", "statusMessage") or name in TRACE_INTRINSICS: return span[name]
     scope, _, key = name.partition(".")
     if key == "service.name" and scope != "span":
         missing = span["resource"].get(key, "")
         return missing if scope == "resource" else span["span"].get(key, missing)
+    if name.startswith("event"):
+        event = span.get("event") or (span["events"][0] if span["events"] else None)  # what met a filter, else the first
+        return None if event is None else event["name"] if name == "event:name" else event["values"].get(key)
     if scope: return span[scope].get(key)
     return span["span"].get(key, span["resource"].get(key))
 
@@ -91,11 +94,41 @@ def calculate(a, op, b):
         return math.inf if op == "^" and a == 0 else math.nan
 
 
-def evaluate(e, span):
+def mentions_events(e):
+    return any(mentions_events(x) if isinstance(x, tuple) else isinstance(x, str) and x.startswith(("event:", "event.")) for x in e[1:])
+
+
+def conjuncts(e):
+    return conjuncts(e[1]) + conjuncts(e[3]) if e[0] == "binary" and e[2] == "&&" else [e]
+
+
+def is_event_condition(e):
+    return mentions_events(e) and e[0] != "not" and not (e[0] == "binary" and e[2] in ("&&", "||"))
+
+
+def evaluate_conjunction(e, span):
+    """in a filter: conditions on events hold for one and the same"""
+    conditions = [c for c in conjuncts(e) if is_event_condition(c)]
+    others = [evaluate(c, span, True) is True for c in conjuncts(e) if not is_event_condition(c)]
+    if not all(others): return False
+    for event in span["events"]:
+        if all(evaluate(c, dict(span, event=event)) is True for c in conditions):
+            span["met"].append(event)
+            return True
+    return not conditions
+
+
+def evaluate(e, span, in_filter=False):
     kind = e[0]
+    if in_filter and mentions_events(e):
+        if is_event_condition(e) or e[0] == "binary" and e[2] == "&&": return evaluate_conjunction(e, span)
+        if e[0] == "not": return not evaluate(e[1], span, True)
+        return any([evaluate(x, span, True) is True for x in (e[1], e[3])])
     if kind == "literal": return e[2]
     if kind == "attribute": return look_up(e[1], span)
-    if kind == "nil": return (look_up(e[1], span) is None) == (e[2] == "=")
+    if kind == "nil":
+        if e[1].startswith("event") and not span["events"]: return False
+        return (look_up(e[1], span) is None) == (e[2] == "=")
     if kind == "regex":
         value = look_up(e[1], span)
         values = value if isinstance(value, list) else [value]
@@ -116,8 +149,11 @@ def evaluate(e, span):
 
 
 def matches(e, span):
-    try: return evaluate(e, span) is True
+    span["met"] = []
+    try: found = evaluate(e, span, True) is True
     except DivisionByZero: return False
+    if found and span["met"]: span["event"] = min(span["met"], key=span["events"].index)
+    return found
 
 
 def text(e):
@@ -182,4 +218,189 @@ def random_span(rng, trace, n, start):
         resource["service.name"] = service
         resource_json = '{"service.name": %s%s%s' % (json.dumps(service), ", " if len(resource_json) > 2 else "", resource_json[1:])
     return {"trace": trace, "id": n, "span": span, "span_json": span_json, "resource": resource, "resource_json": resource_json, "name": rng.choice(["op", "x", "svc", ""]), "statusMessage": rng.choice(["", "x"]),
-            "kind": Word(rng.choice(KINDS)), "status": Word(rng.choice(STATUSES)), "start": start, "duration": rng.choice([0, 1, 5, 7, 10**7, 10**9, -3])}
+            "kind": Word(rng.choice(KINDS)), "status": Word(rng.choice(STATUSES)), "start": start, "duration": rng.choice([0, 1, 5, 7, 10**7, 10**9, -3]), "parent": None, "events": []}
+
+
+# ----------------------------------------------------- whole traces
+def complete(spans):
+    """Numbers and relates the spans of one trace, whose ids differ; returns them by start."""
+    spans = sorted(spans, key=lambda s: (s["start"], s["id"]))
+    by_id = {s["id"]: s for s in spans}
+    roots = [s for s in spans if s["parent"] is None]
+    for s in spans:
+        s["up"] = by_id.get(s["parent"])
+        if s["up"] is s: s["up"] = None
+        s["rootName"], s["rootServiceName"] = (roots[0]["name"], roots[0]["resource"].get("service.name", "")) if roots else ("", "")
+        s["traceDuration"] = Duration(max(x["start"] + max(0, x["duration"]) for x in spans) - spans[0]["start"])
+        s["nestedSetLeft"] = s["nestedSetRight"] = s["nestedSetParent"] = 0
+    for s in spans: s["span:childCount"] = sum(x["up"] is s for x in spans)
+    counter = 0
+
+    def number(span, parent):
+        nonlocal counter
+        counter += 1
+        span["nestedSetLeft"], span["nestedSetParent"] = counter, parent
+        for child in spans:
+            if child["up"] is span: number(child, span["nestedSetLeft"])
+        counter += 1
+        span["nestedSetRight"] = counter
+
+    for root in roots: number(root, -1)
+    return spans
+
+
+def ancestors(span):
+    found = []
+    while span["up"] is not None and span["up"] not in found:
+        span = span["up"]
+        found.append(span)
+    return found
+
+
+RELATIONS = {  # does the right span stand in the relation to the left one?
+    ">": lambda l, r: l is not r and r["up"] is l, ">>": lambda l, r: l is not r and any(a is l for a in ancestors(r)),
+    "<": lambda l, r: l is not r and l["up"] is r, "<<": lambda l, r: l is not r and any(a is r for a in ancestors(l)),
+    "~": lambda l, r: l is not r and r["parent"] is not None and l["parent"] == r["parent"]}
+
+
+def inside(spans, span):
+    return any(s is span for s in spans)
+
+
+def operate(left, op, right):
+    if op == "&&" and not (left and right): return []
+    if op in ("&&", "||"): return left + [r for r in right if not inside(left, r)]
+    related = RELATIONS[op.lstrip("!&")]
+    if op[0] == "!": return [r for r in right if not any(related(l, r) for l in left)]
+    found = [r for r in right if any(related(l, r) for l in left)]
+    return found if op[0] != "&" else found + [l for l in left if any(related(l, r) for r in right) and not inside(found, l)]
+
+
+class SeveralSpansets(Exception):
+    pass
+
+
+def run_spanset(s, spans, attributes):
+    if s[0] == "filter": found = [x for x in spans if matches(s[1], x)]
+    elif s[0] == "operation":
+        sides = [run_spanset(side, spans, attributes) for side in (s[1], s[3])]
+        if any(len(side) > 1 for side in sides): raise SeveralSpansets
+        left, right = (side[0][0] if side else [] for side in sides)
+        found = operate(left, s[2], right)
+    else: return run_pipeline(s[1], [(spans, attributes)])
+    return [(found, attributes)] if found else []
+
+
+def aggregate(name, e, spans):
+    """None if no span has a number"""
+    if name == "count": return len(spans)
+    values = []
+    for s in spans:
+        try: v = evaluate(e, s)
+        except DivisionByZero: continue
+        if number(v): values.append(v)
+    if not values: return None
+    if name in ("min", "max"):
+        best = values[0]
+        for v in values[1:]:
+            if compare(v, "<" if name == "min" else ">", best): best = v
+        return best
+    durations = all(isinstance(v, Duration) for v in values)
+    if name == "avg": return Duration(sum(values) // len(values)) if durations else sum(map(float, values)) / len(values) if any(isinstance(v, float) for v in values) else sum(values) / len(values)
+    if durations: return Duration(sum(values))
+    return wrap(sum(values)) if all(not isinstance(v, (float, Duration)) for v in values) else sum(map(float, values))
+
+
+def group_key(e, span):
+    try: value = evaluate(e, span)
+    except DivisionByZero: value = False
+    return "nil" if value is None or value is OPAQUE else value
+
+
+def run_pipeline(pipeline, groups):
+    """groups: of (spans, attributes)"""
+    for stage in pipeline:
+        result = []
+        if stage[0] == "coalesce": result = [([s for s in sorted((x for g, _ in groups for x in g), key=lambda s: (s["start"], s["id"]))], [])] if groups else []
+        for spans, attributes in groups if stage[0] != "coalesce" else []:
+            if stage[0] == "spanset": result += run_spanset(stage[1], spans, attributes)
+            elif stage[0] == "select": result.append((spans, attributes))
+            elif stage[0] == "by":
+                split = {}
+                for s in spans:
+                    key = group_key(stage[1], s)
+                    split.setdefault((type(key).__name__, repr(key)), []).append(s)
+                result += [(members, attributes + [repr(key)]) for key, members in split.items()]
+            else:
+                value = aggregate(stage[1], stage[2], spans)
+                if value is not None and compare(value, stage[3], stage[4][2]): result.append((spans, attributes + [stage[1]]))
+        groups = result
+    return groups
+
+
+def spanset_text(s):
+    if s[0] == "filter": return "{ %s }" % text(s[1])
+    if s[0] == "pipeline": return "(%s)" % pipeline_text(s[1])
+    return "(%s %s %s)" % (spanset_text(s[1]), s[2], spanset_text(s[3]))
+
+
+def pipeline_text(pipeline):
+    return " | ".join(spanset_text(s[1]) if s[0] == "spanset" else "coalesce()" if s[0] == "coalesce" else "by(%s)" % text(s[1]) if s[0] == "by" else "select(%s)" % s[1] if s[0] == "select" else
+                      "%s(%s) %s %s" % (s[1], text(s[2]) if s[2] else "", s[3], s[4][1]) for s in pipeline)
+
+
+TRACE_INTRINSICS = ["rootName", "rootServiceName", "traceDuration", "nestedSetLeft", "nestedSetRight", "nestedSetParent", "span:childCount"]
+
+
+def random_condition(rng):
+    """what a filter of a bigger query asks"""
+    r = rng.random()
+    if r < 0.25: return ("literal", "true", True)
+    if r < 0.5: return ("binary", ("attribute", rng.choice(INTRINSICS)), rng.choice(COMPARISONS), ("literal",) + rng.choice(LITERALS))
+    if r < 0.7: return ("binary", ("attribute", rng.choice(TRACE_INTRINSICS)), rng.choice(COMPARISONS), ("literal",) + rng.choice(LITERALS))
+    if r < 0.85: return random_event_condition(rng, 2)
+    return random_expression(rng, 2)
+
+
+def random_event_condition(rng, depth):
+    r = rng.random()
+    if depth > 0 and r < 0.6: return ("binary", random_event_condition(rng, depth - 1), rng.choice(["&&", "&&", "||"]), random_event_condition(rng, depth - 1))
+    if depth > 0 and r < 0.7: return ("not", random_event_condition(rng, depth - 1))
+    if r < 0.75: return ("regex", "event:name", rng.choice(["=~", "!~"]), rng.choice(["x.*", ".*", ""]))
+    if r < 0.8: return ("nil", "event.a", rng.choice(["=", "!="]))
+    if r < 0.85: return ("binary", ("attribute", "span.a"), rng.choice(COMPARISONS), ("literal",) + rng.choice(LITERALS))
+    return ("binary", ("attribute", rng.choice(["event:name", "event.a", "event.b"])), rng.choice(COMPARISONS), ("literal",) + rng.choice(LITERALS[:12]))
+
+
+def random_spanset(rng, depth, wrapped=False):
+    if wrapped and depth <= 0: return ("pipeline", [("spanset", random_spanset(rng, 0)), random_stage(rng)])
+    if depth <= 0 or rng.random() < 0.3: return ("filter", random_condition(rng)) if not wrapped else random_spanset(rng, 0, True)
+    return ("operation", random_spanset(rng, depth - 1, wrapped), rng.choice(["&&", "||", ">", ">>", "<", "<<", "~", "!>", "!>>", "!<", "!<<", "!~", "&>", "&>>", "&<", "&<<", "&~"]), random_spanset(rng, depth - 1, wrapped))
+
+
+def random_stage(rng):
+    r = rng.random()
+    if r < 0.3: return ("by", rng.choice([("attribute", a) for a in ("name", "kind", "status", "span.a", ".b", "resource.service.name", "rootName", "event:name")] + [("binary", ("attribute", "span.a"), o, ("literal", "5", 5)) for o in ("+", "=", "/")]))
+    if r < 0.4: return ("coalesce",)
+    if r < 0.5: return ("select", "span.a, name")
+    if r < 0.65: return ("spanset", ("filter", random_condition(rng)))
+    name = rng.choice(["count", "count", "sum", "avg", "min", "max"])
+    argument = None if name == "count" else rng.choice([("attribute", "span.a"), ("attribute", ".b"), ("attribute", "duration"), ("binary", ("attribute", "span.a"), "*", ("literal", "2", 2))])
+    return ("aggregate", name, argument, rng.choice(COMPARISONS), rng.choice([("literal", "1", 1), ("literal", "2", 2), ("literal", "2.5", 2.5), ("literal", "10ms", Duration(10**7)), ("literal", "5", 5)]))
+
+
+def random_pipeline(rng):
+    if rng.random() < 0.15: return [("spanset", ("operation", random_spanset(rng, 0, True), rng.choice([">>", "&&", "||", "!<"]), random_spanset(rng, 0, True)))]
+    return [("spanset", random_spanset(rng, rng.randint(0, 3)))] + [random_stage(rng) for _ in range(rng.choice([0, 0, 1, 2, 3]))]
+
+
+def relate(rng, spans):
+    """gives the spans of one trace random parents and events"""
+    ids = [s["id"] for s in spans]
+    for s in spans:
+        r = rng.random()
+        s["parent"] = None if r < 0.15 else rng.choice(ids) if r < 0.25 else rng.choice([i for i in ids if i < s["id"]] or [None]) if r < 0.9 else 1000 + rng.randint(0, 2)
+        s["events"] = []
+        for n in range(rng.choice([0, 0, 0, 1, 2, 3])):
+            values, values_json = random_attributes(rng, ["a", "b"], 0.6)
+            s["events"].append({"name": rng.choice(["x", "op", "", "xy"]), "time": s["start"] + n, "values": values, "json": values_json})

@@ -13,9 +13,10 @@ def quote(s):
 
 
 def insert(spans):
-    rows = ["(%s, '%032x', '%016x', %s, %s, %s, %s, %d, %d, %s, %s)" % ("'t'", s["trace"], s["id"], quote(s["name"]), quote(s["kind"]), quote(s["status"]), quote(s["statusMessage"]), s["start"], s["duration"],
+    events = lambda s: "[%s]" % ", ".join('{"time_unix_nano": %d, "name": "%s", "attributes": %s}' % (e["time"], e["name"], e["json"]) for e in s["events"])
+    rows = ["(%s, '%032x', '%016x', %s, %s, %s, %s, %s, %s, %d, %d, %s, %s)" % ("'t'", s["trace"], s["id"], "NULL" if s["parent"] is None else "'%016x'" % s["parent"], quote(events(s)), quote(s["name"]), quote(s["kind"]), quote(s["status"]), quote(s["statusMessage"]), s["start"], s["duration"],
                                                                       quote(s["span_json"]), quote(s["resource_json"])) for s in spans]
-    return "INSERT INTO tempo.spans (tenant, trace_id, span_id, name, kind, status, status_message, start_time_unix_nano, duration_nano, attributes, resource_attributes) VALUES %s;" % ",\n".join(rows)
+    return "INSERT INTO tempo.spans (tenant, trace_id, span_id, parent_span_id, events, name, kind, status, status_message, start_time_unix_nano, duration_nano, attributes, resource_attributes) VALUES %s;" % ",\n".join(rows)
 
 
 def filters(rng, n):
@@ -41,6 +42,40 @@ def check_filters(node, spans, expressions, setting, how, form="{ %s }"):
         want = " ".join("%032x.%016x" % (s["trace"], s["id"]) for s in spans if reference.matches(e, s)) or "none"
         if got != want: wrong.append("{ %s }\n  got  %.500s\n  want %.500s" % (reference.text(e), got, want))
     tap.ok(len(answers) == len(expressions) and valid > len(expressions) / 4 and not wrong, "%d filters agree, %s" % (valid, how), "\n".join(wrong[:5]))
+
+
+def check_pipelines(node, rng, traces, n, how):
+    """spansets of random queries over whole traces"""
+    queries = [reference.random_pipeline(rng) for _ in range(n)]
+    texts = [reference.pipeline_text(q) for q in queries]
+    answers = node.sql("""
+        CREATE FUNCTION pg_temp.spansets(query text) RETURNS text LANGUAGE plpgsql AS $$
+        BEGIN
+            RETURN (SELECT coalesce(string_agg(trace || ':' || members, ' ' ORDER BY trace::int, members COLLATE "C"), 'none')
+                    FROM (SELECT ltrim(trace_id::text, '0') AS trace,
+                              (SELECT string_agg(ltrim(x ->> 'spanID', '0'), ',') FROM jsonb_array_elements(s -> 'spans') AS x) || coalesce('/' || jsonb_array_length(s -> 'attributes'), '') AS members
+                          FROM traceql(query, "limit" => NULL, spss => NULL), jsonb_array_elements(spansets) AS s) AS f);
+        EXCEPTION WHEN invalid_parameter_value THEN
+            RETURN CASE WHEN SQLERRM LIKE '%%multiple spansets%%' THEN 'several' ELSE 'invalid' END;
+        END
+        $$;
+        SELECT pg_temp.spansets(q) FROM unnest(ARRAY[%s]) WITH ORDINALITY AS u (q, n) ORDER BY n;""" % ",\n".join(map(quote, texts))).splitlines()
+    valid = found = 0
+    wrong = []
+    for query, text, got in zip(queries, texts, answers):
+        if got == "invalid": continue
+        valid += 1
+        want = []
+        try:
+            for trace, spans in traces.items():
+                for s in spans: s.pop("event", None)
+                for members, attributes in reference.run_pipeline(query, [(spans, [])]):
+                    want.append((trace, ",".join("%x" % s["id"] for s in sorted(members, key=lambda s: (s["start"], s["id"]))) + ("/%d" % len(attributes) if attributes else "")))
+            want = " ".join("%x:%s" % w for w in sorted(want)) or "none"
+        except reference.SeveralSpansets: want = "several"
+        found += want not in ("none", "several")
+        if got != want and {got, want} != {"several", "none"}: wrong.append("%s\n  got  %.700s\n  want %.700s" % (text, got, want))
+    tap.ok(len(answers) == n and valid > n / 4 and found > n / 8 and not wrong, "%d queries over whole traces agree, %s" % (valid, how), "\n".join(wrong[:5]))
 
 
 def check_newest(node, rng, traces, n, how):
@@ -77,6 +112,16 @@ def test():
     check_filters(node, spans, filters(rng, 500), "", "in whole traces", "{ %s } | count() > 0")
     node.sql("SELECT tempo.compact()")
     check_filters(node, spans, filters(rng, 500), "SET tempo_pg.enable_custom_scan = on;", "pushed down behind compaction")
+
+    # whole traces: trees with holes and cycles, events
+    node.sql("TRUNCATE tempo.spans")
+    traces = {trace: [reference.random_span(rng, trace, n, (BASE + trace) * SECOND + rng.randint(0, 20)) for n in range(1, rng.randint(2, 10))] for trace in range(1, 10)}
+    for trace, spans in traces.items(): reference.relate(rng, spans)
+    node.sql(insert([s for spans in traces.values() for s in spans]))
+    traces = {trace: reference.complete(spans) for trace, spans in traces.items()}
+    check_pipelines(node, rng, traces, 400, "fresh")
+    node.sql("SELECT tempo.compact()")
+    check_pipelines(node, rng, traces, 200, "behind compaction")
 
     # traces that overlap each other for minutes, so that the newest match is not in the newest trace
     node.sql("TRUNCATE tempo.spans")
