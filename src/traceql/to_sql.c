@@ -9,12 +9,13 @@
  *
  *	 matched	one pass over the spans near the time range: the traces that
  *				may match (candidates.c), and the first such span of each;
- *	 newest		of those certainly in range the ones whose first match is
- *				latest; "first_traces" evaluates the query on all their spans;
- *	 rest		the other traces whose first match is not before the start of
- *				the last trace that "limit" leaves of those: no other can be
- *				among the newest, since a trace starts no later than its first
- *				match; "other_traces" evaluates the query on them.
+ *	 batch1		of those certainly in range the ones whose first match is
+ *				latest; "traces1" evaluates the query on all their spans,
+ *				"found1" are those that match;
+ *	 batch2...	the next ones, as long as their first match is not before the
+ *				start of the last trace that "limit" leaves of those found: no
+ *				other can be among the newest, since a trace starts no later
+ *				than its first match.  The last batch takes all of them.
  *
  * Everything behind "matched" reads whole traces by their ids.
  *
@@ -26,8 +27,12 @@
 #include "traceql/to_sql.h"
 #include "utils/builtins.h"
 
-/* So many candidates are looked at first for each trace wanted, if not each of them matches. */
-#define CANDIDATES_PER_TRACE 4
+/*
+ * So many candidates per trace wanted are in the batches but the last: all of
+ * them match if the query is one plain filter, else perhaps one in many.
+ */
+static const int sure_batches[] = {1};
+static const int unsure_batches[] = {4, 32};
 
 /* Asked for spans, a metrics query gives those it would count. */
 static const List *
@@ -210,11 +215,49 @@ append_matched(StringInfo out, const TqlSearch *search, const TqlCandidates *can
 	appendStringInfoString(out, "\n)");
 }
 
+/* "found1 UNION ALL ...": what the first batches found */
+static char *
+found_before(int n)
+{
+	StringInfoData out;
+
+	initStringInfo(&out);
+	for (int i = 1; i <= n; i++)
+		appendStringInfo(&out, "%sSELECT * FROM found%d", i > 1 ? " UNION ALL " : "", i);
+	return out.data;
+}
+
+/* The candidates of batch n; size 0 takes all that are left. */
+static void
+append_batch(StringInfo out, const TqlSearch *search, int n, int64 size)
+{
+	appendStringInfo(out,
+					 "batch%d AS MATERIALIZED (\n"
+					 "    SELECT m.trace_id FROM matched AS m\n",
+					 n);
+	if (n == 1)
+		appendStringInfoString(out, "    WHERE m.inside\n");
+	else
+	{
+		appendStringInfo(out,
+						 "    WHERE m.first_match >= coalesce((SELECT (t.found).start FROM (%s) AS t\n"
+						 "            ORDER BY (t.found).start DESC OFFSET " INT64_FORMAT " LIMIT 1), m.first_match)\n",
+						 found_before(n - 1), search->limit - 1);
+		for (int i = 1; i < n; i++)
+			appendStringInfo(out, "        AND m.trace_id NOT IN (SELECT b.trace_id FROM batch%d AS b)\n", i);
+	}
+	if (size > 0)
+		appendStringInfo(out, "    ORDER BY m.first_match DESC LIMIT " INT64_FORMAT "\n", size);
+	appendStringInfoString(out, "),\n");
+}
+
 /* WITH ..., traces: trace_id and found, what tempo.search_trace() makes of each trace to show */
 static void
 append_traces(StringInfo out, const TqlSearch *search, const TqlCandidates *candidates)
 {
-	bool		all_match = tql_plain_filter(search_pipeline(search)) != NULL;
+	bool		sure = tql_plain_filter(search_pipeline(search)) != NULL;
+	const int  *batches = sure ? sure_batches : unsure_batches;
+	int			n_batches = sure ? lengthof(sure_batches) : lengthof(unsure_batches);
 
 	append_matched(out, search, candidates);
 	appendStringInfoString(out, ",\n");
@@ -229,38 +272,24 @@ append_traces(StringInfo out, const TqlSearch *search, const TqlCandidates *cand
 		appendStringInfoString(out, "\n)\n");
 		return;
 	}
+	for (int i = 1; i <= n_batches + 1; i++)
+	{
+		append_batch(out, search, i, i <= n_batches ? search->limit * batches[i - 1] : 0);
+		append_evaluation(out, search, psprintf("traces%d", i), psprintf("batch%d", i));
+		appendStringInfo(out,
+						 ",\nfound%d AS MATERIALIZED (\n"
+						 "    SELECT t.trace_id, t.found FROM traces%d AS t\n"
+						 "    WHERE (t.found).spansets IS NOT NULL",
+						 i, i);
+		append_range_condition(out, search);
+		appendStringInfoString(out, "\n),\n");
+	}
 	appendStringInfo(out,
-					 "newest AS MATERIALIZED (\n"
-					 "    SELECT m.trace_id FROM matched AS m WHERE m.inside\n"
-					 "    ORDER BY m.first_match DESC LIMIT " INT64_FORMAT "\n"
-					 "),\n",
-					 all_match ? search->limit : search->limit * CANDIDATES_PER_TRACE);
-	append_evaluation(out, search, "first_traces", "newest");
-	appendStringInfoString(out,
-						   ",\nfirst_found AS MATERIALIZED (\n"
-						   "    SELECT t.trace_id, t.found FROM first_traces AS t\n"
-						   "    WHERE (t.found).spansets IS NOT NULL");
-	append_range_condition(out, search);
-	appendStringInfo(out,
-					 "\n),\n"
-					 "rest AS MATERIALIZED (\n"
-					 "    SELECT m.trace_id\n"
-					 "    FROM matched AS m\n"
-					 "    WHERE m.first_match >= coalesce((SELECT (t.found).start FROM first_found AS t\n"
-					 "            ORDER BY (t.found).start DESC OFFSET " INT64_FORMAT " LIMIT 1), m.first_match)\n"
-					 "        AND m.trace_id NOT IN (SELECT n.trace_id FROM newest AS n)\n"
-					 "),\n",
-					 search->limit - 1);
-	append_evaluation(out, search, "other_traces", "rest");
-	appendStringInfoString(out,
-						   ",\ntraces AS (\n"
-						   "    SELECT t.trace_id, t.found\n"
-						   "    FROM (SELECT * FROM first_found UNION ALL SELECT * FROM other_traces) AS t\n"
-						   "    WHERE (t.found).spansets IS NOT NULL");
-	append_range_condition(out, search);
-	appendStringInfo(out,
-					 "\n    ORDER BY (t.found).start DESC, t.trace_id LIMIT " INT64_FORMAT "\n)\n",
-					 search->limit);
+					 "traces AS (\n"
+					 "    SELECT t.trace_id, t.found FROM (%s) AS t\n"
+					 "    ORDER BY (t.found).start DESC, t.trace_id LIMIT " INT64_FORMAT "\n"
+					 ")\n",
+					 found_before(n_batches + 1), search->limit);
 }
 
 #define SEARCH_COLUMNS \
