@@ -29,6 +29,7 @@ int			tempo_metrics_max_range = 24 * 3600;
 int			tempo_metrics_max_intervals = 10000;
 int			tempo_max_tag_response_bytes = 1000000;
 int			tempo_stream_packet_bytes = 1024 * 1024;
+int			tempo_max_bytes_per_trace = 50 * 1024 * 1024;
 bool		tempo_multi_tenant_queries = true;
 bool		tempo_left_pad_trace_ids = false;
 char	   *tempo_http_api_prefix;
@@ -76,6 +77,11 @@ define_limits(void)
 	DefineCustomIntVariable("tempo_pg.max_tag_response_bytes",
 							"Tag names and values beyond this are left out of an answer.",
 							NULL, &tempo_max_tag_response_bytes, 1000000, 1, INT_MAX,
+							PGC_USERSET, GUC_UNIT_BYTE, NULL, NULL, NULL);
+	DefineCustomIntVariable("tempo_pg.max_bytes_per_trace",
+							"Largest trace in an answer; 0 means no limit.",
+							"/api/traces refuses a larger one, /api/v2/traces answers with its first spans.",
+							&tempo_max_bytes_per_trace, 50 * 1024 * 1024, 0, INT_MAX,
 							PGC_USERSET, GUC_UNIT_BYTE, NULL, NULL, NULL);
 	DefineCustomIntVariable("tempo_pg.stream_packet_bytes",
 							"Size at which the answer to a streaming query is split into several messages.",

@@ -532,9 +532,8 @@ append_field(ApiBody *body, uint32 tag, Size len)
 }
 
 /* Calls for every group; "write" gets its message. */
-static void
-each_group(const SpanBatch *batch, void (*write) (ApiBody *body, const ProtobufCMessage *group, bool first, JsonStyle style),
-		   ApiBody *body, JsonStyle style)
+void
+trace_each_group(const SpanBatch *batch, WriteGroup write, ApiBody *body, JsonStyle style)
 {
 	TraceEncoder encoder;
 	uint32		count;
@@ -578,12 +577,12 @@ trace_to_json(ApiBody *body, const SpanBatch *batch, const char *key, JsonStyle 
 		return;
 	}
 	body_printf(body, "{\"%s\":[", key);
-	each_group(batch, write_json_group, body, style);
+	trace_each_group(batch, write_json_group, body, style);
 	body_text(body, "]}");
 }
 
 void
 trace_to_protobuf(ApiBody *body, const SpanBatch *batch)
 {
-	each_group(batch, write_protobuf_group, body, JSON_TEMPO);
+	trace_each_group(batch, write_protobuf_group, body, JSON_TEMPO);
 }

@@ -116,6 +116,7 @@ extern int	tempo_metrics_max_range;	/* seconds, 0 = none */
 extern int	tempo_metrics_max_intervals;
 extern int	tempo_max_tag_response_bytes;
 extern int	tempo_stream_packet_bytes;
+extern int	tempo_max_bytes_per_trace;
 extern bool tempo_multi_tenant_queries;
 extern bool tempo_left_pad_trace_ids;
 extern char *tempo_http_api_prefix;

@@ -12,9 +12,12 @@
 #include "access/table.h"
 #include "api/encode.h"
 #include "api/internal.h"
+#include "api/partial.h"
 #include "api/read.h"
+#include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
@@ -77,22 +80,140 @@ create_batch(void)
 
 /* The spans of a trace that the tenants of the request have; NULL = answered. */
 static SpanBatch *
-find_trace(ApiCall *call)
+find_trace(ApiCall *call, TraceId *id)
 {
 	SpanBatch  *batch;
-	TraceId		id;
 
-	if (!read_trace_id(call, &id) || !check_parameters(call))
+	if (!read_trace_id(call, id) || !check_parameters(call))
 		return NULL;
 	batch = create_batch();
-	read_trace(&id, call->tenants, batch);
+	read_trace(id, call->tenants, batch);
 	return batch;
 }
+
+static bool
+is_too_large(const SpanBatch *batch)
+{
+	return tempo_max_bytes_per_trace > 0 && trace_size(batch) > (Size) tempo_max_bytes_per_trace;
+}
+
+/* ----------------------------------------------------------------- filter */
+
+typedef struct TraceFilter
+{
+	char	   *query;			/* NULL = none */
+	TraceSurroundings around;
+} TraceFilter;
+
+static bool
+mentions_trace(const TqlExpr *expr)
+{
+	if (expr == NULL)
+		return false;
+	check_stack_depth();
+	if (expr->kind == TQL_E_ATTRIBUTE)
+		return expr->attribute.intrinsic == TQL_I_ROOT_NAME || expr->attribute.intrinsic == TQL_I_ROOT_SERVICE_NAME ||
+			expr->attribute.intrinsic == TQL_I_TRACE_DURATION || expr->attribute.intrinsic == TQL_I_TRACE_ID;
+	return mentions_trace(expr->left) || mentions_trace(expr->right);
+}
+
+/* A number of levels; -1 = all. */
+static bool
+read_depth(ApiCall *call, const char *name, int64 *depth)
+{
+	const char *text = parameter(call, name);
+	char	   *end;
+
+	if (text == NULL)
+		return true;
+	errno = 0;
+	*depth = strtoll(text, &end, 10);
+	if (*end != '\0' || end == text || isspace((unsigned char) *text) || errno == ERANGE)
+		return api_fail(call, 400, "invalid value for %s: %s", name, text);
+	if (*depth < -1)
+		return api_fail(call, 400, "invalid value for %s: must be >= -1", name);
+	return true;
+}
+
+/*
+ * "q" is one spanset filter about single spans.  As a query it is restricted
+ * to the trace.
+ */
+static bool
+read_filter(ApiCall *call, const TraceId *id, TraceFilter *filter)
+{
+	const char *text = parameter(call, "q");
+	const char *hierarchy = parameter(call, "keep_hierarchy");
+	bool		keep = false;
+	TqlQuery   *query;
+	TqlStage   *stage;
+	char	   *message;
+	char		hex[TRACE_ID_LEN * 2 + 1];
+	int			code;
+
+	filter->query = NULL;
+	if (text == NULL)
+		return true;
+	query = parse_query(text, &message, &code);
+	if (query == NULL)
+		return api_fail(call, 400, "invalid TraceQL filter: %s", message);
+	stage = query->metrics == NULL && list_length(query->pipeline) == 1 ? linitial(query->pipeline) : NULL;
+	if (stage == NULL || stage->kind != TQL_ST_SPANSET || stage->spanset->kind != TQL_S_FILTER)
+		return api_fail(call, 400, "invalid TraceQL filter: must be a single spanset filter");
+	if (mentions_trace(stage->spanset->filter))
+		return api_fail(call, 400, "invalid TraceQL filter: trace-level intrinsics are not supported");
+
+	if (hierarchy && !parse_bool(hierarchy, &keep))
+		return api_fail(call, 400, "invalid value for keep_hierarchy: %s", hierarchy);
+	filter->around.descendants = 0;
+	filter->around.ancestors = -1;
+	if (!read_depth(call, "match_depth", &filter->around.descendants) ||
+		!read_depth(call, "ancestor_depth", &filter->around.ancestors))
+		return false;
+	if (!keep)
+		filter->around.ancestors = 0;
+	id_to_hex(id->bytes, TRACE_ID_LEN, hex);
+	filter->query = psprintf("{ trace:id = \"%s\" } | %s", hex, text);
+	if (parse_query(filter->query, &message, &code) == NULL)
+		return api_fail(call, 400, "invalid TraceQL filter: %s", message);
+	return true;
+}
+
+static void
+filter_trace(ApiCall *call, const TraceFilter *filter, SpanBatch *batch)
+{
+	Oid			types[2] = {TEXTOID, TEXTARRAYOID};
+	Datum		values[2];
+	SpanId	   *ids;
+	uint64		n;
+	MemoryContext context = CurrentMemoryContext;
+
+	values[0] = CStringGetTextDatum(filter->query);
+	values[1] = tenants_array(call);
+	SPI_connect();
+	run_query(psprintf("SELECT span_id FROM %s($1, tenants => $2)", extension_function("traceql_spans")),
+			  2, types, values, NULL);
+	n = SPI_processed;
+	ids = MemoryContextAllocHuge(context, Max(n, 1) * sizeof(SpanId));
+	for (uint64 row = 0; row < n; row++)
+	{
+		bool		isnull;
+		Datum		id = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1, &isnull);
+
+		memcpy(ids[row].bytes, DatumGetPointer(id), SPAN_ID_LEN);
+	}
+	SPI_finish();
+	MemoryContextSwitchTo(context);
+	trace_keep(batch, ids, n, &filter->around);
+}
+
+/* ---------------------------------------------------------------- answers */
 
 void
 serve_trace_v1(ApiCall *call)
 {
-	SpanBatch  *batch = find_trace(call);
+	TraceId		id;
+	SpanBatch  *batch = find_trace(call, &id);
 
 	if (batch == NULL)
 		return;
@@ -101,6 +222,8 @@ serve_trace_v1(ApiCall *call)
 		api_ok(call, NULL);
 		call->response->status = 404;
 	}
+	else if (is_too_large(batch))
+		(void) api_fail(call, 422, "trace exceeds max size (max bytes: %d)", tempo_max_bytes_per_trace);
 	else if (call->format == FORMAT_PROTOBUF)
 		trace_to_protobuf(api_ok(call, "application/protobuf"), batch);
 	else
@@ -112,23 +235,59 @@ serve_trace_v1(ApiCall *call)
 void
 serve_trace_v2(ApiCall *call)
 {
-	SpanBatch  *batch = find_trace(call);
+	TraceId		id;
+	TraceFilter filter;
+	SpanBatch  *batch;
+	StringInfoData message;		/* why it is not whole; empty if it is */
 	ApiBody    *body;
 
-	if (batch == NULL)
+	if (!read_trace_id(call, &id) || !check_parameters(call) || !read_filter(call, &id, &filter))
 		return;
+	batch = find_trace(call, &id);
+	initStringInfo(&message);
+	if (filter.query && batch->n_spans > 0)
+	{
+		filter_trace(call, &filter, batch);
+		appendStringInfoString(&message, "Trace filtered, only a subset of spans matching the filter is returned");
+	}
+	if (is_too_large(batch))
+	{
+		trace_fit(batch, tempo_max_bytes_per_trace);
+		appendStringInfo(&message, "%sTrace exceeds maximum size of %d bytes, a partial trace is returned",
+						 message.len > 0 ? "; " : "", tempo_max_bytes_per_trace);
+	}
+
 	if (call->format == FORMAT_PROTOBUF)
 	{
 		body = api_ok(call, "application/protobuf");
 		trace_to_protobuf(body, batch);
 		body_wrap(body, 1);
 		body_append(body, "\x12\x00", 2);	/* no metrics */
+		if (message.len > 0)
+		{
+			body_append(body, "\x18\x01", 2);	/* status PARTIAL */
+			body_char(body, 0x22);
+			for (int len = message.len; len > 0; len >>= 7)
+				body_char(body, (char) (len >= 0x80 ? (len & 0x7F) | 0x80 : len));
+			body_append(body, message.data, message.len);
+		}
 		return;
 	}
-	body = api_ok(call, "application/json");
+	body = api_ok(call, call->format == FORMAT_LLM ? "application/vnd.grafana.llm+json" : "application/json");
 	body_text(body, "{\"trace\":");
-	trace_to_json(body, batch, "resourceSpans", JSON_TEMPO);
-	body_text(body, ",\"metrics\":{}}");
+	if (call->format == FORMAT_LLM)
+	{
+		trace_to_llm(body, batch);
+		body_printf(body, ",\"metrics\":{\"inspectedBytes\":%zu}", trace_size(batch));
+	}
+	else
+	{
+		trace_to_json(body, batch, "resourceSpans", JSON_TEMPO);
+		body_text(body, ",\"metrics\":{}");
+	}
+	if (message.len > 0)
+		body_printf(body, ",\"status\":\"PARTIAL\",\"message\":\"%s\"", message.data);
+	body_char(body, '}');
 }
 
 PG_FUNCTION_INFO_V1(tempo_trace_json);
