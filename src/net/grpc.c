@@ -131,6 +131,7 @@ append_frame(Http2Stream *stream, const void *message, size_t len)
 	if (len > UINT32_MAX || !net_buffer_append(&stream->out, prefix, 5) ||
 		!net_buffer_append(&stream->out, message, len))
 		http2_reset(stream, NGHTTP2_INTERNAL_ERROR);
+	net_request_holds(&stream->base, stream->out.len);
 }
 
 static void

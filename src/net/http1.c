@@ -202,6 +202,8 @@ http1_respond(NetRequest *base, int status, const char *content_type,
 	{
 		request->status = status;
 		request->response = make_response(request, &answer, content_type, headers, n_headers);
+		if (request->response != NULL)
+			net_request_holds(base, answer.len);
 	}
 	free(answer.body);
 	net_request_answered(base);

@@ -144,6 +144,7 @@ read_output(nghttp2_session *session, int32_t stream_id, uint8_t *buf, size_t le
 	if (stream->out.start < stream->out.len)
 		return n;
 	stream->out.start = stream->out.len = 0;
+	net_request_holds(&stream->base, 0);
 	if (!stream->output_ended)
 		return n > 0 ? (ssize_t) n : NGHTTP2_ERR_DEFERRED;
 	*flags |= NGHTTP2_DATA_FLAG_EOF;
@@ -317,6 +318,7 @@ http2_respond(NetRequest *request, int status, const char *content_type,
 		net_buffer_free(&stream->out);
 		stream->out.data = answer.body;
 		stream->out.len = stream->out.capacity = answer.len;
+		net_request_holds(request, answer.len);
 	}
 	http2_submit(stream, fields, n, stream->out.len > 0);
 	net_timer_cancel(stream->deadline);

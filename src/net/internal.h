@@ -268,6 +268,7 @@ struct NetRequest
 	NetBuffer	body;
 	size_t		received;		/* bytes of the body before decompression */
 	size_t		accounted;		/* of server->statistics.buffered */
+	size_t		unsent;			/* of server->statistics.unsent */
 	NetDecoder *decoder;
 
 	void		(*on_cancel) (NetRequest *request, void *arg);
@@ -285,6 +286,9 @@ extern bool net_request_add_header(NetRequest *request, const char *name, size_t
 
 /* net_request_account: makes the statistics follow the body's memory; false = over max_buffered */
 extern bool net_request_account(NetRequest *request);
+
+/* net_request_holds: so many bytes of its answer are in memory */
+extern void net_request_holds(NetRequest *request, size_t bytes);
 
 /* net_request_deliver: the request is whole; calls the handler */
 extern void net_request_deliver(NetRequest *request);

@@ -80,6 +80,7 @@ net_request_init(NetRequest *request, NetServer *server, NetKind kind)
 void
 net_request_release(NetRequest *request)
 {
+	net_request_holds(request, 0);
 	request->server->statistics.buffered -= request->accounted;
 	request->accounted = 0;
 	net_buffer_free(&request->text);
@@ -257,6 +258,14 @@ net_request_account(NetRequest *request)
 	server->statistics.buffered += held - request->accounted;
 	request->accounted = held;
 	return server->statistics.buffered <= server->options.max_buffered;
+}
+
+void
+net_request_holds(NetRequest *request, size_t bytes)
+{
+	request->server->statistics.unsent += bytes;
+	request->server->statistics.unsent -= request->unsent;
+	request->unsent = bytes;
 }
 
 bool

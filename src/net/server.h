@@ -168,6 +168,7 @@ typedef struct NetStatistics
 	uint64_t	accepted;
 	uint64_t	requests;
 	uint64_t	buffered;		/* bytes of bodies held now */
+	uint64_t	unsent;			/* bytes of answers held until they have been read */
 	uint64_t	refused;		/* answered by the transport itself: too large, bad framing, overload */
 } NetStatistics;
 

@@ -23,6 +23,7 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
@@ -45,6 +46,8 @@ extern PGDLLEXPORT void tempo_gateway_main(Datum arg);
 #define RETRY_MS 500			/* until a worker is started again that could not start */
 #define SHUTDOWN_MS 5000
 #define MAX_UNSENT (4 * 1024 * 1024)	/* of a stream; its worker waits then */
+#define SMALL_ANSWER (64 * 1024)	/* is never kept waiting */
+#define PATIENCE_MS 30000		/* how long a worker waits for clients to read */
 
 /* A request that takes the database. */
 typedef struct Waiting
@@ -77,6 +80,7 @@ typedef struct Worker
 	Waiting    *request;		/* NULL = idle */
 	bool		connected;		/* to the database */
 	TimestampTz idle_since;
+	TimestampTz held_since;		/* its answer waits for memory since then, 0 = it does not */
 } Worker;
 
 static NetLoop *loop;
@@ -85,6 +89,8 @@ static Worker workers[64];
 static dlist_head waiting = DLIST_STATIC_INIT(waiting);
 static int	n_waiting;
 static uint64 last_id;
+static Size gathered;			/* bytes of answers that are not whole yet */
+static int	tempo_gateway_memory = 256 * 1024;	/* kB */
 
 /* Why the last worker could not start, and when. */
 static char failure[1024];
@@ -105,6 +111,7 @@ static int	n_counts;
 static uint64 workers_started;
 static uint64 workers_lost;
 static uint64 cancelled;
+static uint64 given_up;
 
 static void
 count_request(const char *endpoint, int status, TimestampTz arrived)
@@ -167,6 +174,8 @@ write_metrics(ApiBody *body)
 	write_counter(body, "query_workers_lost_total", "counter", "Query workers that ended by themselves.", workers_lost);
 	write_counter(body, "gateway_connections", "gauge", "Open connections of the Tempo API.", net.connections);
 	write_counter(body, "gateway_connections_total", "counter", "Connections accepted by the Tempo API.", net.accepted);
+	write_counter(body, "gateway_answer_bytes", "gauge", "Bytes of answers held until they have been read.", gathered + net.unsent);
+	write_counter(body, "gateway_unread_total", "counter", "Answers given up because too many others had not been read.", given_up);
 	write_counter(body, "gateway_refused_total", "counter", "Requests refused as malformed, too large or too many.", net.refused);
 	write_ingest_metrics(body);
 }
@@ -188,6 +197,7 @@ free_request(Waiting *request)
 		pfree(request->endpoint);
 	if (request->body)
 		pfree(request->body);
+	gathered -= request->room;
 	pfree(request);
 }
 
@@ -302,7 +312,6 @@ finish_unavailable(Waiting *request, const char *reason, const char *hint)
 {
 	char	   *text = psprintf("%s\n%s%s", reason, hint, *hint ? "\n" : "");
 
-	health_learned(false);
 	finish_text(request, 503, text);
 	pfree(text);
 }
@@ -329,6 +338,8 @@ lose_worker(Worker *worker)
 		if (*failure == '\0')
 			strlcpy(failure, "the query worker could not start", sizeof(failure));
 	}
+	if (!worker->connected)
+		health_learned(false);
 	stop_worker(worker);
 	if (request)
 		finish_unavailable(request, *failure ? failure : "the query worker was terminated",
@@ -439,8 +450,12 @@ dispatch(void)
 		dlist_delete(&request->node);
 		n_waiting--;
 		if (worker)
+		{
 			send_request(worker, request);
-		else if (!tempo_enabled)
+			continue;
+		}
+		health_learned(false);
+		if (!tempo_enabled)
 			finish_unavailable(request, "tempo_pg is turned off", "Set tempo_pg.enabled to on.");
 		else
 			finish_unavailable(request, failure, "See the server log.");
@@ -471,6 +486,18 @@ read_head(Waiting *request, const QueueMessage *message)
 	request->endpoint = read_text(&p, end);
 }
 
+/* What the worker has yet to say of it is not wanted. */
+static void
+drop_answer(Waiting *request)
+{
+	request->net = NULL;
+	gathered -= request->room;
+	if (request->body)
+		pfree(request->body);
+	request->body = NULL;
+	request->len = request->room = 0;
+}
+
 static void
 add_body(Waiting *request, const QueueMessage *message)
 {
@@ -483,7 +510,9 @@ add_body(Waiting *request, const QueueMessage *message)
 	}
 	if (request->room - request->len < message->len)
 	{
+		gathered -= request->room;
 		request->room = Max(request->room * 2, request->len + message->len);
+		gathered += request->room;
 		request->body = request->body ? repalloc_huge(request->body, request->room) :
 			MemoryContextAllocHuge(TopMemoryContext, request->room);
 	}
@@ -529,6 +558,7 @@ worker_message(Worker *worker, const QueueMessage *message)
 				finish(request);
 			break;
 		case QUERY_UNAVAILABLE:
+			health_learned(false);
 			finish_unavailable(request, message->payload, message->payload + strlen(message->payload) + 1);
 			break;
 		default:
@@ -538,14 +568,67 @@ worker_message(Worker *worker, const QueueMessage *message)
 	worker->idle_since = GetCurrentTimestamp();
 }
 
-/* Does somebody still read what the worker says? */
+/* Of the requests whose answers are being gathered, is this the first? */
 static bool
-may_receive(const Worker *worker)
+is_oldest(const Waiting *request)
 {
-	const Waiting *request = worker->request;
+	for (int i = 0; i < lengthof(workers); i++)
+	{
+		const Waiting *other = workers[i].request;
 
-	return request == NULL || request->net == NULL || request->type != QUERY_STREAM ||
-		net_grpc_pending(request->net) < MAX_UNSENT;
+		if (other && other->len > 0 && other->id < request->id)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Is there memory for more of an answer?  When it runs out, one answer after
+ * the other is completed, as long as clients read what they got; of what they
+ * do not read there is never more than half.
+ */
+static bool
+has_room(const Waiting *request)
+{
+	Size		limit = (Size) tempo_gateway_memory * 1024;
+	Size		unsent = net_server_statistics(server).unsent;
+
+	if (request == NULL || request->net == NULL)
+		return true;
+	if (request->type == QUERY_STREAM && request->head.status == 200)
+		return net_grpc_pending(request->net) == 0 ||
+			(net_grpc_pending(request->net) < MAX_UNSENT && unsent + gathered < limit);
+	return request->len < SMALL_ANSWER || unsent + gathered < limit || (unsent < limit / 2 && is_oldest(request));
+}
+
+/* May the worker go on with its answer?  One that waits for others too long is given up. */
+static bool
+may_receive(Worker *worker)
+{
+	Waiting    *request = worker->request;
+
+	if (has_room(request))
+	{
+		worker->held_since = 0;
+		return true;
+	}
+	if (worker->held_since == 0)
+		worker->held_since = GetCurrentTimestamp();
+	if (GetCurrentTimestamp() - worker->held_since < (tempo_query_timeout > 0 ? tempo_query_timeout : PATIENCE_MS) * INT64CONST(1000))
+		return false;
+
+	given_up++;
+	count_request(request->endpoint ? request->endpoint : "other", 503, request->arrived);
+	if (request->type == QUERY_STREAM)
+		net_grpc_finish(request->net, GRPC_STATUS_UNAVAILABLE, "too many answers have not been read yet");
+	else
+	{
+		static const char text[] = "too many answers have not been read yet";
+
+		respond(request->net, 503, "text/plain; charset=utf-8", false, false, NULL, text, strlen(text));
+	}
+	drop_answer(request);
+	return true;
 }
 
 static void
@@ -580,7 +663,7 @@ client_gone(NetRequest *net, void *arg)
 	Waiting    *request = arg;
 
 	cancelled++;
-	request->net = NULL;
+	drop_answer(request);
 	for (int i = 0; i < lengthof(workers); i++)
 	{
 		if (workers[i].queue && workers[i].request == request)
@@ -797,6 +880,11 @@ tempo_gateway_main(Datum arg)
 void
 gateway_init(void)
 {
+	DefineCustomIntVariable("tempo_pg.gateway_memory",
+							"Memory for answers of the Tempo API that have not been read yet.",
+							"Beyond it query workers wait with theirs until clients read, at most for tempo_pg.query_timeout.",
+							&tempo_gateway_memory, 256 * 1024, 1024, MAX_KILOBYTES,
+							PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
 	if (tempo_http_port > 0)
 		process_add_worker("tempo_pg gateway", "tempo_gateway_main", 1, tempo_query_workers);
 }
