@@ -357,11 +357,18 @@ is_boolean_operation(const TqlExpr *e)
 		(e->kind == TQL_E_BINARY && !tql_op_is_arithmetic(e->op));
 }
 
+/* a = 1 || a = 2 in one: alternatives, which need not hold for what other conditions hold for */
+static bool
+is_alternatives(const TqlExpr *e)
+{
+	return e->kind == TQL_E_LIST && (e->op == TQL_IN || e->op == TQL_RE_ANY);
+}
+
 /* A condition on an event or link: what is to hold for one of them */
 static bool
 is_list_condition(const TqlExpr *e)
 {
-	if ((e->mentions & TQL_MENTIONS_LISTS) == 0)
+	if ((e->mentions & TQL_MENTIONS_LISTS) == 0 || is_alternatives(e))
 		return false;
 	if (e->kind == TQL_E_UNARY)
 		return e->op != TQL_NOT;
@@ -485,6 +492,26 @@ conjunction_holds(TqlEvaluation *ev, const TqlExpr *e)
 		((kinds & link) == 0 || some_link_meets(ev, e, link, false));
 }
 
+/* Alternatives on an event or link, in a filter */
+static bool
+alternatives_hold(TqlEvaluation *ev, const TqlExpr *e)
+{
+	bool		of_events = (e->mentions & TQL_MENTIONS_EVENT) != 0;
+	int		   *place = of_events ? &ev->event : &ev->link;
+	int		   *met = of_events ? &ev->met_event : &ev->met_link;
+	bool		any = false;
+
+	tql_read_lists(ev->span);
+	for (*place = 0; *place < (of_events ? ev->span->n_events : ev->span->n_links) && !any; (*place)++)
+	{
+		any = holds_once(ev, e);
+		if (any && (*met < 0 || *place < *met))
+			*met = *place;
+	}
+	*place = ANY_OF_THEM;
+	return any;
+}
+
 static bool
 disjunction_holds(TqlEvaluation *ev, const TqlExpr *e)
 {
@@ -538,6 +565,14 @@ evaluate(TqlEvaluation *ev, const TqlExpr *e, TqlValue *out)
 	{
 		memset(out, 0, sizeof(*out));
 		set_number(out, TQL_V_BOOL, conjunction_holds(ev, e));
+		return;
+	}
+
+	if ((e->mentions & TQL_MENTIONS_LISTS) && is_alternatives(e) &&
+		(e->mentions & TQL_MENTIONS_EVENT ? ev->event : ev->link) == ANY_OF_THEM)
+	{
+		memset(out, 0, sizeof(*out));
+		set_number(out, TQL_V_BOOL, alternatives_hold(ev, e));
 		return;
 	}
 

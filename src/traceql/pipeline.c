@@ -81,6 +81,13 @@ run_side(TqlTrace *trace, const TqlSpanset *spanset, TqlGroup *in)
 	return groups == NIL ? make_group(0, NIL) : linitial(groups);
 }
 
+static void
+free_side(const TqlSpanset *spanset, TqlGroup *group)
+{
+	if (spanset->kind != TQL_S_PIPELINE)
+		pfree(group->members);
+}
+
 static TqlGroup *
 run_operation(TqlTrace *trace, const TqlSpanset *spanset, TqlGroup *in)
 {
@@ -95,6 +102,9 @@ run_operation(TqlTrace *trace, const TqlSpanset *spanset, TqlGroup *in)
 	else
 		result = tql_structural(trace, spanset->op, left, right);
 	result->attributes = in->attributes;
+	/* chains of operators may be long: what a side made goes, if it is not from a pipeline that may hand its input on */
+	free_side(spanset->left, left);
+	free_side(spanset->right, right);
 	return result;
 }
 
@@ -344,6 +354,7 @@ run_stage(TqlTrace *trace, const TqlStage *stage, List *groups)
 	{
 		TqlGroup   *group = lfirst(lc);
 
+		CHECK_FOR_INTERRUPTS();
 		switch (stage->kind)
 		{
 			case TQL_ST_SPANSET:

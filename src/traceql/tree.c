@@ -502,15 +502,24 @@ tql_structural(TqlTrace *trace, TqlOp op, const TqlGroup *left, const TqlGroup *
 		{TQL_UNION_SIBLING, HAS_SIBLING, HAS_SIBLING, UNION},
 	};
 
+	TqlGroup   *of_left;
+	TqlGroup   *of_right;
+	TqlGroup   *result;
+
 	tql_number_tree(trace);
+	CHECK_FOR_INTERRUPTS();
 	for (int i = 0; i < lengthof(operators); i++)
 	{
 		if (operators[i].op != op)
 			continue;
 		if (operators[i].form != UNION)
 			return those_related(trace, right, left, operators[i].relation, operators[i].form == POSITIVE);
-		return tql_group_union(those_related(trace, right, left, operators[i].relation, true),
-							   those_related(trace, left, right, operators[i].reverse, true));
+		of_right = those_related(trace, right, left, operators[i].relation, true);
+		of_left = those_related(trace, left, right, operators[i].reverse, true);
+		result = tql_group_union(of_right, of_left);
+		pfree(of_right->members);
+		pfree(of_left->members);
+		return result;
 	}
 	elog(ERROR, "unexpected operator between spansets: %s", tql_op_text(op));
 	return NULL;

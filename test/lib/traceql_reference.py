@@ -404,3 +404,37 @@ def relate(rng, spans):
         for n in range(rng.choice([0, 0, 0, 1, 2, 3])):
             values, values_json = random_attributes(rng, ["a", "b"], 0.6)
             s["events"].append({"name": rng.choice(["x", "op", "", "xy"]), "time": s["start"] + n, "values": values, "json": values_json})
+
+
+# ---------------------------------------------------------------- metrics
+FUNCTIONS = ["rate", "count_over_time", "sum_over_time", "avg_over_time", "min_over_time", "max_over_time"]
+
+
+def label(value):
+    """a value as JSON has it"""
+    if value is None or value is OPAQUE or isinstance(value, list): return "nil"
+    if isinstance(value, float) and math.isnan(value): return {"$otlp": {"doubleValue": "NaN"}}
+    return str(value) if isinstance(value, Word) else value
+
+
+def series(spans, function, argument, by, start, step, n):
+    """repr of the labels -> {number of the step: value}; spans are those that matched"""
+    groups = {}
+    for s in spans:
+        bucket = (s["start"] - start - 1) // step
+        if 0 <= bucket < n: groups.setdefault(repr(sorted((k, label(look_up(k, s))) for k in by)), {}).setdefault(bucket, []).append(s)
+    if not by:
+        groups = {repr([("__name__", function)]): groups.get("[]", {})}
+    result = {}
+    for labels, buckets in groups.items():
+        if function in ("rate", "count_over_time"):
+            result[labels] = {b: len(buckets.get(b, [])) / (step / 1e9 if function == "rate" else 1) for b in range(n)}
+            continue
+        samples = {}
+        for b, members in buckets.items():
+            values = [v for v in (look_up(argument, s) for s in members) if number(v) and not (isinstance(v, float) and math.isnan(v))]
+            # what huge numbers leave of small ones depends on the order
+            if values and function[:3] in ("sum", "avg") and max(map(abs, values)) > 1e12: samples[b] = math.nan
+            elif values: samples[b] = {"sum": math.fsum, "avg": lambda v: math.fsum(v) / len(v), "min": min, "max": max}[function[:3]](list(map(float, values))) / (1e9 if argument == "duration" else 1)
+        if samples: result[labels] = samples
+    return result

@@ -1,5 +1,5 @@
 """TraceQL against the reference evaluator: random filters over random spans, the newest traces of random ranges; with and without pushdown, before and after compaction."""
-import os, random
+import json, math, os, random
 import cluster, tap
 import traceql_reference as reference
 
@@ -78,6 +78,41 @@ def check_pipelines(node, rng, traces, n, how):
     tap.ok(len(answers) == n and valid > n / 4 and found > n / 8 and not wrong, "%d queries over whole traces agree, %s" % (valid, how), "\n".join(wrong[:5]))
 
 
+def check_metrics(node, rng, spans, n, how):
+    """series of random queries, over single spans and over whole traces"""
+    step = 7 * SECOND
+    questions = []
+    while len(questions) < n:
+        by = rng.sample(["name", "kind", "status", "resource.service.name", "span.a", ".b", "resource.a", "span.absent"], rng.choice([0, 1, 1, 2, 3]))
+        function = rng.choice(reference.FUNCTIONS)
+        argument = None if function in ("rate", "count_over_time") else rng.choice(["duration", "span.a", ".b", "name"])
+        questions.append((reference.random_condition(rng) if rng.random() < 0.6 else ("literal", "true", True), rng.choice(["", " | count() > 0"]), function, argument, by))
+    texts = ["{ %s }%s | %s(%s)%s" % (reference.text(e), middle, f, a or "", " by (%s)" % ", ".join(by) if by else "") for e, middle, f, a, by in questions]
+    answers = node.sql("""
+        CREATE FUNCTION pg_temp.series(query text) RETURNS text LANGUAGE plpgsql AS $$
+        BEGIN
+            RETURN (SELECT coalesce(jsonb_agg(jsonb_build_array(labels, extract(epoch FROM "time")::bigint, value::text)), '[]')
+                    FROM traceql_metrics(query, to_timestamp(%d), to_timestamp(%d), '7 s'));
+        EXCEPTION WHEN invalid_parameter_value THEN
+            RETURN 'invalid';
+        END
+        $$;
+        SELECT pg_temp.series(q) FROM unnest(ARRAY[%s]) WITH ORDINALITY AS u (q, n) ORDER BY n;""" % (BASE, BASE + 70, ",\n".join(map(quote, texts)))).splitlines()
+    start = (BASE // 7 - 1) * step
+    valid = 0
+    wrong = []
+    for (e, middle, function, argument, by), text, got in zip(questions, texts, answers):
+        if got == "invalid": continue
+        valid += 1
+        for s in spans: s.pop("event", None)
+        want = {} if e == ("literal", "false", False) else reference.series([s for s in spans if reference.matches(e, s)], function, argument, by, start, step, -(-(BASE + 70) // 7) - BASE // 7 + 1)
+        found = {}
+        for labels, t, value in json.loads(got): found.setdefault(repr(sorted(labels.items())), {})[t // 7 - BASE // 7] = float(value)
+        same = found.keys() == want.keys() and all(found[k].keys() == want[k].keys() and all(math.isnan(want[k][b]) or math.isclose(found[k][b], want[k][b], rel_tol=1e-9, abs_tol=1e-9) for b in want[k]) for k in want)
+        if not same: wrong.append("%s\n  got  %.900s\n  want %.900s" % (text, sorted(found.items()), sorted(want.items())))
+    tap.ok(len(answers) == n and valid > n / 4 and not wrong, "%d metrics queries agree, %s" % (valid, how), "\n".join(wrong[:5]))
+
+
 def check_newest(node, rng, traces, n, how):
     """traces: number -> spans.  One filter that random spans meet, random limits and ranges."""
     questions = []
@@ -122,6 +157,7 @@ def test():
     check_pipelines(node, rng, traces, 400, "fresh")
     node.sql("SELECT tempo.compact()")
     check_pipelines(node, rng, traces, 200, "behind compaction")
+    check_metrics(node, rng, [s for spans in traces.values() for s in spans], 300, "behind compaction")
 
     # traces that overlap each other for minutes, so that the newest match is not in the newest trace
     node.sql("TRUNCATE tempo.spans")
