@@ -236,6 +236,20 @@ async function patience() {
   equal((await call('Search', { query: '{}', ...range })).code, 0, 'the next one has another worker')
 }
 
+async function crowd() {
+  const query = bytes({ query: `{ span.run = "${run}" && name =~ "few.*" }`, ...range })
+  const codes = await Promise.all(Array.from({ length: 300 }, (_, i) => {
+    const stream = querier.Search(query, metadata())
+    const over = drain(stream)
+    if (i % 3 === 0) stream.cancel()
+    if (i % 3 === 1) setTimeout(() => stream.cancel(), i % 50)
+    return over.then((r) => i % 3 === 2 ? [r.code, merge(r.messages).traces?.length] : [r.code === grpc.status.CANCELLED || r.code === 0])
+  }))
+  equal(codes.filter((c) => !isDeepStrictEqual(c, [true]) && !isDeepStrictEqual(c, [0, 20])), [], 'of many calls those that stay are answered while others leave')
+  await poll('idle workers', () => active() === 0)
+  equal(await metric('tempo_pg_requests_waiting'), 0, 'and nothing is left behind')
+}
+
 async function slowReader() {
   const n = 40000
   insert('single-tenant', n, 'many')
@@ -260,7 +274,7 @@ async function slowReader() {
 
 try {
   insert('single-tenant', 25, 'few')
-  for (const test of [healthService, search, tags, metrics, errors, packets, tenants, patience, slowReader]) {
+  for (const test of [healthService, search, tags, metrics, errors, packets, tenants, patience, crowd, slowReader]) {
     try { await test() } catch (error) { failed++; console.log(`not ok ${passed + failed} - ${test.name}: ${error.stack}`) }
   }
 } catch (error) { failed++; console.log(`not ok ${passed + failed} - ${error.stack}`) }
