@@ -197,6 +197,9 @@ async function packets() {
     equal([haveMetrics(got), merge(got.messages)], [true, want], 'a large answer comes in several messages with metrics each')
   })
   equal((await split()).messages.length, 1, 'and a small one in one')
+  await withSettings({ 'tempo_pg.http_api_prefix': '/tempo' }, async () => (await fetchApi('/tempo/api/echo')).status === 200, async () => {
+    equal(merge((await split()).messages), want, 'methods are at the root whatever the prefix of the HTTP paths')
+  })
 }
 
 async function tenants() {
