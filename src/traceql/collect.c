@@ -660,6 +660,7 @@ typedef struct SpanRows
 	Datum	   *rows;
 	int			n;
 	int			capacity;
+	MemoryContext context;		/* of the rows; what makes them is short-lived */
 } SpanRows;
 
 static void
@@ -668,12 +669,13 @@ add_row(SpanRows *out, const TqlSpan *span, List *keys, double value, bool has_v
 	Datum		values[6];
 	bool		nulls[6] = {0};
 	uint64		id = pg_hton64(span->id);
+	MemoryContext old;
 
 	if (out->n == out->capacity)
 	{
 		out->capacity = Max(16, out->capacity * 2);
 		out->rows = out->rows ? repalloc_huge(out->rows, sizeof(Datum) * out->capacity) :
-			palloc(sizeof(Datum) * out->capacity);
+			MemoryContextAlloc(out->context, sizeof(Datum) * out->capacity);
 	}
 	values[0] = PointerGetDatum(&id);
 	values[1] = text_datum(span->kind_text, &nulls[1]);
@@ -690,7 +692,9 @@ add_row(SpanRows *out, const TqlSpan *span, List *keys, double value, bool has_v
 	nulls[4] = !has_value;
 	values[4] = Float8GetDatum(value);
 	values[5] = Float8GetDatum(weight);
+	old = MemoryContextSwitchTo(out->context);
 	out->rows[out->n++] = HeapTupleGetDatum(heap_form_tuple(out->desc, values, nulls));
+	MemoryContextSwitchTo(old);
 }
 
 static void
@@ -750,6 +754,7 @@ tempo_trace_spans(PG_FUNCTION_ARGS)
 	ListCell   *lc;
 	List	   *groups;
 	ArrayType  *array;
+	MemoryContext per_span;
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
@@ -775,11 +780,19 @@ tempo_trace_spans(PG_FUNCTION_ARGS)
 		n += group->n;
 	}
 	qsort(members, n, sizeof(int), compare_ints);
+	tql_number_tree(trace);		/* lives longer than one span */
+	out.context = state->context;
+	per_span = AllocSetContextCreate(state->context, "TraceQL span", ALLOCSET_DEFAULT_SIZES);
 	for (int i = 0; i < n; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (i == 0 || members[i] != members[i - 1])
-			add_span(&out, state->query, trace, &trace->spans[members[i]]);
+		if (i > 0 && members[i] == members[i - 1])
+			continue;
+		tql_read_lists(&trace->spans[members[i]]);
+		MemoryContextSwitchTo(per_span);
+		add_span(&out, state->query, trace, &trace->spans[members[i]]);
+		MemoryContextReset(per_span);
+		MemoryContextSwitchTo(state->context);
 	}
 	MemoryContextSwitchTo(old);
 	if (out.n == 0)

@@ -210,16 +210,19 @@ split_group(TqlTrace *trace, const TqlExpr *by, const char *name, const TqlGroup
 {
 	KeyedMember *keyed = palloc_extended(sizeof(KeyedMember) * in->n, MCXT_ALLOC_HUGE);
 	TqlGroup   *group = NULL;
+	StringInfoData key;
+	char	   *copy;
 
+	initStringInfo(&key);
 	for (int i = 0; i < in->n; i++)
 	{
-		StringInfoData key;
-
 		CHECK_FOR_INTERRUPTS();
 		group_value(trace, &trace->spans[in->members[i]], by, &keyed[i].value);
-		initStringInfo(&key);
+		resetStringInfo(&key);
 		append_key(&key, &keyed[i].value);
-		keyed[i].key = key.data;
+		copy = palloc(key.len);
+		memcpy(copy, key.data, key.len);
+		keyed[i].key = copy;
 		keyed[i].key_len = key.len;
 		keyed[i].member = in->members[i];
 	}
