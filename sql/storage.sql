@@ -173,6 +173,19 @@ RESET ROLE;
 DROP OWNED BY regress_tempo_user;
 DROP ROLE regress_tempo_user;
 
+-- a second index on the directory, as REINDEX CONCURRENTLY makes one, does no harm
+CREATE INDEX regress_tempo_extra ON tempo.segment_directory (segment_id);
+TRUNCATE t;
+SELECT add(1, 50);
+SELECT count(*) FROM t;
+SELECT add(51, 60);
+SET enable_seqscan = off;
+SELECT count(*) AS found FROM tempo.segment_directory WHERE storage_id = tempo.storage_id('t') AND segment_id > 0;
+RESET enable_seqscan;
+REINDEX TABLE CONCURRENTLY tempo.segment_directory;
+SELECT count(*) FROM t;
+DROP INDEX tempo.regress_tempo_extra;
+
 DROP VIEW content, shape;
 DROP FUNCTION add;
 DROP TABLE t;

@@ -25,6 +25,7 @@
 #include "access/xact.h"
 #include "catalog/index.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_index.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "utils/fmgroids.h"
@@ -76,13 +77,40 @@ struct TempoDirectoryScan
 	TempoSegmentBounds bounds;
 };
 
+/*
+ * The index to read by.  There may be others, while REINDEX CONCURRENTLY runs
+ * or where it failed.
+ */
+static Relation
+open_index(Relation heap, LOCKMODE lockmode)
+{
+	List	   *indexes = RelationGetIndexList(heap);
+	Relation	found = NULL;
+	ListCell   *cell;
+
+	foreach(cell, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(cell), lockmode);
+		Form_pg_index form = index->rd_index;
+
+		if (form->indisvalid && form->indnkeyatts == 2 &&
+			form->indkey.values[0] == ATTNO_STORAGE_ID && form->indkey.values[1] == ATTNO_MAX_START &&
+			heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL))
+		{
+			found = index;
+			break;
+		}
+		index_close(index, lockmode);
+	}
+	list_free(indexes);
+	return found;
+}
+
 bool
 tempo_directory_open(TempoDirectory *directory, LOCKMODE lockmode, bool missing_ok)
 {
 	Oid			schema = get_namespace_oid(DIRECTORY_SCHEMA, true);
 	Oid			relid = OidIsValid(schema) ? get_relname_relid(DIRECTORY_NAME, schema) : InvalidOid;
-	List	   *indexes;
-
 	if (!OidIsValid(relid))
 	{
 		if (missing_ok)
@@ -94,16 +122,14 @@ tempo_directory_open(TempoDirectory *directory, LOCKMODE lockmode, bool missing_
 	}
 	directory->heap = table_open(relid, lockmode);
 	directory->lockmode = lockmode;
-	indexes = RelationGetIndexList(directory->heap);
-	if (list_length(indexes) != 1 ||
-		RelationGetNumberOfAttributes(directory->heap) != DIRECTORY_NATTS)
+	directory->index = RelationGetNumberOfAttributes(directory->heap) == DIRECTORY_NATTS ?
+		open_index(directory->heap, lockmode) : NULL;
+	if (directory->index == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("table \"%s.%s\" does not belong to this version of tempo_pg",
 						DIRECTORY_SCHEMA, DIRECTORY_NAME),
 				 errhint("Run ALTER EXTENSION tempo_pg UPDATE.")));
-	directory->index = index_open(linitial_oid(indexes), lockmode);
-	list_free(indexes);
 	return true;
 }
 
@@ -195,16 +221,34 @@ tempo_directory_insert_heap(TempoDirectory *directory, TempoSegment *segment, Co
 void
 tempo_directory_insert_index(TempoDirectory *directory, const TempoSegment *segment)
 {
-	Datum		values[2];
-	bool		isnull[2] = {false, false};
-	ItemPointerData tid = segment->tid;
-	IndexInfo  *info = BuildIndexInfo(directory->index);
+	Datum		row[DIRECTORY_NATTS];
+	List	   *indexes = RelationGetIndexList(directory->heap);
+	ListCell   *cell;
 
-	values[0] = Int64GetDatum((int64) segment->storage_id);
-	values[1] = Int64GetDatum(segment->summary.max_start_nano);
-	index_insert(directory->index, values, isnull, &tid, directory->heap,
-				 UNIQUE_CHECK_NO, false, info);
-	pfree(info);
+	segment_to_row(segment, row);
+	foreach(cell, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(cell), RowExclusiveLock);
+		IndexInfo  *info = BuildIndexInfo(index);
+		ItemPointerData tid = segment->tid;
+		Datum		values[INDEX_MAX_KEYS];
+		bool		isnull[INDEX_MAX_KEYS] = {0};
+
+		if (info->ii_Expressions != NIL || info->ii_Predicate != NIL)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("index \"%s\" on table \"%s.%s\" is partial or has expressions",
+							RelationGetRelationName(index), DIRECTORY_SCHEMA, DIRECTORY_NAME),
+					 errhint("Drop it.")));
+		for (int i = 0; i < info->ii_NumIndexAttrs; i++)
+			values[i] = info->ii_IndexAttrNumbers[i] > 0 ? row[info->ii_IndexAttrNumbers[i] - 1] : (Datum) 0;
+		if (info->ii_ReadyForInserts)
+			index_insert(index, values, isnull, &tid, directory->heap,
+						 info->ii_Unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, false, info);
+		pfree(info);
+		index_close(index, NoLock);
+	}
+	list_free(indexes);
 }
 
 bool
