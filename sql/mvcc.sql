@@ -225,6 +225,36 @@ SELECT count(*) FROM t;
 ROLLBACK;
 SELECT count(*) FROM t;
 
+-- a cursor that saw rows which could not be flushed yet, read after they were
+TRUNCATE t;
+INSERT INTO t SELECT (span(n)).* FROM generate_series(1, 2) n;
+CREATE FUNCTION peek(n int) RETURNS tempo.spans LANGUAGE plpgsql AS $$
+DECLARE
+    seen refcursor := 'seen';
+    r record;
+BEGIN
+    IF n = 13 THEN
+        BEGIN
+            OPEN seen FOR SELECT attributes->>'n' AS n FROM t;
+            FETCH seen INTO r;
+        EXCEPTION WHEN division_by_zero THEN NULL;
+        END;
+    END IF;
+    RETURN span(n);
+END
+$$;
+SET tempo_pg.enable_custom_scan = off;
+BEGIN;
+INSERT INTO t SELECT (s).* FROM (SELECT peek(n) AS s FROM generate_series(11, 13) n OFFSET 0) q;
+FETCH ALL FROM seen;
+ROLLBACK;
+RESET tempo_pg.enable_custom_scan;
+BEGIN;
+INSERT INTO t SELECT (s).* FROM (SELECT peek(n) AS s FROM generate_series(11, 13) n OFFSET 0) q;
+FETCH ALL FROM seen;
+ROLLBACK;
+DROP FUNCTION peek;
+
 DROP TABLE t;
 DROP FUNCTION held, risky, log(), again;
 DROP FUNCTION span;

@@ -91,6 +91,7 @@ typedef struct TempoScanState
 	bool		has_rest;		/* rows need more than the filter */
 	bool		one_step;		/* decode both at once */
 	bool		partial_keys;
+	ExprState  *recheck;		/* the filter, for EvalPlanQual; else NULL */
 	List	   *keys;			/* for EXPLAIN */
 	TempoRowReader *reader;
 
@@ -106,7 +107,9 @@ typedef struct TempoScanState
 	uint64		n_units;
 	uint64		next_unit;
 	SharedScan *shared;			/* NULL: not a parallel scan */
-	TempoInsertBuffer *pending;
+	List	   *pendings;		/* batches listed with the segments */
+	int			n_pending;		/* of them, those begun */
+	TempoInsertBuffer *pending; /* the current one */
 	bool		in_pending;
 	const ScanUnit *unit;		/* current; NULL in a pending batch */
 	TempoOpenSegment *open;
@@ -264,6 +267,8 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 	state->target.relid = plan->scan.scanrelid;
 	state->target.map = state->map;
 	state->filter = tempo_filter_create(plan->custom_exprs, &state->target, &node->ss.ps);
+	if (estate->es_epq_active != NULL)
+		state->recheck = ExecInitQual(plan->custom_exprs, &node->ss.ps);
 	set_projections(state, plan);
 	state->list_context = AllocSetContextCreate(CurrentMemoryContext, "tempo scan list", ALLOCSET_DEFAULT_SIZES);
 	state->range_context = AllocSetContextCreate(CurrentMemoryContext, "tempo scan ranges", ALLOCSET_DEFAULT_SIZES);
@@ -311,6 +316,23 @@ list_units(TempoScanState *state)
 	}
 }
 
+/*
+ * What the own transaction has in memory because it could not be flushed.  It
+ * is listed together with the segments: a cursor may outlive the flush.
+ */
+static void
+list_pending(TempoScanState *state)
+{
+	TempoInsertBuffer *pending = NULL;
+
+	state->pendings = NIL;
+	if (IsParallelWorker())
+		return;
+	while ((pending = tempo_pending_next(state->css.ss.ss_currentRelation,
+										 state->css.ss.ps.state->es_snapshot, pending)) != NULL)
+		state->pendings = lappend(state->pendings, pending);
+}
+
 /* Lists the segments, unless the last list is still right. */
 static void
 list_segments(TempoScanState *state)
@@ -328,6 +350,7 @@ list_segments(TempoScanState *state)
 										   &bounds, &state->n_segments);
 	qsort(state->segments, state->n_segments, sizeof(TempoSegment), newest_first);
 	list_units(state);
+	list_pending(state);
 	MemoryContextSwitchTo(old);
 	state->bounds = bounds;
 	state->listed = true;
@@ -348,6 +371,7 @@ start(TempoScanState *state)
 	state->next_unit = 0;
 	state->unit = NULL;
 	state->pending = NULL;
+	state->n_pending = 0;
 	state->in_pending = false;
 	state->n_ranges = state->range = 0;
 	state->n_selected = state->next_selected = 0;
@@ -598,20 +622,18 @@ next_selection(TempoScanState *state)
 	return false;
 }
 
-/* What the own transaction has in memory because it could not be flushed. */
+/* The next of the batches in memory that has rows. */
 static bool
 next_pending(TempoScanState *state)
 {
-	Relation	rel = state->css.ss.ss_currentRelation;
-
-	if (IsParallelWorker())
-		return false;
 	state->in_pending = true;
-	while ((state->pending = tempo_pending_next(rel, state->css.ss.ps.state->es_snapshot, state->pending)) != NULL)
+	while (state->n_pending < list_length(state->pendings))
 	{
-		/* interning keys in it does no harm */
-		SpanBatch  *batch = (SpanBatch *) tempo_pending_batch(state->pending);
+		SpanBatch  *batch;
 
+		/* interning keys in it does no harm */
+		state->pending = list_nth(state->pendings, state->n_pending++);
+		batch = (SpanBatch *) tempo_pending_batch(state->pending);
 		state->run_first = state->rows_first = 0;
 		state->rows = batch;
 		select_rows(state, batch);
@@ -620,6 +642,7 @@ next_pending(TempoScanState *state)
 		tempo_row_reader_batch(state->reader, batch);
 		return true;
 	}
+	state->pending = NULL;
 	return false;
 }
 
@@ -673,11 +696,20 @@ next_row(ScanState *node)
 	return slot;
 }
 
-/* Rows never change, so one that passed still does. */
+/*
+ * Rows never change, but what they are joined with may have: the conditions
+ * that were pushed down are evaluated again.
+ */
 static bool
 recheck_row(ScanState *node, TupleTableSlot *slot)
 {
-	return true;
+	TempoScanState *state = (TempoScanState *) node;
+	ExprContext *econtext = node->ps.ps_ExprContext;
+
+	/* projection and conditions were compiled for a slot that has its values */
+	slot_getallattrs(slot);
+	econtext->ecxt_scantuple = slot;
+	return ExecQual(state->recheck, econtext);
 }
 
 static TupleTableSlot *

@@ -78,7 +78,7 @@ struct TempoInsertBuffer
 	uint32		n_rows;
 	bool		for_triggers;	/* AFTER ROW triggers will fetch the rows */
 	bool		frozen;			/* the rows were to be visible to older snapshots */
-	bool		shown;			/* a scan has been given the batch */
+	const SpanBatch *shown;		/* the batch, if a scan has been given it */
 
 	MemoryContext context;		/* of the batch; NULL once that is gone */
 	MemoryContext row_context;	/* scratch, reset for each row */
@@ -183,7 +183,7 @@ tempo_provisional_find(Relation rel, ItemPointer tid, const SpanBatch **batch,
 static void
 free_batch(TempoInsertBuffer *buffer)
 {
-	if (buffer->context != NULL && !buffer->shown)
+	if (buffer->context != NULL && buffer->shown == NULL)
 		MemoryContextDelete(buffer->context);
 	buffer->context = NULL;
 	buffer->batch = NULL;
@@ -206,7 +206,9 @@ free_buffer(TempoInsertBuffer *buffer)
 	free_batch(buffer);
 	if (buffer->row_of != NULL)
 		pfree(buffer->row_of);
-	pfree(buffer);
+	buffer->row_of = NULL;
+	if (buffer->shown == NULL)
+		pfree(buffer);
 }
 
 static RowCounter *
@@ -519,7 +521,7 @@ tempo_pending_next(Relation rel, Snapshot snapshot, TempoInsertBuffer *previous)
 		if (buffer->relid == RelationGetRelid(rel) &&
 			(!IsMVCCSnapshot(snapshot) || buffer->cid < snapshot->curcid))
 		{
-			buffer->shown = true;
+			buffer->shown = buffer->batch;
 			return buffer;
 		}
 		node = dlist_has_next(&pending, node) ? dlist_next_node(&pending, node) : NULL;
@@ -530,7 +532,7 @@ tempo_pending_next(Relation rel, Snapshot snapshot, TempoInsertBuffer *previous)
 const SpanBatch *
 tempo_pending_batch(const TempoInsertBuffer *buffer)
 {
-	return buffer->batch;
+	return buffer->shown;
 }
 
 void

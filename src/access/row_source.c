@@ -256,7 +256,18 @@ tempo_row_source_store(TempoRowSource *source, uint32 row, ItemPointer tid,
 {
 	TempoTupleTableSlot *ours = (TempoTupleTableSlot *) slot;
 
-	Assert(tempo_slot_is_ours(slot));
+	if (!tempo_slot_is_ours(slot))
+	{
+		/* EvalPlanQual gives the slot of a custom scan, a virtual one */
+		TupleTableSlot *row_slot = MakeSingleTupleTableSlot(slot->tts_tupleDescriptor, tempo_slot_ops());
+
+		tempo_row_source_store(source, row, tid, row_slot, false);
+		ExecCopySlot(slot, row_slot);
+		slot->tts_tid = *tid;
+		slot->tts_tableOid = RelationGetRelid(source->rel);
+		ExecDropSingleTupleTableSlot(row_slot);
+		return;
+	}
 	ExecClearTuple(slot);
 	ours->source = source;
 	ours->serial = source->serial;
