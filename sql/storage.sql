@@ -84,6 +84,28 @@ SELECT add(1, 2000);
 SELECT pg_relation_size('t') = :size AS reused;
 SELECT * FROM tempo.verify('t');
 SELECT count(*), count(DISTINCT ctid), sum((attributes->>'n')::int) FROM t;
+-- segments move out of the end of a file that is mostly free space
+CREATE TABLE big (LIKE tempo.spans INCLUDING DEFAULTS) USING tempo;
+DO $$
+BEGIN
+    FOR part IN 1..40 LOOP
+        INSERT INTO big (trace_id, span_id, start_time_unix_nano, duration_nano, attributes)
+        SELECT md5(part || '.' || i)::tempo.trace_id, left(md5('s' || part || '.' || i), 16)::tempo.span_id, i, 1,
+               jsonb_build_object('a', md5('a' || part || '.' || i), 'b', md5('b' || i % 200))
+        FROM generate_series(1, 500) i;
+    END LOOP;
+END
+$$;
+SELECT merges, targets FROM tempo.compact('big');
+VACUUM big;
+SELECT pg_relation_size('big') AS size \gset
+SELECT merges, sources, targets FROM tempo.compact('big');
+VACUUM big;
+SELECT pg_relation_size('big') < :size * 0.6 AS smaller;
+SELECT merges FROM tempo.compact('big');
+SELECT count(*), count(DISTINCT attributes ->> 'a') FROM big;
+SELECT * FROM tempo.verify('big');
+DROP TABLE big;
 -- and that of rolled back inserts
 BEGIN;
 SELECT add(10000, 14000);

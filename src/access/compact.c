@@ -12,7 +12,8 @@
  * together whatever their tenants; the others are merged tenant by tenant,
  * neighbours in time, when enough of about the same size have come together:
  * sizes grow by 16 from class to class, so a span is rewritten a few times in
- * its life only.
+ * its life only.  Last, segments move out of the end of a file that is mostly
+ * free space.
  *
  *-------------------------------------------------------------------------
  */
@@ -25,6 +26,7 @@
 
 #include "access/ddl.h"
 #include "access/memory.h"
+#include "access/pages.h"
 #include "access/relation.h"
 #include "access/segment_source.h"
 #include "access/store.h"
@@ -47,6 +49,9 @@ PG_FUNCTION_INFO_V1(tempo_compact);
 
 /* Segments of one size class that make a merge. */
 #define MERGE_COUNT 8
+
+/* Less free space than this in front of a segment is not worth moving it. */
+#define MOVE_BLOCKS 64
 
 /* Sources of one merge, to bound the directory rows changed at once. */
 #define MAX_SOURCES 4096
@@ -285,6 +290,47 @@ choose_merge(Relation rel, TempoSegment *segments, uint32 count, const TempoComp
 	return false;
 }
 
+/*
+ * Merged segments are written behind the small ones they come from, so a file
+ * that grew quickly is left with much free space in front.  When nothing is
+ * left to merge, the last segment moves there, and VACUUM gives the end of the
+ * file back.  Each move is to a lower block, so this comes to an end.
+ */
+static bool
+choose_move(Relation rel, TempoSegment *segments, uint32 count, const TempoCompactOptions *options,
+			Sources *sources, TempoCompactResult *result)
+{
+	TempoMeta  *meta = palloc(sizeof(TempoMeta));
+	TempoSegment *last = NULL;
+	BlockNumber free_blocks = 0;
+	BlockNumber wanted;
+	bool		fits = false;
+
+	for (uint32 i = 0; i < count; i++)
+		if (last == NULL || segments[i].first_block > last->first_block)
+			last = &segments[i];
+	if (last == NULL || last->summary.level == 0 || result->moves >= count ||
+		!tempo_meta_read_all(rel, meta))
+		return false;
+
+	/* written again it may need a little more */
+	wanted = last->n_blocks + last->n_blocks / 32 + 1;
+	for (uint32 i = 0; i < meta->header.n_free; i++)
+	{
+		free_blocks += meta->free[i].count;
+		if (meta->free[i].count >= wanted && meta->free[i].first < last->first_block)
+			fits = true;
+	}
+	if (!fits || free_blocks < MOVE_BLOCKS ||
+		free_blocks < RelationGetNumberOfBlocks(rel) / (options->mode == TEMPO_COMPACT_FULL ? 4 : 2))
+		return false;
+	result->moves++;
+	sources->segments = palloc(sizeof(TempoSegment *));
+	sources->segments[0] = last;
+	sources->count = 1;
+	return true;
+}
+
 /* --------------------------------------------------------------- merging */
 
 typedef struct Merge
@@ -399,7 +445,7 @@ merge_sources(Relation rel, TempoDirectory *directory, const Sources *sources, T
 	Merge		merge = {rel};
 	TempoSegment **claimed = palloc(sizeof(TempoSegment *) * sources->count);
 	uint32		n = 0;
-	uint32		needed = sources->segments[0]->summary.level == 0 ? 1 : 2;
+	uint32		needed = sources->segments[0]->summary.level == 0 ? 1 : Min(sources->count, 2);
 	uint32		n_read = 0;
 
 	for (uint32 i = 0; i < sources->count; i++)
@@ -449,7 +495,8 @@ tempo_compact_step(Relation rel, const TempoCompactOptions *options, TempoCompac
 	snapshot = RegisterSnapshot(IsolationUsesXactSnapshot() ? GetTransactionSnapshot() : GetLatestSnapshot());
 	segments = tempo_directory_list(rel, snapshot, NULL, &count);
 	if (choose_fold(segments, count, options, max_spans, &sources, result) ||
-		choose_merge(rel, segments, count, options, max_spans, &sources))
+		choose_merge(rel, segments, count, options, max_spans, &sources) ||
+		choose_move(rel, segments, count, options, &sources, result))
 		done = merge_sources(rel, &directory, &sources, result);
 	UnregisterSnapshot(snapshot);
 	tempo_directory_close(&directory);

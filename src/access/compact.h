@@ -36,6 +36,7 @@ typedef struct TempoCompactResult
 {
 	uint32		sources;		/* segments merged */
 	uint32		targets;		/* into so many */
+	uint32		moves;			/* segments moved to the front of the file */
 	uint64		spans;
 	uint64		bytes;			/* of the targets */
 	uint32		level0;			/* level-0 segments that were there */

@@ -178,7 +178,8 @@ ingest(const char *body, size_t len, bool json, text *tenant)
 		tempo_raise(&request.error);
 	if (request.result.rejected > 0)
 		ereport(WARNING,
-				(errmsg("%llu spans were not stored: %s", (unsigned long long) request.result.rejected,
+				(errcode(ERRCODE_WARNING),
+				 errmsg("%llu spans were not stored: %s", (unsigned long long) request.result.rejected,
 						request.result.rejected_message)));
 	store_count(&request);
 	stored = request.outcome == STORE_APPENDED ? (int64) request.result.spans : 0;

@@ -182,7 +182,8 @@ process_register(void)
 	}
 	if (slots > max_worker_processes)
 		ereport(WARNING,
-				(errmsg("tempo_pg needs %d background worker processes, but max_worker_processes is %d",
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("tempo_pg needs %d background worker processes, but max_worker_processes is %d",
 						slots, max_worker_processes),
 				 errhint("Set max_worker_processes to at least %d, and more for parallel queries and other extensions.",
 						 slots)));
