@@ -283,6 +283,15 @@ INSERT INTO parted SELECT * FROM tempo.spans;
 EXPLAIN (COSTS OFF) SELECT count(*) FROM parted WHERE name = 'op1' AND tenant = 'other';
 SELECT (SELECT count(*) FROM parted WHERE name = 'op1' AND tenant = 'other') = (SELECT count(*) FROM tempo.spans WHERE name = 'op1' AND tenant = 'other') AS same,
        (SELECT count(*) FROM parted WHERE name = 'op1') = (SELECT count(*) FROM tempo.spans WHERE name = 'op1') AS same;
+-- the last time there is
+CREATE TABLE last_time (LIKE tempo.spans INCLUDING DEFAULTS) USING tempo;
+INSERT INTO last_time (trace_id, span_id, start_time_unix_nano, duration_nano)
+    VALUES (lpad('1', 32, '0')::tempo.trace_id, lpad('1', 16, '0')::tempo.span_id, 9223372036854775807, -1);
+SELECT count(*) FROM last_time;
+SELECT count(*) FROM last_time WHERE start_time_unix_nano = 9223372036854775807;
+SELECT count(*) FROM last_time WHERE start_time_unix_nano <= 9223372036854775807;
+SELECT count(*) FROM last_time WHERE start_time_unix_nano < 9223372036854775807;
+DROP TABLE last_time;
 DROP TABLE reordered, parted, corpus;
 DROP FUNCTION fill, answers, compare;
 TRUNCATE tempo.spans;

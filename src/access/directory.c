@@ -360,7 +360,7 @@ within_bounds(const TempoSegment *segment, const TempoSegmentBounds *bounds)
 {
 	return bounds == NULL ||
 		(segment->summary.max_start_nano >= bounds->min_start &&
-		 segment->summary.min_start_nano < bounds->end_start &&
+		 (segment->summary.min_start_nano < bounds->end_start || bounds->end_start == PG_INT64_MAX) &&
 		 (bounds->tenants == 0 || (segment->summary.tenant_filter & bounds->tenants) != 0));
 }
 

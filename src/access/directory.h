@@ -44,7 +44,7 @@ typedef struct TempoSegment
 typedef struct TempoSegmentBounds
 {
 	int64		min_start;
-	int64		end_start;		/* exclusive */
+	int64		end_start;		/* exclusive; PG_INT64_MAX = none, as a span may start then */
 	uint64		tenants;		/* OR of segment_tenant_bit(), 0 = any */
 } TempoSegmentBounds;
 
