@@ -284,7 +284,8 @@ open_spans(void)
 		!OidIsValid(relid = tempo_spans_relation()))
 		return NULL;
 	PreventCommandIfReadOnly("INSERT");
-	return table_open(relid, RowExclusiveLock);
+	/* NULL, too, if DROP EXTENSION commits while the lock is waited for */
+	return try_table_open(relid, RowExclusiveLock);
 }
 
 /* One transaction; false when the extension is missing. */

@@ -1,5 +1,5 @@
 """Without a database, without the extension, with it, without it again, with new settings: every port answers and says why it cannot."""
-import os, re, socket, subprocess
+import os, re, socket, subprocess, threading
 import cluster, otlp, tap
 
 
@@ -31,6 +31,23 @@ def works(node, trace, what):
     tap.equal(node.sql("SELECT count(*) FROM tempo.spans WHERE trace_id = '%s'" % trace), "1", "%s: the span is there" % what)
 
 
+def dropped_while_storing(node):
+    """a request that waits for DROP EXTENSION is to be repeated: 500 would tell clients to throw it away"""
+    answers = []
+    body = otlp.request_bytes(otlp.request([otlp.span("d" * 32, "e" * 16)]))
+    client = threading.Thread(target=lambda: answers.append(node.export_protobuf(body)))
+    drop = subprocess.Popen([cluster.BIN + "/psql", "-XqAt", "-h", "127.0.0.1", "-p", str(node.port), "-U", "postgres"], stdin=subprocess.PIPE, text=True)
+    drop.stdin.write("SET client_min_messages = warning; BEGIN; LOCK tempo.spans;\n")
+    drop.stdin.flush()
+    cluster.poll("the lock", lambda: node.sql("SELECT count(*) FROM pg_locks WHERE relation = 'tempo.spans'::regclass AND mode = 'AccessExclusiveLock' AND granted") == "1")
+    client.start()
+    cluster.poll("the writer waits", lambda: node.sql("SELECT count(*) FROM pg_locks WHERE NOT granted") != "0")
+    drop.communicate("DROP EXTENSION tempo_pg CASCADE; COMMIT;\n")
+    tap.equal(drop.returncode, 0, "DROP EXTENSION while a request waits")
+    client.join(30)
+    tap.equal(answers and answers[0][0], 503, "the request that waited is answered 503")
+
+
 def test():
     node = cluster.Cluster("life")
     node.start()
@@ -38,7 +55,7 @@ def test():
     answers_unavailable(node, "no extension", extension)
     node.sql("CREATE EXTENSION tempo_pg")
     works(node, "a" * 32, "extension created")
-    node.sql("DROP EXTENSION tempo_pg CASCADE")
+    dropped_while_storing(node)
     answers_unavailable(node, "extension dropped", extension)
     tap.equal(node.sql("SELECT count(*) FROM pg_namespace WHERE nspname = 'tempo'"), "0", "DROP EXTENSION leaves no schema behind")
     node.sql("CREATE EXTENSION tempo_pg")
