@@ -47,13 +47,19 @@ log_tail()
 	return 0
 }
 
+# need_root WHAT: an error unless as_root can be tried.  Called where the error
+# is seen, since the output of as_root goes to logs.
+need_root()
+{
+	[ "$(id -u)" = 0 ] || command -v sudo >/dev/null ||
+		fail "$1 needs root, and there is no sudo" "run this script as root, or install sudo"
+}
+
 # as_root COMMAND...: through sudo unless root already
 as_root()
 {
 	if [ "$(id -u)" = 0 ]; then
 		"$@"
-	elif ! command -v sudo >/dev/null; then
-		fail "\"$1\" needs root, and there is no sudo" "run this script as root"
 	elif [ -t 0 ]; then
 		sudo -- "$@"
 	else
@@ -89,6 +95,7 @@ need_packages()
 			"install what corresponds to them, then run this again with" \
 			"PG_CONFIG=/path/to/pg_config and TEMPO_PG_SKIP_PACKAGES=1 in the environment"
 
+	need_root "installing ${missing[*]}"
 	say "    installing ${missing[*]}"
 	log=$(mktemp "${TMPDIR:-/tmp}/tempo_pg-apt.XXXXXX")
 	# The package lists of a new machine are empty or stale: renew them only then.
@@ -168,6 +175,7 @@ install_built()
 	if [ -w "$lib" ]; then
 		set -- make
 	else
+		need_root "installing into $lib"
 		set -- as_root make
 	fi
 	if ! "$@" -C "$top" -s install PG_CONFIG="$PG_CONFIG" >"$log" 2>&1 </dev/null; then

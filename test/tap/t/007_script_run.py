@@ -103,6 +103,9 @@ def scenes(base, one, two):
     clash.http = one.http
     status, output = clash.run("--no-demo")
     tap.ok(status != 0 and "--http-port" in output, "a taken port is an error that names the option", status, output)
+    clash.http = clash.otlp
+    status, output = clash.run("--no-demo")
+    tap.ok(status == 2 and str(clash.otlp) in output, "the same port twice is an error", status, output)
     status, output = two.run("--no-demo", "--set", "no_such_setting=1")
     tap.ok(status != 0 and "no_such_setting" in output, "a wrong setting is an error that names it", status, output)
     status, output = two.run("--no-demo", "--bogus")
