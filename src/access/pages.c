@@ -238,6 +238,24 @@ free_list_take(TempoMeta *meta, BlockNumber count, TempoExtent *extent)
 	return true;
 }
 
+/*
+ * Making the file longer is not logged, what is on the free list is: after a
+ * crash, and on a promoted standby, the list may name blocks beyond the end of
+ * the file.  They must exist before any of the file's end is given away,
+ * or the next extension would give the same blocks once more.
+ */
+static void
+extend_to_free_list(Relation rel, const TempoMeta *meta)
+{
+	BlockNumber n_blocks = RelationGetNumberOfBlocks(rel);
+	BlockNumber end = 0;
+
+	for (uint32 i = 0; i < meta->header.n_free; i++)
+		end = Max(end, meta->free[i].first + meta->free[i].count);
+	if (end > n_blocks)
+		(void) extend_file(rel, end - n_blocks);
+}
+
 TempoExtent
 tempo_extent_take(Relation rel, BlockNumber count, uint64 *storage_id, uint64 *segment_id)
 {
@@ -245,6 +263,7 @@ tempo_extent_take(Relation rel, BlockNumber count, uint64 *storage_id, uint64 *s
 	TempoExtent extent;
 
 	meta_read_or_create(rel, meta);
+	extend_to_free_list(rel, meta);
 	if (!free_list_take(meta, count, &extent))
 	{
 		extent.first = extend_file(rel, count);

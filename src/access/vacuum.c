@@ -98,7 +98,10 @@ rebuild_free_list(Relation rel, TempoDirectory *directory, uint64 storage_id, Bl
 
 	used = tempo_directory_extents(directory, storage_id, &n_used);
 	gaps = find_gaps(used, n_used, RelationGetNumberOfBlocks(rel), &n_gaps);
-	*used_end = n_used == 0 ? 1 : used[n_used - 1].first_block + used[n_used - 1].n_blocks;
+	/* extents overlap where a crash took the file's end, and then an aborted row's blocks were given again */
+	*used_end = 1;
+	for (uint32 i = 0; i < n_used; i++)
+		*used_end = Max(*used_end, used[i].first_block + used[i].n_blocks);
 	if (n_gaps > TEMPO_MAX_FREE_EXTENTS)
 	{
 		/* the smallest ones wait until their neighbours are free */
