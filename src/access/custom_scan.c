@@ -123,9 +123,9 @@ typedef struct TempoScanState
 	SpanBatch  *filter_batch;
 	SpanBatch  *row_batch;
 	const SpanBatch *rows;		/* where selected rows are */
-	uint32		rows_first;		/* row in the segment of rows->spans[0] */
-	uint32		run_first;
-	uint32	   *selected;		/* rows relative to run_first */
+	uint32	   *row_of;			/* row in the segment of each span of filter_batch */
+	uint32	   *selected;		/* rows in the segment */
+	uint32	   *span_of;		/* their spans in "rows" */
 	uint32		n_selected;
 	uint32		selected_size;
 	uint32		next_selected;
@@ -517,23 +517,39 @@ block_zone_passes(TempoScanState *state, uint32 first)
 	return tempo_filter_zone(state->filter, &zone);
 }
 
-/* Selects the rows of filter_batch, or of "batch", that pass. */
+static uint32 *
+enlarge(uint32 *array, MemoryContext context, uint32 size)
+{
+	if (array != NULL)
+		pfree(array);
+	return MemoryContextAllocHuge(context, sizeof(uint32) * size);
+}
+
+/* Makes room for that many rows. */
+static void
+reserve_rows(TempoScanState *state, uint32 count)
+{
+	MemoryContext context = GetMemoryChunkContext(state);
+
+	if (count <= state->selected_size)
+		return;
+	state->selected_size = Max(count, MAX_RUN);
+	state->row_of = enlarge(state->row_of, context, state->selected_size);
+	state->selected = enlarge(state->selected, context, state->selected_size);
+	state->span_of = enlarge(state->span_of, context, state->selected_size);
+}
+
+/* Selects the spans of the batch that pass; row_of says which rows they are. */
 static void
 select_rows(TempoScanState *state, SpanBatch *batch)
 {
-	state->n_selected = state->next_selected = 0;
-	if (batch->n_spans > state->selected_size)
-	{
-		state->selected_size = Max(batch->n_spans, MAX_RUN);
-		if (state->selected != NULL)
-			pfree(state->selected);
-		state->selected = MemoryContextAllocHuge(GetMemoryChunkContext(state), sizeof(uint32) * state->selected_size);
-	}
 	tempo_filter_batch(state->filter, batch);
 	for (uint32 i = 0; i < batch->n_spans; i++)
 		if (tempo_filter_span(state->filter, &batch->spans[i]))
-			state->selected[state->n_selected++] = i;
-	state->counters.spans_filtered += batch->n_spans - state->n_selected;
+		{
+			state->selected[state->n_selected] = state->row_of[i];
+			state->span_of[state->n_selected++] = i;
+		}
 }
 
 /* Decodes the next run of the open segment; false at the end of its ranges. */
@@ -582,6 +598,42 @@ empty_batch(SpanBatch *batch)
 		span_batch_truncate(batch, 0);
 }
 
+/* Decodes and filters one run, in one step or two. */
+static void
+decode_run(TempoScanState *state, uint32 first, uint32 count)
+{
+	bool		one_step = state->one_step || !state->has_rest;
+	const SegmentProjection *projection = one_step ? &state->both_projection : &state->filter_projection;
+	SpanBatch  *batch = state->filter_batch;
+
+	reserve_rows(state, count);
+	empty_batch(batch);
+	state->rows = batch;
+	if (state->filter->root->n_children == 0)
+	{
+		tempo_segment_decode(state->open, projection, first, count, batch);
+		for (uint32 i = 0; i < count; i++)
+		{
+			state->selected[i] = first + i;
+			state->span_of[i] = i;
+		}
+		state->n_selected = count;
+		return;
+	}
+	tempo_segment_select(state->open, projection, first, count, &state->filter->test, batch, state->row_of);
+	select_rows(state, batch);
+	if (batch->n_spans > 0)
+		state->one_step = state->n_selected > batch->n_spans / ONE_STEP;
+	if (state->n_selected == 0 || one_step)
+		return;
+	empty_batch(state->row_batch);
+	tempo_segment_decode_rows(state->open, &state->row_projection, state->selected, state->n_selected,
+							  state->row_batch);
+	for (uint32 i = 0; i < state->n_selected; i++)
+		state->span_of[i] = i;
+	state->rows = state->row_batch;
+}
+
 /* Decodes runs until one has rows; false at the end of the segment. */
 static bool
 next_selection(TempoScanState *state)
@@ -591,31 +643,13 @@ next_selection(TempoScanState *state)
 
 	while (next_run(state, &first, &count))
 	{
-		bool		one_step = state->one_step || !state->has_rest;
-
 		CHECK_FOR_INTERRUPTS();
-		empty_batch(state->filter_batch);
-		tempo_segment_decode(state->open, one_step ? &state->both_projection : &state->filter_projection,
-							 first, count, state->filter_batch);
+		state->n_selected = state->next_selected = 0;
+		decode_run(state, first, count);
 		state->counters.spans_decoded += count;
-		state->run_first = first;
-		select_rows(state, state->filter_batch);
-		if (state->filter->root->n_children > 0)
-			state->one_step = state->n_selected > count / ONE_STEP;
+		state->counters.spans_filtered += count - state->n_selected;
 		if (state->n_selected == 0)
 			continue;
-		state->rows = state->filter_batch;
-		state->rows_first = first;
-		if (!one_step)
-		{
-			uint32		low = state->selected[0];
-			uint32		high = state->selected[state->n_selected - 1];
-
-			empty_batch(state->row_batch);
-			tempo_segment_decode(state->open, &state->row_projection, first + low, high - low + 1, state->row_batch);
-			state->rows = state->row_batch;
-			state->rows_first = first + low;
-		}
 		tempo_row_reader_batch(state->reader, state->rows);
 		return true;
 	}
@@ -634,9 +668,13 @@ next_pending(TempoScanState *state)
 		/* interning keys in it does no harm */
 		state->pending = list_nth(state->pendings, state->n_pending++);
 		batch = (SpanBatch *) tempo_pending_batch(state->pending);
-		state->run_first = state->rows_first = 0;
+		reserve_rows(state, batch->n_spans);
+		for (uint32 i = 0; i < batch->n_spans; i++)
+			state->row_of[i] = i;
 		state->rows = batch;
+		state->n_selected = state->next_selected = 0;
 		select_rows(state, batch);
+		state->counters.spans_filtered += batch->n_spans - state->n_selected;
 		if (state->n_selected == 0)
 			continue;
 		tempo_row_reader_batch(state->reader, batch);
@@ -674,17 +712,18 @@ next_row(ScanState *node)
 	TempoScanState *state = (TempoScanState *) node;
 	TupleTableSlot *slot = node->ss_ScanTupleSlot;
 	MemoryContext old;
+	const Span *span;
 	uint32		row;
 
 	ExecClearTuple(slot);
 	while (state->next_selected >= state->n_selected)
 		if (!advance(state))
 			return slot;
-	row = state->run_first + state->selected[state->next_selected++];
+	row = state->selected[state->next_selected];
+	span = &state->rows->spans[state->span_of[state->next_selected++]];
 	MemoryContextReset(state->row_context);
 	old = MemoryContextSwitchTo(state->row_context);
-	tempo_row_reader_fill(state->reader, &state->rows->spans[row - state->rows_first],
-						  slot->tts_values, slot->tts_isnull);
+	tempo_row_reader_fill(state->reader, span, slot->tts_values, slot->tts_isnull);
 	MemoryContextSwitchTo(old);
 	ExecStoreVirtualTuple(slot);
 	if (state->in_pending)

@@ -215,6 +215,7 @@ start_node(FilterNode *node, ExprContext *econtext)
 		start_node(node->children[i], econtext);
 	node->memo = NULL;
 	node->missing = 0;
+	node->asked = false;
 	node->plain = false;
 	if (node->operand_state == NULL)
 		return;
@@ -271,6 +272,7 @@ tempo_filter_start(ScanFilter *filter, ExprContext *econtext)
 	for (int i = 0; i < filter->root->n_children; i++)
 		if (is_never(filter->root->children[i]))
 			filter->never = true;
+	tempo_filter_test(filter);
 }
 
 /*
@@ -499,6 +501,12 @@ ask_function(ScanFilter *filter, FilterNode *node, const AnyValue *value)
 	answer = fcinfo->isnull ? FILTER_UNKNOWN : result_of(DatumGetBool(result));
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(filter->scratch);
+	if (!node->asked)
+	{
+		/* shapes may be decided by it from now on */
+		node->asked = true;
+		tempo_filter_test(filter);
+	}
 	return answer;
 }
 
@@ -628,7 +636,13 @@ eval_regex(ScanFilter *filter, FilterNode *node, const AnyValue *value)
 	MemoValue	memo;
 	FilterResult result;
 
-	if (value == NULL || value->type != ANY_STRING)
+	if (value == NULL)
+	{
+		if (node->missing == 0)
+			node->missing = (uint8) (ask_function(filter, node, NULL) + 1);
+		return (FilterResult) (node->missing - 1);
+	}
+	if (value->type != ANY_STRING)
 		return ask_function(filter, node, value);
 	set_memo_value(&memo, value);
 	if (recall(node, &memo, &result))
@@ -782,11 +796,22 @@ cache_entry(const FilterNode *node, const SpanBatch *batch, const Span *span)
 	return &node->cache[batch->scopes[span->scope].resource];
 }
 
+FilterResult
+tempo_filter_leaf(ScanFilter *filter, FilterNode *node, const Span *span)
+{
+	uint8	   *cached = cache_entry(node, filter->batch, span);
+
+	if (cached == NULL)
+		return eval_leaf(filter, node, span);
+	if (*cached == 0)
+		*cached = (uint8) (eval_leaf(filter, node, span) + 1);
+	return (FilterResult) (*cached - 1);
+}
+
 static FilterResult
 eval_node(ScanFilter *filter, FilterNode *node, const Span *span)
 {
 	FilterResult result;
-	uint8	   *cached;
 
 	switch (node->type)
 	{
@@ -819,12 +844,7 @@ eval_node(ScanFilter *filter, FilterNode *node, const Span *span)
 			return result == FILTER_UNKNOWN ? FILTER_UNKNOWN :
 				result == FILTER_TRUE ? FILTER_FALSE : FILTER_TRUE;
 		default:
-			cached = cache_entry(node, filter->batch, span);
-			if (cached == NULL)
-				return eval_leaf(filter, node, span);
-			if (*cached == 0)
-				*cached = (uint8) (eval_leaf(filter, node, span) + 1);
-			return (FilterResult) (*cached - 1);
+			return tempo_filter_leaf(filter, node, span);
 	}
 }
 

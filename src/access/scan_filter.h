@@ -113,7 +113,8 @@ struct FilterNode
 	FmgrInfo	fmgr;
 	struct HTAB *memo;			/* REGEX, EXPRESSION: results by value */
 	ExprState  *expression;		/* EXPRESSION */
-	uint8		missing;		/* its result + 1 without a value; 0 = not known */
+	uint8		missing;		/* REGEX, EXPRESSION: result + 1 without a value; 0 = not known */
+	bool		asked;			/* the SQL function has answered once, so its arguments are valid */
 
 	/* by string, resource or scope of the current batch: result + 1 */
 	uint8	   *cache;
@@ -144,6 +145,7 @@ typedef struct ScanFilter
 	SpanBatch  *batch;
 	uint64		generation;		/* of the batch that the caches are for; 0 = none */
 	bool		never;			/* no row can pass: an operand is NULL */
+	SegmentTest test;			/* which shapes cannot pass; valid after tempo_filter_batch() */
 } ScanFilter;
 
 /*
@@ -173,7 +175,11 @@ extern void tempo_filter_bounds(const ScanFilter *filter, int64 *min_start, int6
 /* the trace ids that rows must have; NULL if any may */
 extern const TraceId *tempo_filter_traces(const ScanFilter *filter, int *count);
 
+/* scan_shape.c */
+extern void tempo_filter_test(ScanFilter *filter);
+
 /* scan_filter.c */
+extern FilterResult tempo_filter_leaf(ScanFilter *filter, FilterNode *node, const Span *span);
 extern void tempo_filter_start(ScanFilter *filter, ExprContext *econtext);
 extern void tempo_filter_batch(ScanFilter *filter, SpanBatch *batch);
 extern bool tempo_filter_span(ScanFilter *filter, const Span *span);

@@ -259,3 +259,24 @@ tempo_segment_decode(TempoOpenSegment *open, const SegmentProjection *projection
 	if (!segment_decode(open->entry->reader, projection, first, count, batch, &error))
 		tempo_segment_failed(open, &error);
 }
+
+void
+tempo_segment_decode_rows(TempoOpenSegment *open, const SegmentProjection *projection,
+						  const uint32 *rows, uint32 n, SpanBatch *batch)
+{
+	SpanError	error = {SPAN_ERROR_NONE};
+
+	if (!segment_decode_rows(open->entry->reader, projection, rows, n, batch, &error))
+		tempo_segment_failed(open, &error);
+}
+
+void
+tempo_segment_select(TempoOpenSegment *open, const SegmentProjection *projection,
+					 uint32 first, uint32 count, const SegmentTest *test,
+					 SpanBatch *batch, uint32 *rows)
+{
+	SpanError	error = {SPAN_ERROR_NONE};
+
+	if (!segment_select(open->entry->reader, projection, first, count, test, batch, rows, &error))
+		tempo_segment_failed(open, &error);
+}

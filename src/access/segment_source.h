@@ -40,6 +40,13 @@ extern void tempo_segment_failed(TempoOpenSegment *open, const SpanError *error)
 extern void tempo_segment_decode(TempoOpenSegment *open, const SegmentProjection *projection,
 								 uint32 first, uint32 count, SpanBatch *batch);
 
+/* tempo_segment_decode_rows, tempo_segment_select: segment_decode_rows() and segment_select(), likewise */
+extern void tempo_segment_decode_rows(TempoOpenSegment *open, const SegmentProjection *projection,
+									  const uint32 *rows, uint32 n, SpanBatch *batch);
+extern void tempo_segment_select(TempoOpenSegment *open, const SegmentProjection *projection,
+								 uint32 first, uint32 count, const SegmentTest *test,
+								 SpanBatch *batch, uint32 *rows);
+
 extern void tempo_segment_cache_init(void);
 
 #endif							/* TEMPO_ACCESS_SEGMENT_SOURCE_H */

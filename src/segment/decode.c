@@ -33,6 +33,8 @@ typedef struct Template
 	uint64_t	block_serial;	/* of the block whose columns were last seen to be loaded */
 	bool		has_distance;	/* parent inside the block */
 	int64_t		distance;
+	uint64_t	tested;			/* serial of the test that "excluded" is of */
+	bool		excluded;
 	union
 	{
 		Span		span;
@@ -432,7 +434,8 @@ add_item(Decoder *d, TableId table, const ReadShape *shape, uint32_t k, uint32_t
 	bool		varies = shape->constants[k] == 0;
 	AnyValue	value;
 
-	if (varies ? !segment_load_column(r, number, d->error) : !segment_load_dictionary(r, number, d->error))
+	/* columns of values that vary are loaded once a row is taken */
+	if (!varies && !segment_load_dictionary(r, number, d->error))
 		return false;
 	if (!varies && !dictionary_value(d, c, shape->constants[k] - 1, &value))
 		return false;
@@ -459,6 +462,7 @@ add_item(Decoder *d, TableId table, const ReadShape *shape, uint32_t k, uint32_t
 	t->items[t->n_items].key_id = c->key_id;
 	if (varies)
 	{
+		t->items[t->n_items].value.type = SEGMENT_VARIES;
 		t->values[t->n_values].column = number;
 		t->values[t->n_values++].target = t->n_items;
 	}
@@ -491,7 +495,6 @@ make_template(Decoder *d, TableId table, ReadShape *shape)
 		segment_no_memory(d->error);
 		return NULL;
 	}
-	t->block_serial = r->block_serial;
 	for (uint32_t k = 0; k < shape->n_items; k++)
 	{
 		const ReadColumn *c = &r->columns[shape->columns[k]];
@@ -621,12 +624,18 @@ take_attributes(Decoder *d, TableId table, const Template *t, AttributeList *res
 }
 
 static inline Template *
-next_template(Decoder *d, TableId table)
+template_of(Decoder *d, TableId table, uint32_t row)
 {
 	ReadTable  *t = &d->r->tables[table];
-	ReadShape  *shape = &t->shapes[t->row_shapes[t->next++]];
+	ReadShape  *shape = &t->shapes[t->row_shapes[row]];
 
 	return shape->template != NULL ? shape->template : make_template(d, table, shape);
+}
+
+static inline Template *
+next_template(Decoder *d, TableId table)
+{
+	return template_of(d, table, d->r->tables[table].next++);
 }
 
 /* Columns are loaded by block, templates live longer. */
@@ -935,22 +944,188 @@ decode_block_rows(Decoder *d, uint32_t first, uint32_t end)
 	return true;
 }
 
+/* Moves the cursors behind a row that is not wanted. */
+static bool
+skip_row(Decoder *d, uint32_t row)
+{
+	SegmentReader *r = d->r;
+	ReadTable  *table = &r->tables[TABLE_SPAN];
+	const ReadShape *shape = &table->shapes[table->row_shapes[row]];
+	const Template *t = shape->template;
+
+	if (r->parts & (SEGMENT_EVENTS | SEGMENT_LINKS))
+	{
+		/* those have cursors of their own */
+		static const TraceId none = {{0}};
+
+		if (!take_span(d, row, &none))
+			return false;
+		span_batch_truncate(d->batch, d->batch->n_spans - 1);
+		return true;
+	}
+	table->next++;
+	if (t == NULL)
+	{
+		for (uint32_t k = 0; k < shape->n_items; k++)
+			r->columns[shape->columns[k]].cursor += shape->constants[k] == 0;
+		return true;
+	}
+	for (uint32_t i = 0; i < t->n_fields; i++)
+		r->columns[t->fields[i].column].cursor++;
+	for (uint32_t i = 0; i < t->n_values; i++)
+		r->columns[t->values[i].column].cursor++;
+	if (t->overflow != 0)
+		r->columns[t->overflow].cursor++;
+	return true;
+}
+
+/* Some rows of the current block, which begins at "begin", in ascending order. */
+static bool
+decode_some_rows(Decoder *d, uint32_t begin, const uint32_t *rows, uint32_t n)
+{
+	SegmentReader *r = d->r;
+	ReadTable  *table = &r->tables[TABLE_SPAN];
+	TraceId		trace_id = {{0}};
+	uint32_t	run = 0;
+	uint32_t	run_end = 0;
+
+	if (n == 0)
+		return true;
+	if (table->next > rows[0] - begin && !seek_row(d, 0))
+		return false;
+	for (uint32_t i = 0; i < n; i++)
+	{
+		uint32_t	row = rows[i] - begin;
+
+		while (table->next < row)
+			if (!skip_row(d, table->next))
+				return false;
+		if (row >= run_end)
+		{
+			while (row >= r->runs[run].first + r->runs[run].count)
+				run++;
+			run_end = r->runs[run].first + r->runs[run].count;
+			if ((r->parts & SEGMENT_TRACE_ID) && !segment_trace_id(r, r->runs[run].rank, &trace_id, d->error))
+				return false;
+		}
+		if (!take_span(d, row, &trace_id))
+			return false;
+	}
+	return true;
+}
+
+static bool
+is_excluded(Decoder *d, const SegmentTest *test, Template *t)
+{
+	if (t->tested != test->serial)
+	{
+		Span		prototype = t->proto.span;
+
+		prototype.attributes.items = t->items;
+		prototype.attributes.count = t->n_items;
+		t->excluded = test->excludes(test->arg, d->batch, &prototype, t->overflow != 0);
+		t->tested = test->serial;
+	}
+	return t->excluded;
+}
+
+/* Drops the rows of the list whose times are outside the test's bounds. */
+static bool
+check_times(Decoder *d, const SegmentTest *test, uint32_t *rows, uint32_t *n)
+{
+	SegmentReader *r = d->r;
+	bool		starts = test->min_start != INT64_MIN || test->max_start != INT64_MAX;
+	bool		durations = test->min_duration != INT64_MIN || test->max_duration != INT64_MAX;
+	uint32_t	kept;
+
+	if (*n > 0 && starts)
+	{
+		if (!segment_load_starts(r, d->error))
+			return false;
+		kept = 0;
+		for (uint32_t i = 0; i < *n; i++)
+		{
+			rows[kept] = rows[i];
+			kept += r->starts[rows[i]] >= test->min_start && r->starts[rows[i]] <= test->max_start;
+		}
+		*n = kept;
+	}
+	if (*n > 0 && durations)
+	{
+		if (!segment_load_durations(r, d->error))
+			return false;
+		kept = 0;
+		for (uint32_t i = 0; i < *n; i++)
+		{
+			rows[kept] = rows[i];
+			kept += r->durations[rows[i]] >= test->min_duration && r->durations[rows[i]] <= test->max_duration;
+		}
+		*n = kept;
+	}
+	return true;
+}
+
+static bool
+select_block_rows(Decoder *d, const SegmentTest *test, uint32_t block, uint32_t first, uint32_t end,
+				  uint32_t *rows, uint32_t *n)
+{
+	SegmentReader *r = d->r;
+
+	if (!segment_load_block(r, block, d->error) || !segment_load_rows(r, TABLE_SPAN, d->error))
+		return false;
+	*n = 0;
+	for (uint32_t row = first; row < end; row++)
+	{
+		Template   *t = template_of(d, TABLE_SPAN, row);
+
+		if (t == NULL)
+			return false;
+		rows[*n] = row;
+		*n += !is_excluded(d, test, t);
+	}
+	return check_times(d, test, rows, n) &&
+		(*n == 0 || (prepare_block(d, block) && decode_some_rows(d, 0, rows, *n)));
+}
+
+static bool
+begin_decoding(Decoder *d, SegmentReader *r, const SegmentProjection *projection, SpanBatch *batch,
+			   SpanError *error)
+{
+	*d = (Decoder) {.r = r, .batch = batch, .arena = span_batch_arena(batch), .error = error};
+	if (!segment_load_schema(r, error))
+		return false;
+	if (!set_projection(r, projection, batch))
+		return segment_no_memory(error);
+	arena_init(&d->temp, &r->allocator, 0);
+	return true;
+}
+
+/* Leaves the batch as it was "before" if decoding failed. */
+static bool
+end_decoding(Decoder *d, uint32_t before, bool ok)
+{
+	arena_reset(&d->temp);
+	if (!ok)
+	{
+		span_batch_truncate(d->batch, before);
+		d->r->generation = 0;	/* the cursors are anywhere */
+	}
+	return ok;
+}
+
 bool
 segment_decode(SegmentReader *r, const SegmentProjection *projection, uint32_t first, uint32_t count,
 			   SpanBatch *batch, SpanError *error)
 {
-	Decoder		d = {.r = r, .batch = batch, .arena = span_batch_arena(batch), .error = error};
+	Decoder		d;
 	uint32_t	before = batch->n_spans;
 	uint32_t	end;
 	bool		ok = true;
 
 	if (first > r->summary.rows || count > r->summary.rows - first)
 		return span_error(error, SPAN_ERROR_INVALID, "no such rows in the segment");
-	if (!segment_load_schema(r, error))
+	if (!begin_decoding(&d, r, projection, batch, error))
 		return false;
-	if (!set_projection(r, projection, batch))
-		return segment_no_memory(error);
-	arena_init(&d.temp, &r->allocator, 0);
 	end = first + count;
 	while (ok && first < end)
 	{
@@ -961,11 +1136,62 @@ segment_decode(SegmentReader *r, const SegmentProjection *projection, uint32_t f
 		ok = prepare_block(&d, block) && decode_block_rows(&d, first - begin, stop - begin);
 		first = stop;
 	}
-	arena_reset(&d.temp);
-	if (!ok)
+	return end_decoding(&d, before, ok);
+}
+
+bool
+segment_select(SegmentReader *r, const SegmentProjection *projection, uint32_t first, uint32_t count,
+			   const SegmentTest *test, SpanBatch *batch, uint32_t *rows, SpanError *error)
+{
+	Decoder		d;
+	uint32_t	before = batch->n_spans;
+	uint32_t	end;
+	bool		ok = true;
+
+	if (first > r->summary.rows || count > r->summary.rows - first)
+		return span_error(error, SPAN_ERROR_INVALID, "no such rows in the segment");
+	if (!begin_decoding(&d, r, projection, batch, error))
+		return false;
+	end = first + count;
+	while (ok && first < end)
 	{
-		span_batch_truncate(batch, before);
-		r->generation = 0;		/* the cursors are anywhere */
+		uint32_t	block = first / IMAGE_BLOCK_ROWS;
+		uint32_t	begin = block * IMAGE_BLOCK_ROWS;
+		uint32_t	stop = end - begin < IMAGE_BLOCK_ROWS ? end : begin + IMAGE_BLOCK_ROWS;
+		uint32_t	n;
+
+		ok = select_block_rows(&d, test, block, first - begin, stop - begin, rows, &n);
+		for (uint32_t i = 0; ok && i < n; i++)
+			rows[i] += begin;
+		rows += ok ? n : 0;
+		first = stop;
 	}
-	return ok;
+	return end_decoding(&d, before, ok);
+}
+
+bool
+segment_decode_rows(SegmentReader *r, const SegmentProjection *projection, const uint32_t *rows, uint32_t n,
+					SpanBatch *batch, SpanError *error)
+{
+	Decoder		d;
+	uint32_t	before = batch->n_spans;
+	bool		ok = true;
+
+	for (uint32_t i = 0; i < n; i++)
+		if (rows[i] >= r->summary.rows || (i > 0 && rows[i] <= rows[i - 1]))
+			return span_error(error, SPAN_ERROR_INVALID, "no such rows in the segment");
+	if (!begin_decoding(&d, r, projection, batch, error))
+		return false;
+	while (ok && n > 0)
+	{
+		uint32_t	block = rows[0] / IMAGE_BLOCK_ROWS;
+		uint32_t	some = 0;
+
+		while (some < n && rows[some] / IMAGE_BLOCK_ROWS == block)
+			some++;
+		ok = prepare_block(&d, block) && decode_some_rows(&d, block * IMAGE_BLOCK_ROWS, rows, some);
+		rows += some;
+		n -= some;
+	}
+	return end_decoding(&d, before, ok);
 }

@@ -116,6 +116,42 @@ extern bool segment_find_trace(SegmentReader *reader, const TraceId *trace_id,
 extern bool segment_decode(SegmentReader *reader, const SegmentProjection *projection,
 						   uint32_t first, uint32_t count, SpanBatch *batch, SpanError *error);
 
+/* segment_decode_rows: the same for some rows, in ascending order */
+extern bool segment_decode_rows(SegmentReader *reader, const SegmentProjection *projection,
+								const uint32_t *rows, uint32_t n, SpanBatch *batch, SpanError *error);
+
+/* The type of an attribute of a prototype that has another value in each span. */
+#define SEGMENT_VARIES	UINT8_MAX
+
+/*
+ * Says which spans cannot be wanted.  Spans have one of few shapes: same scope,
+ * name, kind, status and attribute keys, and the same value under some of those.
+ * "excludes" is asked once per shape: "prototype" has what all spans of the shape
+ * have (of what the projection asks for), and zero elsewhere; attributes that
+ * vary are there with type SEGMENT_VARIES.  Of its fields only those four are
+ * meaningful.  If "more" is set, spans may have more attributes, anywhere
+ * between those.
+ */
+typedef struct SegmentTest
+{
+	uint64_t	serial;			/* never 0; tests with the same serial exclude the same */
+	bool		(*excludes) (void *arg, SpanBatch *batch, const Span *prototype, bool more);
+	void	   *arg;
+	int64_t		min_start;		/* bounds, inclusive; INT64_MIN and INT64_MAX = none */
+	int64_t		max_start;
+	int64_t		min_duration;
+	int64_t		max_duration;
+} SegmentTest;
+
+/*
+ * segment_select: like segment_decode(), but leaves out spans that the test
+ * excludes.  "rows" has room for "count" and gets the row of each span
+ * appended.  Blocks without any are hardly looked at.
+ */
+extern bool segment_select(SegmentReader *reader, const SegmentProjection *projection,
+						   uint32_t first, uint32_t count, const SegmentTest *test,
+						   SpanBatch *batch, uint32_t *rows, SpanError *error);
+
 /*
  * segment_block_rows: the number of rows that are encoded together; decoding
  * aligned runs of that length never decodes a frame twice.

@@ -73,6 +73,14 @@ touch(const SpanBatch *batch)
 
 volatile uint64_t sink;
 
+static bool
+excludes(void *arg, SpanBatch *batch, const Span *prototype, bool more)
+{
+	(void) arg;
+	(void) batch;
+	return !more && (prototype->name + prototype->attributes.count) % 2 != 0;
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -89,6 +97,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint32_t	n;
 	uint32_t	n_values;
 	uint32_t	rows;
+	SegmentTest test = {1, excludes, NULL, INT64_MIN, INT64_MAX, 0, INT64_MAX};
+	static uint32_t selected[40000];
 
 	if (r == NULL)
 		return 0;
@@ -97,6 +107,12 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (rows > 40000)
 		rows = 40000;
 	if (segment_decode(r, &some, rows / 3, rows / 2, batch, &error))
+		sink += touch(batch);
+	if (segment_select(r, &some, 0, rows, &test, batch, selected, &error))
+		sink += touch(batch);
+	for (n = 0; n < rows / 3; n++)
+		selected[n] = n * 3 + 1;
+	if (segment_decode_rows(r, &all, selected, n, batch, &error))
 		sink += touch(batch);
 	if (segment_decode(r, &all, 0, rows, batch, &error))
 		sink += touch(batch);
