@@ -97,7 +97,7 @@ static void
 write_config(ApiBody *body)
 {
 	static const char *const names[] = {
-		"database", "enabled", "listen_addresses", "http_port", "otlp_grpc_port", "otlp_http_port",
+		"database", "enabled", "listen_addresses", "http_port", "otlp_grpc_port", "otlp_http_port", "zipkin_port",
 		"receiver_workers", "query_workers", "multitenancy", "commit_delay", "otlp_max_message_bytes",
 		"receiver_memory", "max_attribute_bytes", "reject_whole_batch", "retry_after", "query_timeout",
 		"search_default_limit", "search_max_limit", "search_max_range", "search_default_range",

@@ -52,4 +52,25 @@ extern bool decode_otlp_proto(const char *body, size_t len, const DecodeOptions 
 extern bool decode_otlp_json(const char *body, size_t len, const DecodeOptions *options,
 							 SpanBatch *batch, DecodeResult *result, SpanError *error);
 
+/* Zipkin, whose JSON needs the same */
+extern bool decode_zipkin_json(const char *body, size_t len, const DecodeOptions *options,
+							   SpanBatch *batch, DecodeResult *result, SpanError *error);
+extern bool decode_zipkin_proto(const char *body, size_t len, const DecodeOptions *options,
+								SpanBatch *batch, DecodeResult *result, SpanError *error);
+extern bool decode_zipkin_v1_json(const char *body, size_t len, const DecodeOptions *options,
+								  SpanBatch *batch, DecodeResult *result, SpanError *error);
+extern bool decode_zipkin_thrift(const char *body, size_t len, const DecodeOptions *options,
+								 SpanBatch *batch, DecodeResult *result, SpanError *error);
+
+/* The formats that a request can have. */
+typedef enum WireFormat
+{
+	WIRE_OTLP_PROTO,
+	WIRE_OTLP_JSON,
+	WIRE_ZIPKIN_JSON,
+	WIRE_ZIPKIN_PROTO,
+	WIRE_ZIPKIN_V1_JSON,
+	WIRE_ZIPKIN_THRIFT
+} WireFormat;
+
 #endif							/* TEMPO_INGEST_DECODE_H */

@@ -31,12 +31,14 @@ typedef struct TreeBuilder
 {
 	const JsonName *names;
 	int			n_names;
+	int			open_field;		/* objects in it keep all members */
 	Arena	   *arena;
 	bool		no_memory;
 	JsonNode   *root;
 	JsonNode   *open[JSON_MAX_DEPTH];	/* objects and arrays, outermost first */
 	int			depth;
 	int			field;			/* of the member whose value comes next */
+	SpanText	name;			/* its name, in an object that keeps all members */
 	int			skipping;		/* members inside a member that is left out, it included */
 } TreeBuilder;
 
@@ -190,12 +192,15 @@ add_node(TreeBuilder *builder, JsonNodeType type)
 	}
 	node->type = type;
 	node->field = builder->field;
+	node->name = builder->name;
 	if (builder->depth == 0)
 	{
 		builder->root = node;
 		return node;
 	}
 	parent = builder->open[builder->depth - 1];
+	if (parent->type == JSON_NODE_ARRAY)
+		node->field = JSON_OTHER_NAME;
 	if (parent->last == NULL)
 		parent->first = node;
 	else
@@ -245,6 +250,19 @@ container_end(void *state)
 	ACTION_RETURN;
 }
 
+/* The name of a member of an object that keeps all of them. */
+static void
+keep_name(TreeBuilder *builder, const char *name)
+{
+	size_t		len = strlen(name);
+
+	builder->field = JSON_OTHER_NAME;
+	builder->name.data = arena_copy(builder->arena, name, len + 1);
+	builder->name.len = (uint32_t) len;
+	if (builder->name.data == NULL)
+		builder->no_memory = true;
+}
+
 static ActionResult
 field_start(void *state, char *name, bool isnull)
 {
@@ -254,8 +272,11 @@ field_start(void *state, char *name, bool isnull)
 		builder->skipping++;
 	else
 	{
-		builder->field = isnull ? -1 : find_name(builder, name);
-		if (builder->field < 0)
+		builder->field = isnull ? JSON_ROOT : find_name(builder, name);
+		builder->name = span_text(NULL, 0);
+		if (!isnull && builder->depth > 0 && builder->open[builder->depth - 1]->field == builder->open_field)
+			keep_name(builder, name);
+		else if (builder->field < 0)
 			builder->skipping = 1;
 	}
 	ACTION_RETURN;
@@ -312,7 +333,7 @@ scalar(void *state, char *token, JsonTokenType type)
 }
 
 JsonNode *
-json_tree_parse(const char *body, size_t len, const JsonName *names, int n_names,
+json_tree_parse(const char *body, size_t len, const JsonName *names, int n_names, int open,
 				Arena *arena, uint64_t *sanitized, SpanError *error)
 {
 	TreeBuilder builder;
@@ -345,8 +366,9 @@ json_tree_parse(const char *body, size_t len, const JsonName *names, int n_names
 	memset(&builder, 0, sizeof(builder));
 	builder.names = names;
 	builder.n_names = n_names;
+	builder.open_field = open;
 	builder.arena = arena;
-	builder.field = -1;
+	builder.field = JSON_ROOT;
 #if PG_VERSION_NUM >= 170000
 	lex = makeJsonLexContextCstringLen(NULL, body, len, PG_UTF8, true);
 #else

@@ -905,7 +905,7 @@ decode_otlp_json(const char *body, size_t len, const DecodeOptions *options,
 	if (!context_begin(&context, options, batch, result, error))
 		return context_finish(&context, false);
 	arena_init(&scratch, &context.arena->allocator, context.arena->limit);
-	root = json_tree_parse(body, len, names, sizeof(names) / sizeof(names[0]), &scratch,
+	root = json_tree_parse(body, len, names, sizeof(names) / sizeof(names[0]), JSON_NO_FIELD, &scratch,
 						   &result->sanitized_strings, error);
 	success = root != NULL && decode_request(&context, root);
 	if (context.refused_counter != NULL)

@@ -30,7 +30,7 @@ const char *const discard_reason_names[N_DISCARD_REASONS] = {
 	"invalid_trace_id", "invalid_span_id", "invalid_time", "unknown_error"
 };
 
-const char *const transport_names[N_TRANSPORTS] = {"grpc", "http"};
+const char *const transport_names[N_TRANSPORTS] = {"grpc", "http", "zipkin_http"};
 
 static SharedStatistics *shared;
 static shmem_request_hook_type next_shmem_request_hook;

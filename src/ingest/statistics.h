@@ -32,6 +32,7 @@ typedef enum ReceiverTransport
 {
 	TRANSPORT_GRPC,
 	TRANSPORT_HTTP,
+	TRANSPORT_ZIPKIN,
 	N_TRANSPORTS
 } ReceiverTransport;
 

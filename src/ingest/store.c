@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * store.c
- *	  OTLP requests into tempo.spans, each exactly once.
+ *	  Requests into tempo.spans, each exactly once.
  *
  *-------------------------------------------------------------------------
  */
@@ -30,6 +30,18 @@
 PG_FUNCTION_INFO_V1(tempo_ingest_otlp);
 PG_FUNCTION_INFO_V1(tempo_ingest_otlp_json);
 
+typedef bool (*Decoder) (const char *body, size_t len, const DecodeOptions *options,
+						 SpanBatch *batch, DecodeResult *result, SpanError *error);
+
+static const Decoder decoders[] = {
+	[WIRE_OTLP_PROTO] = decode_otlp_proto,
+	[WIRE_OTLP_JSON] = decode_otlp_json,
+	[WIRE_ZIPKIN_JSON] = decode_zipkin_json,
+	[WIRE_ZIPKIN_PROTO] = decode_zipkin_proto,
+	[WIRE_ZIPKIN_V1_JSON] = decode_zipkin_v1_json,
+	[WIRE_ZIPKIN_THRIFT] = decode_zipkin_thrift
+};
+
 static bool
 decode_request(StoreRequest *request, SpanBatch *batch)
 {
@@ -38,9 +50,7 @@ decode_request(StoreRequest *request, SpanBatch *batch)
 	options.tenant = request->tenant;
 	options.max_attribute_bytes = (uint32) tempo_max_attribute_bytes;
 	options.reject_whole_batch = tempo_reject_whole_batch;
-	if (request->json)
-		return decode_otlp_json(request->body, request->len, &options, batch, &request->result, &request->error);
-	return decode_otlp_proto(request->body, request->len, &options, batch, &request->result, &request->error);
+	return decoders[request->format] (request->body, request->len, &options, batch, &request->result, &request->error);
 }
 
 /* Decodes one request and keeps its spans in the batch if they are to be stored. */
@@ -167,7 +177,7 @@ ingest(const char *body, size_t len, bool json, text *tenant)
 		tempo_raise(&error);
 	request.body = body;
 	request.len = len;
-	request.json = json;
+	request.format = json ? WIRE_OTLP_JSON : WIRE_OTLP_PROTO;
 	if (!recent_hash(request.tenant.data, request.tenant.len, body, len, &request.hash))
 		elog(ERROR, "could not compute the hash of a request");
 

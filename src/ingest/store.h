@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * store.h
- *	  OTLP requests into tempo.spans, each exactly once.
+ *	  Requests into tempo.spans, each exactly once.
  *
  *-------------------------------------------------------------------------
  */
@@ -29,7 +29,7 @@ typedef struct StoreRequest
 	SpanText	tenant;
 	const char *body;			/* must outlive the batch */
 	size_t		len;
-	bool		json;
+	WireFormat	format;
 	RequestHash hash;			/* recent_hash() */
 
 	StoreOutcome outcome;

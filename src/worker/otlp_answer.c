@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * otlp_answer.c
- *	  What OTLP clients are answered, over gRPC and HTTP.
+ *	  What clients that send spans are answered, over gRPC and HTTP.
  *
  *-------------------------------------------------------------------------
  */
@@ -119,21 +119,27 @@ presentable(const char *message)
 	return result;
 }
 
-OtlpEncoding
-otlp_encoding(const NetRequest *request)
+bool
+request_type_is(const NetRequest *request, const char *wanted)
 {
 	const char *type = net_request_header(request, "content-type", NULL);
 	size_t		len;
 
 	if (type == NULL)
-		return OTLP_UNKNOWN;
+		return false;
 	type += strspn(type, " \t");
 	len = strcspn(type, ";");
 	while (len > 0 && (type[len - 1] == ' ' || type[len - 1] == '\t'))
 		len--;
-	if (len == strlen(PROTOBUF_TYPE) && pg_strncasecmp(type, PROTOBUF_TYPE, len) == 0)
+	return len == strlen(wanted) && pg_strncasecmp(type, wanted, len) == 0;
+}
+
+OtlpEncoding
+otlp_encoding(const NetRequest *request)
+{
+	if (request_type_is(request, PROTOBUF_TYPE))
 		return OTLP_PROTOBUF;
-	if (len == strlen(JSON_TYPE) && pg_strncasecmp(type, JSON_TYPE, len) == 0)
+	if (request_type_is(request, JSON_TYPE))
 		return OTLP_JSON;
 	return OTLP_UNKNOWN;
 }
@@ -242,6 +248,27 @@ otlp_answer_text(NetRequest *request, int status, const char *text, const char *
 	extra.name = header;
 	extra.value = value;
 	net_respond(request, status, "text/plain; charset=utf-8", &extra, header != NULL ? 1 : 0, text, strlen(text));
+}
+
+void
+plain_error(NetRequest *request, int status, const char *message, int retry_after)
+{
+	NetHeader	header = {"retry-after", NULL};
+	bool		retry = retry_after >= 0 && (status == 429 || status == 503);
+
+	message = psprintf("%s\n", presentable(message));
+	if (retry)
+		header.value = psprintf("%d", retry_after);
+	net_respond(request, status, "text/plain; charset=utf-8", &header, retry ? 1 : 0, message, strlen(message));
+}
+
+void
+plain_answer(NetRequest *request, RpcCode code, const char *message, int retry_after)
+{
+	if (code == RPC_OK)
+		net_respond(request, 202, NULL, NULL, 0, "", 0);
+	else
+		plain_error(request, http_status(code, retry_after), message, retry_after);
 }
 
 /* ------------------------------------------------------------------- gRPC */

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * otlp_answer.h
- *	  What OTLP clients are answered, over gRPC and HTTP.
+ *	  What clients that send spans are answered, over gRPC and HTTP.
  *
  *-------------------------------------------------------------------------
  */
@@ -36,6 +36,13 @@ extern void otlp_http_error(NetRequest *request, int status, RpcCode code, const
 /* otlp_answer_text: an HTTP answer that is no google.rpc.Status */
 extern void otlp_answer_text(NetRequest *request, int status, const char *text,
 							 const char *header, const char *value);
+
+/* plain_answer: the outcome for clients of other protocols over HTTP, who want 202 or a text */
+extern void plain_answer(NetRequest *request, RpcCode code, const char *message, int retry_after);
+extern void plain_error(NetRequest *request, int status, const char *message, int retry_after);
+
+/* request_type_is: is this the request's Content-Type, but for parameters? */
+extern bool request_type_is(const NetRequest *request, const char *wanted);
 
 /* otlp_answer_health: grpc.health.v1.Health/Check */
 extern void otlp_answer_health(NetRequest *request, bool serving);

@@ -41,6 +41,7 @@ bool		tempo_enabled = true;
 char	   *tempo_listen_addresses;
 int			tempo_otlp_grpc_port = 4317;
 int			tempo_otlp_http_port = 4318;
+int			tempo_zipkin_port = 0;
 int			tempo_http_port = 3200;
 int			tempo_receiver_workers = 2;
 int			tempo_query_workers = 4;
@@ -57,7 +58,7 @@ static void
 define_listening_settings(GucContext start)
 {
 	DefineCustomStringVariable("tempo_pg.listen_addresses",
-							   "Addresses on which OTLP and the Tempo API are served.",
+							   "Addresses on which spans are received and the Tempo API is served.",
 							   "A comma-separated list as in listen_addresses; \"*\" means all, empty means none.",
 							   &tempo_listen_addresses, "localhost", start, GUC_LIST_INPUT,
 							   NULL, NULL, NULL);
@@ -67,6 +68,9 @@ define_listening_settings(GucContext start)
 	DefineCustomIntVariable("tempo_pg.otlp_http_port",
 							"Port for OTLP over HTTP; 0 turns it off.",
 							NULL, &tempo_otlp_http_port, 4318, 0, 65535, start, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("tempo_pg.zipkin_port",
+							"Port for Zipkin over HTTP, usually 9411; 0 turns it off.",
+							NULL, &tempo_zipkin_port, 0, 0, 65535, start, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("tempo_pg.http_port",
 							"Port for the Tempo API; 0 turns it off.",
 							NULL, &tempo_http_port, 3200, 0, 65535, start, 0, NULL, NULL, NULL);
@@ -92,7 +96,7 @@ define_ingest_settings(GucContext start)
 							"It does not wait when it has been idle.",
 							&tempo_commit_delay, 5, 0, 1000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable("tempo_pg.otlp_max_message_bytes",
-							"Largest OTLP request, compressed and decompressed each.",
+							"Largest request with spans, compressed and decompressed each.",
 							NULL, &tempo_otlp_max_message_bytes, 64 * 1024 * 1024, 1024, 512 * 1024 * 1024,
 							start, GUC_UNIT_BYTE, NULL, NULL, NULL);
 	DefineCustomIntVariable("tempo_pg.receiver_memory",

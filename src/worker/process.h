@@ -15,6 +15,7 @@ extern bool tempo_enabled;		/* tempo_pg.enabled */
 extern char *tempo_listen_addresses;
 extern int	tempo_otlp_grpc_port;	/* ports: 0 = off */
 extern int	tempo_otlp_http_port;
+extern int	tempo_zipkin_port;
 extern int	tempo_http_port;
 extern int	tempo_receiver_workers;
 extern int	tempo_query_workers;

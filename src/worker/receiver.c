@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * receiver.c
- *	  The processes that receive spans over OTLP.
+ *	  The processes that receive spans.
  *
  * A receiver has no database connection, so it answers whatever the state of
  * the database.  It checks what a request's headers tell, hands the body to
@@ -53,10 +53,18 @@
 
 #define SHUTDOWN_MS 5000
 
+/* What a port speaks. */
+typedef enum Protocol
+{
+	PROTOCOL_OTLP,
+	PROTOCOL_ZIPKIN
+} Protocol;
+
 typedef struct Pending
 {
 	uint64		id;				/* hash key */
 	NetRequest *net;
+	Protocol	protocol;
 	ReceiverTransport transport;
 	TimestampTz arrived;
 	dlist_node	node;
@@ -67,7 +75,7 @@ typedef struct Pending
  * SO_REUSEPORT, which would let another server of the same user share it too,
  * so the first one makes sure that it is free.
  */
-#define MAX_LISTENERS 2
+#define MAX_LISTENERS 3
 #define TRANCHE_NAME "tempo_pg_receivers"
 
 typedef struct ReceiverShared
@@ -78,6 +86,7 @@ typedef struct ReceiverShared
 
 typedef struct Listener
 {
+	Protocol	protocol;
 	const char *what;
 	int			port;
 	NetServer  *server;
@@ -107,8 +116,18 @@ static char unavailable[1024] = "the receiver is starting";
 
 /* ----------------------------------------------------------- pending requests */
 
+/* Answers a request in the words of its protocol. */
+static void
+answer_request(NetRequest *net, Protocol protocol, RpcCode code, const char *message, uint64 rejected, int retry_after)
+{
+	if (protocol == PROTOCOL_OTLP || net_request_is_grpc(net))
+		otlp_answer(net, code, message, rejected, retry_after);
+	else
+		plain_answer(net, code, message, retry_after);
+}
+
 static Pending *
-add_pending(NetRequest *net)
+add_pending(NetRequest *net, Protocol protocol)
 {
 	Pending    *request;
 	bool		found;
@@ -116,7 +135,9 @@ add_pending(NetRequest *net)
 
 	request = hash_search(pending, &id, HASH_ENTER, &found);
 	request->net = net;
-	request->transport = net_request_is_grpc(net) ? TRANSPORT_GRPC : TRANSPORT_HTTP;
+	request->protocol = protocol;
+	request->transport = protocol == PROTOCOL_ZIPKIN ? TRANSPORT_ZIPKIN :
+		net_request_is_grpc(net) ? TRANSPORT_GRPC : TRANSPORT_HTTP;
 	request->arrived = GetCurrentTimestamp();
 	dlist_push_tail(&pending_by_age, &request->node);
 	return request;
@@ -141,6 +162,7 @@ finish(Pending *request, const WriterAnswer *answer, const char *message)
 {
 	TransportStatistics *statistics = statistics_transport(request->transport);
 	NetRequest *net = request->net;
+	Protocol	protocol = request->protocol;
 
 	if (statistics != NULL)
 	{
@@ -157,8 +179,8 @@ finish(Pending *request, const WriterAnswer *answer, const char *message)
 		}
 	}
 	remove_pending(request);
-	otlp_answer(net, answer->code, message, answer->code == RPC_OK ? answer->rejected : 0,
-				answer->retry ? tempo_retry_after : -1);
+	answer_request(net, protocol, answer->code, message, answer->code == RPC_OK ? answer->rejected : 0,
+				   answer->retry ? tempo_retry_after : -1);
 }
 
 static void
@@ -285,12 +307,9 @@ tend_writer(TimestampTz now)
 
 /* ------------------------------------------------------------- requests */
 
-/*
- * The tenant of a request; false when it has been answered.  "cut" is room
- * for a copy.
- */
+/* The tenant of a request; false when it has been answered. */
 static bool
-get_tenant(NetRequest *net, SpanText *tenant)
+get_tenant(NetRequest *net, Protocol protocol, SpanText *tenant)
 {
 	int			count;
 	const char *header;
@@ -302,22 +321,21 @@ get_tenant(NetRequest *net, SpanText *tenant)
 	header = net_request_header(net, "x-scope-orgid", &count);
 	if (header == NULL || count != 1 || header[0] == '\0')
 	{
-		otlp_answer(net, RPC_UNAUTHENTICATED, "no org id", 0, -1);
+		answer_request(net, protocol, RPC_UNAUTHENTICATED, "no org id", 0, -1);
 		return false;
 	}
 	if (!tenant_for_write(header, tenant, &error))
 	{
-		otlp_answer(net, RPC_INVALID_ARGUMENT, error.message, 0, -1);
+		answer_request(net, protocol, RPC_INVALID_ARGUMENT, error.message, 0, -1);
 		return false;
 	}
 	return true;
 }
 
-/* Is the path /v1/traces, once decoded and without a slash at the end? */
+/* Is this the path, once decoded and without a slash at the end? */
 static bool
-is_traces_path(const char *path)
+path_is(const char *path, const char *wanted)
 {
-	static const char wanted[] = "/v1/traces";
 	const char *w = wanted;
 
 	while (*w != '\0')
@@ -351,15 +369,51 @@ check_http(NetRequest *net)
 {
 	SpanText	tenant;
 
-	if (!is_traces_path(net_request_path(net)))
+	if (!path_is(net_request_path(net), "/v1/traces"))
 		otlp_answer_text(net, 404, "404 page not found\n", NULL, NULL);
 	else if (strcmp(net_request_method(net), "POST") != 0)
 		otlp_answer_text(net, 405, "405 method not allowed, supported: [POST]", "allow", "POST");
 	else if (otlp_encoding(net) == OTLP_UNKNOWN)
 		otlp_answer_text(net, 415, "415 unsupported media type, supported: [application/json, application/x-protobuf]", NULL, NULL);
 	else
-		return !get_tenant(net, &tenant);
+		return !get_tenant(net, PROTOCOL_OTLP, &tenant);
 	return true;
+}
+
+static bool
+is_zipkin_v2(NetRequest *net)
+{
+	const char *path = net_request_path(net);
+
+	return path_is(path, "/api/v2/spans") || path_is(path, "/zipkin/api/v2/spans");
+}
+
+/* The same for a request to Zipkin's port. */
+static bool
+check_zipkin(NetRequest *net)
+{
+	SpanText	tenant;
+
+	if (net_request_is_grpc(net))
+		otlp_answer(net, RPC_UNIMPLEMENTED, "this port is for Zipkin over HTTP", 0, -1);
+	else if (!is_zipkin_v2(net) && !path_is(net_request_path(net), "/api/v1/spans"))
+		otlp_answer_text(net, 404, "404 page not found\n", NULL, NULL);
+	else if (strcmp(net_request_method(net), "POST") != 0)
+		otlp_answer_text(net, 405, "405 method not allowed, supported: [POST]", "allow", "POST");
+	else
+		return !get_tenant(net, PROTOCOL_ZIPKIN, &tenant);
+	return true;
+}
+
+/* Zipkin takes what is not labelled otherwise for JSON. */
+static WireFormat
+wire_format(NetRequest *net, Protocol protocol)
+{
+	if (protocol == PROTOCOL_OTLP)
+		return !net_request_is_grpc(net) && otlp_encoding(net) == OTLP_JSON ? WIRE_OTLP_JSON : WIRE_OTLP_PROTO;
+	if (is_zipkin_v2(net))
+		return request_type_is(net, "application/x-protobuf") ? WIRE_ZIPKIN_PROTO : WIRE_ZIPKIN_JSON;
+	return request_type_is(net, "application/x-thrift") ? WIRE_ZIPKIN_THRIFT : WIRE_ZIPKIN_V1_JSON;
 }
 
 /* The same for a gRPC call. */
@@ -380,7 +434,7 @@ check_grpc(NetRequest *net)
 	if (strcmp(service, TRACE_SERVICE) == 0)
 	{
 		if (strcmp(slash + 1, "Export") == 0)
-			return !get_tenant(net, &tenant);
+			return !get_tenant(net, PROTOCOL_OTLP, &tenant);
 	}
 	else if (strcmp(service, HEALTH_SERVICE) == 0)
 	{
@@ -397,8 +451,10 @@ check_grpc(NetRequest *net)
 }
 
 static bool
-check_request(NetRequest *net)
+check_request(NetRequest *net, Protocol protocol)
 {
+	if (protocol == PROTOCOL_ZIPKIN)
+		return check_zipkin(net);
 	return net_request_is_grpc(net) ? check_grpc(net) : check_http(net);
 }
 
@@ -410,8 +466,10 @@ check_request(NetRequest *net)
 static void
 handle_headers(NetRequest *net, void *arg)
 {
+	const Listener *listener = arg;
+
 	if (!net_request_is_grpc(net))
-		(void) check_http(net);
+		(void) check_request(net, listener->protocol);
 }
 
 static void
@@ -440,7 +498,7 @@ handle_health(NetRequest *net)
 
 /* Hands a request to the writer. */
 static void
-send_request(NetRequest *net, SpanText tenant)
+send_request(NetRequest *net, Protocol protocol, SpanText tenant)
 {
 	NetText		body = net_request_body(net);
 	WriterRequest head;
@@ -450,10 +508,10 @@ send_request(NetRequest *net, SpanText tenant)
 
 	memset(&head, 0, sizeof(head));
 	head.tenant_len = tenant.len;
-	head.json = !net_request_is_grpc(net) && otlp_encoding(net) == OTLP_JSON;
+	head.format = wire_format(net, protocol);
 	if (!recent_hash(tenant.data, tenant.len, body.data, body.len, &head.hash))
 	{
-		otlp_answer(net, RPC_INTERNAL, "could not compute the hash of the request", 0, -1);
+		answer_request(net, protocol, RPC_INTERNAL, "could not compute the hash of the request", 0, -1);
 		return;
 	}
 	payload = MemoryContextAllocHuge(request_context, size);
@@ -461,7 +519,7 @@ send_request(NetRequest *net, SpanText tenant)
 	memcpy(payload + sizeof(head), tenant.data, tenant.len);
 	if (body.len > 0)
 		memcpy(payload + sizeof(head) + tenant.len, body.data, body.len);
-	request = add_pending(net);
+	request = add_pending(net, protocol);
 	net_request_on_cancel(net, client_gone, request);
 	queue_send(writer, request->id, WRITER_STORE, payload, size);
 	pfree(payload);
@@ -470,43 +528,51 @@ send_request(NetRequest *net, SpanText tenant)
 static void
 handle_request(NetRequest *net, void *arg)
 {
+	Protocol	protocol = ((const Listener *) arg)->protocol;
 	SpanText	tenant;
 	Pending    *request;
 
-	if (check_request(net))
+	if (check_request(net, protocol))
 		return;
 	if (net_request_is_grpc(net) && strncmp(net_request_path(net) + 1, HEALTH_SERVICE, strlen(HEALTH_SERVICE)) == 0)
 	{
 		handle_health(net);
 		return;
 	}
-	if (!get_tenant(net, &tenant))
+	if (!get_tenant(net, protocol, &tenant))
 		return;
 	if (writer != NULL)
-		send_request(net, tenant);
+		send_request(net, protocol, tenant);
 	else
 	{
-		request = add_pending(net);
+		request = add_pending(net, protocol);
 		fail(request, RPC_UNAVAILABLE, unavailable);
 	}
 }
 
-/* What the transport refuses itself, in the words of OTLP/HTTP. */
+/* What the transport refuses itself, in the words of the protocol. */
 static void
 refuse_request(NetRequest *net, int status, const char *message, void *arg)
 {
 	RpcCode		code = status == 413 ? RPC_RESOURCE_EXHAUSTED : status == 503 ? RPC_UNAVAILABLE : RPC_INVALID_ARGUMENT;
 
-	otlp_http_error(net, status, code, message, status == 503 ? tempo_retry_after : -1);
+	if (((const Listener *) arg)->protocol == PROTOCOL_OTLP)
+		otlp_http_error(net, status, code, message, status == 503 ? tempo_retry_after : -1);
+	else
+		plain_error(net, status, message, status == 503 ? tempo_retry_after : -1);
 }
 
 /* ------------------------------------------------------------ the process */
 
 static void
-add_listener(const char *what, int port)
+add_listener(Protocol protocol, const char *what, int port)
 {
-	if (port == 0 || (n_listeners > 0 && listeners[0].port == port))
+	if (port == 0)
 		return;
+	for (int i = 0; i < n_listeners; i++)
+		if (listeners[i].port == port && listeners[i].protocol == protocol)
+			return;
+	listeners[n_listeners].protocol = protocol;
 	listeners[n_listeners].what = what;
 	listeners[n_listeners].port = port;
 	n_listeners++;
@@ -579,7 +645,7 @@ receiver_exit(int code, Datum arg)
 	LWLockRelease(shared->lock);
 }
 
-/* Both ports speak both protocols, since clients mix them up. */
+/* All ports speak gRPC and HTTP, since clients mix them up. */
 static void
 listen_on_ports(TimestampTz now)
 {
@@ -608,6 +674,7 @@ listen_on_ports(TimestampTz now)
 		if (listener->server != NULL)
 			continue;
 		options.port = listener->port;
+		options.arg = listener;
 		listener->server = listen_on_port(i, options, message, sizeof(message));
 		if (listener->server != NULL)
 			ereport(receiver_number == 0 ? LOG : DEBUG1,
@@ -626,14 +693,15 @@ receiver_start(Datum arg)
 	HASHCTL		control;
 
 	receiver_number = DatumGetInt32(arg);
-	process_begin("receiving OTLP");
+	process_begin("receiving spans");
 	request_context = AllocSetContextCreate(TopMemoryContext, "tempo_pg receiver", ALLOCSET_DEFAULT_SIZES);
 	memset(&control, 0, sizeof(control));
 	control.keysize = sizeof(uint64);
 	control.entrysize = sizeof(Pending);
 	pending = hash_create("tempo_pg pending requests", 256, &control, HASH_ELEM | HASH_BLOBS);
-	add_listener("OTLP over gRPC", tempo_otlp_grpc_port);
-	add_listener("OTLP over HTTP", tempo_otlp_http_port);
+	add_listener(PROTOCOL_OTLP, "OTLP over gRPC", tempo_otlp_grpc_port);
+	add_listener(PROTOCOL_OTLP, "OTLP over HTTP", tempo_otlp_http_port);
+	add_listener(PROTOCOL_ZIPKIN, "Zipkin over HTTP", tempo_zipkin_port);
 	before_shmem_exit(receiver_exit, (Datum) 0);
 	loop = net_loop_create();
 	if (loop == NULL)
@@ -713,7 +781,7 @@ tempo_receiver_main(Datum arg)
 void
 receiver_init(void)
 {
-	if (tempo_receiver_workers == 0 || (tempo_otlp_grpc_port == 0 && tempo_otlp_http_port == 0))
+	if (tempo_receiver_workers == 0 || (tempo_otlp_grpc_port == 0 && tempo_otlp_http_port == 0 && tempo_zipkin_port == 0))
 		return;
 	process_add_worker("tempo_pg receiver", "tempo_receiver_main", tempo_receiver_workers, 1);
 	if (!process_shared_preload_libraries_in_progress)

@@ -413,7 +413,7 @@ run_group(dlist_head *list, int *count)
 	if (n == 0)
 		return;
 	last_commit = GetCurrentTimestamp();
-	pgstat_report_activity(STATE_RUNNING, psprintf("storing %d OTLP requests", n));
+	pgstat_report_activity(STATE_RUNNING, psprintf("storing %d requests", n));
 	store_group(group, n);
 	MemoryContextSwitchTo(TopMemoryContext);
 	MemoryContextReset(group_context);
@@ -467,7 +467,7 @@ receive_requests(void)
 			memcpy(&head, message.payload, sizeof(head));
 			memcpy(request->data, message.payload + sizeof(head), message.len - sizeof(head));
 			request->store.hash = head.hash;
-			request->store.json = head.json;
+			request->store.format = head.format;
 			request->store.tenant = span_text(request->data, head.tenant_len);
 			request->store.body = request->data + head.tenant_len;
 			request->store.len = message.len - sizeof(head) - head.tenant_len;

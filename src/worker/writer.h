@@ -10,6 +10,7 @@
 
 #include "postgres.h"
 
+#include "ingest/decode.h"
 #include "segment/writer.h"
 
 typedef enum WriterMessage
@@ -27,7 +28,7 @@ typedef struct WriterRequest
 {
 	RequestHash hash;
 	uint32		tenant_len;
-	bool		json;
+	WireFormat	format;
 } WriterRequest;
 
 /* The gRPC status codes in use. */
