@@ -39,7 +39,7 @@ COMMENT ON FUNCTION tempo.trace_id_to_bytea(tempo.trace_id) IS 'cast';
 
 CREATE CAST (bytea AS tempo.trace_id) WITH FUNCTION tempo.trace_id_from_bytea(bytea) AS ASSIGNMENT;
 CREATE CAST (tempo.trace_id AS bytea) WITH FUNCTION tempo.trace_id_to_bytea(tempo.trace_id) AS ASSIGNMENT;
-CREATE CAST (text AS tempo.trace_id) WITH INOUT;
+CREATE CAST (text AS tempo.trace_id) WITH INOUT AS ASSIGNMENT;
 CREATE CAST (tempo.trace_id AS text) WITH INOUT;
 
 CREATE FUNCTION tempo.trace_id_eq(tempo.trace_id, tempo.trace_id) RETURNS boolean
@@ -183,7 +183,7 @@ COMMENT ON FUNCTION tempo.span_id_to_bytea(tempo.span_id) IS 'cast';
 
 CREATE CAST (bytea AS tempo.span_id) WITH FUNCTION tempo.span_id_from_bytea(bytea) AS ASSIGNMENT;
 CREATE CAST (tempo.span_id AS bytea) WITH FUNCTION tempo.span_id_to_bytea(tempo.span_id) AS ASSIGNMENT;
-CREATE CAST (text AS tempo.span_id) WITH INOUT;
+CREATE CAST (text AS tempo.span_id) WITH INOUT AS ASSIGNMENT;
 CREATE CAST (tempo.span_id AS text) WITH INOUT;
 
 CREATE FUNCTION tempo.span_id_eq(tempo.span_id, tempo.span_id) RETURNS boolean

@@ -290,9 +290,108 @@ serve_trace_v2(ApiCall *call)
 	body_char(body, '}');
 }
 
+/*
+ * Attributes in the order of jsonb's keys: short ones first, then by bytes.
+ * A dump keeps the jsonb, so tempo.trace_json() of a restored trace is the
+ * same text.  Equal keys keep their order.
+ */
+static int
+compare_keys(const void *a, const void *b)
+{
+	const KeyValue *x = *(const KeyValue *const *) a;
+	const KeyValue *y = *(const KeyValue *const *) b;
+	int			order;
+
+	if (x->key.len != y->key.len)
+		return x->key.len < y->key.len ? -1 : 1;
+	order = x->key.len == 0 ? 0 : memcmp(x->key.data, y->key.data, x->key.len);
+	if (order != 0)
+		return order;
+	return x < y ? -1 : x > y;
+}
+
+static void order_value(AnyValue *value);
+
+static AttributeList
+ordered_attributes(AttributeList list)
+{
+	const KeyValue **pointers = palloc_extended(sizeof(KeyValue *) * Max(list.count, 1), MCXT_ALLOC_HUGE);
+	KeyValue   *items = palloc_extended(sizeof(KeyValue) * Max(list.count, 1), MCXT_ALLOC_HUGE);
+
+	for (uint32 i = 0; i < list.count; i++)
+		pointers[i] = &list.items[i];
+	qsort(pointers, list.count, sizeof(KeyValue *), compare_keys);
+	for (uint32 i = 0; i < list.count; i++)
+	{
+		items[i] = *pointers[i];
+		order_value(&items[i].value);
+	}
+	pfree(pointers);
+	list.items = items;
+	return list;
+}
+
+/* The depth of stored values is bounded by ANY_VALUE_MAX_DEPTH. */
+static void
+order_value(AnyValue *value)
+{
+	if (value->type == ANY_KVLIST)
+	{
+		AttributeList members = {value->u.members, value->len};
+
+		value->u.members = ordered_attributes(members).items;
+	}
+	else if (value->type == ANY_ARRAY)
+	{
+		AnyValue   *elements = palloc_extended(sizeof(AnyValue) * Max(value->len, 1), MCXT_ALLOC_HUGE);
+
+		for (uint32 i = 0; i < value->len; i++)
+		{
+			elements[i] = value->u.elements[i];
+			order_value(&elements[i]);
+		}
+		value->u.elements = elements;
+	}
+}
+
+static void
+order_span(Span *span)
+{
+	SpanEvent  *events = palloc_extended(sizeof(SpanEvent) * Max(span->n_events, 1), MCXT_ALLOC_HUGE);
+	SpanLink   *links = palloc_extended(sizeof(SpanLink) * Max(span->n_links, 1), MCXT_ALLOC_HUGE);
+
+	span->attributes = ordered_attributes(span->attributes);
+	for (uint32 i = 0; i < span->n_events; i++)
+	{
+		events[i] = span->events[i];
+		events[i].attributes = ordered_attributes(events[i].attributes);
+	}
+	for (uint32 i = 0; i < span->n_links; i++)
+	{
+		links[i] = span->links[i];
+		links[i].attributes = ordered_attributes(links[i].attributes);
+	}
+	span->events = events;
+	span->links = links;
+}
+
+static void
+order_batch(SpanBatch *batch)
+{
+	for (uint32 i = 0; i < batch->n_resources; i++)
+		batch->resources[i].attributes = ordered_attributes(batch->resources[i].attributes);
+	for (uint32 i = 0; i < batch->n_scopes; i++)
+		batch->scopes[i].attributes = ordered_attributes(batch->scopes[i].attributes);
+	for (uint32 i = 0; i < batch->n_spans; i++)
+		order_span(&batch->spans[i]);
+}
+
 PG_FUNCTION_INFO_V1(tempo_trace_json);
 
-/* tempo.trace_json(trace_id): the trace as OTLP/JSON, NULL if there is none */
+/*
+ * tempo.trace_json(trace_id): the trace as OTLP/JSON, attributes in the order
+ * of their keys; NULL if there is none
+ */
 Datum
 tempo_trace_json(PG_FUNCTION_ARGS)
 {
@@ -307,6 +406,7 @@ tempo_trace_json(PG_FUNCTION_ARGS)
 	read_trace(&id, NIL, batch);
 	if (batch->n_spans == 0)
 		PG_RETURN_NULL();
+	order_batch(batch);
 	trace_to_json(body, batch, "resourceSpans", JSON_OTLP);
 
 	initStringInfo(&text);
