@@ -40,8 +40,13 @@ CREATE TABLE tempo.segment_deletions (
     storage_id bigint NOT NULL,
     segment_id bigint NOT NULL,
     bitmap bytea NOT NULL
-) USING heap;
-COMMENT ON TABLE tempo.segment_deletions IS 'rows deleted from segments; not used yet';
+) USING heap WITH (
+    autovacuum_vacuum_threshold = 500,
+    autovacuum_vacuum_scale_factor = 0
+);
+COMMENT ON TABLE tempo.segment_deletions IS 'rows deleted from segments, a bitmap per segment and command; gone when the segment is merged. Changed by the access method only';
+CREATE INDEX segment_deletions_segment ON tempo.segment_deletions USING btree (storage_id, segment_id);
+COMMENT ON INDEX tempo.segment_deletions_segment IS 'what was deleted from a segment';
 ALTER TABLE tempo.segment_deletions REPLICA IDENTITY NOTHING;
 REVOKE ALL ON tempo.segment_deletions FROM PUBLIC;
 

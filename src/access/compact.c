@@ -25,6 +25,7 @@
 #include <limits.h>
 
 #include "access/ddl.h"
+#include "access/deletions.h"
 #include "access/memory.h"
 #include "access/pages.h"
 #include "access/relation.h"
@@ -53,6 +54,9 @@ PG_FUNCTION_INFO_V1(tempo_compact);
 /* Less free space than this in front of a segment is not worth moving it. */
 #define MOVE_BLOCKS 64
 
+/* A segment is rewritten when one row in this many is deleted. */
+#define DELETED_FRACTION 8
+
 /* Sources of one merge, to bound the directory rows changed at once. */
 #define MAX_SOURCES 4096
 
@@ -61,9 +65,6 @@ PG_FUNCTION_INFO_V1(tempo_compact);
 
 /* Decoded spans take about this many times their raw size. */
 #define DECODED_FACTOR 2
-
-/* Rows decoded at a time. */
-#define DECODE_ROWS 8192
 
 static int	compaction_memory = 256 * 1024; /* kB */
 
@@ -331,6 +332,26 @@ choose_move(Relation rel, TempoSegment *segments, uint32 count, const TempoCompa
 	return true;
 }
 
+/*
+ * A segment to be rewritten because rows were deleted from it.  Lazily that
+ * must be worth reading and writing the others.
+ */
+static bool
+choose_deleted(TempoSegment *segments, uint32 count, const TempoCompactOptions *options, Sources *sources)
+{
+	for (uint32 i = 0; i < count; i++)
+	{
+		if (segments[i].n_deleted == 0 ||
+			(options->mode == TEMPO_COMPACT_LAZY && segments[i].n_deleted < segments[i].summary.rows / DELETED_FRACTION))
+			continue;
+		sources->segments = palloc(sizeof(TempoSegment *));
+		sources->segments[0] = &segments[i];
+		sources->count = 1;
+		return true;
+	}
+	return false;
+}
+
 /* --------------------------------------------------------------- merging */
 
 typedef struct Merge
@@ -367,15 +388,9 @@ read_hashes(Merge *merge, const TempoSegment *segment, TempoOpenSegment *open)
 static void
 read_source(Merge *merge, const TempoSegment *segment)
 {
-	SegmentProjection everything = {SEGMENT_ALL};
 	TempoOpenSegment *open = tempo_segment_open(merge->rel, segment, NULL);
 
-	for (uint32 row = 0; row < segment->summary.rows; row += DECODE_ROWS)
-	{
-		CHECK_FOR_INTERRUPTS();
-		tempo_segment_decode(open, &everything, row,
-							 Min(DECODE_ROWS, segment->summary.rows - row), merge->batch);
-	}
+	tempo_deletions_decode(open, segment, merge->batch);
 	read_hashes(merge, segment, open);
 	tempo_segment_close(open);
 	/* 1: folded from level 0; 2: merged from folded ones */
@@ -439,6 +454,22 @@ write_targets(Merge *merge, TempoCompactResult *result)
 	}
 }
 
+/*
+ * Locks a source and looks what was deleted from it: whoever deletes has to
+ * wait from here on, but may have committed since the segments were listed.
+ */
+static bool
+claim_source(TempoDirectory *directory, TempoSegment *segment)
+{
+	uint32		n_deleted = segment->n_deleted;
+
+	if (!tempo_directory_claim(directory, segment))
+		return false;
+	tempo_deletions_attach(SnapshotSelf, segment, 1);
+	/* a transaction that does not see a row's end must go on seeing the row */
+	return segment->n_deleted == n_deleted || !IsolationUsesXactSnapshot();
+}
+
 static bool
 merge_sources(Relation rel, TempoDirectory *directory, const Sources *sources, TempoCompactResult *result)
 {
@@ -449,9 +480,14 @@ merge_sources(Relation rel, TempoDirectory *directory, const Sources *sources, T
 	uint32		n_read = 0;
 
 	for (uint32 i = 0; i < sources->count; i++)
-		if (tempo_directory_claim(directory, sources->segments[i]))
+		if (claim_source(directory, sources->segments[i]))
+		{
 			claimed[n++] = sources->segments[i];
-	if (n < needed)
+			/* rewritten alone, too */
+			if (sources->segments[i]->deleted != NULL)
+				needed = 1;
+		}
+	if (n < needed || n == 0)
 		return false;
 
 	merge.allocator = tempo_context_allocator(CurrentMemoryContext);
@@ -463,7 +499,11 @@ merge_sources(Relation rel, TempoDirectory *directory, const Sources *sources, T
 		read_source(&merge, claimed[n_read++]);
 	write_targets(&merge, result);
 	for (uint32 i = 0; i < n_read; i++)
+	{
 		tempo_directory_delete(directory, claimed[i]);
+		if (claimed[i]->deleted != NULL)
+			tempo_deletions_forget(claimed[i]->storage_id, claimed[i]);
+	}
 	result->sources += n_read;
 	return true;
 }
@@ -486,6 +526,11 @@ tempo_compact_step(Relation rel, const TempoCompactOptions *options, TempoCompac
 	 * Directory rows are claimed by TID: until then VACUUM FULL must not move
 	 * them, nor, thanks to the snapshot, pruning remove them.
 	 */
+	if (tempo_deletions_pending(RelationGetRelid(rel)))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("cannot compact table \"%s\" while a DELETE is running in this session",
+						RelationGetRelationName(rel))));
 	tempo_directory_open(&directory, RowExclusiveLock, false);
 
 	/*
@@ -496,6 +541,7 @@ tempo_compact_step(Relation rel, const TempoCompactOptions *options, TempoCompac
 	segments = tempo_directory_list(rel, snapshot, NULL, &count);
 	if (choose_fold(segments, count, options, max_spans, &sources, result) ||
 		choose_merge(rel, segments, count, options, max_spans, &sources) ||
+		choose_deleted(segments, count, options, &sources) ||
 		choose_move(rel, segments, count, options, &sources, result))
 		done = merge_sources(rel, &directory, &sources, result);
 	UnregisterSnapshot(snapshot);

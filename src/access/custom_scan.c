@@ -16,6 +16,7 @@
 
 #include "access/parallel.h"
 
+#include "access/deletions.h"
 #include "access/directory.h"
 #include "access/insert_buffer.h"
 #include "access/memory.h"
@@ -539,13 +540,17 @@ reserve_rows(TempoScanState *state, uint32 count)
 	state->span_of = enlarge(state->span_of, context, state->selected_size);
 }
 
-/* Selects the spans of the batch that pass; row_of says which rows they are. */
+/*
+ * Selects the spans of the batch that pass; row_of says which rows they are, of
+ * the segment if there is one.
+ */
 static void
-select_rows(TempoScanState *state, SpanBatch *batch)
+select_rows(TempoScanState *state, SpanBatch *batch, const TempoSegment *segment)
 {
 	tempo_filter_batch(state->filter, batch);
 	for (uint32 i = 0; i < batch->n_spans; i++)
-		if (tempo_filter_span(state->filter, &batch->spans[i]))
+		if ((segment == NULL || !tempo_row_is_deleted(segment, state->row_of[i])) &&
+			tempo_filter_span(state->filter, &batch->spans[i]))
 		{
 			state->selected[state->n_selected] = state->row_of[i];
 			state->span_of[state->n_selected++] = i;
@@ -614,14 +619,15 @@ decode_run(TempoScanState *state, uint32 first, uint32 count)
 		tempo_segment_decode(state->open, projection, first, count, batch);
 		for (uint32 i = 0; i < count; i++)
 		{
-			state->selected[i] = first + i;
-			state->span_of[i] = i;
+			if (tempo_row_is_deleted(state->unit->segment, first + i))
+				continue;
+			state->selected[state->n_selected] = first + i;
+			state->span_of[state->n_selected++] = i;
 		}
-		state->n_selected = count;
 		return;
 	}
 	tempo_segment_select(state->open, projection, first, count, &state->filter->test, batch, state->row_of);
-	select_rows(state, batch);
+	select_rows(state, batch, state->unit->segment);
 	if (batch->n_spans > 0)
 		state->one_step = state->n_selected > batch->n_spans / ONE_STEP;
 	if (state->n_selected == 0 || one_step)
@@ -673,7 +679,7 @@ next_pending(TempoScanState *state)
 			state->row_of[i] = i;
 		state->rows = batch;
 		state->n_selected = state->next_selected = 0;
-		select_rows(state, batch);
+		select_rows(state, batch, NULL);
 		state->counters.spans_filtered += batch->n_spans - state->n_selected;
 		if (state->n_selected == 0)
 			continue;

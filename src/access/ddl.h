@@ -53,8 +53,6 @@ extern void tempo_hooks_init(void);
 	errhint("None is needed: traces, times and attribute values are found through the segments themselves.")
 #define TEMPO_HINT_UPDATE \
 	errhint("Spans are immutable. Insert a new span instead.")
-#define TEMPO_HINT_DELETE \
-	errhint("Use TRUNCATE to remove all rows.")
 #define TEMPO_HINT_LOCK \
 	errhint("Spans are immutable, so a plain SELECT sees a row that stays as it is.")
 

@@ -13,6 +13,7 @@
 
 #include "access/compat.h"
 #include "access/directory.h"
+#include "access/deletions.h"
 #include "access/pages.h"
 
 #include "access/genam.h"
@@ -72,6 +73,7 @@ struct TempoDirectoryScan
 	TempoDirectory directory;
 	SysScanDesc scan;
 	bool		ordered;
+	Snapshot	snapshot;
 	bool		empty;			/* the relation has no segments at all */
 	bool		has_bounds;
 	TempoSegmentBounds bounds;
@@ -312,6 +314,7 @@ tempo_directory_forget(uint64 storage_id)
 	}
 	systable_endscan(scan);
 	tempo_directory_close(&directory);
+	tempo_deletions_forget(storage_id, NULL);
 }
 
 /* --------------------------------------------------------------- reading */
@@ -407,6 +410,7 @@ tempo_directory_list(Relation rel, Snapshot snapshot, const TempoSegmentBounds *
 	systable_endscan(scan);
 	tempo_directory_close(&directory);
 	qsort(segments, *count, sizeof(TempoSegment), compare_segment_id);
+	tempo_deletions_attach(snapshot, segments, *count);
 	return segments;
 }
 
@@ -430,6 +434,7 @@ tempo_directory_scan_newest(Relation rel, Snapshot snapshot, const TempoSegmentB
 		scan->bounds = *bounds;
 	}
 	tempo_directory_open(&scan->directory, AccessShareLock, false);
+	scan->snapshot = snapshot;
 	n_keys = directory_keys(meta.storage_id, bounds, keys);
 	scan->scan = systable_beginscan_ordered(scan->directory.heap, scan->directory.index,
 											snapshot, n_keys, keys);
@@ -446,8 +451,10 @@ tempo_directory_scan_next(TempoDirectoryScan *scan, TempoSegment *segment)
 	while (HeapTupleIsValid(tuple = systable_getnext_ordered(scan->scan, BackwardScanDirection)))
 	{
 		row_to_segment(tuple, segment);
-		if (within_bounds(segment, scan->has_bounds ? &scan->bounds : NULL))
-			return true;
+		if (!within_bounds(segment, scan->has_bounds ? &scan->bounds : NULL))
+			continue;
+		tempo_deletions_attach(scan->snapshot, segment, 1);
+		return true;
 	}
 	return false;
 }

@@ -35,6 +35,10 @@ typedef struct TempoSegment
 	/* about the directory row itself */
 	ItemPointerData tid;
 	TransactionId xmin;
+
+	/* the rows that the snapshot sees deleted, a bit each (deletions.h); NULL if there are none */
+	const uint8 *deleted;
+	uint32		n_deleted;
 } TempoSegment;
 
 /*

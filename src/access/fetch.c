@@ -14,6 +14,7 @@
 #include "access/compat.h"
 #include "access/scan.h"
 
+#include "access/deletions.h"
 #include "access/insert_buffer.h"
 #include "access/row_source.h"
 #include "access/xact.h"
@@ -138,6 +139,7 @@ find_row(Relation rel, ItemPointer tid, Snapshot snapshot,
 		 const SpanBatch **batch, TempoSegment *segment, uint32 *row)
 {
 	const TempoSegment *found;
+	bool		any;
 
 	*batch = NULL;
 	if (tempo_tid_is_provisional(tid))
@@ -145,15 +147,19 @@ find_row(Relation rel, ItemPointer tid, Snapshot snapshot,
 	if (!IsInParallelMode() && tempo_has_inserts(RelationGetRelid(rel)))
 		tempo_flush_inserts(RelationGetRelid(rel));
 	/* SnapshotAny is for rows the transaction has seen: whatever is committed or its own */
-	if (snapshot == SnapshotAny)
-		snapshot = SnapshotSelf;
-	list_segments(rel, snapshot);
-	found = tempo_segments_find_block(fetch.segments, fetch.n_segments,
-									  ItemPointerGetBlockNumberNoCheck(tid));
+	any = snapshot == SnapshotAny;
+	found = any ? tempo_deletions_segment(RelationGetRelid(rel), ItemPointerGetBlockNumberNoCheck(tid)) : NULL;
+	if (found == NULL)
+	{
+		list_segments(rel, any ? SnapshotSelf : snapshot);
+		found = tempo_segments_find_block(fetch.segments, fetch.n_segments,
+										  ItemPointerGetBlockNumberNoCheck(tid));
+	}
 	if (found == NULL)
 		return false;
 	*segment = *found;
-	return tempo_tid_row(found, tid, row);
+	/* it was a row before it was deleted: triggers and RETURNING want that */
+	return tempo_tid_row(found, tid, row) && (any || !tempo_row_is_deleted(found, *row));
 }
 
 /* The source that has the row, positioned on its segment or batch. */
@@ -202,6 +208,14 @@ tempo_fetch_row_version(Relation rel, ItemPointer tid, Snapshot snapshot, TupleT
 		return false;
 	tempo_row_source_store(source_for(rel, batch, &segment), row, &fetched, slot, true);
 	return true;
+}
+
+bool
+tempo_fetch_locate(Relation rel, ItemPointer tid, Snapshot snapshot, TempoSegment *segment, uint32 *row)
+{
+	const SpanBatch *batch;
+
+	return find_row(rel, tid, snapshot, &batch, segment, row) && batch == NULL;
 }
 
 bool

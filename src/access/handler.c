@@ -13,6 +13,7 @@
 
 #include "access/compact.h"
 #include "access/ddl.h"
+#include "access/deletions.h"
 #include "access/insert_buffer.h"
 #include "access/planner.h"
 #include "access/row_source.h"
@@ -177,9 +178,7 @@ static TM_Result
 tempo_tuple_delete(Relation rel, ItemPointer tid, CommandId cid, Snapshot snapshot,
 				   Snapshot crosscheck, bool wait, TM_FailureData *tmfd, bool changingPart)
 {
-	TEMPO_UNSUPPORTED(errmsg("cannot delete from table \"%s\" yet", RelationGetRelationName(rel)),
-					  TEMPO_HINT_DELETE);
-	return TM_Ok;
+	return tempo_delete_row(rel, tid, cid, snapshot, crosscheck, tmfd, true);
 }
 
 static TM_Result
@@ -197,16 +196,27 @@ tempo_tuple_lock(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlo
 				 CommandId cid, LockTupleMode mode, LockWaitPolicy wait_policy, uint8 flags,
 				 TM_FailureData *tmfd)
 {
+	TM_Result	result;
+
+	memset(tmfd, 0, sizeof(*tmfd));
+	tmfd->cmax = InvalidCommandId;
+
 	/*
 	 * A foreign key's check that nothing refers to a row any more asks for
-	 * KEY SHARE locks.  Rows can neither change nor go, so there is nothing
-	 * to lock.
+	 * KEY SHARE locks.  Rows do not change, and one that goes meanwhile makes
+	 * the check too strict at worst.
 	 */
-	if (!InNoForceRLSOperation() || mode != LockTupleKeyShare)
+	if (mode == LockTupleKeyShare && InNoForceRLSOperation())
+		return tempo_fetch_row_version(rel, tid, snapshot, slot) ? TM_Ok : TM_Deleted;
+
+	/* a DELETE with row triggers; SELECT FOR UPDATE does not come here, see hooks.c */
+	if (mode != LockTupleExclusive)
 		TEMPO_UNSUPPORTED(errmsg("cannot lock rows of table \"%s\"", RelationGetRelationName(rel)),
 						  TEMPO_HINT_LOCK);
-	memset(tmfd, 0, sizeof(*tmfd));
-	return tempo_fetch_row_version(rel, tid, snapshot, slot) ? TM_Ok : TM_Deleted;
+	result = tempo_delete_row(rel, tid, cid, snapshot, InvalidSnapshot, tmfd, false);
+	if (result == TM_Ok)
+		(void) tempo_fetch_row_version(rel, tid, SnapshotAny, slot);
+	return result;
 }
 
 /* ----------------------------------------------------------------- sizes */
@@ -289,6 +299,7 @@ tempo_access_init(void)
 	tempo_insert_buffer_init();
 	tempo_fetch_init();
 	tempo_compact_init();
+	tempo_deletions_init();
 	tempo_hooks_init();
 	tempo_planner_init();
 }

@@ -12,6 +12,7 @@
 #include "access/compat.h"
 #include "access/ddl.h"
 
+#include "access/deletions.h"
 #include "access/directory.h"
 #include "access/insert_buffer.h"
 #include "access/pages.h"
@@ -59,7 +60,6 @@ check_modify(PlannedStmt *statement, Plan *plan)
 {
 	ModifyTable *modify = (ModifyTable *) plan;
 	bool		updates = false;
-	bool		deletes = false;
 	ListCell   *cell;
 	ListCell   *action;
 	char	   *name;
@@ -67,24 +67,20 @@ check_modify(PlannedStmt *statement, Plan *plan)
 	if (plan == NULL || !IsA(plan, ModifyTable) || modify->operation == CMD_INSERT)
 		return;
 	updates = modify->operation == CMD_UPDATE;
-	deletes = modify->operation == CMD_DELETE;
 	foreach(cell, modify->mergeActionLists)
 		foreach(action, (List *) lfirst(cell))
 	{
 		MergeAction *merge = lfirst_node(MergeAction, action);
 
 		updates |= merge->commandType == CMD_UPDATE;
-		deletes |= merge->commandType == CMD_DELETE;
 	}
-	if (!updates && !deletes)
+	if (!updates)
 		return;
 	foreach(cell, modify->resultRelations)
 	{
 		if (!is_ours(statement, lfirst_int(cell), &name))
 			continue;
-		if (updates)
-			TEMPO_UNSUPPORTED(errmsg("cannot update table \"%s\"", name), TEMPO_HINT_UPDATE);
-		TEMPO_UNSUPPORTED(errmsg("cannot delete from table \"%s\" yet", name), TEMPO_HINT_DELETE);
+		TEMPO_UNSUPPORTED(errmsg("cannot update table \"%s\"", name), TEMPO_HINT_UPDATE);
 	}
 }
 
@@ -153,7 +149,8 @@ static void
 tempo_executor_start(QueryDesc *query, int eflags)
 {
 	flush_for(query->plannedstmt);
-	if (query->plannedstmt->parallelModeNeeded && tempo_has_inserts(InvalidOid))
+	if (query->plannedstmt->parallelModeNeeded &&
+		(tempo_has_inserts(InvalidOid) || tempo_deletions_pending(InvalidOid)))
 		forbid_workers(query);
 	if (prev_executor_start)
 		prev_executor_start(query, eflags);
@@ -207,13 +204,19 @@ static void
 tempo_executor_finish(QueryDesc *query)
 {
 	if (!IsInParallelMode())
+	{
 		tempo_flush_inserts(InvalidOid);
+		tempo_flush_deletions();
+	}
 	if (prev_executor_finish)
 		prev_executor_finish(query);
 	else
 		standard_ExecutorFinish(query);
 	if (!IsInParallelMode())
+	{
 		tempo_flush_inserts(InvalidOid);
+		tempo_flush_deletions();
+	}
 }
 
 /* --------------------------------------------------------------- utility */

@@ -14,6 +14,7 @@
 #include "access/compat.h"
 #include "access/scan.h"
 
+#include "access/deletions.h"
 #include "access/insert_buffer.h"
 #include "access/relscan.h"
 #include "access/row_source.h"
@@ -239,18 +240,16 @@ step_row(TempoScan *scan, ScanDirection direction)
 	{
 		if (scan->unit >= 0 && scan->unit < (int64) scan->n_units)
 		{
-			if (ScanDirectionIsBackward(direction))
+			const ScanUnit *unit = &scan->units[scan->unit];
+			int			step = ScanDirectionIsBackward(direction) ? -1 : 1;
+			int64		end = step < 0 ? -1 : (int64) unit->rows;
+
+			/* a row just outside the unit, from which a cursor may turn round, is not stepped past */
+			while (scan->row != end && scan->row + step != end)
 			{
-				if (scan->row > 0)
-				{
-					scan->row--;
+				scan->row += step;
+				if (unit->segment == NULL || !tempo_row_is_deleted(unit->segment, (uint32) scan->row))
 					return true;
-				}
-			}
-			else if (scan->row + 1 < (int64) scan->units[scan->unit].rows)
-			{
-				scan->row++;
-				return true;
 			}
 		}
 		if (!step_unit(scan, direction))
@@ -425,6 +424,12 @@ tempo_scan_analyze_next_tuple(TableScanDesc desc, TransactionId oldest_xmin, dou
 {
 	TempoScan  *scan = (TempoScan *) desc;
 
+	while (scan->block_at < scan->block_rows &&
+		   tempo_row_is_deleted(scan->block_segment, scan->block_first + scan->block_at))
+	{
+		scan->block_at++;
+		*dead += 1;
+	}
 	if (scan->block_at >= scan->block_rows)
 	{
 		ExecClearTuple(slot);
@@ -468,9 +473,12 @@ bool
 tempo_scan_sample_next_tuple(TableScanDesc desc, struct SampleScanState *state, TupleTableSlot *slot)
 {
 	TempoScan  *scan = (TempoScan *) desc;
-	OffsetNumber offset = state->tsmroutine->NextSampleTuple(state, scan->block,
-															 (OffsetNumber) scan->block_rows);
+	OffsetNumber offset;
 
+	do
+		offset = state->tsmroutine->NextSampleTuple(state, scan->block, (OffsetNumber) scan->block_rows);
+	while (OffsetNumberIsValid(offset) &&
+		   tempo_row_is_deleted(scan->block_segment, scan->block_first + offset - 1));
 	if (!OffsetNumberIsValid(offset))
 	{
 		ExecClearTuple(slot);

@@ -8,6 +8,7 @@
 #ifndef TEMPO_ACCESS_SCAN_H
 #define TEMPO_ACCESS_SCAN_H
 
+#include "access/directory.h"
 #include "access/tableam.h"
 
 extern TableScanDesc tempo_scan_begin(Relation rel, Snapshot snapshot, int nkeys, struct ScanKeyData *key,
@@ -40,6 +41,9 @@ extern void tempo_fetch_init(void);
 /* tempo_fetch_forget: buffers or segments have changed under what is kept for fetches */
 extern void tempo_fetch_forget(void);
 extern bool tempo_fetch_row_version(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot);
+
+/* tempo_fetch_locate: the segment that has the row, and which row of it; false if the snapshot sees none */
+extern bool tempo_fetch_locate(Relation rel, ItemPointer tid, Snapshot snapshot, TempoSegment *segment, uint32 *row);
 extern bool tempo_tid_valid(TableScanDesc scan, ItemPointer tid);
 extern void tempo_get_latest_tid(TableScanDesc scan, ItemPointer tid);
 extern bool tempo_satisfies_snapshot(Relation rel, TupleTableSlot *slot, Snapshot snapshot);

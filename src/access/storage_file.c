@@ -15,6 +15,9 @@
 #include "access/compat.h"
 #include "access/ddl.h"
 
+#include "access/deletions.h"
+#include "access/memory.h"
+
 #include "access/directory.h"
 #include "access/multixact.h"
 #include "access/pages.h"
@@ -111,6 +114,34 @@ read_copy(void *arg, uint64_t offset, void *dst, size_t len)
 							source->strategy, &bad_block);
 }
 
+/* Stores what is not deleted of a segment; returns how much that is. */
+static uint32
+copy_live_rows(Relation old_table, Relation new_table, const TempoSegment *segment)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "tempo copy", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	SpanAllocator allocator = tempo_context_allocator(context);
+	SpanBatch  *batch = span_batch_create(&allocator, 0);
+	TempoOpenSegment *open = tempo_segment_open(old_table, segment, NULL);
+	TempoStoreOptions options = {segment->summary.level};
+	TempoSegment copy;
+	uint32		rows;
+
+	if (batch == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	tempo_deletions_decode(open, segment, batch);
+	options.cid = GetCurrentCommandId(true);
+	options.newest_at = segment->newest_at;
+	options.hashes = segment_request_hashes(tempo_segment_reader(open), &options.n_hashes);
+	rows = batch->n_spans;
+	if (rows > 0)
+		tempo_store_spans(new_table, batch, 0, rows, &options, &copy, NULL);
+	tempo_segment_close(open);
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(context);
+	return rows;
+}
+
 void
 tempo_relation_copy_for_cluster(Relation old_table, Relation new_table, Relation old_index,
 								bool use_sort, TransactionId oldest_xmin, TransactionId *xid_cutoff,
@@ -133,6 +164,11 @@ tempo_relation_copy_for_cluster(Relation old_table, Relation new_table, Relation
 		TempoSegment segment = segments[i];
 		SegmentSource image = {read_copy, &source, segment.summary.size};
 
+		if (segment.deleted != NULL)
+		{
+			*num_tuples += copy_live_rows(old_table, new_table, &segment);
+			continue;
+		}
 		source.extent.first = segment.first_block;
 		source.extent.count = segment.n_blocks;
 		source.segment_id = segment.segment_id;

@@ -10,6 +10,7 @@
 #include "access/tags.h"
 
 #include "access/compat.h"
+#include "access/deletions.h"
 #include "access/directory.h"
 #include "access/insert_buffer.h"
 #include "access/jsonb.h"
@@ -346,6 +347,7 @@ report_decoded(TagReader *reader, const TempoSegment *segment, TempoOpenSegment 
 		CHECK_FOR_INTERRUPTS();
 		span_batch_reset(batch);
 		tempo_segment_decode(open, &projection, first, Min(step, rows - first), batch);
+		tempo_deletions_drop(segment, first, batch, 0);
 		report_spans(reader, batch);
 	}
 	span_batch_destroy(batch);
@@ -369,7 +371,8 @@ report_segments(TagReader *reader)
 		TempoOpenSegment *open = tempo_segment_open(reader->rel, &segments[i], NULL);
 
 		CHECK_FOR_INTERRUPTS();
-		if (!report_footer(reader, open, lies_inside(reader, &segments[i], open)))
+		/* the footer knows deleted rows, too */
+		if (segments[i].deleted != NULL || !report_footer(reader, open, lies_inside(reader, &segments[i], open)))
 			report_decoded(reader, &segments[i], open);
 		tempo_segment_close(open);
 	}

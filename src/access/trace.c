@@ -11,6 +11,7 @@
 
 #include "access/compat.h"
 #include "access/directory.h"
+#include "access/deletions.h"
 #include "access/insert_buffer.h"
 #include "access/memory.h"
 #include "access/row.h"
@@ -184,7 +185,10 @@ read_segments(Relation rel, const TraceId *trace_id, TraceReader *reader)
 			tempo_segment_failed(open, &error);
 		if (count > 0)
 		{
+			uint32		from = reader->batch->n_spans;
+
 			tempo_segment_decode(open, &all, first, count, reader->batch);
+			tempo_deletions_drop(&segments[i], first, reader->batch, from);
 			keep_wanted(reader);
 		}
 		tempo_segment_close(open);

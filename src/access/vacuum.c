@@ -206,7 +206,7 @@ count_rows(Relation rel)
 	double		rows = 0;
 
 	for (uint32 i = 0; i < count; i++)
-		rows += segments[i].summary.rows;
+		rows += segments[i].summary.rows - segments[i].n_deleted;
 	return rows;
 }
 

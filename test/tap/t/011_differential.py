@@ -59,6 +59,8 @@ class Script:
             n = rng.randrange(2, 9)
             self.both("INSERT INTO $T SELECT (mk(risky)).* FROM (SELECT risky(n, '$T') FROM generate_series(%d, %d) n OFFSET 0) x" % (self.next, self.next + n))
             self.next += n + 2
+        elif choice < 0.455:
+            self.both("DELETE FROM $T WHERE (attributes->>'n')::int %% %d = %d" % (rng.choice([3, 17, 17, 101, 101]), rng.randrange(17)))
         elif choice < 0.46 and self.inside:
             self.one("SAVEPOINT e")
             self.both("SAVEPOINT f;INSERT INTO $T SELECT (mk(n)).* FROM generate_series(%d, %d) n WHERE 1 / (%d - n) < 2;ROLLBACK TO f" % (self.next, self.next + 300, self.next + rng.randrange(300)))

@@ -1,0 +1,64 @@
+/*-------------------------------------------------------------------------
+ *
+ * deletions.h
+ *	  Rows deleted from segments.
+ *
+ * A segment never changes.  What a command deletes from it is a row of the
+ * heap table tempo.segment_deletions, a bitmap, and visible as that row is;
+ * whoever lists segments gets, with each, the bitmaps its snapshot sees.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TEMPO_ACCESS_DELETIONS_H
+#define TEMPO_ACCESS_DELETIONS_H
+
+#include "access/directory.h"
+#include "access/segment_source.h"
+#include "access/tableam.h"
+
+static inline bool
+tempo_row_is_deleted(const TempoSegment *segment, uint32 row)
+{
+	return segment->deleted != NULL && (segment->deleted[row / 8] & (1 << row % 8)) != 0;
+}
+
+/*
+ * tempo_deletions_attach: sets "deleted" and "n_deleted" of segments of one
+ * storage id, ordered by segment id, to what the snapshot sees.
+ */
+extern void tempo_deletions_attach(Snapshot snapshot, TempoSegment *segments, uint32 count);
+
+/*
+ * tempo_deletions_drop: of spans "from" and later in the batch, the first of
+ * which is row "first" of the segment, removes the deleted ones.
+ */
+extern void tempo_deletions_drop(const TempoSegment *segment, uint32 first, SpanBatch *batch, uint32 from);
+
+/* tempo_deletions_decode: appends the rows of a segment that are not deleted to a batch */
+extern void tempo_deletions_decode(TempoOpenSegment *open, const TempoSegment *segment, SpanBatch *batch);
+
+/*
+ * tempo_deletions_forget: removes what is stored about one segment, or about
+ * all of a storage id (segment = NULL).
+ */
+extern void tempo_deletions_forget(uint64 storage_id, const TempoSegment *segment);
+
+/*
+ * tempo_delete_row: what tuple_delete and tuple_lock do: waits for others that
+ * delete from the same segment, and with "mark" deletes the row.
+ */
+extern TM_Result tempo_delete_row(Relation rel, ItemPointer tid, CommandId cid, Snapshot snapshot,
+								  Snapshot crosscheck, TM_FailureData *failure, bool mark);
+
+/* tempo_deletions_segment: the segment with "block" that the transaction has locked, or NULL */
+extern const TempoSegment *tempo_deletions_segment(Oid relid, BlockNumber block);
+
+/* tempo_deletions_pending: has a command deleted what is not written yet, from a relation or any (InvalidOid)? */
+extern bool tempo_deletions_pending(Oid relid);
+
+/* tempo_flush_deletions: writes what the current subtransaction has deleted */
+extern void tempo_flush_deletions(void);
+
+extern void tempo_deletions_init(void);
+
+#endif							/* TEMPO_ACCESS_DELETIONS_H */
