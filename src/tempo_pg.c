@@ -15,6 +15,7 @@
 #include "fmgr.h"
 #include "ingest/recent.h"
 #include "ingest/statistics.h"
+#include "ingest/store.h"
 #include "traceql/traceql.h"
 #include "utils/guc.h"
 #include "worker/compaction.h"
@@ -36,6 +37,7 @@ _PG_init(void)
 	tempo_traceql_init();
 	api_init();
 	recent_init();
+	store_init();
 	statistics_init();
 	receiver_init();
 	gateway_init();

@@ -19,13 +19,16 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "worker/process.h"
 
 /* Memory for the spans of one group of requests. */
 #define BATCH_MEMORY_LIMIT ((Size) 2048 * 1024 * 1024)
+
+static int	max_attribute_bytes = 0;
+static bool reject_whole_batch = true;
 
 PG_FUNCTION_INFO_V1(tempo_ingest_otlp);
 PG_FUNCTION_INFO_V1(tempo_ingest_otlp_json);
@@ -42,14 +45,27 @@ static const Decoder decoders[] = {
 	[WIRE_ZIPKIN_THRIFT] = decode_zipkin_thrift
 };
 
+void
+store_init(void)
+{
+	DefineCustomIntVariable("tempo_pg.max_attribute_bytes",
+							"Longer attribute keys and string values are cut; 0 turns that off.",
+							"What an exporter sent is kept whole by default.", &max_attribute_bytes, 0, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_BYTE, NULL, NULL, NULL);
+	DefineCustomBoolVariable("tempo_pg.reject_whole_batch",
+							 "Refuses a whole request for one span with an invalid id.",
+							 "When off, only such spans are refused, and the answer tells how many.",
+							 &reject_whole_batch, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
+}
+
 static bool
 decode_request(StoreRequest *request, SpanBatch *batch)
 {
 	DecodeOptions options;
 
 	options.tenant = request->tenant;
-	options.max_attribute_bytes = (uint32) tempo_max_attribute_bytes;
-	options.reject_whole_batch = tempo_reject_whole_batch;
+	options.max_attribute_bytes = (uint32) max_attribute_bytes;
+	options.reject_whole_batch = reject_whole_batch;
 	return decoders[request->format] (request->body, request->len, &options, batch, &request->result, &request->error);
 }
 

@@ -49,4 +49,7 @@ extern void store_requests(Relation rel, StoreRequest *requests, int n_requests,
 /* store_count: adds the outcome to the statistics; after the commit */
 extern void store_count(const StoreRequest *request);
 
+/* store_init: defines tempo_pg.max_attribute_bytes and tempo_pg.reject_whole_batch */
+extern void store_init(void);
+
 #endif							/* TEMPO_INGEST_STORE_H */

@@ -49,8 +49,6 @@ bool		tempo_multitenancy = false;
 int			tempo_commit_delay = 5;
 int			tempo_otlp_max_message_bytes = 64 * 1024 * 1024;
 int			tempo_receiver_memory = 256 * 1024;
-int			tempo_max_attribute_bytes = 2048;
-bool		tempo_reject_whole_batch = true;
 int			tempo_retry_after = 5;
 
 /* Settings of the listening ports and the number of processes. */
@@ -103,14 +101,6 @@ define_ingest_settings(GucContext start)
 							"Memory for requests in one receiver process; above it clients are asked to retry.",
 							NULL, &tempo_receiver_memory, 256 * 1024, 1024, INT_MAX / 2,
 							start, GUC_UNIT_KB, NULL, NULL, NULL);
-	DefineCustomIntVariable("tempo_pg.max_attribute_bytes",
-							"Longer attribute keys and string values are cut; 0 turns that off.",
-							NULL, &tempo_max_attribute_bytes, 2048, 0, INT_MAX,
-							PGC_SIGHUP, GUC_UNIT_BYTE, NULL, NULL, NULL);
-	DefineCustomBoolVariable("tempo_pg.reject_whole_batch",
-							 "Refuses a whole request for one span with an invalid id.",
-							 "When off, only such spans are refused, and the answer tells how many.",
-							 &tempo_reject_whole_batch, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("tempo_pg.retry_after",
 							"How long clients are asked to wait before they send a request again.",
 							NULL, &tempo_retry_after, 5, 0, 3600, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);

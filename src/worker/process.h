@@ -23,8 +23,6 @@ extern bool tempo_multitenancy;
 extern int	tempo_commit_delay; /* milliseconds */
 extern int	tempo_otlp_max_message_bytes;
 extern int	tempo_receiver_memory;	/* kB */
-extern int	tempo_max_attribute_bytes;
-extern bool tempo_reject_whole_batch;
 extern int	tempo_retry_after;	/* seconds */
 
 /* process_init: defines the settings above; first of the init functions */

@@ -172,10 +172,19 @@ def test_content():
     got = json.loads(post(json.dumps(late).encode())[2])["partialSuccess"]
     tap.equal((got.get("rejectedSpans"), count(trace)), ("1", 1), "a time beyond int8: its span is refused")
 
-    trace = new_trace()
-    long = otlp.request([otlp.span(trace, "1" * 16, attributes=[otlp.attribute("k", "x" * 2047 + "é" * 100), otlp.attribute("a", ["y" * 5000])])])
-    tap.equal(post(json.dumps(long).encode())[0], 200, "a long attribute")
-    tap.equal(node.sql("SELECT length(attributes ->> 'k'), length(attributes -> 'a' ->> 0) FROM tempo.spans WHERE trace_id = '%s'" % trace), "2047|5000", "is cut on a character boundary; inside arrays nothing is")
+    def stored():
+        trace = new_trace()
+        long = otlp.request([otlp.span(trace, "1" * 16, attributes=[otlp.attribute("k", "x" * 2047 + "é" * 100), otlp.attribute("a", ["y" * 5000])])])
+        if post(json.dumps(long).encode())[0] != 200: return None
+        return node.sql("SELECT length(attributes ->> 'k'), length(attributes -> 'a' ->> 0) FROM tempo.spans WHERE trace_id = '%s'" % trace)
+
+    tap.equal(stored(), "2147|5000", "a long attribute is kept whole")
+    node.sql("ALTER SYSTEM SET tempo_pg.max_attribute_bytes = 2048")
+    node.reload()
+    cluster.poll("attributes are cut", lambda: stored() != "2147|5000")
+    tap.equal(stored(), "2047|5000", "max_attribute_bytes cuts it on a character boundary; inside arrays nothing is")
+    node.sql("ALTER SYSTEM RESET tempo_pg.max_attribute_bytes")
+    node.reload()
 
 
 def test_group():
