@@ -133,9 +133,11 @@ get_text(FunctionCallInfo fcinfo, int arg)
 }
 
 static Jsonb *
-get_jsonb(FunctionCallInfo fcinfo, int arg)
+get_jsonb(FunctionCallInfo fcinfo, int arg, bool copy)
 {
-	return PG_ARGISNULL(arg) ? NULL : DatumGetJsonbPCopy(PG_GETARG_DATUM(arg));
+	if (PG_ARGISNULL(arg))
+		return NULL;
+	return copy ? DatumGetJsonbPCopy(PG_GETARG_DATUM(arg)) : DatumGetJsonbP(PG_GETARG_DATUM(arg));
 }
 
 static uint64
@@ -172,6 +174,39 @@ set_kind(TqlSpan *span)
 		span->kind_number = 1000 + atoi(span->kind_text.s);
 }
 
+bool
+tql_read_span(FunctionCallInfo fcinfo, int columns, bool copy, TqlSpan *span)
+{
+	int			shift = columns - ARG_TRACE_ID;
+	TqlText		status;
+
+	if (PG_ARGISNULL(ARG_SPAN_ID + shift) || PG_ARGISNULL(ARG_START + shift) || PG_ARGISNULL(ARG_DURATION + shift))
+		return false;
+	memset(span, 0, sizeof(*span));
+	span->id = read_span_id(PG_GETARG_DATUM(ARG_SPAN_ID + shift));
+	span->has_parent = !PG_ARGISNULL(ARG_PARENT_SPAN_ID + shift);
+	if (span->has_parent)
+		span->parent_id = read_span_id(PG_GETARG_DATUM(ARG_PARENT_SPAN_ID + shift));
+	span->start = PG_GETARG_INT64(ARG_START + shift);
+	span->duration = Max(PG_GETARG_INT64(ARG_DURATION + shift), 0);
+	span->name = get_text(fcinfo, ARG_NAME + shift);
+	span->kind_text = get_text(fcinfo, ARG_KIND + shift);
+	set_kind(span);
+	status = get_text(fcinfo, ARG_STATUS + shift);
+	span->status = text_is(status, "error") ? TQL_STATUS_ERROR : text_is(status, "ok") ? TQL_STATUS_OK : TQL_STATUS_UNSET;
+	span->status_message = get_text(fcinfo, ARG_STATUS_MESSAGE + shift);
+	span->service = get_text(fcinfo, ARG_SERVICE_NAME + shift);
+	span->attributes = get_jsonb(fcinfo, ARG_ATTRIBUTES + shift, copy);
+	span->resource = get_jsonb(fcinfo, ARG_RESOURCE_ATTRIBUTES + shift, copy);
+	span->scope_name = get_text(fcinfo, ARG_SCOPE_NAME + shift);
+	span->scope_version = get_text(fcinfo, ARG_SCOPE_VERSION + shift);
+	span->scope_attributes = get_jsonb(fcinfo, ARG_SCOPE_ATTRIBUTES + shift, copy);
+	span->events_json = get_jsonb(fcinfo, ARG_EVENTS + shift, copy);
+	span->links_json = get_jsonb(fcinfo, ARG_LINKS + shift, copy);
+	span->trace_state = get_text(fcinfo, ARG_TRACE_STATE + shift);
+	return true;
+}
+
 /* Adds a span to the state; "number_is_part": the number says which query of a metrics expression it is for. */
 static Datum
 collect_span(FunctionCallInfo fcinfo, bool number_is_part)
@@ -179,8 +214,6 @@ collect_span(FunctionCallInfo fcinfo, bool number_is_part)
 	MemoryContext aggregate;
 	MemoryContext old;
 	CollectState *state;
-	TqlSpan    *span;
-	TqlText		status;
 
 	if (!AggCheckCallContext(fcinfo, &aggregate))
 		elog(ERROR, "called outside of an aggregate");
@@ -200,8 +233,6 @@ collect_span(FunctionCallInfo fcinfo, bool number_is_part)
 	}
 	else
 		state = (CollectState *) PG_GETARG_POINTER(0);
-	if (PG_ARGISNULL(ARG_SPAN_ID) || PG_ARGISNULL(ARG_START) || PG_ARGISNULL(ARG_DURATION))
-		PG_RETURN_POINTER(state);
 
 	old = MemoryContextSwitchTo(state->context);
 	if (state->trace.n_spans == state->capacity)
@@ -212,29 +243,8 @@ collect_span(FunctionCallInfo fcinfo, bool number_is_part)
 		else
 			state->trace.spans = palloc(sizeof(TqlSpan) * state->capacity);
 	}
-	span = &state->trace.spans[state->trace.n_spans++];
-	memset(span, 0, sizeof(*span));
-	span->id = read_span_id(PG_GETARG_DATUM(ARG_SPAN_ID));
-	span->has_parent = !PG_ARGISNULL(ARG_PARENT_SPAN_ID);
-	if (span->has_parent)
-		span->parent_id = read_span_id(PG_GETARG_DATUM(ARG_PARENT_SPAN_ID));
-	span->start = PG_GETARG_INT64(ARG_START);
-	span->duration = Max(PG_GETARG_INT64(ARG_DURATION), 0);
-	span->name = get_text(fcinfo, ARG_NAME);
-	span->kind_text = get_text(fcinfo, ARG_KIND);
-	set_kind(span);
-	status = get_text(fcinfo, ARG_STATUS);
-	span->status = text_is(status, "error") ? TQL_STATUS_ERROR : text_is(status, "ok") ? TQL_STATUS_OK : TQL_STATUS_UNSET;
-	span->status_message = get_text(fcinfo, ARG_STATUS_MESSAGE);
-	span->service = get_text(fcinfo, ARG_SERVICE_NAME);
-	span->attributes = get_jsonb(fcinfo, ARG_ATTRIBUTES);
-	span->resource = get_jsonb(fcinfo, ARG_RESOURCE_ATTRIBUTES);
-	span->scope_name = get_text(fcinfo, ARG_SCOPE_NAME);
-	span->scope_version = get_text(fcinfo, ARG_SCOPE_VERSION);
-	span->scope_attributes = get_jsonb(fcinfo, ARG_SCOPE_ATTRIBUTES);
-	span->events_json = get_jsonb(fcinfo, ARG_EVENTS);
-	span->links_json = get_jsonb(fcinfo, ARG_LINKS);
-	span->trace_state = get_text(fcinfo, ARG_TRACE_STATE);
+	if (tql_read_span(fcinfo, ARG_TRACE_ID, true, &state->trace.spans[state->trace.n_spans]))
+		state->trace.n_spans++;
 	MemoryContextSwitchTo(old);
 	PG_RETURN_POINTER(state);
 }
@@ -356,15 +366,16 @@ compare_spans(const void *a, const void *b)
 	return x->kind_number - y->kind_number;
 }
 
-/* Does a link into its own trace say that the span is a child? */
-static bool
-is_linked_child(const TqlTrace *trace, TqlSpan *span)
+bool
+tql_is_linked_child(const TqlTrace *trace, TqlSpan *span)
 {
 	char		id[33];
 
+	tql_read_lists(span);
+	if (span->n_links == 0)
+		return false;
 	for (int i = 0; i < 16; i++)
 		sprintf(id + 2 * i, "%02x", trace->trace_id[i]);
-	tql_read_lists(span);
 	for (int i = 0; i < span->n_links; i++)
 	{
 		TqlValue	type;
@@ -401,7 +412,7 @@ complete_trace(TqlTrace *trace)
 			stop = PG_INT64_MAX;
 		trace->start = i == 0 ? span->start : Min(trace->start, span->start);
 		trace->stop = i == 0 ? stop : Max(trace->stop, stop);
-		if (trace->root < 0 && !span->has_parent && !is_linked_child(trace, span))
+		if (trace->root < 0 && !span->has_parent && !tql_is_linked_child(trace, span))
 			trace->root = i;
 	}
 }

@@ -13,6 +13,7 @@
 #ifndef TEMPO_TRACEQL_ENGINE_H
 #define TEMPO_TRACEQL_ENGINE_H
 
+#include "fmgr.h"
 #include "traceql/value.h"
 
 typedef struct TqlText
@@ -114,6 +115,16 @@ typedef struct TqlNamed
 
 /* collect.c */
 extern void tql_read_lists(TqlSpan *span);
+
+/*
+ * Reads a span from the arguments of an aggregate, of which the one numbered
+ * "columns" is the trace id; false if there is none.  Only with "copy" does
+ * the span outlive the arguments.
+ */
+extern bool tql_read_span(FunctionCallInfo fcinfo, int columns, bool copy, TqlSpan *span);
+
+/* Does a link into its own trace say that the span is a child? */
+extern bool tql_is_linked_child(const TqlTrace *trace, TqlSpan *span);
 
 /* evaluate.c */
 extern bool tql_span_matches(TqlTrace *trace, TqlSpan *span, const TqlExpr *filter);

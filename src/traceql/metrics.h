@@ -15,6 +15,9 @@
 extern const TqlMetricsExpr *tql_metrics_part(const TqlMetricsExpr *m, int number);
 extern int	tql_metrics_parts(const TqlMetricsExpr *m);
 
+/* metrics_sql.c: can compare() and what is before it be told of single spans? */
+extern bool tql_is_plain_compare(const TqlMetricsExpr *part);
+
 /* metrics_sql.c: the series from "start" (exclusive) to "stop" in steps; one row per sample, or per series */
 typedef struct TqlRange
 {
@@ -47,6 +50,15 @@ extern char *tql_label_text(const TqlValue *value);
 
 /* What compare() counts a span under: a List of Lists of side, attribute, value */
 extern List *tql_compare_keys(TqlTrace *trace, TqlSpan *span, const TqlMetrics *metrics);
+
+/* How many values of an attribute compare() shows */
+extern int64 tql_compare_values(const TqlMetrics *metrics);
+
+/* tempo_pg.compare_memory, in kB */
+extern int	tql_compare_memory;
+
+/* The number of steps in a range; an error if there are none or too many */
+extern int	tql_count_steps(int64 start, int64 stop, int64 step);
 
 /* How many spans a sampled one stands for, by the tracestate */
 extern double tql_sampling_weight(const char *trace_state, int len);

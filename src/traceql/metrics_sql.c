@@ -55,6 +55,13 @@ is_plain_part(const TqlMetricsExpr *part)
 	return metrics->argument == NULL || tql_is_plain_attribute(metrics->argument);
 }
 
+bool
+tql_is_plain_compare(const TqlMetricsExpr *part)
+{
+	return part->metrics->function == TQL_M_COMPARE && tql_is_plain(part->metrics->compare) &&
+		tql_plain_filter(part->pipeline) != NULL;
+}
+
 /* What is measured of a row, NULL for what is no number */
 static char *
 measured_sql(const TqlMetrics *metrics)
@@ -154,11 +161,48 @@ append_plain_part(StringInfo out, const TqlSearch *search, const TqlMetricsExpr 
 					 window_sql("s.start_time_unix_nano", range), tql_tenant_condition(search), groups.data);
 }
 
+/* The condition for spans of traces that may match */
+static void
+append_candidates(StringInfo out, const TqlSearch *search, const TqlMetricsExpr *part, const TqlRange *range)
+{
+	TqlCandidates candidates = tql_candidates(part->pipeline);
+
+	appendStringInfo(out,
+					 "s.trace_id = ANY (ARRAY(\n"
+					 "                SELECT s.trace_id FROM tempo.spans AS s\n"
+					 "                WHERE %s", candidates.where);
+	if (strcmp(candidates.where, "true") == 0)
+		appendStringInfo(out, " AND %s", window_sql("s.start_time_unix_nano", range));
+	else
+		tql_append_time_condition(out, search);
+	appendStringInfo(out, "%s\n                GROUP BY s.trace_id", tql_tenant_condition(search));
+	if (candidates.having)
+		appendStringInfo(out, " HAVING %s", candidates.having);
+	appendStringInfo(out, "))%s\n", tql_tenant_condition(search));
+}
+
+/* compare() whose filters are of single spans */
+static void
+append_compare_part(StringInfo out, const TqlSearch *search, const TqlMetricsExpr *part, int number, const TqlRange *range)
+{
+	appendStringInfo(out,
+					 "    SELECT m.bucket, m.keys, NULL::double precision AS value, m.n\n"
+					 "    FROM (SELECT tempo.compare_spans(%s, %d, " INT64_FORMAT ", " INT64_FORMAT ", " INT64_FORMAT ",\n        ",
+					 quote_literal_cstr(search->text), number, range->start, range->stop, range->step);
+	tql_append_columns(out, tql_metrics_references(part));
+	appendStringInfo(out,
+					 ", %s) AS counts\n"
+					 "        FROM tempo.spans AS s\n"
+					 "        WHERE ",
+					 tql_hint_is_true(search->query, "extrapolate") ? "s.trace_state" : "NULL");
+	append_candidates(out, search, part, range);
+	appendStringInfoString(out, "    ) AS t, unnest(t.counts) AS m\n");
+}
+
 /* The same over what is found in whole traces */
 static void
 append_traces_part(StringInfo out, const TqlSearch *search, const TqlMetricsExpr *part, int number, const TqlRange *range)
 {
-	TqlCandidates candidates = tql_candidates(part->pipeline);
 	bool		extrapolate = tql_hint_is_true(search->query, "extrapolate");
 
 	appendStringInfo(out, "    SELECT %s AS bucket, m.keys, ", bucket_sql("m.start_time_unix_nano", range));
@@ -170,23 +214,14 @@ append_traces_part(StringInfo out, const TqlSearch *search, const TqlMetricsExpr
 	appendStringInfo(out,
 					 ", %s) AS spans\n"
 					 "        FROM tempo.spans AS s\n"
-					 "        WHERE s.trace_id = ANY (ARRAY(\n"
-					 "                SELECT s.trace_id FROM tempo.spans AS s\n"
-					 "                WHERE %s",
-					 extrapolate ? "s.trace_state" : "NULL", candidates.where);
-	if (strcmp(candidates.where, "true") == 0)
-		appendStringInfo(out, " AND %s", window_sql("s.start_time_unix_nano", range));
-	else
-		tql_append_time_condition(out, search);
-	appendStringInfo(out, "%s\n                GROUP BY s.trace_id", tql_tenant_condition(search));
-	if (candidates.having)
-		appendStringInfo(out, " HAVING %s", candidates.having);
+					 "        WHERE ",
+					 extrapolate ? "s.trace_state" : "NULL");
+	append_candidates(out, search, part, range);
 	appendStringInfo(out,
-					 "))%s\n"
 					 "        GROUP BY s.trace_id) AS t, unnest(t.spans) AS m\n"
 					 "    WHERE %s\n"
 					 "    GROUP BY 1, 2%s\n",
-					 tql_tenant_condition(search), window_sql("m.start_time_unix_nano", range),
+					 window_sql("m.start_time_unix_nano", range),
 					 is_bucketed(part->metrics) ? ", 3" : "");
 }
 
@@ -210,6 +245,8 @@ tql_metrics_sql(const TqlSearch *search, const TqlRange *range, bool samples)
 		appendStringInfo(&out, "%spart%d AS (\n", out.len == 0 ? "WITH " : ",\n", i);
 		if (is_plain_part(part))
 			append_plain_part(&out, search, part, range);
+		else if (tql_is_plain_compare(part))
+			append_compare_part(&out, search, part, i, range);
 		else
 			append_traces_part(&out, search, part, i, range);
 		appendStringInfoChar(&out, ')');

@@ -180,6 +180,16 @@ tql_value_load(Jsonb *jb, TqlValue *out)
 }
 
 void
+tql_value_from_item(const JsonbValue *item, TqlValue *out)
+{
+	memset(out, 0, sizeof(*out));
+	if (item->type == jbvBinary && JsonContainerIsArray(item->val.binary.data))
+		load_array(item->val.binary.data, out);
+	else
+		load_scalar(item, out);
+}
+
+void
 tql_value_from_set(JsonbContainer *set, const char *key, int key_len, TqlValue *out)
 {
 	JsonbValue	v;
@@ -188,10 +198,7 @@ tql_value_from_set(JsonbContainer *set, const char *key, int key_len, TqlValue *
 	if (set == NULL || !JsonContainerIsObject(set) ||
 		getKeyJsonValueFromContainer(set, key, key_len, &v) == NULL)
 		return;
-	if (v.type == jbvBinary && JsonContainerIsArray(v.val.binary.data))
-		load_array(v.val.binary.data, out);
-	else
-		load_scalar(&v, out);
+	tql_value_from_item(&v, out);
 }
 
 void

@@ -63,6 +63,16 @@ typedef struct SeriesState
 
 /* -------------------------------------------------------------- gathering */
 
+int
+tql_count_steps(int64 start, int64 stop, int64 step)
+{
+	if (step <= 0 || stop <= start || (stop - start - 1) / step >= MAX_STEPS)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a series must have between 1 and %d steps", MAX_STEPS)));
+	return (int) ((stop - start - 1) / step) + 1;
+}
+
 static SeriesState *
 start_state(FunctionCallInfo fcinfo, MemoryContext aggregate)
 {
@@ -80,11 +90,7 @@ start_state(FunctionCallInfo fcinfo, MemoryContext aggregate)
 				 errmsg("not a metrics query")));
 	state->start = PG_GETARG_INT64(2);
 	state->step = PG_GETARG_INT64(4);
-	if (state->step <= 0 || stop <= state->start || (stop - state->start - 1) / state->step >= MAX_STEPS)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("a series must have between 1 and %d steps", MAX_STEPS)));
-	state->n_steps = (int) ((stop - state->start - 1) / state->step) + 1;
+	state->n_steps = tql_count_steps(state->start, stop, state->step);
 	MemoryContextSwitchTo(old);
 	return state;
 }
@@ -342,11 +348,20 @@ compare_totals(const ListCell *a, const ListCell *b)
 	return strcmp(((TqlLabel *) lsecond(x->labels))->json, ((TqlLabel *) lsecond(y->labels))->json);
 }
 
-/* compare(): keys are side, attribute and value; rows come in their order */
+int64
+tql_compare_values(const TqlMetrics *metrics)
+{
+	return metrics->compare_args != NIL ? ((TqlStatic *) linitial(metrics->compare_args))->n : DEFAULT_COMPARE_VALUES;
+}
+
+/*
+ * compare(): keys are side, attribute and value; rows come in their order.
+ * Without a value, a key is of values that are too many to show.
+ */
 static List *
 compare_series(const SeriesState *state, const TqlMetrics *metrics, const Row *rows, int n)
 {
-	int64		top = metrics->compare_args != NIL ? ((TqlStatic *) linitial(metrics->compare_args))->n : DEFAULT_COMPARE_VALUES;
+	int64		top = tql_compare_values(metrics);
 	List	   *result = NIL;
 
 	for (int i = 0; i < n;)
@@ -368,17 +383,19 @@ compare_series(const SeriesState *state, const TqlMetrics *metrics, const Row *r
 		for (; i < n && strncmp(rows[i].key, second - prefix, prefix) == 0 &&
 			 (rows[i].key[prefix] == KEY_SEPARATOR || rows[i].key[prefix] == '\0'); i++)
 		{
+			total->values[rows[i].step] += rows[i].n;
+			if (rows[i].key[prefix] == '\0')
+				continue;
 			if (key == NULL || strcmp(key, rows[i].key) != 0)
 			{
 				key = rows[i].key;
 				series = tql_make_series(list_make2(tql_make_label("__meta_type", psprintf("\"%s\"", side)),
-													tql_make_label(attribute, key[prefix] ? key + prefix + 1 : "\"nil\"")), state->n_steps);
+													tql_make_label(attribute, key + prefix + 1)), state->n_steps);
 				memset(series->present, true, state->n_steps);
 				values = lappend(values, series);
 			}
 			series->values[rows[i].step] += rows[i].n;
 			series->total += rows[i].n;
-			total->values[rows[i].step] += rows[i].n;
 		}
 		list_sort(values, compare_totals);
 		result = list_concat(result, list_length(values) > top ? list_truncate(values, (int) top) : values);

@@ -41,6 +41,7 @@ PG_FUNCTION_INFO_V1(tempo_query_metrics);
 #define NS_PER_MS INT64CONST(1000000)
 
 static int	max_trace_duration_ms = 3600 * 1000;
+int			tql_compare_memory = 1024 * 1024;
 
 void
 tempo_traceql_init(void)
@@ -54,6 +55,16 @@ tempo_traceql_init(void)
 							0, INT_MAX,
 							PGC_USERSET,
 							GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("tempo_pg.compare_memory",
+							"Memory that compare() of a TraceQL metrics query may use.",
+							"It grows with the number of spans and of different values of their attributes; "
+							"a query that needs more fails.",
+							&tql_compare_memory,
+							1024 * 1024,
+							1024, MAX_KILOBYTES,
+							PGC_USERSET,
+							GUC_UNIT_KB,
 							NULL, NULL, NULL);
 }
 

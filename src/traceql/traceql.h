@@ -9,7 +9,7 @@
 #ifndef TEMPO_TRACEQL_TRACEQL_H
 #define TEMPO_TRACEQL_TRACEQL_H
 
-/* Defines tempo_pg.max_trace_duration. */
+/* Defines tempo_pg.max_trace_duration and tempo_pg.compare_memory. */
 extern void tempo_traceql_init(void);
 
 #endif							/* TEMPO_TRACEQL_TRACEQL_H */

@@ -52,6 +52,9 @@ extern double tql_value_number(const TqlValue *v);
 /* One element of an attribute set, nil if it has no such key. */
 extern void tql_value_from_set(JsonbContainer *set, const char *key, int key_len, TqlValue *out);
 
+/* What an iterator over a set gave */
+extern void tql_value_from_item(const JsonbValue *item, TqlValue *out);
+
 extern void tql_value_from_static(const TqlStatic *literal, TqlValue *out);
 
 /*
