@@ -61,4 +61,28 @@ SELECT traceql_metrics_to_sql('{ kind = server } >> { status = error } | quantil
 \echo :sql
 :sql;
 
+-- compare() counts spans as they are scanned where its filters are of single spans, else trace by trace: the same answers,
+-- with duplicates, orphans, cycles, links to the own trace, values of all types and values that are too many to show
+INSERT INTO tempo.spans (tenant, trace_id, span_id, parent_span_id, name, kind, status, status_message, start_time_unix_nano, duration_nano, attributes, resource_attributes, scope_name, scope_version, scope_attributes, links, trace_state)
+SELECT 'a', pg_temp.trace(100 + i / 20), pg_temp.span(1 + i % 20 / (1 + i % 3 / 2)), CASE WHEN i % 20 > 1 THEN pg_temp.span(1 + i % 20 * 7 % 23) END,
+    'op' || i % 7, (ARRAY['server', 'client', 'internal', '17', '18'])[1 + i % 5], (ARRAY['unset', 'ok', 'error'])[1 + i % 3], CASE WHEN i % 4 = 0 THEN 'm' || i % 3 ELSE '' END,
+    pg_temp.t(i % 25), i % 9 * 10000000,
+    jsonb_build_object('id', i, 'b', i % 2 = 0, 'many', i % 13) ||
+    ('{"v": ' || (ARRAY['1', '1.0', '"1"', '[1]', '["nil"]', '"nil"', '[1, 2]', '[]', '{"x": 1}', 'null', '{"$otlp": {"doubleValue": "NaN"}}', '{"$otlp": {"doubleValue": "-0"}}', '0.0', 'true', '""', '9223372036854775807'])[1 + i % 16] || '}')::jsonb,
+    CASE WHEN i % 11 > 0 THEN jsonb_build_object('service.name', 's' || i % 3, 'pod', i % 5) ELSE '{}' END,
+    'lib' || i % 2, i % 3 || '.0', CASE WHEN i % 2 = 0 THEN jsonb_build_object('k', i % 3) ELSE '{}' END,
+    CASE WHEN i % 20 = 0 THEN jsonb_build_array(jsonb_build_object('trace_id', pg_temp.trace(100 + i / 20), 'span_id', pg_temp.span(1), 'attributes', '{"opentracing.ref_type": "child_of"}'::jsonb)) ELSE '[]' END,
+    (ARRAY['', 'ot=th:8', 'ot=th:c'])[1 + i % 3]
+FROM (SELECT generate_series(0, 799) UNION ALL SELECT generate_series(0, 799, 3)) AS twice (i);
+SELECT c.filter, c.compared, count(*) FILTER (WHERE direct.labels IS NOT NULL) > 50 AS told, count(*) FILTER (WHERE direct.labels IS NULL OR whole.labels IS NULL) AS different
+FROM (VALUES ('true', 'status = error', ''), ('true', 'status = error', ', 1'), ('true', 'span.id >= 10', ', 1000'), ('kind = client', 'name =~ "op[12]"', ', 3'),
+         ('resource.pod > 2', '.v = 1', ', 10, 1704067203000000000, 1704067209000000000')) AS c (filter, compared, arguments),
+    (VALUES (''), (' with(extrapolate=true)')) AS h (hint),
+    pg_temp.series(format('{ %s } | compare({ %s }%s)%s', c.filter, c.compared, c.arguments, h.hint)) AS direct
+    FULL JOIN pg_temp.series(format('{ %s } | compare({ (%s) && traceDuration >= 0s }%s)%s', c.filter, c.compared, c.arguments, h.hint)) AS whole USING (labels, samples)
+GROUP BY 1, 2 ORDER BY 1, 2;
+SET tempo_pg.compare_memory = '1MB';
+SELECT * FROM traceql_metrics('{} | compare({ status = error })', '2024-01-01 00:00Z', '2024-01-01 00:00:20Z', '10 s');
+RESET tempo_pg.compare_memory;
+
 TRUNCATE tempo.spans;

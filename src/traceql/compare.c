@@ -35,6 +35,8 @@ PG_FUNCTION_INFO_V1(tempo_compare_spans);
 
 #define CHUNK_SIZE (1024 * 1024)
 
+#define N_INTRINSICS (TQL_I_INSTRUMENTATION_VERSION + 1)
+
 /* Arguments of the aggregate behind the state; the columns of the span follow */
 enum
 {
@@ -49,14 +51,19 @@ enum
 /* What every entry of a hash table begins with */
 typedef struct Entry
 {
-	uint32		hash;
-	uint32		len;
 	char	   *key;
+	uint32		len;
 } Entry;
+
+typedef struct Slot
+{
+	Entry	   *entry;
+	uint32		hash;			/* of the entry, which may be far away */
+} Slot;
 
 typedef struct Table
 {
-	Entry	  **slots;			/* a power of two, at most half of them in use */
+	Slot	   *slots;			/* a power of two, at most half of them in use */
 	uint64		size;
 	uint64		n;
 } Table;
@@ -141,6 +148,7 @@ typedef struct CompareState
 	Table		records;
 	Table		texts;
 	Attribute  *first;
+	Attribute  *intrinsics[2][N_INTRINSICS];	/* those met, by side */
 	StringInfoData key;
 } CompareState;
 
@@ -184,18 +192,18 @@ static void
 grow_table(CompareState *state, Table *table)
 {
 	uint64		size = table->size ? table->size * 2 : 1024;
-	Entry	  **slots;
+	Slot	   *slots;
 
-	check_memory(state, sizeof(Entry *) * size);
-	slots = MemoryContextAllocExtended(state->context, sizeof(Entry *) * size, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	check_memory(state, sizeof(Slot) * size);
+	slots = MemoryContextAllocExtended(state->context, sizeof(Slot) * size, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	for (uint64 i = 0; i < table->size; i++)
 	{
 		uint64		at;
 
-		if (table->slots[i] == NULL)
+		if (table->slots[i].entry == NULL)
 			continue;
-		at = table->slots[i]->hash & (size - 1);
-		while (slots[at])
+		at = table->slots[i].hash & (size - 1);
+		while (slots[at].entry)
 			at = (at + 1) & (size - 1);
 		slots[at] = table->slots[i];
 	}
@@ -215,9 +223,9 @@ look_up(CompareState *state, Table *table, const void *key, uint32 len, Size siz
 
 	if (table->n * 2 >= table->size)
 		grow_table(state, table);
-	for (at = hash & (table->size - 1); (entry = table->slots[at]) != NULL; at = (at + 1) & (table->size - 1))
+	for (at = hash & (table->size - 1); (entry = table->slots[at].entry) != NULL; at = (at + 1) & (table->size - 1))
 	{
-		if (entry->hash == hash && entry->len == len && memcmp(entry->key, key, len) == 0)
+		if (table->slots[at].hash == hash && entry->len == len && memcmp(entry->key, key, len) == 0)
 		{
 			*found = true;
 			return entry;
@@ -227,11 +235,10 @@ look_up(CompareState *state, Table *table, const void *key, uint32 len, Size siz
 	size = MAXALIGN(size);
 	entry = allocate(state, size + len);
 	memset(entry, 0, size);
-	entry->hash = hash;
 	entry->len = len;
 	entry->key = (char *) entry + size;
 	memcpy(entry->key, key, len);
-	table->slots[at] = entry;
+	table->slots[at] = (Slot) {entry, hash};
 	table->n++;
 	return entry;
 }
@@ -353,7 +360,10 @@ count_intrinsic(CompareState *state, TqlTrace *trace, TqlSpan *span, TqlIntrinsi
 	TqlValue	value;
 
 	tql_span_attribute(trace, span, &attribute, &value);
-	count(state, find_attribute(state, selected, FROM_INTRINSIC, (char *) &intrinsic, sizeof(intrinsic)), &value, step, n);
+	if (state->intrinsics[selected][intrinsic] == NULL)
+		state->intrinsics[selected][intrinsic] =
+			find_attribute(state, selected, FROM_INTRINSIC, (char *) &intrinsic, sizeof(intrinsic));
+	count(state, state->intrinsics[selected][intrinsic], &value, step, n);
 }
 
 /* All attributes of a set; every value in the cells given */
@@ -576,8 +586,8 @@ count_in_traces(CompareState *state)
 	records = palloc_extended(sizeof(Record *) * Max(state->records.n, 1), MCXT_ALLOC_HUGE);
 	for (uint64 i = 0; i < state->records.size; i++)
 	{
-		if (state->records.slots[i])
-			records[n++] = (Record *) state->records.slots[i];
+		if (state->records.slots[i].entry)
+			records[n++] = (Record *) state->records.slots[i].entry;
 	}
 	qsort(records, n, sizeof(Record *), compare_records);
 	old = MemoryContextSwitchTo(per_trace);
