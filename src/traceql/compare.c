@@ -705,6 +705,8 @@ find_top(const Attribute *attribute, Top *top, int limit)
 	{
 		Top			item = {v, NULL};
 		int			at = n;
+		int			low;
+		int			high;
 
 		CHECK_FOR_INTERRUPTS();
 		if (n == limit && v->total < top[n - 1].value->total)
@@ -722,9 +724,19 @@ find_top(const Attribute *attribute, Top *top, int limit)
 		}
 		else
 			n++;
-		for (; at > 0 && compare_top(&item, &top[at - 1]) < 0; at--)
-			top[at] = top[at - 1];
-		top[at] = item;
+		low = 0;
+		high = at;
+		while (low < high)
+		{
+			int			middle = (low + high) / 2;
+
+			if (compare_top(&top[middle], &item) < 0)
+				low = middle + 1;
+			else
+				high = middle;
+		}
+		memmove(&top[low + 1], &top[low], sizeof(Top) * (at - low));
+		top[low] = item;
 	}
 	return n;
 }
@@ -761,7 +773,7 @@ add_attribute(CompareState *state, const Attribute *attribute, Rows *out, double
 	int			limit = (int) Min(tql_compare_values(state->metrics), attribute->n_values);
 	Top		   *top = palloc(sizeof(Top) * limit);
 	const char *side = attribute->entry.key[0] ? "selection" : "baseline";
-	const char *text = attribute_text(attribute);
+	const char *name = attribute_text(attribute);
 	int			n = find_top(attribute, top, limit);
 	Datum		keys;
 
@@ -769,7 +781,7 @@ add_attribute(CompareState *state, const Attribute *attribute, Rows *out, double
 	{
 		Value	   *value = top[i].value;
 
-		keys = make_keys(side, text, top[i].label);
+		keys = make_keys(side, name, top[i].label);
 		for (int j = 0; j < value->n_cells; j++)
 			add_row(out, value->cells[j].step, keys, value->cells[j].n);
 		value->n_cells = 0;		/* told */
@@ -782,7 +794,7 @@ add_attribute(CompareState *state, const Attribute *attribute, Rows *out, double
 		for (int j = 0; j < v->n_cells; j++)
 			others[v->cells[j].step] += v->cells[j].n;
 	}
-	keys = make_keys(side, text, NULL);
+	keys = make_keys(side, name, NULL);
 	for (int i = 0; i < state->n_steps; i++)
 	{
 		if (others[i] != 0)
