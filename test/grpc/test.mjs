@@ -268,9 +268,16 @@ async function slowReader() {
   const all = await got
   const ids = new Set(merge(all.messages).traces.map((t) => t.traceID))
   equal([all.code, ids.size, all.messages.length > 4, haveMetrics(all)], [0, n, true, true], 'it gets everything once it reads')
-  const left = slow()
-  left.on('error', () => {})
-  await poll('the worker of another', blocked)
+  // under load an answer can be given up before anybody looks: then there is nothing to leave, so ask again
+  let left
+  for (let attempt = 1; ; attempt++) {
+    left = slow()
+    left.on('error', (error) => { if (error.code !== grpc.status.CANCELLED) console.log(`# the client that does not read was answered: ${error.message}`) })
+    try { await poll('the worker of another', blocked, 15); break } catch (error) { if (attempt === 4) throw error }
+    console.log(`# attempt ${attempt}: no worker waits; active ${active()}`)
+    left.cancel()
+    await poll('the end of that attempt', () => active() === 0)
+  }
   left.cancel()
   await poll('its end when the client leaves', () => active() === 0)
   equal((await call('Search', { query: '{}', ...range })).code, 0, 'and then the worker serves others')
