@@ -239,7 +239,8 @@ answer_error(Waiting **group, int n, const ErrorData *error)
 {
 	const char *message = error->message != NULL ? error->message : "unknown error";
 
-	if (error->sqlerrcode == ERRCODE_DISK_FULL)
+	/* no room, or none to write at all: with RetryInfo clients keep trying */
+	if (error->sqlerrcode == ERRCODE_DISK_FULL || error->sqlerrcode == ERRCODE_READ_ONLY_SQL_TRANSACTION)
 		answer_all(group, n, RPC_RESOURCE_EXHAUSTED, true, message);
 	else if (has_category(error->sqlerrcode, ERRCODE_PROGRAM_LIMIT_EXCEEDED))
 		answer_all(group, n, RPC_RESOURCE_EXHAUSTED, false, message);
@@ -373,7 +374,7 @@ store_group(Waiting **group, int n)
 
 	if (RecoveryInProgress())
 	{
-		answer_all(group, n, RPC_UNAVAILABLE, true, "the server is a standby, which cannot store spans");
+		answer_all(group, n, RPC_RESOURCE_EXHAUSTED, true, "the server is a standby, which cannot store spans");
 		return;
 	}
 	error = try_group(group, n);
