@@ -681,7 +681,9 @@ listen_on_ports(TimestampTz now)
 					(errmsg("receiving %s on port %d", listener->what, listener->port)));
 		else if (!listener->told)
 		{
-			ereport(WARNING, (errmsg("could not listen for %s: %s", listener->what, message)));
+			ereport(WARNING,
+					(errcode(ERRCODE_CONNECTION_FAILURE),
+					 errmsg("could not listen for %s: %s", listener->what, message)));
 			listener->told = true;
 		}
 	}
