@@ -3,241 +3,12 @@
  * decode.c
  *	  Makes spans of the columns of a block.
  *
- * For each shape that occurs, a template is built once per projection and
- * batch: everything constant is in it already, so that a row costs a copy of
- * the template and the values that vary.
- *
  *-------------------------------------------------------------------------
  */
-#include "segment/reading.h"
+#include "segment/decoding.h"
 
 #include "segment/codec.h"
 #include "segment/column.h"
-
-typedef struct Vary
-{
-	uint32_t	column;
-	uint32_t	target;			/* attribute of the template; unused for fields */
-} Vary;
-
-typedef struct Template
-{
-	Vary	   *fields;
-	uint32_t	n_fields;
-	Vary	   *values;
-	uint32_t	n_values;
-	KeyValue   *items;			/* attributes; in the batch if none varies */
-	uint32_t	n_items;
-	uint32_t   *ordinals;		/* of the items among all attributes with columns */
-	uint32_t	overflow;		/* column, or 0 */
-	uint64_t	block_serial;	/* of the block whose columns were last seen to be loaded */
-	bool		has_distance;	/* parent inside the block */
-	int64_t		distance;
-	uint64_t	tested;			/* serial of the test that "excluded" is of */
-	bool		excluded;
-	union
-	{
-		Span		span;
-		SpanEvent	event;
-		SpanLink	link;
-	}			proto;
-} Template;
-
-typedef struct Decoder
-{
-	SegmentReader *r;
-	SpanBatch  *batch;
-	Arena	   *arena;			/* the batch's */
-	Arena		temp;
-	SpanError  *error;
-} Decoder;
-
-static bool
-key_is_wanted(const SegmentReader *r, SpanText key)
-{
-	for (uint32_t i = 0; i < r->n_keys; i++)
-		if (span_text_equal(r->keys[i], key))
-			return true;
-	return false;
-}
-
-static bool
-field_is_wanted(uint32_t column, uint32_t parts)
-{
-	static const uint32_t part_of[N_FIELD_COLUMNS] = {
-		[FIELD_PARENT_DISTANCE] = SEGMENT_PARENT,
-		[FIELD_PARENT_ID] = SEGMENT_PARENT,
-		[FIELD_STATUS_MESSAGE] = SEGMENT_STATUS_MESSAGE,
-		[FIELD_TRACE_STATE] = SEGMENT_TRACE_STATE,
-		[FIELD_FLAGS] = SEGMENT_FLAGS,
-		[FIELD_DROPPED_ATTRIBUTES] = SEGMENT_DROPPED,
-		[FIELD_DROPPED_EVENTS] = SEGMENT_DROPPED,
-		[FIELD_DROPPED_LINKS] = SEGMENT_DROPPED,
-		[FIELD_N_EVENTS] = SEGMENT_EVENTS,
-		[FIELD_N_LINKS] = SEGMENT_LINKS,
-		[FIELD_SPAN_OVERFLOW] = SEGMENT_ATTRIBUTES,
-		[FIELD_EVENT_NAME] = SEGMENT_EVENTS,
-		[FIELD_EVENT_DROPPED] = SEGMENT_EVENTS,
-		[FIELD_EVENT_OVERFLOW] = SEGMENT_EVENTS,
-		[FIELD_LINK_TRACE_STATE] = SEGMENT_LINKS,
-		[FIELD_LINK_FLAGS] = SEGMENT_LINKS,
-		[FIELD_LINK_DROPPED] = SEGMENT_LINKS,
-		[FIELD_LINK_OVERFLOW] = SEGMENT_LINKS,
-	};
-
-	return (parts & part_of[column]) != 0;
-}
-
-static bool
-same_projection(const SegmentReader *r, const SegmentProjection *p)
-{
-	if (r->parts != p->parts || r->n_keys != p->n_keys)
-		return false;
-	for (uint32_t i = 0; i < p->n_keys; i++)
-		if (!span_text_equal(r->keys[i], p->keys[i]))
-			return false;
-	return true;
-}
-
-/* Does the overflow column hold attributes of spans that are wanted? */
-static bool
-overflow_is_wanted(const SegmentReader *r)
-{
-	if (r->parts & SEGMENT_ATTRIBUTES)
-		return true;
-	for (uint32_t i = 0; i < r->n_rare; i++)
-		if (r->rare[i].table == TABLE_SPAN && key_is_wanted(r, r->strings[r->rare[i].key]))
-			return true;
-	return false;
-}
-
-static void
-mark_columns(SegmentReader *r)
-{
-	for (uint32_t i = 0; i < r->n_columns; i++)
-	{
-		ReadColumn *c = &r->columns[i];
-
-		c->key_id = SPAN_BATCH_NONE;
-		c->payload_copy = NULL;
-		c->local_copies = NULL;
-		c->copies = NULL;
-		if (i == FIELD_SPAN_OVERFLOW)
-			c->wanted = r->overflow_wanted;
-		else if (c->field)
-			c->wanted = field_is_wanted(i, r->parts);
-		else if (c->table == TABLE_SPAN)
-			c->wanted = (r->parts & SEGMENT_ATTRIBUTES) != 0 || key_is_wanted(r, r->strings[c->key]);
-		else
-			c->wanted = (r->parts & (c->table == TABLE_EVENT ? SEGMENT_EVENTS : SEGMENT_LINKS)) != 0;
-	}
-}
-
-static bool
-set_projection(SegmentReader *r, const SegmentProjection *p, SpanBatch *batch)
-{
-	uint64_t	generation = span_batch_generation(batch);
-	bool		same = r->generation != 0 && same_projection(r, p);
-
-	if (same && r->generation == generation)
-		return true;
-	r->generation = 0;
-	arena_reset(&r->projection_arena);
-	r->parts = p->parts;
-	r->n_keys = 0;
-	r->keys = arena_alloc(&r->projection_arena, (size_t) p->n_keys * sizeof(SpanText));
-	r->batch_scopes = arena_alloc(&r->projection_arena, (size_t) r->n_scopes * sizeof(uint32_t));
-	r->batch_strings = arena_alloc(&r->projection_arena, (size_t) r->n_strings * sizeof(uint32_t));
-	if (r->keys == NULL || r->batch_scopes == NULL || r->batch_strings == NULL)
-		return false;
-	for (uint32_t i = 0; i < p->n_keys; i++)
-	{
-		r->keys[i].len = p->keys[i].len;
-		r->keys[i].data = arena_copy(&r->projection_arena, p->keys[i].data, p->keys[i].len);
-		if (r->keys[i].data == NULL)
-			return false;
-	}
-	r->n_keys = p->n_keys;
-	memset(r->batch_scopes, 0xff, (size_t) r->n_scopes * sizeof(uint32_t));
-	memset(r->batch_strings, 0xff, (size_t) r->n_strings * sizeof(uint32_t));
-	for (int t = 0; t < N_TABLES; t++)
-	{
-		for (uint32_t i = 0; i < r->tables[t].n_shapes; i++)
-			r->tables[t].shapes[i].template = NULL;
-		if (!same)
-			r->tables[t].next = UINT32_MAX; /* the cursors were those of other columns */
-	}
-	r->overflow_wanted = overflow_is_wanted(r);
-	mark_columns(r);
-	r->generation = generation;
-	return true;
-}
-
-static uint32_t
-batch_string(Decoder *d, uint32_t number)
-{
-	SegmentReader *r = d->r;
-
-	if (r->batch_strings[number] == SPAN_BATCH_NONE)
-		r->batch_strings[number] = span_batch_string(d->batch, r->strings[number]);
-	return r->batch_strings[number];
-}
-
-/* The batch's scope for one of ours, cut to the projection. */
-static uint32_t
-batch_scope(Decoder *d, uint32_t number)
-{
-	SegmentReader *r = d->r;
-	const SpanScope *from = &r->scopes[number];
-	const SpanResource *res = &r->resources[from->resource];
-	SpanResource resource = {0};
-	SpanScope	scope = {0};
-
-	if (r->batch_scopes[number] != SPAN_BATCH_NONE)
-		return r->batch_scopes[number];
-	if (r->parts & SEGMENT_RESOURCE)
-	{
-		resource = *res;
-		resource.schema_url = batch_string(d, res->schema_url);
-	}
-	resource.tenant = r->parts & SEGMENT_TENANT ? batch_string(d, res->tenant) : 0;
-	if (r->parts & SEGMENT_SCOPE)
-	{
-		scope = *from;
-		scope.name = batch_string(d, from->name);
-		scope.version = batch_string(d, from->version);
-		scope.schema_url = batch_string(d, from->schema_url);
-	}
-	if (resource.schema_url == SPAN_BATCH_NONE || resource.tenant == SPAN_BATCH_NONE ||
-		scope.name == SPAN_BATCH_NONE || scope.version == SPAN_BATCH_NONE || scope.schema_url == SPAN_BATCH_NONE)
-		return SPAN_BATCH_NONE;
-	scope.resource = span_batch_resource(d->batch, &resource);
-	if (scope.resource != SPAN_BATCH_NONE)
-		r->batch_scopes[number] = span_batch_scope(d->batch, &scope);
-	return r->batch_scopes[number];
-}
-
-/* A dictionary entry, its bytes in the batch. */
-static bool
-dictionary_value(Decoder *d, ReadColumn *c, uint32_t index, AnyValue *out)
-{
-	if (type_is_number(c->type))
-	{
-		*out = c->dictionary[index];
-		return true;
-	}
-	if (c->copies == NULL)
-	{
-		c->copies = arena_alloc0(&d->r->projection_arena, (size_t) c->n_dictionary * sizeof(AnyValue));
-		if (c->copies == NULL)
-			return segment_no_memory(d->error);
-	}
-	if (c->copies[index].type == ANY_EMPTY &&
-		!any_value_copy(d->arena, &c->dictionary[index], &c->copies[index]))
-		return segment_no_memory(d->error);
-	*out = c->copies[index];
-	return true;
-}
 
 /* Expands packed hexadecimal. */
 static char *
@@ -343,182 +114,10 @@ next_value(Decoder *d, ReadColumn *c, AnyValue *out)
 				*out = c->copies[c->codes[i]];
 				return true;
 			}
-			return dictionary_value(d, c, c->codes[i], out);
+			return segment_dictionary_value(d, c, c->codes[i], out);
 		default:
 			return c->local ? local_value(d, c, c->codes[i], out) : text_value(d, c, i, out);
 	}
-}
-
-static void
-set_span_field(Template *t, Span *span, uint32_t column, const AnyValue *value)
-{
-	switch ((FieldColumn) column)
-	{
-		case FIELD_PARENT_DISTANCE:
-			t->has_distance = true;
-			t->distance = value->u.integer;
-			break;
-		case FIELD_PARENT_ID:
-			memcpy(&span->parent_span_id, value->u.data, value->len < SPAN_ID_LEN ? value->len : SPAN_ID_LEN);
-			break;
-		case FIELD_STATUS_MESSAGE:
-			span->status_message = span_text(value->u.data, value->len);
-			break;
-		case FIELD_TRACE_STATE:
-			span->trace_state = span_text(value->u.data, value->len);
-			break;
-		case FIELD_FLAGS:
-			span->flags = (uint32_t) value->u.integer;
-			break;
-		case FIELD_DROPPED_ATTRIBUTES:
-			span->dropped_attributes_count = (uint32_t) value->u.integer;
-			break;
-		case FIELD_DROPPED_EVENTS:
-			span->dropped_events_count = (uint32_t) value->u.integer;
-			break;
-		case FIELD_DROPPED_LINKS:
-			span->dropped_links_count = (uint32_t) value->u.integer;
-			break;
-		case FIELD_N_EVENTS:
-			span->n_events = (uint32_t) value->u.integer;
-			break;
-		case FIELD_N_LINKS:
-			span->n_links = (uint32_t) value->u.integer;
-			break;
-		default:
-			break;
-	}
-}
-
-static void
-set_child_field(SpanEvent *event, SpanLink *link, uint32_t column, const AnyValue *value)
-{
-	switch ((FieldColumn) column)
-	{
-		case FIELD_EVENT_NAME:
-			event->name = span_text(value->u.data, value->len);
-			break;
-		case FIELD_EVENT_DROPPED:
-			event->dropped_attributes_count = (uint32_t) value->u.integer;
-			break;
-		case FIELD_LINK_TRACE_STATE:
-			link->trace_state = span_text(value->u.data, value->len);
-			break;
-		case FIELD_LINK_FLAGS:
-			link->flags = (uint32_t) value->u.integer;
-			break;
-		case FIELD_LINK_DROPPED:
-			link->dropped_attributes_count = (uint32_t) value->u.integer;
-			break;
-		default:
-			break;
-	}
-}
-
-static void
-set_field(Template *t, TableId table, uint32_t column, const AnyValue *value)
-{
-	if (table == TABLE_SPAN)
-		set_span_field(t, &t->proto.span, column, value);
-	else
-		set_child_field(&t->proto.event, &t->proto.link, column, value);
-}
-
-/* One item of the shape into the template. */
-static bool
-add_item(Decoder *d, TableId table, const ReadShape *shape, uint32_t k, uint32_t ordinal, Template *t)
-{
-	SegmentReader *r = d->r;
-	uint32_t	number = shape->columns[k];
-	ReadColumn *c = &r->columns[number];
-	bool		varies = shape->constants[k] == 0;
-	AnyValue	value;
-
-	/* columns of values that vary are loaded once a row is taken */
-	if (!varies && !segment_load_dictionary(r, number, d->error))
-		return false;
-	if (!varies && !dictionary_value(d, c, shape->constants[k] - 1, &value))
-		return false;
-	if (c->field)
-	{
-		bool		overflow = number == FIELD_SPAN_OVERFLOW || number == FIELD_EVENT_OVERFLOW ||
-			number == FIELD_LINK_OVERFLOW;
-
-		if (overflow && (!varies || t->overflow != 0))
-			return segment_corrupt(d->error, "bad shape");
-		if (overflow)
-			t->overflow = number;
-		else if (varies)
-			t->fields[t->n_fields++].column = number;
-		else
-			set_field(t, table, number, &value);
-		return true;
-	}
-	if (c->key_id == SPAN_BATCH_NONE)
-		c->key_id = span_batch_string(d->batch, r->strings[c->key]);
-	if (c->key_id == SPAN_BATCH_NONE)
-		return segment_no_memory(d->error);
-	t->items[t->n_items].key = d->batch->strings[c->key_id];
-	t->items[t->n_items].key_id = c->key_id;
-	if (varies)
-	{
-		t->items[t->n_items].value.type = SEGMENT_VARIES;
-		t->values[t->n_values].column = number;
-		t->values[t->n_values++].target = t->n_items;
-	}
-	else
-		t->items[t->n_items].value = value;
-	t->ordinals[t->n_items++] = ordinal;
-	return true;
-}
-
-static Template *
-make_template(Decoder *d, TableId table, ReadShape *shape)
-{
-	SegmentReader *r = d->r;
-	Arena	   *arena = &r->projection_arena;
-	Template   *t = arena_alloc0(arena, sizeof(Template));
-	uint32_t	ordinal = 0;
-	uint32_t	wanted = 0;
-
-	for (uint32_t k = 0; k < shape->n_items; k++)
-		wanted += r->columns[shape->columns[k]].wanted;
-	if (t != NULL)
-	{
-		t->fields = arena_alloc(arena, (size_t) wanted * sizeof(Vary));
-		t->values = arena_alloc(arena, (size_t) wanted * sizeof(Vary));
-		t->items = arena_alloc0(d->arena, (size_t) wanted * sizeof(KeyValue));
-		t->ordinals = arena_alloc(arena, (size_t) wanted * sizeof(uint32_t));
-	}
-	if (t == NULL || t->fields == NULL || t->values == NULL || t->items == NULL || t->ordinals == NULL)
-	{
-		segment_no_memory(d->error);
-		return NULL;
-	}
-	for (uint32_t k = 0; k < shape->n_items; k++)
-	{
-		const ReadColumn *c = &r->columns[shape->columns[k]];
-
-		if (c->wanted && !add_item(d, table, shape, k, ordinal, t))
-			return NULL;
-		ordinal += !c->field;
-	}
-	if (table == TABLE_SPAN)
-	{
-		Span	   *span = &t->proto.span;
-
-		span->scope = batch_scope(d, shape->fields[0]);
-		span->name = r->parts & SEGMENT_NAME ? batch_string(d, shape->fields[1]) : 0;
-		span->kind = r->parts & SEGMENT_KIND ? (int32_t) shape->fields[2] : 0;
-		span->status_code = r->parts & SEGMENT_STATUS ? (int32_t) shape->fields[3] : 0;
-		if (span->scope == SPAN_BATCH_NONE || span->name == SPAN_BATCH_NONE)
-		{
-			segment_no_memory(d->error);
-			return NULL;
-		}
-	}
-	shape->template = t;
-	return t;
 }
 
 /* One attribute of the overflow column. */
@@ -552,7 +151,7 @@ get_extras(Decoder *d, TableId table, uint32_t column, Extra **extras, uint32_t 
 			break;
 		item->key_id = SPAN_BATCH_NONE;
 		/* unwanted ones still count for the positions of the others */
-		if (table != TABLE_SPAN || (r->parts & SEGMENT_ATTRIBUTES) || key_is_wanted(r, key))
+		if (table != TABLE_SPAN || (r->parts & SEGMENT_ATTRIBUTES) || segment_key_wanted(r, key))
 		{
 			item->key_id = span_batch_string(d->batch, key);
 			if (item->key_id == SPAN_BATCH_NONE)
@@ -624,38 +223,9 @@ take_attributes(Decoder *d, TableId table, const Template *t, AttributeList *res
 }
 
 static inline Template *
-template_of(Decoder *d, TableId table, uint32_t row)
-{
-	ReadTable  *t = &d->r->tables[table];
-	ReadShape  *shape = &t->shapes[t->row_shapes[row]];
-
-	return shape->template != NULL ? shape->template : make_template(d, table, shape);
-}
-
-static inline Template *
 next_template(Decoder *d, TableId table)
 {
-	return template_of(d, table, d->r->tables[table].next++);
-}
-
-/* Columns are loaded by block, templates live longer. */
-static bool
-load_template_columns(Decoder *d, Template *t)
-{
-	SegmentReader *r = d->r;
-
-	if (t->block_serial == r->block_serial)
-		return true;
-	for (uint32_t i = 0; i < t->n_fields; i++)
-		if (!segment_load_column(r, t->fields[i].column, d->error))
-			return false;
-	for (uint32_t i = 0; i < t->n_values; i++)
-		if (!segment_load_column(r, t->values[i].column, d->error))
-			return false;
-	if (t->overflow != 0 && !segment_load_column(r, t->overflow, d->error))
-		return false;
-	t->block_serial = r->block_serial;
-	return true;
+	return segment_template(d, table, d->r->tables[table].next++);
 }
 
 static bool
@@ -675,7 +245,7 @@ take_events(Decoder *d, Span *span, int64_t start)
 		uint32_t	row = table->next;
 		Template   *t = next_template(d, TABLE_EVENT);
 
-		if (t == NULL || !load_template_columns(d, t))
+		if (t == NULL || !segment_load_template_columns(d, t))
 			return false;
 		events[i] = t->proto.event;
 		events[i].time_unix_nano = (int64_t) ((uint64_t) start + (uint64_t) r->event_times[row]);
@@ -685,7 +255,7 @@ take_events(Decoder *d, Span *span, int64_t start)
 
 			if (!next_value(d, &r->columns[t->fields[k].column], &value))
 				return false;
-			set_child_field(&events[i], NULL, t->fields[k].column, &value);
+			segment_set_child_field(&events[i], NULL, t->fields[k].column, &value);
 		}
 		if (!take_attributes(d, TABLE_EVENT, t, &events[i].attributes))
 			return false;
@@ -711,7 +281,7 @@ take_links(Decoder *d, Span *span)
 		const uint8_t *ids = r->link_ids.data + (size_t) table->next * (TRACE_ID_LEN + SPAN_ID_LEN);
 		Template   *t = next_template(d, TABLE_LINK);
 
-		if (t == NULL || !load_template_columns(d, t))
+		if (t == NULL || !segment_load_template_columns(d, t))
 			return false;
 		links[i] = t->proto.link;
 		memcpy(&links[i].trace_id, ids, TRACE_ID_LEN);
@@ -722,7 +292,7 @@ take_links(Decoder *d, Span *span)
 
 			if (!next_value(d, &r->columns[t->fields[k].column], &value))
 				return false;
-			set_child_field(NULL, &links[i], t->fields[k].column, &value);
+			segment_set_child_field(NULL, &links[i], t->fields[k].column, &value);
 		}
 		if (!take_attributes(d, TABLE_LINK, t, &links[i].attributes))
 			return false;
@@ -796,8 +366,8 @@ seek_row(Decoder *d, uint32_t row)
 }
 
 /* Loads what all rows of the block need. */
-static bool
-prepare_block(Decoder *d, uint32_t block)
+bool
+segment_prepare_block(Decoder *d, uint32_t block)
 {
 	SegmentReader *r = d->r;
 
@@ -877,7 +447,7 @@ take_span(Decoder *d, uint32_t row, const TraceId *trace_id)
 	int64_t		start = 0;
 	Span	   *span;
 
-	if (t == NULL || !load_template_columns(d, t))
+	if (t == NULL || !segment_load_template_columns(d, t))
 		return false;
 	span = span_batch_extend(d->batch);
 	if (span == NULL)
@@ -890,7 +460,7 @@ take_span(Decoder *d, uint32_t row, const TraceId *trace_id)
 
 		if (!next_value(d, &r->columns[t->fields[i].column], &value))
 			return false;
-		set_span_field(t, span, t->fields[i].column, &value);
+		segment_set_span_field(t, span, t->fields[i].column, &value);
 	}
 	if (t->has_distance && !take_parent(d, t, row, span))
 		return false;
@@ -980,8 +550,8 @@ skip_row(Decoder *d, uint32_t row)
 }
 
 /* Some rows of the current block, which begins at "begin", in ascending order. */
-static bool
-decode_some_rows(Decoder *d, uint32_t begin, const uint32_t *rows, uint32_t n)
+bool
+segment_decode_some(Decoder *d, uint32_t begin, const uint32_t *rows, uint32_t n)
 {
 	SegmentReader *r = d->r;
 	ReadTable  *table = &r->tables[TABLE_SPAN];
@@ -1014,159 +584,24 @@ decode_some_rows(Decoder *d, uint32_t begin, const uint32_t *rows, uint32_t n)
 	return true;
 }
 
-static bool
-is_excluded(Decoder *d, const SegmentTest *test, Template *t)
-{
-	if (t->tested != test->serial)
-	{
-		Span		prototype = t->proto.span;
-
-		prototype.attributes.items = t->items;
-		prototype.attributes.count = t->n_items;
-		t->excluded = test->excludes(test->arg, d->batch, &prototype, t->overflow != 0);
-		t->tested = test->serial;
-	}
-	return t->excluded;
-}
-
-/* Drops the rows of the list whose times are outside the test's bounds. */
-static bool
-check_times(Decoder *d, const SegmentTest *test, uint32_t *rows, uint32_t *n)
-{
-	SegmentReader *r = d->r;
-	bool		starts = test->min_start != INT64_MIN || test->max_start != INT64_MAX;
-	bool		durations = test->min_duration != INT64_MIN || test->max_duration != INT64_MAX;
-	uint32_t	kept;
-
-	if (*n > 0 && starts)
-	{
-		if (!segment_load_starts(r, d->error))
-			return false;
-		kept = 0;
-		for (uint32_t i = 0; i < *n; i++)
-		{
-			rows[kept] = rows[i];
-			kept += r->starts[rows[i]] >= test->min_start && r->starts[rows[i]] <= test->max_start;
-		}
-		*n = kept;
-	}
-	if (*n > 0 && durations)
-	{
-		if (!segment_load_durations(r, d->error))
-			return false;
-		kept = 0;
-		for (uint32_t i = 0; i < *n; i++)
-		{
-			rows[kept] = rows[i];
-			kept += r->durations[rows[i]] >= test->min_duration && r->durations[rows[i]] <= test->max_duration;
-		}
-		*n = kept;
-	}
-	return true;
-}
-
-static bool
-select_block_rows(Decoder *d, const SegmentTest *test, uint32_t block, uint32_t first, uint32_t end,
-				  uint32_t *rows, uint32_t *n)
-{
-	SegmentReader *r = d->r;
-
-	if (!segment_load_block(r, block, d->error) || !segment_load_rows(r, TABLE_SPAN, d->error))
-		return false;
-	*n = 0;
-	for (uint32_t row = first; row < end; row++)
-	{
-		Template   *t = template_of(d, TABLE_SPAN, row);
-
-		if (t == NULL)
-			return false;
-		rows[*n] = row;
-		*n += !is_excluded(d, test, t);
-	}
-	return check_times(d, test, rows, n) &&
-		(*n == 0 || (prepare_block(d, block) && decode_some_rows(d, 0, rows, *n)));
-}
-
-static bool
-begin_decoding(Decoder *d, SegmentReader *r, const SegmentProjection *projection, SpanBatch *batch,
-			   SpanError *error)
-{
-	*d = (Decoder) {.r = r, .batch = batch, .arena = span_batch_arena(batch), .error = error};
-	if (!segment_load_schema(r, error))
-		return false;
-	if (!set_projection(r, projection, batch))
-		return segment_no_memory(error);
-	arena_init(&d->temp, &r->allocator, 0);
-	return true;
-}
-
-/* Leaves the batch as it was "before" if decoding failed. */
-static bool
-end_decoding(Decoder *d, uint32_t before, bool ok)
-{
-	arena_reset(&d->temp);
-	if (!ok)
-	{
-		span_batch_truncate(d->batch, before);
-		d->r->generation = 0;	/* the cursors are anywhere */
-	}
-	return ok;
-}
-
 bool
 segment_decode(SegmentReader *r, const SegmentProjection *projection, uint32_t first, uint32_t count,
 			   SpanBatch *batch, SpanError *error)
 {
 	Decoder		d;
 	uint32_t	before = batch->n_spans;
+	BlockRows	run;
 	uint32_t	end;
 	bool		ok = true;
 
 	if (first > r->summary.rows || count > r->summary.rows - first)
 		return span_error(error, SPAN_ERROR_INVALID, "no such rows in the segment");
-	if (!begin_decoding(&d, r, projection, batch, error))
+	if (!segment_begin_decoding(&d, r, projection, batch, error))
 		return false;
 	end = first + count;
-	while (ok && first < end)
-	{
-		uint32_t	block = first / IMAGE_BLOCK_ROWS;
-		uint32_t	begin = block * IMAGE_BLOCK_ROWS;
-		uint32_t	stop = end - begin < IMAGE_BLOCK_ROWS ? end : begin + IMAGE_BLOCK_ROWS;
-
-		ok = prepare_block(&d, block) && decode_block_rows(&d, first - begin, stop - begin);
-		first = stop;
-	}
-	return end_decoding(&d, before, ok);
-}
-
-bool
-segment_select(SegmentReader *r, const SegmentProjection *projection, uint32_t first, uint32_t count,
-			   const SegmentTest *test, SpanBatch *batch, uint32_t *rows, SpanError *error)
-{
-	Decoder		d;
-	uint32_t	before = batch->n_spans;
-	uint32_t	end;
-	bool		ok = true;
-
-	if (first > r->summary.rows || count > r->summary.rows - first)
-		return span_error(error, SPAN_ERROR_INVALID, "no such rows in the segment");
-	if (!begin_decoding(&d, r, projection, batch, error))
-		return false;
-	end = first + count;
-	while (ok && first < end)
-	{
-		uint32_t	block = first / IMAGE_BLOCK_ROWS;
-		uint32_t	begin = block * IMAGE_BLOCK_ROWS;
-		uint32_t	stop = end - begin < IMAGE_BLOCK_ROWS ? end : begin + IMAGE_BLOCK_ROWS;
-		uint32_t	n;
-
-		ok = select_block_rows(&d, test, block, first - begin, stop - begin, rows, &n);
-		for (uint32_t i = 0; ok && i < n; i++)
-			rows[i] += begin;
-		rows += ok ? n : 0;
-		first = stop;
-	}
-	return end_decoding(&d, before, ok);
+	while (ok && next_block_rows(&first, end, &run))
+		ok = segment_prepare_block(&d, run.block) && decode_block_rows(&d, run.first, run.end);
+	return segment_end_decoding(&d, before, ok);
 }
 
 bool
@@ -1180,7 +615,7 @@ segment_decode_rows(SegmentReader *r, const SegmentProjection *projection, const
 	for (uint32_t i = 0; i < n; i++)
 		if (rows[i] >= r->summary.rows || (i > 0 && rows[i] <= rows[i - 1]))
 			return span_error(error, SPAN_ERROR_INVALID, "no such rows in the segment");
-	if (!begin_decoding(&d, r, projection, batch, error))
+	if (!segment_begin_decoding(&d, r, projection, batch, error))
 		return false;
 	while (ok && n > 0)
 	{
@@ -1189,9 +624,9 @@ segment_decode_rows(SegmentReader *r, const SegmentProjection *projection, const
 
 		while (some < n && rows[some] / IMAGE_BLOCK_ROWS == block)
 			some++;
-		ok = prepare_block(&d, block) && decode_some_rows(&d, block * IMAGE_BLOCK_ROWS, rows, some);
+		ok = segment_prepare_block(&d, block) && segment_decode_some(&d, block * IMAGE_BLOCK_ROWS, rows, some);
 		rows += some;
 		n -= some;
 	}
-	return end_decoding(&d, before, ok);
+	return segment_end_decoding(&d, before, ok);
 }

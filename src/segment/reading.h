@@ -4,8 +4,8 @@
  *	  What the files of the segment reader share.
  *
  * reader.c opens an image and hands out sections, schema.c loads what
- * describes the rows, block.c loads one block of columns, decode.c makes
- * spans of them, lists.c answers what keys and values there are.
+ * describes the rows, block.c loads one block of columns, decoding.h and its
+ * files make spans of them, lists.c answers what keys and values there are.
  *
  *-------------------------------------------------------------------------
  */
