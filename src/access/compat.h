@@ -75,6 +75,15 @@
 #define TEMPO_INVALID_BACKEND InvalidBackendId
 #endif
 
+/* 17: a set of wait events belongs to a resource owner, not to a memory context; wait events are named after what is shown */
+#if PG_VERSION_NUM >= 170000
+#define tempo_create_wait_event_set(nevents) CreateWaitEventSet(NULL, nevents)
+#else
+#define tempo_create_wait_event_set(nevents) CreateWaitEventSet(TopMemoryContext, nevents)
+#define WAIT_EVENT_MESSAGE_QUEUE_RECEIVE WAIT_EVENT_MQ_RECEIVE
+#define WAIT_EVENT_MESSAGE_QUEUE_SEND WAIT_EVENT_MQ_SEND
+#endif
+
 /* 18: ExecutorRun_hook lost "execute_once" */
 #if PG_VERSION_NUM >= 180000
 #define TEMPO_EXECUTOR_RUN_PARAMS QueryDesc *queryDesc, ScanDirection direction, uint64 count

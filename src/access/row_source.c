@@ -418,7 +418,7 @@ slot_copy_minimal_tuple(TupleTableSlot *slot)
 
 #if PG_VERSION_NUM >= 170000
 static bool
-slot_is_current_xact_tuple(TupleTableSlot *slot)
+stored_by_current_xact(TupleTableSlot *slot)
 {
 	return TransactionIdIsCurrentTransactionId(((TempoTupleTableSlot *) slot)->xmin);
 }
@@ -440,7 +440,7 @@ tempo_slot_ops(void)
 		slot_ops.copy_heap_tuple = slot_copy_heap_tuple;
 		slot_ops.copy_minimal_tuple = slot_copy_minimal_tuple;
 #if PG_VERSION_NUM >= 170000
-		slot_ops.is_current_xact_tuple = slot_is_current_xact_tuple;
+		slot_ops.is_current_xact_tuple = stored_by_current_xact;
 #endif
 		slot_ops.init = slot_init;
 	}

@@ -13,6 +13,8 @@
  */
 #include "postgres.h"
 
+#include "access/compat.h"
+
 #include "access/xact.h"
 #include "api/api.h"
 #include "api/grpc.h"
@@ -422,6 +424,6 @@ tempo_query_main(Datum arg)
 			serve_message(&message, context);
 		if (queue_closed(queue))
 			proc_exit(0);
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, -1L, WAIT_EVENT_MQ_RECEIVE);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, -1L, WAIT_EVENT_MESSAGE_QUEUE_RECEIVE);
 	}
 }

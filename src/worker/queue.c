@@ -21,6 +21,8 @@
  */
 #include "postgres.h"
 
+#include "access/compat.h"
+
 #include <signal.h>
 #include <unistd.h>
 
@@ -432,7 +434,7 @@ queue_reply(WorkerQueue *queue, uint64 request_id, uint32 type, const void *payl
 			if (queue->detached || queue_pending(queue) == 0)
 				break;
 			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, -1L,
-							 WAIT_EVENT_MQ_SEND);
+							 WAIT_EVENT_MESSAGE_QUEUE_SEND);
 			ResetLatch(MyLatch);
 			CHECK_FOR_INTERRUPTS();
 		}

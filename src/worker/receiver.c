@@ -12,6 +12,8 @@
  */
 #include "postgres.h"
 
+#include "access/compat.h"
+
 #include "ingest/recent.h"
 #include "ingest/statistics.h"
 #include "ingest/tenant.h"
@@ -751,7 +753,7 @@ tempo_receiver_main(Datum arg)
 
 	receiver_start(arg);
 	MemoryContextSwitchTo(request_context);
-	set = CreateWaitEventSet(TopMemoryContext, 3);
+	set = tempo_create_wait_event_set(3);
 	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 	AddWaitEventToSet(set, WL_SOCKET_READABLE, net_loop_fd(loop), NULL, NULL);
