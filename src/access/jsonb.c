@@ -137,11 +137,7 @@ set_base64(JsonbValue *out, const char *data, uint32 len)
 {
 	int			size = pg_b64_enc_len((int) len);
 	char	   *text = palloc(size + 1);
-#if PG_VERSION_NUM >= 180000
-	int			n = pg_b64_encode((const uint8 *) data, (int) len, text, size);
-#else
-	int			n = pg_b64_encode(data, (int) len, text, size);
-#endif
+	int			n = pg_b64_encode((const void *) data, (int) len, text, size);
 
 	if (n < 0)
 		elog(ERROR, "could not encode base64");

@@ -21,6 +21,6 @@
 extern SpanAllocator tempo_context_allocator(MemoryContext context);
 
 /* tempo_raise: ereport(ERROR) for a failed call of the server-free libraries */
-extern void tempo_raise(const SpanError *error) pg_attribute_noreturn();
+extern _Noreturn void tempo_raise(const SpanError *error);
 
 #endif							/* TEMPO_ACCESS_MEMORY_H */

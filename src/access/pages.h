@@ -21,6 +21,7 @@
 
 #include "access/transam.h"
 #include "segment/reader.h"
+#include "storage/buf.h"
 #include "storage/bufpage.h"
 #include "utils/rel.h"
 

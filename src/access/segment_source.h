@@ -34,7 +34,7 @@ extern void tempo_segment_set_relation(TempoOpenSegment *open, Relation rel);
 extern SegmentReader *tempo_segment_reader(TempoOpenSegment *open);
 
 /* tempo_segment_failed: raises what a reader function reported, naming relation, segment and block */
-extern void tempo_segment_failed(TempoOpenSegment *open, const SpanError *error) pg_attribute_noreturn();
+extern _Noreturn void tempo_segment_failed(TempoOpenSegment *open, const SpanError *error);
 
 /* tempo_segment_decode: segment_decode() that raises on failure */
 extern void tempo_segment_decode(TempoOpenSegment *open, const SegmentProjection *projection,

@@ -7,6 +7,8 @@
  */
 #include "postgres.h"
 
+#include <inttypes.h>
+
 #include "api/grpc.h"
 #include "api/internal.h"
 #include "tempo_query.pb-c.h"
@@ -68,7 +70,7 @@ add_number(StringInfo query, const char *name, const char *format, uint64 value)
 #define MILLISECONDS UINT64_FORMAT "ms"
 #define NANOSECONDS UINT64_FORMAT "ns"
 /* more than ten digits are nanoseconds, however small they are */
-#define TIME_NANOS "%020" INT64_MODIFIER "u"
+#define TIME_NANOS "%020" PRIu64
 
 /* The map of tags as logfmt.  A key that logfmt cannot have is an error there. */
 static void

@@ -85,7 +85,7 @@ extern char *tql_clean_text(const char *text, int length);
 extern TqlQuery *tql_shape(TqlParser *parser);
 
 /* Errors "at line L, col C" */
-extern void tql_parse_error(const TqlParser *parser, const TqlToken *at, const char *format,...) pg_attribute_printf(3, 4) pg_attribute_noreturn();
-extern void tql_syntax_error(const TqlParser *parser, const TqlToken *at, const char *expecting) pg_attribute_noreturn();
+extern _Noreturn void tql_parse_error(const TqlParser *parser, const TqlToken *at, const char *format,...) pg_attribute_printf(3, 4);
+extern _Noreturn void tql_syntax_error(const TqlParser *parser, const TqlToken *at, const char *expecting);
 
 #endif							/* TEMPO_TRACEQL_PARSE_H */

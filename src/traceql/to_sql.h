@@ -79,6 +79,6 @@ extern char *tql_read_id(const char *literal, int digits);
 
 extern TqlOp tql_mirror(TqlOp op);
 
-extern void tql_unsupported(const char *construct) pg_attribute_noreturn();
+extern _Noreturn void tql_unsupported(const char *construct);
 
 #endif							/* TEMPO_TRACEQL_TO_SQL_H */

@@ -278,7 +278,7 @@ base64(Packed in)
 {
 	int			size = pg_b64_enc_len((int) in.len);
 	char	   *out = palloc(size + 1);
-	int			len = pg_b64_encode((const char *) in.data, (int) in.len, out, size);
+	int			len = pg_b64_encode((const void *) in.data, (int) in.len, out, size);
 
 	out[Max(len, 0)] = '\0';
 	return out;
