@@ -17,14 +17,10 @@
 #include "access/parallel.h"
 
 #include "access/deletions.h"
-#include "access/directory.h"
-#include "access/insert_buffer.h"
 #include "access/memory.h"
 #include "access/row.h"
-#include "access/scan_filter.h"
-#include "access/segment_source.h"
+#include "access/scan_walk.h"
 #include "access/sysattr.h"
-#include "access/xact.h"
 #include TEMPO_EXPLAIN_HEADER
 #include "commands/explain.h"
 #if PG_VERSION_NUM >= 180000
@@ -45,37 +41,11 @@
 /* A batch that has taken more is reset before it is filled again. */
 #define BATCH_BYTES (8 * 1024 * 1024)
 
-/* Rows of a segment that a process of a parallel scan takes at once. */
-#define UNIT_ROWS (32 * MAX_RUN)
-
 /* Decode in one step if more than one in this many rows survives. */
 #define ONE_STEP 4
 
-typedef struct RowRange
-{
-	uint32		first;
-	uint32		end;
-} RowRange;
-
-/* What is taken at once: a segment, or in a parallel scan a part of one. */
-typedef struct ScanUnit
-{
-	const TempoSegment *segment;
-	RowRange	rows;
-} ScanUnit;
-
-/* Shared by the processes of a parallel scan, which all have the same units. */
-typedef struct SharedScan
-{
-	pg_atomic_uint64 next_unit;
-} SharedScan;
-
 typedef struct ScanCounters
 {
-	uint64		segments_read;
-	uint64		segments_zone;	/* left out by zone map or tenant filter */
-	uint64		segments_lists; /* left out by what the footer lists, or the trace index */
-	uint64		blocks_zone;
 	uint64		spans_decoded;
 	uint64		spans_filtered;
 } ScanCounters;
@@ -97,23 +67,10 @@ typedef struct TempoScanState
 	TempoRowReader *reader;
 
 	/* where the scan is */
+	ScanWalk	walk;
 	bool		started;
-	bool		listed;
-	TempoSegmentBounds bounds;	/* that the list is for */
-	MemoryContext list_context;
-	MemoryContext range_context;
-	TempoSegment *segments;
-	uint32		n_segments;
-	ScanUnit   *units;
-	uint64		n_units;
-	uint64		next_unit;
-	SharedScan *shared;			/* NULL: not a parallel scan */
-	List	   *pendings;		/* batches listed with the segments */
-	int			n_pending;		/* of them, those begun */
-	TempoInsertBuffer *pending; /* the current one */
+	TempoInsertBuffer *pending; /* the current batch in memory */
 	bool		in_pending;
-	const ScanUnit *unit;		/* current; NULL in a pending batch */
-	TempoOpenSegment *open;
 	RowRange   *ranges;
 	uint32		n_ranges;
 	uint32		range;
@@ -271,8 +228,7 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 	if (estate->es_epq_active != NULL)
 		state->recheck = ExecInitQual(plan->custom_exprs, &node->ss.ps);
 	set_projections(state, plan);
-	state->list_context = AllocSetContextCreate(CurrentMemoryContext, "tempo scan list", ALLOCSET_DEFAULT_SIZES);
-	state->range_context = AllocSetContextCreate(CurrentMemoryContext, "tempo scan ranges", ALLOCSET_DEFAULT_SIZES);
+	tempo_walk_init(&state->walk, node->ss.ss_currentRelation, estate->es_snapshot, state->filter);
 	state->row_context = AllocSetContextCreate(CurrentMemoryContext, "tempo scan row", ALLOCSET_DEFAULT_SIZES);
 	state->allocator = tempo_context_allocator(AllocSetContextCreate(CurrentMemoryContext, "tempo scan spans",
 																	 ALLOCSET_DEFAULT_SIZES));
@@ -284,108 +240,16 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
  * Walking: segments, ranges in them, runs in those.
  */
 
-static int
-newest_first(const void *a, const void *b)
-{
-	const TempoSegment *x = a;
-	const TempoSegment *y = b;
-
-	if (x->summary.max_start_nano != y->summary.max_start_nano)
-		return x->summary.max_start_nano > y->summary.max_start_nano ? -1 : 1;
-	return x->segment_id > y->segment_id ? -1 : x->segment_id < y->segment_id;
-}
-
-static void
-list_units(TempoScanState *state)
-{
-	uint64		allocated = state->n_segments;
-
-	for (uint32 i = 0; i < state->n_segments && state->shared != NULL; i++)
-		allocated += state->segments[i].summary.rows / UNIT_ROWS;
-	state->units = palloc(sizeof(ScanUnit) * Max(allocated, 1));
-	for (uint32 i = 0; i < state->n_segments; i++)
-	{
-		uint32		rows = state->segments[i].summary.rows;
-		uint32		step = state->shared != NULL ? UNIT_ROWS : rows;
-
-		for (uint32 first = 0; first < rows; first += step)
-		{
-			ScanUnit	unit = {&state->segments[i], {first, Min(step, rows - first) + first}};
-
-			state->units[state->n_units++] = unit;
-		}
-	}
-}
-
-/*
- * What the own transaction has in memory because it could not be flushed.  It
- * is listed together with the segments: a cursor may outlive the flush.
- */
-static void
-list_pending(TempoScanState *state)
-{
-	TempoInsertBuffer *pending = NULL;
-
-	state->pendings = NIL;
-	if (IsParallelWorker())
-		return;
-	while ((pending = tempo_pending_next(state->css.ss.ss_currentRelation,
-										 state->css.ss.ps.state->es_snapshot, pending)) != NULL)
-		state->pendings = lappend(state->pendings, pending);
-}
-
-/* Lists the segments, unless the last list is still right. */
-static void
-list_segments(TempoScanState *state)
-{
-	TempoSegmentBounds bounds;
-	MemoryContext old;
-
-	tempo_filter_bounds(state->filter, &bounds.min_start, &bounds.end_start, &bounds.tenants);
-	if (state->listed && memcmp(&bounds, &state->bounds, sizeof(bounds)) == 0)
-		return;
-	MemoryContextReset(state->list_context);
-	state->n_units = 0;
-	old = MemoryContextSwitchTo(state->list_context);
-	state->segments = tempo_directory_list(state->css.ss.ss_currentRelation, state->css.ss.ps.state->es_snapshot,
-										   &bounds, &state->n_segments);
-	qsort(state->segments, state->n_segments, sizeof(TempoSegment), newest_first);
-	list_units(state);
-	list_pending(state);
-	MemoryContextSwitchTo(old);
-	state->bounds = bounds;
-	state->listed = true;
-}
-
 static void
 start(TempoScanState *state)
 {
-	Relation	rel = state->css.ss.ss_currentRelation;
-
-	/* own rows become a segment before they are looked for */
-	if (!IsInParallelMode())
-		tempo_flush_inserts(RelationGetRelid(rel));
 	tempo_filter_start(state->filter, state->css.ss.ps.ps_ExprContext);
-	MemoryContextReset(state->range_context);
-	if (!state->filter->never)
-		list_segments(state);
-	state->next_unit = 0;
-	state->unit = NULL;
+	tempo_walk_start(&state->walk);
 	state->pending = NULL;
-	state->n_pending = 0;
 	state->in_pending = false;
 	state->n_ranges = state->range = 0;
 	state->n_selected = state->next_selected = 0;
 	state->started = true;
-	pgstat_count_heap_scan(rel);
-}
-
-static void
-close_segment(TempoScanState *state)
-{
-	if (state->open != NULL)
-		tempo_segment_close(state->open);
-	state->open = NULL;
 }
 
 static int
@@ -403,29 +267,29 @@ find_ranges(TempoScanState *state)
 {
 	int			n_traces;
 	const TraceId *traces = tempo_filter_traces(state->filter, &n_traces);
-	SegmentReader *reader = tempo_segment_reader(state->open);
+	SegmentReader *reader = tempo_segment_reader(state->walk.open);
 	SpanError	error;
 
 	state->range = 0;
 	state->n_ranges = 0;
 	if (traces == NULL)
 	{
-		state->ranges = MemoryContextAlloc(state->range_context, sizeof(RowRange));
-		state->ranges[0] = state->unit->rows;
+		state->ranges = MemoryContextAlloc(state->walk.open_context, sizeof(RowRange));
+		state->ranges[0] = state->walk.unit->rows;
 		state->n_ranges = 1;
 	}
 	else
 	{
-		state->ranges = MemoryContextAlloc(state->range_context, sizeof(RowRange) * Max(n_traces, 1));
+		state->ranges = MemoryContextAlloc(state->walk.open_context, sizeof(RowRange) * Max(n_traces, 1));
 		for (int i = 0; i < n_traces; i++)
 		{
 			uint32		first;
 			uint32		count;
 
 			if (!segment_find_trace(reader, &traces[i], &first, &count, &error))
-				tempo_segment_failed(state->open, &error);
+				tempo_segment_failed(state->walk.open, &error);
 			/* a trace belongs to the unit in which it starts */
-			if (count == 0 || first < state->unit->rows.first || first >= state->unit->rows.end)
+			if (count == 0 || first < state->walk.unit->rows.first || first >= state->walk.unit->rows.end)
 				continue;
 			state->ranges[state->n_ranges].first = first;
 			state->ranges[state->n_ranges++].end = first + count;
@@ -434,30 +298,6 @@ find_ranges(TempoScanState *state)
 	}
 	state->row = state->n_ranges > 0 ? state->ranges[0].first : 0;
 	return state->n_ranges > 0;
-}
-
-static bool
-segment_zone_passes(TempoScanState *state, const TempoSegment *segment)
-{
-	const SegmentSummary *summary = &segment->summary;
-	FilterZone	zone;
-
-	zone.min_start = summary->min_start_nano;
-	zone.max_start = summary->max_start_nano;
-	zone.min_duration = summary->min_duration_nano;
-	zone.max_duration = summary->max_duration_nano;
-	zone.max_end = summary->max_end_nano;
-	zone.tenants = summary->tenant_filter;
-	return tempo_filter_zone(state->filter, &zone);
-}
-
-static const ScanUnit *
-take_unit(TempoScanState *state)
-{
-	uint64		unit = state->shared != NULL ? pg_atomic_fetch_add_u64(&state->shared->next_unit, 1) :
-		state->next_unit++;
-
-	return unit < state->n_units ? &state->units[unit] : NULL;
 }
 
 /* May any row of the open segment pass, as far as its footer tells? */
@@ -469,53 +309,24 @@ footer_passes(TempoScanState *state)
 	if (!find_ranges(state))
 		return false;
 	return tempo_filter_traces(state->filter, &n_traces) != NULL ||
-		tempo_filter_segment(state->filter, tempo_segment_reader(state->open));
+		tempo_filter_segment(state->filter, tempo_segment_reader(state->walk.open));
 }
 
 /* Opens the segment of the next unit that may have rows; false when there is none left. */
 static bool
 next_segment(TempoScanState *state)
 {
-	const ScanUnit *unit;
-	MemoryContext old;
-
-	while ((unit = take_unit(state)) != NULL)
+	while (tempo_walk_next(&state->walk))
 	{
-		CHECK_FOR_INTERRUPTS();
-		close_segment(state);
-		if (!segment_zone_passes(state, unit->segment))
+		if (footer_passes(state))
 		{
-			state->counters.segments_zone++;
-			continue;
+			state->walk.counters.segments_read++;
+			return true;
 		}
-		old = MemoryContextSwitchTo(state->range_context);
-		state->open = tempo_segment_open(state->css.ss.ss_currentRelation, unit->segment, NULL);
-		MemoryContextSwitchTo(old);
-		state->unit = unit;
-		if (!footer_passes(state))
-		{
-			state->counters.segments_lists++;
-			state->n_ranges = 0;
-			continue;
-		}
-		state->counters.segments_read++;
-		return true;
+		state->walk.counters.segments_lists++;
+		state->n_ranges = 0;
 	}
-	close_segment(state);
-	state->unit = NULL;
 	return false;
-}
-
-static bool
-block_zone_passes(TempoScanState *state, uint32 first)
-{
-	FilterZone	zone = {.min_duration = 0, .max_end = PG_INT64_MAX, .tenants = 0};
-	SpanError	error;
-
-	if (!segment_block_times(tempo_segment_reader(state->open), first, &zone.min_start,
-							 &zone.max_start, &zone.max_duration, &error))
-		tempo_segment_failed(state->open, &error);
-	return tempo_filter_zone(state->filter, &zone);
 }
 
 static uint32 *
@@ -561,7 +372,7 @@ select_rows(TempoScanState *state, SpanBatch *batch, const TempoSegment *segment
 static bool
 next_run(TempoScanState *state, uint32 *first, uint32 *count)
 {
-	uint32		block_rows = segment_block_rows(tempo_segment_reader(state->open));
+	uint32		block_rows = segment_block_rows(tempo_segment_reader(state->walk.open));
 
 	while (state->range < state->n_ranges)
 	{
@@ -577,9 +388,8 @@ next_run(TempoScanState *state, uint32 *first, uint32 *count)
 		}
 		end = Min(range->end, block + block_rows);
 		*first = state->row;
-		if (!block_zone_passes(state, block))
+		if (!tempo_walk_block(&state->walk, block))
 		{
-			state->counters.blocks_zone++;
 			state->row = end;
 			continue;
 		}
@@ -616,24 +426,24 @@ decode_run(TempoScanState *state, uint32 first, uint32 count)
 	state->rows = batch;
 	if (state->filter->root->n_children == 0)
 	{
-		tempo_segment_decode(state->open, projection, first, count, batch);
+		tempo_segment_decode(state->walk.open, projection, first, count, batch);
 		for (uint32 i = 0; i < count; i++)
 		{
-			if (tempo_row_is_deleted(state->unit->segment, first + i))
+			if (tempo_row_is_deleted(state->walk.unit->segment, first + i))
 				continue;
 			state->selected[state->n_selected] = first + i;
 			state->span_of[state->n_selected++] = i;
 		}
 		return;
 	}
-	tempo_segment_select(state->open, projection, first, count, &state->filter->test, batch, state->row_of);
-	select_rows(state, batch, state->unit->segment);
+	tempo_segment_select(state->walk.open, projection, first, count, &state->filter->test, batch, state->row_of);
+	select_rows(state, batch, state->walk.unit->segment);
 	if (batch->n_spans > 0)
 		state->one_step = state->n_selected > batch->n_spans / ONE_STEP;
 	if (state->n_selected == 0 || one_step)
 		return;
 	empty_batch(state->row_batch);
-	tempo_segment_decode_rows(state->open, &state->row_projection, state->selected, state->n_selected,
+	tempo_segment_decode_rows(state->walk.open, &state->row_projection, state->selected, state->n_selected,
 							  state->row_batch);
 	for (uint32 i = 0; i < state->n_selected; i++)
 		state->span_of[i] = i;
@@ -667,13 +477,11 @@ static bool
 next_pending(TempoScanState *state)
 {
 	state->in_pending = true;
-	while (state->n_pending < list_length(state->pendings))
+	while ((state->pending = tempo_walk_pending(&state->walk)) != NULL)
 	{
-		SpanBatch  *batch;
-
 		/* interning keys in it does no harm */
-		state->pending = list_nth(state->pendings, state->n_pending++);
-		batch = (SpanBatch *) tempo_pending_batch(state->pending);
+		SpanBatch  *batch = (SpanBatch *) tempo_pending_batch(state->pending);
+
 		reserve_rows(state, batch->n_spans);
 		for (uint32 i = 0; i < batch->n_spans; i++)
 			state->row_of[i] = i;
@@ -686,7 +494,6 @@ next_pending(TempoScanState *state)
 		tempo_row_reader_batch(state->reader, batch);
 		return true;
 	}
-	state->pending = NULL;
 	return false;
 }
 
@@ -701,7 +508,7 @@ advance(TempoScanState *state)
 	{
 		for (;;)
 		{
-			if (state->open != NULL && next_selection(state))
+			if (state->walk.open != NULL && next_selection(state))
 				return true;
 			if (!next_segment(state))
 				break;
@@ -735,7 +542,7 @@ next_row(ScanState *node)
 	if (state->in_pending)
 		tempo_pending_tid(state->pending, row, &slot->tts_tid);
 	else
-		tempo_row_tid(state->unit->segment, row, &slot->tts_tid);
+		tempo_row_tid(state->walk.unit->segment, row, &slot->tts_tid);
 	slot->tts_tableOid = RelationGetRelid(node->ss_currentRelation);
 	pgstat_count_heap_getnext(node->ss_currentRelation);
 	return slot;
@@ -768,7 +575,7 @@ rescan(CustomScanState *node)
 {
 	TempoScanState *state = (TempoScanState *) node;
 
-	close_segment(state);
+	tempo_walk_close(&state->walk);
 	state->started = false;
 	state->n_selected = state->next_selected = 0;
 	ExecScanReScan(&node->ss);
@@ -777,38 +584,31 @@ rescan(CustomScanState *node)
 static void
 end_scan(CustomScanState *node)
 {
-	close_segment((TempoScanState *) node);
+	tempo_walk_close(&((TempoScanState *) node)->walk);
 }
-
-/*
- * Parallel scans share a counter of units.
- */
 
 static Size
 estimate_shared(CustomScanState *node, ParallelContext *context)
 {
-	return sizeof(SharedScan);
+	return tempo_walk_shared_size();
 }
 
 static void
 initialize_shared(CustomScanState *node, ParallelContext *context, void *place)
 {
-	TempoScanState *state = (TempoScanState *) node;
-
-	state->shared = place;
-	pg_atomic_init_u64(&state->shared->next_unit, 0);
+	tempo_walk_share(&((TempoScanState *) node)->walk, place);
 }
 
 static void
 reinitialize_shared(CustomScanState *node, ParallelContext *context, void *place)
 {
-	pg_atomic_write_u64(&((SharedScan *) place)->next_unit, 0);
+	tempo_walk_reshare(place);
 }
 
 static void
 attach_shared(CustomScanState *node, shm_toc *toc, void *place)
 {
-	((TempoScanState *) node)->shared = place;
+	tempo_walk_attach(&((TempoScanState *) node)->walk, place);
 }
 
 /*
@@ -847,13 +647,7 @@ explain_scan(CustomScanState *node, List *ancestors, ExplainState *es)
 	}
 	if (!es->analyze)
 		return;
-	ExplainPropertyInteger("Segments Read", NULL, counters->segments_read, es);
-	if (counters->segments_zone > 0)
-		ExplainPropertyInteger("Segments Pruned by Zone Map", NULL, counters->segments_zone, es);
-	if (counters->segments_lists > 0)
-		ExplainPropertyInteger("Segments Pruned by Footer", NULL, counters->segments_lists, es);
-	if (counters->blocks_zone > 0)
-		ExplainPropertyInteger("Blocks Pruned by Zone Map", NULL, counters->blocks_zone, es);
+	tempo_walk_explain(&state->walk, es);
 	ExplainPropertyInteger("Spans Decoded", NULL, counters->spans_decoded, es);
 	if (counters->spans_filtered > 0)
 		ExplainPropertyInteger("Spans Removed by Pushed Filter", NULL, counters->spans_filtered, es);
