@@ -80,3 +80,19 @@ SELECT pg_temp.parsed('{ ' || repeat('(', 60000) || '.a }');
 SELECT pg_temp.parsed(repeat('(', 60000) || '{}');
 SELECT length(pg_temp.parsed('{ .a = 0' || repeat(' || .b = 1', 2000) || ' }'));
 SELECT tempo.traceql_parse(NULL) IS NULL AS null_is_null;
+
+-- the canonical form can be read again
+SELECT query, once, twice FROM (SELECT query, once, pg_temp.parsed(once) AS twice FROM (SELECT query, pg_temp.parsed(query) AS once, n FROM q) AS a
+    WHERE once !~ '^(42601|22023|54001) ' AND once !~ '-9223372036854775808' ORDER BY n) AS b WHERE once <> twice;
+SELECT u.query, pg_temp.parsed(u.query) AS once, pg_temp.parsed(pg_temp.parsed(u.query)) = pg_temp.parsed(u.query) AS same FROM unnest(ARRAY[
+    '{ .a = 1 || .a = 2}', '{ .a != -1 && .a != 2.0 }', '{ .a != -1 && 2 != .a }', '{ .a =~ `a` || .a =~ `b` }', '{ .a !~ `a` && .a !~ `b` }',
+    '{ .a IN [1, 2.0, `x`] }', '{ !(.a IN [1, 2]) }', '{ .a NOT IN [true] || .b MATCH NONE [`x`] }', '{ .a IN [] }', '{ .a = ] }', '{ IN = 1 }', '{ (.a + 1) IN [1] }', '{ .a MATCH ANY [1] }',
+    '{ (-1) * .a = 1 }', '{ -1 * .a = 1 }', '{ (-1.0) ^ .a = 1 }', '{ .a ^ -1 = 1 }', '{ .a - -1s > 0 }',
+    '(-1) * ({} | rate())', '({} | rate()) * -1', '({} | rate()) - -1 - 3', '{} | quantile_over_time(duration, 0.999999, .5)',
+    '{ .a = "x`y\"\\z" }', '{} | rate() with (x="`")']) AS u (query);
+
+-- errors show the place, like those of SQL
+\set VERBOSITY default
+SELECT tempo.traceql_parse(E'{ .ключ = 1 &&\n\tspan.b == 2 }');
+SELECT tempo.traceql_parse('{ name = 1 }');
+\set VERBOSITY terse

@@ -173,3 +173,16 @@ SELECT tempo.match_re('"a"'::jsonb, '(');
 SELECT tempo.attr('{"a": 1}', '{"a": 2, "b": null}', 'span', 'b'), tempo.attr('{"a": 1}', '{"a": 2}', 'any', 'a'), tempo.attr('{"a": 1}', '{"a": 2}', 'resource', 'a'), tempo.attr(NULL, '{"b": 2}', 'any', 'b');
 SELECT tempo.attr('{}', '{}', 'event', 'a');
 TRUNCATE tempo.spans;
+
+-- errors show the query, not the SQL that was made of it
+\set VERBOSITY default
+INSERT INTO tempo.spans (tenant, trace_id, span_id, name, start_time_unix_nano, duration_nano)
+    SELECT 'a', lpad('1', 32, '0')::tempo.trace_id, lpad(i::text, 16, '0')::tempo.span_id, 'op' || i, 1700000000000000000, 1 FROM generate_series(1, 2) AS i;
+SELECT count(*) FROM traceql('({} | by(name)) && ({} | by(name))');
+DO $$ BEGIN PERFORM traceql('({} | by(name)) && ({} | by(name))'); END $$;
+CREATE ROLE regress_traceql;
+SET ROLE regress_traceql;
+SELECT count(*) FROM traceql('{}');
+RESET ROLE;
+DROP ROLE regress_traceql;
+TRUNCATE tempo.spans;

@@ -60,6 +60,7 @@ static void tempo_traceql_yyerror(TqlToken *at, TqlParser *parser, const char *m
 static Raw *raw_node(RawKind kind, TqlToken at);
 static Raw *raw_operation(TqlParser *parser, TqlOp op, TqlToken at, Raw *left, Raw *right);
 static TqlExpr *make_nil_test(TqlOp op, TqlExpr *operand);
+static TqlExpr *make_list(TqlAttribute attribute, TqlOp op, List *literals);
 static TqlAttribute *copy_attribute(TqlAttribute attribute);
 static TqlAttribute scoped_intrinsic(TqlParser *parser, TqlScope scope, const char *word, const TqlToken *at);
 static TqlMetrics *make_metrics(TqlMetricsFunction function, TqlAttribute *argument, List *by);
@@ -80,22 +81,22 @@ static List *literal_list(List *list, TqlStatic literal);
 %token TOPK "topk" BOTTOMK "bottomk" BY "by" WITH "with"
 
 %token <op> '=' NE "!=" AND "&&" OR "||" LE "<=" GE ">=" RE "=~" NRE "!~" STRUCTURAL "structural operator"
-%token <op> '<' '>'
-%token '(' ')' ','
+%token <op> '<' '>' LIST_OF "IN"
+%token '(' ')' ',' ']'
 
 /* Loosest first. */
 %left AND OR
-%left '=' NE '<' '>' LE GE RE NRE STRUCTURAL
+%left '=' NE '<' '>' LE GE RE NRE STRUCTURAL LIST_OF
 %left '+' '-'
 %precedence '!'
 %left '*' '/' '%'
 %right '^'
 
 %type <expr> field filter
-%type <literal> literal number
+%type <literal> literal element number
 %type <attribute> reference
 %type <op> pipe_op
-%type <list> pipe hints hint_list references quantiles integers by_opt
+%type <list> pipe hints hint_list references quantiles integers by_opt elements
 %type <raw> stage expr
 %type <metrics> metrics
 %type <hint> hint
@@ -276,6 +277,7 @@ field:
 	| field '/' field			{ $$ = tql_make_binary(TQL_DIV, $1, $3); }
 	| field '%' field			{ $$ = tql_make_binary(TQL_MOD, $1, $3); }
 	| field '^' field			{ $$ = tql_make_binary(TQL_POW, $1, $3); }
+	| reference LIST_OF elements ']'	{ $$ = make_list($1, $2, $3); }
 	| '-' field	%prec '-'		{ $$ = tql_make_unary(TQL_NEG, $2); }
 	| '!' field					{ $$ = tql_make_unary(TQL_NOT, $2); }
 	| field '=' NIL_P %prec '='	{ $$ = make_nil_test(TQL_NOT_EXISTS, $1); }
@@ -284,6 +286,16 @@ field:
 	| NIL_P NE field			{ $$ = make_nil_test(TQL_EXISTS, $3); }
 	| NIL_P '=' NIL_P %prec '='	{ $$ = tql_make_static(tql_bool(false)); }
 	| NIL_P NE NIL_P %prec '='	{ $$ = tql_make_static(tql_bool(false)); }
+	;
+
+elements:
+	element						{ $$ = literal_list(NIL, $1); }
+	| elements ',' element		{ $$ = literal_list($1, $3); }
+	;
+
+element:
+	literal
+	| '-' number				{ $$ = tql_make_unary(TQL_NEG, tql_make_static($2))->value; }
 	;
 
 reference:
@@ -428,6 +440,24 @@ make_nil_test(TqlOp op, TqlExpr *operand)
 	if (operand->kind == TQL_E_STATIC)
 		return tql_make_static(tql_bool(op == TQL_EXISTS));
 	return tql_make_unary(op, operand);
+}
+
+/* The chain of comparisons that a list stands for; tql_rewrite() makes a list of it. */
+static TqlExpr *
+make_list(TqlAttribute attribute, TqlOp op, List *literals)
+{
+	bool		all = op == TQL_NOT_IN || op == TQL_RE_NONE;
+	TqlOp		single = op == TQL_IN ? TQL_EQ : op == TQL_NOT_IN ? TQL_NE : op == TQL_RE_ANY ? TQL_RE : TQL_NRE;
+	TqlExpr    *chain = NULL;
+	ListCell   *lc;
+
+	foreach(lc, literals)
+	{
+		TqlExpr    *one = tql_make_binary(single, tql_make_attribute(attribute), tql_make_static(*(TqlStatic *) lfirst(lc)));
+
+		chain = chain ? tql_make_binary(all ? TQL_AND : TQL_OR, chain, one) : one;
+	}
+	return chain;
 }
 
 static TqlAttribute *

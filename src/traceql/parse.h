@@ -63,6 +63,7 @@ typedef struct TqlParser
 	int			offset;			/* where the current token starts */
 	int			scope_offset;	/* where the current attribute's scope starts */
 	bool		attribute_end;	/* END_ATTRIBUTE is due */
+	bool		in_list;		/* behind "IN [" and its like */
 	TqlToken	last;			/* the token read last: the look-ahead */
 	List	   *pipe;			/* result: of Raw */
 	List	   *hints;			/* result: of TqlHint */

@@ -4,6 +4,10 @@
  *	  The canonical form of queries, expressions and literals: it names the
  *	  attributes of by() and aggregates in answers, and appears in errors.
  *
+ * What is printed can be parsed again and means the same.  One thing cannot:
+ * the smallest integer, which only the word minInt can write, but whose
+ * canonical form is its digits.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -143,6 +147,26 @@ tql_print_duration(int64 ns)
 	return out.data;
 }
 
+/* In backticks, in which nothing is escaped; what holds a backtick itself in double quotes */
+static char *
+print_string(const char *s)
+{
+	StringInfoData out;
+
+	if (strchr(s, '`') == NULL)
+		return psprintf("`%s`", s);
+	initStringInfo(&out);
+	appendStringInfoChar(&out, '"');
+	for (; *s; s++)
+	{
+		if (*s == '"' || *s == '\\' || *s == '\n')
+			appendStringInfoChar(&out, '\\');
+		appendStringInfoChar(&out, *s == '\n' ? 'n' : *s);
+	}
+	appendStringInfoChar(&out, '"');
+	return out.data;
+}
+
 char *
 tql_print_static(const TqlStatic *value)
 {
@@ -153,7 +177,7 @@ tql_print_static(const TqlStatic *value)
 		case TQL_FLOAT:
 			return tql_print_double(value->d);
 		case TQL_STRING:
-			return psprintf("`%s`", value->s);
+			return print_string(value->s);
 		case TQL_BOOL:
 			return pstrdup(value->n ? "true" : "false");
 		case TQL_DURATION:
@@ -224,6 +248,20 @@ intrinsic_label(TqlIntrinsic intrinsic)
 	return "";
 }
 
+/* Would the name behind "parent." be read as one of a scope? */
+static bool
+starts_with_scope(const char *name)
+{
+	static const char *const scopes[] = {"span.", "resource.", "event.", "link.", "instrumentation."};
+
+	for (int i = 0; i < lengthof(scopes); i++)
+	{
+		if (strncmp(name, scopes[i], strlen(scopes[i])) == 0)
+			return true;
+	}
+	return false;
+}
+
 static void
 print_attribute(StringInfo out, const TqlAttribute *attribute)
 {
@@ -242,6 +280,7 @@ print_attribute(StringInfo out, const TqlAttribute *attribute)
 		appendStringInfoString(out, scopes[attribute->scope]);
 
 	quote = strpbrk(attribute->name, " \t\r\n{}()=~!<>&|^,\"") != NULL || attribute->name[0] == '\0' ||
+		(attribute->scope == TQL_SCOPE_NONE && attribute->parent && starts_with_scope(attribute->name)) ||
 		(attribute->scope == TQL_SCOPE_NONE && !attribute->parent && attribute->name[0] >= '0' && attribute->name[0] <= '9');
 	if (!quote)
 	{
@@ -258,11 +297,19 @@ print_attribute(StringInfo out, const TqlAttribute *attribute)
 	appendStringInfoChar(out, '"');
 }
 
-/* An operand: in parentheses if it is an operation itself. */
-static void
-print_operand(StringInfo out, const TqlExpr *expr)
+static bool
+is_negative(const TqlStatic *value)
 {
-	if (expr->kind == TQL_E_STATIC || expr->kind == TQL_E_ATTRIBUTE)
+	if (value->type == TQL_FLOAT)
+		return signbit(value->d);
+	return (value->type == TQL_INT || value->type == TQL_DURATION) && value->n < 0;
+}
+
+/* An operand: in parentheses if it is an operation itself, or "tight" and a negative number. */
+static void
+print_operand(StringInfo out, const TqlExpr *expr, bool tight)
+{
+	if (expr->kind == TQL_E_ATTRIBUTE || (expr->kind == TQL_E_STATIC && !(tight && is_negative(&expr->value))))
 		print_expr(out, expr);
 	else
 	{
@@ -289,22 +336,23 @@ print_expr(StringInfo out, const TqlExpr *expr)
 		case TQL_E_UNARY:
 			if (expr->op == TQL_EXISTS || expr->op == TQL_NOT_EXISTS)
 			{
-				print_operand(out, expr->left);
+				print_operand(out, expr->left, false);
 				appendStringInfo(out, " %s", tql_op_text(expr->op));
 			}
 			else
 			{
 				appendStringInfoString(out, tql_op_text(expr->op));
-				print_operand(out, expr->left);
+				print_operand(out, expr->left, false);
 			}
 			break;
 		case TQL_E_BINARY:
-			print_operand(out, expr->left);
+			/* -1 * .a is -(1 * .a) */
+			print_operand(out, expr->left, expr->op >= TQL_MUL && expr->op <= TQL_POW);
 			appendStringInfo(out, " %s ", tql_op_text(expr->op));
-			print_operand(out, expr->right);
+			print_operand(out, expr->right, false);
 			break;
 		case TQL_E_LIST:
-			print_operand(out, expr->left);
+			print_operand(out, expr->left, false);
 			appendStringInfo(out, " %s [", tql_op_text(expr->op));
 			foreach(lc, expr->list)
 				appendStringInfo(out, "%s%s", foreach_current_index(lc) ? ", " : "",
@@ -456,7 +504,12 @@ print_metrics(StringInfo out, const TqlMetrics *metrics)
 	if (metrics->argument)
 		print_attribute(out, metrics->argument);
 	foreach(lc, metrics->quantiles)
-		appendStringInfo(out, ",%.5f", tql_number(lfirst(lc)));
+	{
+		double		q = tql_number(lfirst(lc));
+		char	   *text = psprintf("%.5f", q);
+
+		appendStringInfo(out, ",%s", strtod(text, NULL) == q ? text : tql_print_double(q));
+	}
 	if (metrics->compare)
 	{
 		print_filter(out, metrics->compare);
@@ -489,11 +542,15 @@ print_second(StringInfo out, const List *second)
 	}
 }
 
-/* "nested" = inside arithmetic, where queries and operations take parentheses */
+/*
+ * "outer" is the operator whose operand this is: queries and operations then
+ * take parentheses, and so does a negative number before * and /.
+ */
 static void
-print_metrics_expr(StringInfo out, const TqlMetricsExpr *m, bool nested)
+print_metrics_expr(StringInfo out, const TqlMetricsExpr *m, TqlOp outer)
 {
-	bool		parens = nested && m->kind != TQL_ME_LITERAL;
+	bool		parens = outer != TQL_OP_NONE &&
+		(m->kind != TQL_ME_LITERAL || ((outer == TQL_MUL || outer == TQL_DIV) && is_negative(&m->literal)));
 
 	check_stack_depth();
 	if (parens)
@@ -510,9 +567,10 @@ print_metrics_expr(StringInfo out, const TqlMetricsExpr *m, bool nested)
 			print_second(out, m->second);
 			break;
 		case TQL_ME_OPERATION:
-			print_metrics_expr(out, m->left, true);
+			print_metrics_expr(out, m->left, m->op);
 			appendStringInfo(out, " %s ", tql_op_text(m->op));
-			print_metrics_expr(out, m->right, true);
+			/* what is behind the operator holds together */
+			print_metrics_expr(out, m->right, TQL_ADD);
 			break;
 	}
 	if (parens)
@@ -527,7 +585,7 @@ tql_print_query(const TqlQuery *query)
 
 	initStringInfo(&out);
 	if (query->metrics)
-		print_metrics_expr(&out, query->metrics, false);
+		print_metrics_expr(&out, query->metrics, TQL_OP_NONE);
 	else
 		print_pipeline(&out, query->pipeline);
 	print_second(&out, query->second);

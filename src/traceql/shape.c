@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "traceql/parse.h"
 #include "traceql/grammar.h"
@@ -87,9 +88,12 @@ tql_parse_error(const TqlParser *parser, const TqlToken *at, const char *format,
 	}
 	initStringInfo(&message);
 	append_position(&message, parser, at);
+	/* psql and its like show the place in the query */
 	ereport(ERROR,
 			(errcode(ERRCODE_SYNTAX_ERROR),
-			 errmsg("parse error at %s: %s", message.data, text.data)));
+			 errmsg("parse error at %s: %s", message.data, text.data),
+			 internalerrquery(pnstrdup(parser->text, parser->length)),
+			 internalerrposition(pg_mbstrlen_with_len(parser->text, at->offset) + 1)));
 }
 
 void

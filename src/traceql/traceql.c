@@ -148,16 +148,60 @@ read_tenants(FunctionCallInfo fcinfo, int arg, TqlSearch *search)
 			search->tenants = lappend(search->tenants, TextDatumGetCString(items[i]));
 }
 
+static char *
+query_context(const char *query)
+{
+	return psprintf(_("TraceQL query \"%s\""), query);
+}
+
+/*
+ * The context of an error without the line that shows "sql", from the text in
+ * front of it in its line to the quote behind it; instead it names the query.
+ */
+static char *
+context_of_query(const char *context, const char *sql, const char *query)
+{
+	const char *at = context ? strstr(context, sql) : NULL;
+	const char *begin = at;
+	const char *end;
+	StringInfoData out;
+
+	if (at == NULL)
+		return unconstify(char *, context);
+	while (begin > context && begin[-1] != '\n')
+		begin--;
+	end = strchrnul(at + strlen(sql), '\n');
+	initStringInfo(&out);
+	appendBinaryStringInfo(&out, context, begin - context);
+	appendStringInfoString(&out, query_context(query));
+	appendStringInfoString(&out, end);
+	return out.data;
+}
+
+/* An error in "sql" as one in the query that the user wrote */
+static void
+hide_sql(ErrorData *error, const char *sql, const char *query)
+{
+	error->context = context_of_query(error->context, sql, query);
+	if (error->internalquery && strcmp(error->internalquery, sql) == 0)
+	{
+		error->internalquery = NULL;
+		error->internalpos = 0;
+		error->context = error->context ? psprintf("%s\n%s", query_context(query), error->context) : query_context(query);
+	}
+}
+
 /*
  * Runs "sql", read-only, and returns its rows as the result of the calling
- * set-returning function.
+ * set-returning function.  Only errors that should not happen show the SQL.
  */
 static void
-return_query(FunctionCallInfo fcinfo, const char *sql)
+return_query(FunctionCallInfo fcinfo, const TqlSearch *search, const char *sql)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	MemoryContext context = CurrentMemoryContext;
 	SPIExecuteOptions options = {0};
-	int			rc;
+	int			rc = 0;
 
 	InitMaterializedSRF(fcinfo, 0);
 
@@ -165,7 +209,23 @@ return_query(FunctionCallInfo fcinfo, const char *sql)
 	options.read_only = true;
 	options.dest = CreateDestReceiver(DestTuplestore);
 	SetTuplestoreDestReceiverParams(options.dest, rsinfo->setResult, CurrentMemoryContext, false, NULL, NULL);
-	rc = SPI_execute_extended(sql, &options);
+	PG_TRY();
+	{
+		rc = SPI_execute_extended(sql, &options);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		if (ERRCODE_TO_CATEGORY(geterrcode()) == ERRCODE_INTERNAL_ERROR)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		hide_sql(error, sql, search->text);
+		ReThrowError(error);
+	}
+	PG_END_TRY();
 	if (rc < 0)
 		elog(ERROR, "could not run the SQL of a TraceQL query: %s", SPI_result_code_string(rc));
 	SPI_finish();
@@ -194,7 +254,7 @@ tempo_traceql(PG_FUNCTION_ARGS)
 	TqlSearch	search;
 
 	if (read_search(fcinfo, &search))
-		return_query(fcinfo, tql_search_sql(&search));
+		return_query(fcinfo, &search, tql_search_sql(&search));
 	else
 		InitMaterializedSRF(fcinfo, 0);
 	return (Datum) 0;
@@ -227,7 +287,7 @@ tempo_traceql_spans(PG_FUNCTION_ARGS)
 	read_range(fcinfo, 1, &search);
 	read_limit(fcinfo, 3, &search);
 	read_tenants(fcinfo, 4, &search);
-	return_query(fcinfo, tql_spans_sql(&search));
+	return_query(fcinfo, &search, tql_spans_sql(&search));
 	return (Datum) 0;
 }
 
@@ -300,7 +360,7 @@ tempo_traceql_metrics(PG_FUNCTION_ARGS)
 	read_metrics(fcinfo, 4, &search);
 	read_metrics_range(fcinfo, &range);
 	set_window(&search, &range);
-	return_query(fcinfo, tql_metrics_sql(&search, &range, true));
+	return_query(fcinfo, &search, tql_metrics_sql(&search, &range, true));
 	return (Datum) 0;
 }
 
@@ -343,6 +403,6 @@ tempo_query_metrics(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the range of a metrics query must not be empty")));
 	set_window(&search, &range);
-	return_query(fcinfo, tql_metrics_sql(&search, &range, false));
+	return_query(fcinfo, &search, tql_metrics_sql(&search, &range, false));
 	return (Datum) 0;
 }
