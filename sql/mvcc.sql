@@ -193,7 +193,7 @@ TRUNCATE t;
 
 -- parallel scans see the rows of their own transaction
 INSERT INTO t SELECT (span(n)).* FROM generate_series(1, 100) n;
-SET force_parallel_mode = on;
+SELECT set_config(name, 'on', false) FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query');
 SET parallel_setup_cost = 0;
 SET parallel_tuple_cost = 0;
 SET min_parallel_table_scan_size = 0;
@@ -208,7 +208,7 @@ COMMIT;
 CREATE TABLE copied USING tempo AS SELECT * FROM t;
 SELECT count(*), sum((attributes->>'n')::int) FROM copied;
 DROP TABLE copied;
-RESET force_parallel_mode;
+SELECT set_config(name, 'off', false) FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query');
 RESET parallel_setup_cost;
 RESET parallel_tuple_cost;
 RESET min_parallel_table_scan_size;

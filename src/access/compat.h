@@ -96,7 +96,9 @@
 /* 18: the names of EXPLAIN's parts moved to headers of their own */
 #if PG_VERSION_NUM >= 180000
 #define TEMPO_EXPLAIN_HEADER "commands/explain_format.h"
+#define TEMPO_EXPLAIN_RTABLE_SIZE(es) ((es)->rtable_size) /* without that of GROUP BY */
 #else
+#define TEMPO_EXPLAIN_RTABLE_SIZE(es) list_length((es)->rtable)
 #define TEMPO_EXPLAIN_HEADER "commands/explain.h"
 #endif
 

@@ -620,7 +620,7 @@ explain_conditions(CustomScanState *node, List *ancestors, ExplainState *es)
 {
 	CustomScan *plan = (CustomScan *) node->ss.ps.plan;
 	List	   *context;
-	bool		prefix = list_length(es->rtable) > 1 || es->verbose;
+	bool		prefix = TEMPO_EXPLAIN_RTABLE_SIZE(es) > 1 || es->verbose;
 
 	if (plan->custom_exprs == NIL)
 		return;
