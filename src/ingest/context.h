@@ -32,6 +32,7 @@ typedef struct DecodeContext
 	Arena	   *arena;
 	DecodeResult *result;
 	SpanError  *error;
+	const char *format;			/* whose, for messages */
 	uint32_t	tenant;			/* string id */
 	uint32_t	first_span;		/* spans of the batch before this request */
 	uint64_t   *refused_counter;	/* the reason's, when an absent or zero id refused the request */

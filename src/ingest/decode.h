@@ -62,6 +62,20 @@ extern bool decode_zipkin_v1_json(const char *body, size_t len, const DecodeOpti
 extern bool decode_zipkin_thrift(const char *body, size_t len, const DecodeOptions *options,
 								 SpanBatch *batch, DecodeResult *result, SpanError *error);
 
+/* Jaeger: a PostSpansRequest, a bare batch in binary Thrift, and the messages to the agent */
+extern bool decode_jaeger_proto(const char *body, size_t len, const DecodeOptions *options,
+								SpanBatch *batch, DecodeResult *result, SpanError *error);
+extern bool decode_jaeger_thrift(const char *body, size_t len, const DecodeOptions *options,
+								 SpanBatch *batch, DecodeResult *result, SpanError *error);
+extern bool decode_jaeger_compact(const char *body, size_t len, const DecodeOptions *options,
+								  SpanBatch *batch, DecodeResult *result, SpanError *error);
+extern bool decode_jaeger_binary(const char *body, size_t len, const DecodeOptions *options,
+								 SpanBatch *batch, DecodeResult *result, SpanError *error);
+
+/* what Jaeger's query API answers, for those who move from it; needs what JSON needs */
+extern bool decode_jaeger_json(const char *body, size_t len, const DecodeOptions *options,
+							   SpanBatch *batch, DecodeResult *result, SpanError *error);
+
 /* The formats that a request can have. */
 typedef enum WireFormat
 {
@@ -70,7 +84,12 @@ typedef enum WireFormat
 	WIRE_ZIPKIN_JSON,
 	WIRE_ZIPKIN_PROTO,
 	WIRE_ZIPKIN_V1_JSON,
-	WIRE_ZIPKIN_THRIFT
+	WIRE_ZIPKIN_THRIFT,
+	WIRE_JAEGER_PROTO,
+	WIRE_JAEGER_THRIFT,
+	WIRE_JAEGER_COMPACT,
+	WIRE_JAEGER_BINARY,
+	WIRE_JAEGER_JSON
 } WireFormat;
 
 #endif							/* TEMPO_INGEST_DECODE_H */

@@ -35,7 +35,7 @@ enum
 typedef struct Tag
 {
 	SpanText	key;
-	AnyValue	value;			/* no ARRAY, no KVLIST */
+	AnyValue	value;			/* no KVLIST; an ARRAY has clean elements */
 	bool		taken;			/* does not become an attribute */
 } Tag;
 

@@ -42,7 +42,12 @@ static const Decoder decoders[] = {
 	[WIRE_ZIPKIN_JSON] = decode_zipkin_json,
 	[WIRE_ZIPKIN_PROTO] = decode_zipkin_proto,
 	[WIRE_ZIPKIN_V1_JSON] = decode_zipkin_v1_json,
-	[WIRE_ZIPKIN_THRIFT] = decode_zipkin_thrift
+	[WIRE_ZIPKIN_THRIFT] = decode_zipkin_thrift,
+	[WIRE_JAEGER_PROTO] = decode_jaeger_proto,
+	[WIRE_JAEGER_THRIFT] = decode_jaeger_thrift,
+	[WIRE_JAEGER_COMPACT] = decode_jaeger_compact,
+	[WIRE_JAEGER_BINARY] = decode_jaeger_binary,
+	[WIRE_JAEGER_JSON] = decode_jaeger_json
 };
 
 void

@@ -13,7 +13,7 @@
 #include <arpa/inet.h>
 #include <string.h>
 
-#include "ingest/json_tree.h"
+#include "ingest/json_fields.h"
 #include "ingest/zipkin_v1.h"
 
 enum
@@ -62,68 +62,6 @@ static const JsonName names[] = {
 	{"value", F_VALUE},
 };
 
-static bool
-malformed(DecodeContext *context, const char *field, const char *wanted)
-{
-	return span_error(context->error, SPAN_ERROR_INVALID, "Zipkin: \"%s\" must be %s", field, wanted);
-}
-
-static bool
-get_text(DecodeContext *context, const JsonNode *object, int field, const char *name, SpanText *out)
-{
-	const JsonNode *node = json_member(object, field);
-
-	*out = span_text(NULL, 0);
-	if (node == NULL)
-		return true;
-	if (node->type != JSON_NODE_STRING)
-		return malformed(context, name, "a string");
-	*out = node->text;
-	return true;
-}
-
-/* Digits only: neither sign nor fraction nor exponent. */
-static bool
-get_number(DecodeContext *context, const JsonNode *object, int field, const char *name, uint64_t max, uint64_t *out)
-{
-	const JsonNode *node = json_member(object, field);
-
-	*out = 0;
-	if (node == NULL)
-		return true;
-	if (node->type != JSON_NODE_NUMBER)
-		return malformed(context, name, "a whole number");
-	for (uint32_t i = 0; i < node->text.len; i++)
-	{
-		uint64_t	digit = (uint64_t) (node->text.data[i] - '0');
-
-		if (digit > 9)
-			return malformed(context, name, "a whole number, not negative");
-		if (*out > (max - digit) / 10)
-			return malformed(context, name, "a smaller number");
-		*out = *out * 10 + digit;
-	}
-	return true;
-}
-
-/* absent is allowed if "required" is false, and is zero then */
-static bool
-get_id(DecodeContext *context, const JsonNode *object, int field, const char *name, bool required,
-	   uint8_t *bytes, size_t len)
-{
-	const JsonNode *node = json_member(object, field);
-
-	memset(bytes, 0, len);
-	if (node == NULL && !required)
-		return true;
-	if (node == NULL || node->type != JSON_NODE_STRING ||
-		!id_from_short_hex(node->text.data, node->text.len, bytes, len) ||
-		(required && id_is_zero(bytes, len)))
-		return span_error(context->error, SPAN_ERROR_INVALID,
-						  "Zipkin: \"%s\" must be an id of up to %zu hexadecimal digits", name, 2 * len);
-	return true;
-}
-
 /* A text that is no address is left out. */
 static bool
 get_address(DecodeContext *context, const JsonNode *endpoint, int field, int family, SpanText *out)
@@ -132,7 +70,7 @@ get_address(DecodeContext *context, const JsonNode *endpoint, int field, int fam
 	SpanText	text;
 	const char *name = family == AF_INET ? "ipv4" : "ipv6";
 
-	if (!get_text(context, endpoint, field, name, &text))
+	if (!json_get_text(context, endpoint, field, name, &text))
 		return false;
 	if (text.len == 0 || inet_pton(family, text.data, bytes) != 1)
 		return true;
@@ -149,30 +87,13 @@ get_endpoint(DecodeContext *context, const JsonNode *object, int field, ZipkinEn
 	if (node == NULL)
 		return true;
 	if (node->type != JSON_NODE_OBJECT)
-		return malformed(context, "localEndpoint, remoteEndpoint and endpoint", "objects");
-	if (!get_text(context, node, F_SERVICE_NAME, "serviceName", &endpoint->service) ||
+		return json_malformed(context, "localEndpoint, remoteEndpoint and endpoint", "objects");
+	if (!json_get_text(context, node, F_SERVICE_NAME, "serviceName", &endpoint->service) ||
 		!get_address(context, node, F_IPV4, AF_INET, &endpoint->address) ||
 		!get_address(context, node, F_IPV6, AF_INET6, &endpoint->address) ||
-		!get_number(context, node, F_PORT, "port", 65535, &port))
+		!json_get_number(context, node, F_PORT, "port", 65535, &port))
 		return false;
 	endpoint->port = (uint32_t) port;
-	return true;
-}
-
-static bool
-get_array(DecodeContext *context, const JsonNode *object, int field, const char *name, const JsonNode **first)
-{
-	const JsonNode *array = json_member(object, field);
-
-	*first = NULL;
-	if (array == NULL)
-		return true;
-	if (array->type != JSON_NODE_ARRAY)
-		return malformed(context, name, "an array");
-	for (const JsonNode *element = array->first; element != NULL; element = element->next)
-		if (element->type != JSON_NODE_OBJECT)
-			return malformed(context, name, "an array of objects");
-	*first = array->first;
 	return true;
 }
 
@@ -188,7 +109,7 @@ scalar_text(DecodeContext *context, const JsonNode *node, const char *name, Span
 	else if (node->type == JSON_NODE_TRUE || node->type == JSON_NODE_FALSE)
 		*out = text_literal(node->type == JSON_NODE_TRUE ? "true" : "false");
 	else
-		return malformed(context, name, "a string");
+		return json_malformed(context, name, "a string");
 	return true;
 }
 
@@ -203,7 +124,7 @@ get_tags(DecodeContext *context, const JsonNode *object, TagList *tags)
 	if (node == NULL)
 		return true;
 	if (node->type != JSON_NODE_OBJECT)
-		return malformed(context, "tags", "an object");
+		return json_malformed(context, "tags", "an object");
 	for (const JsonNode *member = node->first; member != NULL; member = member->next)
 		if (!scalar_text(context, member, "tags", &text) ||
 			!tags_add(context, tags, member->name, any_text(text)))
@@ -216,18 +137,18 @@ get_notes(DecodeContext *context, const JsonNode *object, ZipkinSpan *span)
 {
 	const JsonNode *element;
 
-	if (!get_array(context, object, F_ANNOTATIONS, "annotations", &element))
+	if (!json_get_array(context, object, F_ANNOTATIONS, "annotations", &element))
 		return false;
 	for (; element != NULL; element = element->next)
 	{
 		SpanText	text;
 		uint64_t	time;
 
-		if (!get_number(context, element, F_TIMESTAMP, "timestamp", UINT64_MAX, &time) ||
-			!get_text(context, element, F_VALUE, "value", &text))
+		if (!json_get_number(context, element, F_TIMESTAMP, "timestamp", UINT64_MAX, &time) ||
+			!json_get_text(context, element, F_VALUE, "value", &text))
 			return false;
 		if (time == 0)
-			return malformed(context, "timestamp", "at least 1 in an annotation");
+			return json_malformed(context, "timestamp", "at least 1 in an annotation");
 		if (!zipkin_note(context, span, time, text))
 			return false;
 	}
@@ -241,13 +162,13 @@ decode_v2(DecodeContext *context, const JsonNode *node)
 	SpanText	kind;
 
 	memset(&span, 0, sizeof(span));
-	if (!get_id(context, node, F_TRACE_ID, "traceId", false, span.trace_id.bytes, TRACE_ID_LEN) ||
-		!get_id(context, node, F_ID, "id", true, span.id.bytes, SPAN_ID_LEN) ||
-		!get_id(context, node, F_PARENT_ID, "parentId", false, span.parent_id.bytes, SPAN_ID_LEN) ||
-		!get_text(context, node, F_NAME, "name", &span.name) ||
-		!get_text(context, node, F_KIND, "kind", &kind) ||
-		!get_number(context, node, F_TIMESTAMP, "timestamp", UINT64_MAX, &span.start) ||
-		!get_number(context, node, F_DURATION, "duration", UINT64_MAX, &span.duration) ||
+	if (!json_get_id(context, node, F_TRACE_ID, "traceId", false, span.trace_id.bytes, TRACE_ID_LEN) ||
+		!json_get_id(context, node, F_ID, "id", true, span.id.bytes, SPAN_ID_LEN) ||
+		!json_get_id(context, node, F_PARENT_ID, "parentId", false, span.parent_id.bytes, SPAN_ID_LEN) ||
+		!json_get_text(context, node, F_NAME, "name", &span.name) ||
+		!json_get_text(context, node, F_KIND, "kind", &kind) ||
+		!json_get_number(context, node, F_TIMESTAMP, "timestamp", UINT64_MAX, &span.start) ||
+		!json_get_number(context, node, F_DURATION, "duration", UINT64_MAX, &span.duration) ||
 		!get_endpoint(context, node, F_LOCAL_ENDPOINT, &span.local) ||
 		!get_endpoint(context, node, F_REMOTE_ENDPOINT, &span.remote) ||
 		!get_tags(context, node, &span.tags) ||
@@ -266,7 +187,7 @@ get_annotations(DecodeContext *context, const JsonNode *object, ZipkinV1 *v1)
 {
 	const JsonNode *element;
 
-	if (!get_array(context, object, F_ANNOTATIONS, "annotations", &element))
+	if (!json_get_array(context, object, F_ANNOTATIONS, "annotations", &element))
 		return false;
 	for (; element != NULL; element = element->next)
 	{
@@ -274,8 +195,8 @@ get_annotations(DecodeContext *context, const JsonNode *object, ZipkinV1 *v1)
 		SpanText	text;
 		uint64_t	time;
 
-		if (!get_number(context, element, F_TIMESTAMP, "timestamp", UINT64_MAX, &time) ||
-			!get_text(context, element, F_VALUE, "value", &text) ||
+		if (!json_get_number(context, element, F_TIMESTAMP, "timestamp", UINT64_MAX, &time) ||
+			!json_get_text(context, element, F_VALUE, "value", &text) ||
 			!get_endpoint(context, element, F_ENDPOINT, &endpoint) ||
 			!zipkin_v1_annotation(context, v1, time, text, json_member(element, F_ENDPOINT) != NULL, &endpoint))
 			return false;
@@ -288,7 +209,7 @@ get_binary_annotations(DecodeContext *context, const JsonNode *object, ZipkinV1 
 {
 	const JsonNode *element;
 
-	if (!get_array(context, object, F_BINARY_ANNOTATIONS, "binaryAnnotations", &element))
+	if (!json_get_array(context, object, F_BINARY_ANNOTATIONS, "binaryAnnotations", &element))
 		return false;
 	for (; element != NULL; element = element->next)
 	{
@@ -296,7 +217,7 @@ get_binary_annotations(DecodeContext *context, const JsonNode *object, ZipkinV1 
 		SpanText	key;
 		SpanText	text;
 
-		if (!get_text(context, element, F_KEY, "key", &key) ||
+		if (!json_get_text(context, element, F_KEY, "key", &key) ||
 			!scalar_text(context, json_member(element, F_VALUE), "value", &text) ||
 			!get_endpoint(context, element, F_ENDPOINT, &endpoint) ||
 			!zipkin_v1_tag(context, v1, key, any_text(text), json_member(element, F_ENDPOINT) != NULL, &endpoint))
@@ -312,12 +233,12 @@ decode_v1(DecodeContext *context, const JsonNode *node)
 	ZipkinSpan *span = &v1.span;
 
 	zipkin_v1_begin(&v1);
-	return get_id(context, node, F_TRACE_ID, "traceId", true, span->trace_id.bytes, TRACE_ID_LEN) &&
-		get_id(context, node, F_ID, "id", true, span->id.bytes, SPAN_ID_LEN) &&
-		get_id(context, node, F_PARENT_ID, "parentId", false, span->parent_id.bytes, SPAN_ID_LEN) &&
-		get_text(context, node, F_NAME, "name", &span->name) &&
-		get_number(context, node, F_TIMESTAMP, "timestamp", UINT64_MAX, &span->start) &&
-		get_number(context, node, F_DURATION, "duration", UINT64_MAX, &span->duration) &&
+	return json_get_id(context, node, F_TRACE_ID, "traceId", true, span->trace_id.bytes, TRACE_ID_LEN) &&
+		json_get_id(context, node, F_ID, "id", true, span->id.bytes, SPAN_ID_LEN) &&
+		json_get_id(context, node, F_PARENT_ID, "parentId", false, span->parent_id.bytes, SPAN_ID_LEN) &&
+		json_get_text(context, node, F_NAME, "name", &span->name) &&
+		json_get_number(context, node, F_TIMESTAMP, "timestamp", UINT64_MAX, &span->start) &&
+		json_get_number(context, node, F_DURATION, "duration", UINT64_MAX, &span->duration) &&
 		get_annotations(context, node, &v1) &&
 		get_binary_annotations(context, node, &v1) &&
 		zipkin_v1_add(context, &v1);
@@ -335,6 +256,7 @@ decode(const char *body, size_t len, bool v1, const DecodeOptions *options,
 
 	if (!context_begin(&context, options, batch, result, error))
 		return context_finish(&context, false);
+	context.format = "Zipkin";
 
 	/* the tree is in the batch's memory, so that spans may point into it */
 	root = json_tree_parse(body, len, names, sizeof(names) / sizeof(names[0]), F_TAGS, context.arena,
@@ -342,9 +264,9 @@ decode(const char *body, size_t len, bool v1, const DecodeOptions *options,
 	if (root == NULL)
 		return context_finish(&context, false);
 	if (root->type != JSON_NODE_ARRAY)
-		return context_finish(&context, malformed(&context, "the body", "an array of spans"));
+		return context_finish(&context, json_malformed(&context, "the body", "an array of spans"));
 	for (const JsonNode *node = root->first; success && node != NULL; node = node->next)
-		success = node->type != JSON_NODE_OBJECT ? malformed(&context, "the body", "an array of spans") :
+		success = node->type != JSON_NODE_OBJECT ? json_malformed(&context, "the body", "an array of spans") :
 			v1 ? decode_v1(&context, node) : decode_v2(&context, node);
 	if (context.refused_counter != NULL)
 		context_refused_spans(&context, root->count);

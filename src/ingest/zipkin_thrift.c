@@ -27,6 +27,7 @@ decode_endpoint(Thrift *in, DecodeContext *context, ZipkinEndpoint *endpoint)
 	SpanText	ipv6 = {NULL, 0};
 	uint32_t	number;
 	uint16_t	port = 0;
+	ThriftStruct of = 0;
 	uint32_t	field;
 
 	memset(endpoint, 0, sizeof(*endpoint));
@@ -34,7 +35,7 @@ decode_endpoint(Thrift *in, DecodeContext *context, ZipkinEndpoint *endpoint)
 	{
 		bool		good;
 
-		if (!thrift_field(in, &field))
+		if (!thrift_field(in, &of, &field))
 			return false;
 		if (field == THRIFT_STOP)
 			break;
@@ -73,13 +74,14 @@ decode_annotation(Thrift *in, DecodeContext *context, ZipkinV1 *v1)
 	SpanText	text = {NULL, 0};
 	int64_t		time = 0;
 	bool		has_endpoint = false;
+	ThriftStruct of = 0;
 	uint32_t	field;
 
 	for (;;)
 	{
 		bool		good;
 
-		if (!thrift_field(in, &field))
+		if (!thrift_field(in, &of, &field))
 			return false;
 		switch (field)
 		{
@@ -107,7 +109,7 @@ decode_annotation(Thrift *in, DecodeContext *context, ZipkinV1 *v1)
 static AnyValue
 binary_value(SpanText bytes, uint32_t type)
 {
-	Thrift		in = {(const uint8_t *) bytes.data, (const uint8_t *) bytes.data + bytes.len, NULL};
+	Thrift		in = thrift_begin(bytes.data, bytes.len, false, NULL);
 	uint64_t	number;
 	double		real;
 
@@ -147,13 +149,14 @@ decode_binary_annotation(Thrift *in, DecodeContext *context, ZipkinV1 *v1)
 	SpanText	bytes = {NULL, 0};
 	uint32_t	type = BINARY_STRING;
 	bool		has_endpoint = false;
+	ThriftStruct of = 0;
 	uint32_t	field;
 
 	for (;;)
 	{
 		bool		good;
 
-		if (!thrift_field(in, &field))
+		if (!thrift_field(in, &of, &field))
 			return false;
 		switch (field)
 		{
@@ -246,12 +249,13 @@ static bool
 decode_span(Thrift *in, DecodeContext *context)
 {
 	ZipkinV1	v1;
+	ThriftStruct of = 0;
 	uint32_t	field;
 
 	zipkin_v1_begin(&v1);
 	for (;;)
 	{
-		if (!thrift_field(in, &field))
+		if (!thrift_field(in, &of, &field))
 			return false;
 		if (field == THRIFT_STOP)
 			return zipkin_v1_add(context, &v1);
@@ -265,7 +269,7 @@ decode_zipkin_thrift(const char *body, size_t len, const DecodeOptions *options,
 					 SpanBatch *batch, DecodeResult *result, SpanError *error)
 {
 	DecodeContext context;
-	Thrift		in = {(const uint8_t *) body, (const uint8_t *) body + len, error};
+	Thrift		in = thrift_begin(body, len, false, error);
 	uint32_t	count = 0;
 	bool		success;
 
