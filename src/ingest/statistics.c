@@ -30,7 +30,17 @@ const char *const discard_reason_names[N_DISCARD_REASONS] = {
 	"invalid_trace_id", "invalid_span_id", "invalid_time", "unknown_error"
 };
 
-const char *const transport_names[N_TRANSPORTS] = {"grpc", "http", "zipkin_http"};
+const TransportName transport_names[N_TRANSPORTS] = {
+	[TRANSPORT_GRPC] = {"otlp/otlp_receiver", "grpc"},
+	[TRANSPORT_HTTP] = {"otlp/otlp_receiver", "http"},
+	[TRANSPORT_ZIPKIN_JSON] = {"zipkin/zipkin_receiver", "http_v2_json"},
+	[TRANSPORT_ZIPKIN_PROTO] = {"zipkin/zipkin_receiver", "http_v2_proto"},
+	[TRANSPORT_ZIPKIN_V1_JSON] = {"zipkin/zipkin_receiver", "http_v1_json"},
+	[TRANSPORT_ZIPKIN_THRIFT] = {"zipkin/zipkin_receiver", "http_v1_thrift"},
+	[TRANSPORT_JAEGER_GRPC] = {"jaeger/jaeger_receiver", "grpc"},
+	[TRANSPORT_JAEGER_HTTP] = {"jaeger/jaeger_receiver", "collector_http"},
+	[TRANSPORT_JAEGER_COMPACT] = {"jaeger/jaeger_receiver", "udp_thrift_compact"},
+	[TRANSPORT_JAEGER_BINARY] = {"jaeger/jaeger_receiver", "udp_thrift_binary"}};
 
 static SharedStatistics *shared;
 static shmem_request_hook_type next_shmem_request_hook;
@@ -80,6 +90,7 @@ statistics_shmem_startup(void)
 			pg_atomic_init_u64(&shared->transports[i].refused_spans, 0);
 			pg_atomic_init_u64(&shared->transports[i].requests, 0);
 			pg_atomic_init_u64(&shared->transports[i].failed_requests, 0);
+			pg_atomic_init_u64(&shared->transports[i].dropped, 0);
 		}
 		strcpy(shared->tenants[MAX_TENANTS].tenant, "__overflow__");
 	}

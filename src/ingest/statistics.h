@@ -32,11 +32,25 @@ typedef enum ReceiverTransport
 {
 	TRANSPORT_GRPC,
 	TRANSPORT_HTTP,
-	TRANSPORT_ZIPKIN,
+	TRANSPORT_ZIPKIN_JSON,
+	TRANSPORT_ZIPKIN_PROTO,
+	TRANSPORT_ZIPKIN_V1_JSON,
+	TRANSPORT_ZIPKIN_THRIFT,
+	TRANSPORT_JAEGER_GRPC,
+	TRANSPORT_JAEGER_HTTP,
+	TRANSPORT_JAEGER_COMPACT,
+	TRANSPORT_JAEGER_BINARY,
 	N_TRANSPORTS
 } ReceiverTransport;
 
-extern const char *const transport_names[N_TRANSPORTS];
+/* Labels of the counters by transport, with the words that Tempo has. */
+typedef struct TransportName
+{
+	const char *receiver;
+	const char *transport;
+} TransportName;
+
+extern const TransportName transport_names[N_TRANSPORTS];
 
 typedef struct TenantStatistics
 {
@@ -52,10 +66,11 @@ typedef struct TenantStatistics
 
 typedef struct TransportStatistics
 {
-	pg_atomic_uint64 accepted_spans;	/* tempo_receiver_accepted_spans */
-	pg_atomic_uint64 refused_spans; /* tempo_receiver_refused_spans */
-	pg_atomic_uint64 requests;	/* tempo_pg_receiver_requests_total */
-	pg_atomic_uint64 failed_requests;	/* tempo_pg_receiver_failed_requests_total */
+	pg_atomic_uint64 accepted_spans;  /* tempo_receiver_accepted_spans */
+	pg_atomic_uint64 refused_spans;	  /* tempo_receiver_refused_spans */
+	pg_atomic_uint64 requests;		  /* tempo_pg_receiver_requests_total */
+	pg_atomic_uint64 failed_requests; /* tempo_pg_receiver_failed_requests_total */
+	pg_atomic_uint64 dropped;		  /* tempo_pg_receiver_dropped_datagrams_total */
 } TransportStatistics;
 
 extern void statistics_init(void);

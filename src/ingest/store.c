@@ -8,33 +8,17 @@
 #include "postgres.h"
 
 #include "access/append.h"
-#include "access/memory.h"
-#include "access/table.h"
-#include "access/xact.h"
-#include "catalog/pg_class.h"
-#include "fmgr.h"
 #include "ingest/recent.h"
 #include "ingest/store.h"
-#include "ingest/tenant.h"
-#include "miscadmin.h"
-#include "utils/acl.h"
-#include "utils/builtins.h"
 #include "utils/guc.h"
-#include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-
-/* Memory for the spans of one group of requests. */
-#define BATCH_MEMORY_LIMIT ((Size) 2048 * 1024 * 1024)
 
 static int	max_attribute_bytes = 0;
 static bool reject_whole_batch = true;
 
-PG_FUNCTION_INFO_V1(tempo_ingest_otlp);
-PG_FUNCTION_INFO_V1(tempo_ingest_otlp_json);
-
-typedef bool (*Decoder) (const char *body, size_t len, const DecodeOptions *options,
-						 SpanBatch *batch, DecodeResult *result, SpanError *error);
+typedef bool (*Decoder)(const char *body, size_t len, const DecodeOptions *options,
+						SpanBatch *batch, DecodeResult *result, SpanError *error);
 
 static const Decoder decoders[] = {
 	[WIRE_OTLP_PROTO] = decode_otlp_proto,
@@ -107,6 +91,17 @@ take_request(Relation rel, StoreRequest *request, bool wait, SpanBatch *batch)
 	span_batch_truncate(batch, before);
 }
 
+static void
+append_batch(Relation rel, SpanBatch *batch, const RequestHash *hashes, int n_hashes)
+{
+	if (batch->n_spans == 0)
+		return;
+	if (tempo_append_is_plain(rel))
+		tempo_append_batch(rel, batch, hashes, n_hashes);
+	else
+		tempo_insert_batch(rel, batch, hashes, n_hashes);
+}
+
 void
 store_requests(Relation rel, StoreRequest *requests, int n_requests, bool wait, SpanBatch *batch)
 {
@@ -120,14 +115,30 @@ store_requests(Relation rel, StoreRequest *requests, int n_requests, bool wait, 
 		if (requests[i].outcome == STORE_APPENDED)
 			hashes[n_hashes++] = requests[i].hash;
 	}
-	if (batch->n_spans > 0)
-	{
-		if (tempo_append_is_plain(rel))
-			tempo_append_batch(rel, batch, hashes, n_hashes);
-		else
-			tempo_insert_batch(rel, batch, hashes, n_hashes);
-	}
+	append_batch(rel, batch, hashes, n_hashes);
 	pfree(hashes);
+}
+
+bool
+store_parts(Relation rel, StoreRequest *parts, int n_parts, const RequestHash *hash,
+			SpanBatch *batch)
+{
+	for (int i = 0; i < n_parts; i++)
+	{
+		parts[i].error.code = SPAN_ERROR_NONE;
+		parts[i].outcome = decode_request(&parts[i], batch) ? STORE_APPENDED : STORE_REFUSED;
+		if (parts[i].outcome == STORE_REFUSED)
+			return false;
+	}
+	if (batch->n_spans == 0)
+		return true;
+	recent_prepare(rel);
+	if (recent_claim(rel, hash, true) == RECENT_NEW)
+		append_batch(rel, batch, hash, 1);
+	else
+		for (int i = 0; i < n_parts; i++)
+			parts[i].outcome = STORE_REPEATED;
+	return true;
 }
 
 void
@@ -156,86 +167,4 @@ store_count(const StoreRequest *request)
 		default:
 			break;
 	}
-}
-
-/* ------------------------------------------------------------------- SQL */
-
-/* The relation to store into, once it is clear that the user may. */
-static Relation
-open_spans(void)
-{
-	Oid			relid;
-	AclResult	allowed;
-
-	PreventCommandIfReadOnly("INSERT");
-	relid = tempo_spans_relation();
-	if (!OidIsValid(relid))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("tempo.spans does not exist")));
-	allowed = pg_class_aclcheck(relid, GetUserId(), ACL_INSERT);
-	if (allowed != ACLCHECK_OK)
-		aclcheck_error(allowed, OBJECT_TABLE, "spans");
-	return table_open(relid, RowExclusiveLock);
-}
-
-static int64
-ingest(const char *body, size_t len, bool json, text *tenant)
-{
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "tempo_pg ingest", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(context);
-	SpanAllocator allocator = tempo_context_allocator(context);
-	SpanBatch  *batch = span_batch_create(&allocator, BATCH_MEMORY_LIMIT);
-	StoreRequest request;
-	SpanError	error;
-	Relation	rel;
-	int64		stored;
-
-	if (batch == NULL)
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	memset(&request, 0, sizeof(request));
-	if (!tenant_for_write(text_to_cstring(tenant), &request.tenant, &error))
-		tempo_raise(&error);
-	request.body = body;
-	request.len = len;
-	request.format = json ? WIRE_OTLP_JSON : WIRE_OTLP_PROTO;
-	if (!recent_hash(request.tenant.data, request.tenant.len, body, len, &request.hash))
-		elog(ERROR, "could not compute the hash of a request");
-
-	rel = open_spans();
-	store_requests(rel, &request, 1, true, batch);
-	table_close(rel, NoLock);
-	if (request.outcome == STORE_REFUSED)
-		tempo_raise(&request.error);
-	if (request.result.rejected > 0)
-		ereport(WARNING,
-				(errcode(ERRCODE_WARNING),
-				 errmsg("%llu spans were not stored: %s", (unsigned long long) request.result.rejected,
-						request.result.rejected_message)));
-	store_count(&request);
-	stored = request.outcome == STORE_APPENDED ? (int64) request.result.spans : 0;
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(context);
-	return stored;
-}
-
-/* tempo.ingest_otlp(request bytea, tenant text) returns bigint */
-Datum
-tempo_ingest_otlp(PG_FUNCTION_ARGS)
-{
-	bytea	   *body = PG_GETARG_BYTEA_PP(0);
-	int64		stored = ingest(VARDATA_ANY(body), VARSIZE_ANY_EXHDR(body), false, PG_GETARG_TEXT_PP(1));
-
-	PG_RETURN_INT64(stored);
-}
-
-/* tempo.ingest_otlp_json(request jsonb, tenant text) returns bigint */
-Datum
-tempo_ingest_otlp_json(PG_FUNCTION_ARGS)
-{
-	Jsonb	   *body = PG_GETARG_JSONB_P(0);
-	char	   *json = JsonbToCString(NULL, &body->root, VARSIZE(body));
-	int64		stored = ingest(json, strlen(json), true, PG_GETARG_TEXT_PP(1));
-
-	PG_RETURN_INT64(stored);
 }

@@ -46,6 +46,14 @@ typedef struct StoreRequest
  */
 extern void store_requests(Relation rel, StoreRequest *requests, int n_requests, bool wait, SpanBatch *batch);
 
+/*
+ * store_parts: the same for one request in many parts, which are all stored or
+ * none, and repeated when "hash" says so.  False: one part was refused, and
+ * the parts before it are in the batch.
+ */
+extern bool store_parts(Relation rel, StoreRequest *parts, int n_parts, const RequestHash *hash,
+						SpanBatch *batch);
+
 /* store_count: adds the outcome to the statistics; after the commit */
 extern void store_count(const StoreRequest *request);
 

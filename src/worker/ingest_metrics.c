@@ -30,11 +30,17 @@ static const Counter tenant_counters[] = {
 };
 
 static const Counter transport_counters[] = {
-	{"tempo_receiver_accepted_spans", "Spans accepted.", offsetof(TransportStatistics, accepted_spans)},
-	{"tempo_receiver_refused_spans", "Spans refused.", offsetof(TransportStatistics, refused_spans)},
-	{"tempo_pg_receiver_requests_total", "Requests received.", offsetof(TransportStatistics, requests)},
-	{"tempo_pg_receiver_failed_requests_total", "Requests answered with an error.", offsetof(TransportStatistics, failed_requests)}
-};
+	{"tempo_receiver_accepted_spans", "Spans accepted.",
+	 offsetof(TransportStatistics, accepted_spans)},
+	{"tempo_receiver_refused_spans", "Spans refused.",
+	 offsetof(TransportStatistics, refused_spans)},
+	{"tempo_pg_receiver_requests_total", "Requests received.",
+	 offsetof(TransportStatistics, requests)},
+	{"tempo_pg_receiver_failed_requests_total", "Requests answered with an error.",
+	 offsetof(TransportStatistics, failed_requests)},
+	{"tempo_pg_receiver_dropped_datagrams_total",
+	 "Datagrams that were malformed or more than could be taken.",
+	 offsetof(TransportStatistics, dropped)}};
 
 /* What a callback prints of each tenant. */
 typedef struct TenantLine
@@ -102,8 +108,10 @@ write_ingest_metrics(ApiBody *body)
 			TransportStatistics *statistics = statistics_transport((ReceiverTransport) transport);
 
 			if (statistics)
-				body_printf(body, "%s{transport=\"%s\"} " UINT64_FORMAT "\n", counter->name,
-							transport_names[transport], read_counter(statistics, counter->offset));
+				body_printf(body, "%s{receiver=\"%s\",transport=\"%s\"} " UINT64_FORMAT "\n",
+							counter->name, transport_names[transport].receiver,
+							transport_names[transport].transport,
+							read_counter(statistics, counter->offset));
 		}
 	}
 }

@@ -34,22 +34,33 @@ typedef struct WorkerKind
 } WorkerKind;
 
 static WorkerKind kinds[MAX_KINDS];
-static int	n_kinds;
+static int		  n_kinds;
 
-char	   *tempo_database;
-bool		tempo_enabled = true;
-char	   *tempo_listen_addresses;
-int			tempo_otlp_grpc_port = 4317;
-int			tempo_otlp_http_port = 4318;
-int			tempo_zipkin_port = 0;
-int			tempo_http_port = 3200;
-int			tempo_receiver_workers = 2;
-int			tempo_query_workers = 4;
-bool		tempo_multitenancy = false;
-int			tempo_commit_delay = 5;
-int			tempo_otlp_max_message_bytes = 64 * 1024 * 1024;
-int			tempo_receiver_memory = 256 * 1024;
-int			tempo_retry_after = 5;
+char *tempo_database;
+bool  tempo_enabled = true;
+char *tempo_listen_addresses;
+char *tempo_otlp_grpc_listen_addresses;
+char *tempo_otlp_http_listen_addresses;
+char *tempo_zipkin_listen_addresses;
+char *tempo_jaeger_grpc_listen_addresses;
+char *tempo_jaeger_http_listen_addresses;
+char *tempo_jaeger_compact_listen_addresses;
+char *tempo_jaeger_binary_listen_addresses;
+int	  tempo_otlp_grpc_port = 4317;
+int	  tempo_otlp_http_port = 4318;
+int	  tempo_zipkin_port = 0;
+int	  tempo_jaeger_grpc_port = 0;
+int	  tempo_jaeger_http_port = 0;
+int	  tempo_jaeger_compact_port = 0;
+int	  tempo_jaeger_binary_port = 0;
+int	  tempo_http_port = 3200;
+int	  tempo_receiver_workers = 2;
+int	  tempo_query_workers = 4;
+bool  tempo_multitenancy = false;
+int	  tempo_commit_delay = 5;
+int	  tempo_otlp_max_message_bytes = 64 * 1024 * 1024;
+int	  tempo_receiver_memory = 256 * 1024;
+int	  tempo_retry_after = 5;
 
 /* Settings of the listening ports and the number of processes. */
 static void
@@ -67,11 +78,24 @@ define_listening_settings(GucContext start)
 							"Port for OTLP over HTTP; 0 turns it off.",
 							NULL, &tempo_otlp_http_port, 4318, 0, 65535, start, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("tempo_pg.zipkin_port",
-							"Port for Zipkin over HTTP, usually 9411; 0 turns it off.",
-							NULL, &tempo_zipkin_port, 0, 0, 65535, start, 0, NULL, NULL, NULL);
-	DefineCustomIntVariable("tempo_pg.http_port",
-							"Port for the Tempo API; 0 turns it off.",
-							NULL, &tempo_http_port, 3200, 0, 65535, start, 0, NULL, NULL, NULL);
+							"Port for Zipkin over HTTP, usually 9411; 0 turns it off.", NULL,
+							&tempo_zipkin_port, 0, 0, 65535, start, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("tempo_pg.jaeger_grpc_port",
+							"Port for Jaeger over gRPC, usually 14250; 0 turns it off.", NULL,
+							&tempo_jaeger_grpc_port, 0, 0, 65535, start, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("tempo_pg.jaeger_http_port",
+							"Port for Jaeger's Thrift over HTTP, usually 14268; 0 turns it off.",
+							NULL, &tempo_jaeger_http_port, 0, 0, 65535, start, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("tempo_pg.jaeger_compact_port",
+							"UDP port for Jaeger's compact Thrift, usually 6831; 0 turns it off.",
+							NULL, &tempo_jaeger_compact_port, 0, 0, 65535, start, 0, NULL, NULL,
+							NULL);
+	DefineCustomIntVariable("tempo_pg.jaeger_binary_port",
+							"UDP port for Jaeger's binary Thrift, usually 6832; 0 turns it off.",
+							NULL, &tempo_jaeger_binary_port, 0, 0, 65535, start, 0, NULL, NULL,
+							NULL);
+	DefineCustomIntVariable("tempo_pg.http_port", "Port for the Tempo API; 0 turns it off.", NULL,
+							&tempo_http_port, 3200, 0, 65535, start, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("tempo_pg.receiver_workers",
 							"Number of processes that receive spans; 0 turns the receivers off.",
 							"Each has one more process behind it that writes.",
@@ -79,6 +103,43 @@ define_listening_settings(GucContext start)
 	DefineCustomIntVariable("tempo_pg.query_workers",
 							"Largest number of processes that run queries for the Tempo API.",
 							NULL, &tempo_query_workers, 4, 1, 64, start, 0, NULL, NULL, NULL);
+}
+
+/* Addresses of single receivers. */
+static void
+define_addresses(GucContext start)
+{
+	const struct
+	{
+		const char *name;
+		const char *what;
+		char	  **variable;
+		const char *initial;
+	} addresses[] = {
+		{"tempo_pg.otlp_grpc_listen_addresses", "Addresses on which OTLP over gRPC is received.",
+		 &tempo_otlp_grpc_listen_addresses, ""},
+		{"tempo_pg.otlp_http_listen_addresses", "Addresses on which OTLP over HTTP is received.",
+		 &tempo_otlp_http_listen_addresses, ""},
+		{"tempo_pg.zipkin_listen_addresses", "Addresses on which Zipkin is received.",
+		 &tempo_zipkin_listen_addresses, ""},
+		{"tempo_pg.jaeger_grpc_listen_addresses",
+		 "Addresses on which Jaeger over gRPC is received.", &tempo_jaeger_grpc_listen_addresses,
+		 ""},
+		{"tempo_pg.jaeger_http_listen_addresses",
+		 "Addresses on which Jaeger over HTTP is received.", &tempo_jaeger_http_listen_addresses,
+		 ""},
+		/* datagrams can be forged by anybody who reaches the port */
+		{"tempo_pg.jaeger_compact_listen_addresses",
+		 "Addresses on which Jaeger's compact Thrift over UDP is received.",
+		 &tempo_jaeger_compact_listen_addresses, "localhost"},
+		{"tempo_pg.jaeger_binary_listen_addresses",
+		 "Addresses on which Jaeger's binary Thrift over UDP is received.",
+		 &tempo_jaeger_binary_listen_addresses, "localhost"}};
+
+	for (int i = 0; i < lengthof(addresses); i++)
+		DefineCustomStringVariable(
+			addresses[i].name, addresses[i].what, "Empty means those of tempo_pg.listen_addresses.",
+			addresses[i].variable, addresses[i].initial, start, GUC_LIST_INPUT, NULL, NULL, NULL);
 }
 
 /* Settings of what is received. */
@@ -123,6 +184,7 @@ process_init(void)
 							 "When off, they leave the database, so that it can be dropped, and clients are asked to retry.",
 							 &tempo_enabled, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	define_listening_settings(start);
+	define_addresses(start);
 	define_ingest_settings(start);
 }
 

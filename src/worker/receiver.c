@@ -21,6 +21,7 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "net/server.h"
+#include "net/udp.h"
 #include "otlp_service.pb-c.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
@@ -33,14 +34,11 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
-#include "worker/otlp_answer.h"
 #include "worker/process.h"
+#include "worker/protocol.h"
 #include "worker/queue.h"
 #include "worker/receiver.h"
 #include "worker/writer.h"
-
-#define TRACE_SERVICE "opentelemetry.proto.collector.trace.v1.TraceService"
-#define HEALTH_SERVICE "grpc.health.v1.Health"
 
 #define QUEUE_SIZE (4 * 1024 * 1024)
 #define MAX_CONNECTIONS 1000
@@ -55,18 +53,14 @@
 
 #define SHUTDOWN_MS 5000
 
-/* What a port speaks. */
-typedef enum Protocol
-{
-	PROTOCOL_OTLP,
-	PROTOCOL_ZIPKIN
-} Protocol;
+/* Datagrams at the writer: their senders do not wait, so the rest is dropped. */
+#define MAX_DATAGRAMS 1000
 
 typedef struct Pending
 {
-	uint64		id;				/* hash key */
-	NetRequest *net;
-	Protocol	protocol;
+	uint64			  id;  /* hash key */
+	NetRequest		 *net; /* NULL = a datagram, which is not answered */
+	Protocol		  protocol;
 	ReceiverTransport transport;
 	TimestampTz arrived;
 	dlist_node	node;
@@ -77,7 +71,7 @@ typedef struct Pending
  * SO_REUSEPORT, which would let another server of the same user share it too,
  * so the first one makes sure that it is free.
  */
-#define MAX_LISTENERS 3
+#define MAX_LISTENERS 7
 #define TRANCHE_NAME "tempo_pg_receivers"
 
 typedef struct ReceiverShared
@@ -91,8 +85,12 @@ typedef struct Listener
 	Protocol	protocol;
 	const char *what;
 	int			port;
-	NetServer  *server;
-	bool		told;			/* has the failure to listen been logged? */
+	const char *addresses;
+	bool		datagrams;
+	NetServer  *server; /* or */
+	NetUdp	   *udp;
+	bool		counted; /* in shared->listening */
+	bool		told;	 /* has the failure to listen been logged? */
 } Listener;
 
 extern PGDLLEXPORT void tempo_receiver_main(Datum arg);
@@ -102,12 +100,13 @@ static NetLoop *loop;
 static ReceiverShared *shared;
 static shmem_request_hook_type next_shmem_request_hook;
 static shmem_startup_hook_type next_shmem_startup_hook;
-static Listener listeners[MAX_LISTENERS];
-static int	n_listeners;
-static HTAB *pending;
-static dlist_head pending_by_age = DLIST_STATIC_INIT(pending_by_age);
-static uint64 last_id;
-static MemoryContext request_context;	/* reset after each round */
+static Listener				   listeners[MAX_LISTENERS];
+static int					   n_listeners;
+static HTAB					  *pending;
+static dlist_head			   pending_by_age = DLIST_STATIC_INIT(pending_by_age);
+static int					   n_datagrams; /* of these, datagrams */
+static uint64				   last_id;
+static MemoryContext		   request_context; /* reset after each round */
 
 static WorkerQueue *writer;
 static bool writer_serving;		/* did the last thing heard of it say that it can store? */
@@ -118,18 +117,8 @@ static char unavailable[1024] = "the receiver is starting";
 
 /* ----------------------------------------------------------- pending requests */
 
-/* Answers a request in the words of its protocol. */
-static void
-answer_request(NetRequest *net, Protocol protocol, RpcCode code, const char *message, uint64 rejected, int retry_after)
-{
-	if (protocol == PROTOCOL_OTLP || net_request_is_grpc(net))
-		otlp_answer(net, code, message, rejected, retry_after);
-	else
-		plain_answer(net, code, message, retry_after);
-}
-
 static Pending *
-add_pending(NetRequest *net, Protocol protocol)
+add_pending(NetRequest *net, Protocol protocol, WireFormat format)
 {
 	Pending    *request;
 	bool		found;
@@ -138,10 +127,11 @@ add_pending(NetRequest *net, Protocol protocol)
 	request = hash_search(pending, &id, HASH_ENTER, &found);
 	request->net = net;
 	request->protocol = protocol;
-	request->transport = protocol == PROTOCOL_ZIPKIN ? TRANSPORT_ZIPKIN :
-		net_request_is_grpc(net) ? TRANSPORT_GRPC : TRANSPORT_HTTP;
+	request->transport = protocol_transport(net, format);
 	request->arrived = GetCurrentTimestamp();
 	dlist_push_tail(&pending_by_age, &request->node);
+	if (net == NULL)
+		n_datagrams++;
 	return request;
 }
 
@@ -149,6 +139,8 @@ static void
 remove_pending(Pending *request)
 {
 	dlist_delete(&request->node);
+	if (request->net == NULL)
+		n_datagrams--;
 	(void) hash_search(pending, &request->id, HASH_REMOVE, NULL);
 }
 
@@ -180,9 +172,13 @@ finish(Pending *request, const WriterAnswer *answer, const char *message)
 			pg_atomic_fetch_add_u64(&statistics->refused_spans, answer->spans);
 		}
 	}
+	if (net == NULL && answer->code != RPC_OK && statistics != NULL)
+		pg_atomic_fetch_add_u64(&statistics->dropped, 1);
 	remove_pending(request);
-	answer_request(net, protocol, answer->code, message, answer->code == RPC_OK ? answer->rejected : 0,
-				   answer->retry ? tempo_retry_after : -1);
+	if (net != NULL)
+		protocol_answer(net, protocol, answer->code, message,
+						answer->code == RPC_OK ? answer->rejected : 0,
+						answer->retry ? tempo_retry_after : -1);
 }
 
 static void
@@ -309,157 +305,6 @@ tend_writer(TimestampTz now)
 
 /* ------------------------------------------------------------- requests */
 
-/* The tenant of a request; false when it has been answered. */
-static bool
-get_tenant(NetRequest *net, Protocol protocol, SpanText *tenant)
-{
-	int			count;
-	const char *header;
-	SpanError	error;
-
-	*tenant = span_text(DEFAULT_TENANT, strlen(DEFAULT_TENANT));
-	if (!tempo_multitenancy)
-		return true;
-	header = net_request_header(net, "x-scope-orgid", &count);
-	if (header == NULL || count != 1 || header[0] == '\0')
-	{
-		answer_request(net, protocol, RPC_UNAUTHENTICATED, "no org id", 0, -1);
-		return false;
-	}
-	if (!tenant_for_write(header, tenant, &error))
-	{
-		answer_request(net, protocol, RPC_INVALID_ARGUMENT, error.message, 0, -1);
-		return false;
-	}
-	return true;
-}
-
-/* Is this the path, once decoded and without a slash at the end? */
-static bool
-path_is(const char *path, const char *wanted)
-{
-	const char *w = wanted;
-
-	while (*w != '\0')
-	{
-		unsigned int code = (unsigned char) *path;
-		unsigned char high;
-		unsigned char low;
-
-		if (code == '\0')
-			return false;
-		path++;
-		if (code == '%')
-		{
-			high = path[0];
-			low = high != '\0' ? path[1] : '\0';
-			if (!isxdigit(high) || !isxdigit(low))
-				return false;
-			code = strtoul(pnstrdup(path, 2), NULL, 16);
-			path += 2;
-		}
-		if (code != (unsigned char) *w)
-			return false;
-		w++;
-	}
-	return strcmp(path, "") == 0 || strcmp(path, "/") == 0;
-}
-
-/* What the headers of an HTTP request tell; true if it has been answered. */
-static bool
-check_http(NetRequest *net)
-{
-	SpanText	tenant;
-
-	if (!path_is(net_request_path(net), "/v1/traces"))
-		otlp_answer_text(net, 404, "404 page not found\n", NULL, NULL);
-	else if (strcmp(net_request_method(net), "POST") != 0)
-		otlp_answer_text(net, 405, "405 method not allowed, supported: [POST]", "allow", "POST");
-	else if (otlp_encoding(net) == OTLP_UNKNOWN)
-		otlp_answer_text(net, 415, "415 unsupported media type, supported: [application/json, application/x-protobuf]", NULL, NULL);
-	else
-		return !get_tenant(net, PROTOCOL_OTLP, &tenant);
-	return true;
-}
-
-static bool
-is_zipkin_v2(NetRequest *net)
-{
-	const char *path = net_request_path(net);
-
-	return path_is(path, "/api/v2/spans") || path_is(path, "/zipkin/api/v2/spans");
-}
-
-/* The same for a request to Zipkin's port. */
-static bool
-check_zipkin(NetRequest *net)
-{
-	SpanText	tenant;
-
-	if (net_request_is_grpc(net))
-		otlp_answer(net, RPC_UNIMPLEMENTED, "this port is for Zipkin over HTTP", 0, -1);
-	else if (!is_zipkin_v2(net) && !path_is(net_request_path(net), "/api/v1/spans"))
-		otlp_answer_text(net, 404, "404 page not found\n", NULL, NULL);
-	else if (strcmp(net_request_method(net), "POST") != 0)
-		otlp_answer_text(net, 405, "405 method not allowed, supported: [POST]", "allow", "POST");
-	else
-		return !get_tenant(net, PROTOCOL_ZIPKIN, &tenant);
-	return true;
-}
-
-/* Zipkin takes what is not labelled otherwise for JSON. */
-static WireFormat
-wire_format(NetRequest *net, Protocol protocol)
-{
-	if (protocol == PROTOCOL_OTLP)
-		return !net_request_is_grpc(net) && otlp_encoding(net) == OTLP_JSON ? WIRE_OTLP_JSON : WIRE_OTLP_PROTO;
-	if (is_zipkin_v2(net))
-		return request_type_is(net, "application/x-protobuf") ? WIRE_ZIPKIN_PROTO : WIRE_ZIPKIN_JSON;
-	return request_type_is(net, "application/x-thrift") ? WIRE_ZIPKIN_THRIFT : WIRE_ZIPKIN_V1_JSON;
-}
-
-/* The same for a gRPC call. */
-static bool
-check_grpc(NetRequest *net)
-{
-	const char *path = net_request_path(net);
-	const char *slash = path[0] == '/' ? strrchr(path + 1, '/') : NULL;
-	char	   *service;
-	SpanText	tenant;
-
-	if (slash == NULL)
-	{
-		otlp_answer(net, RPC_UNIMPLEMENTED, psprintf("malformed method name: \"%s\"", path), 0, -1);
-		return true;
-	}
-	service = pnstrdup(path + 1, slash - path - 1);
-	if (strcmp(service, TRACE_SERVICE) == 0)
-	{
-		if (strcmp(slash + 1, "Export") == 0)
-			return !get_tenant(net, PROTOCOL_OTLP, &tenant);
-	}
-	else if (strcmp(service, HEALTH_SERVICE) == 0)
-	{
-		if (strcmp(slash + 1, "Check") == 0)
-			return false;
-	}
-	else
-	{
-		otlp_answer(net, RPC_UNIMPLEMENTED, psprintf("unknown service %s", service), 0, -1);
-		return true;
-	}
-	otlp_answer(net, RPC_UNIMPLEMENTED, psprintf("unknown method %s for service %s", slash + 1, service), 0, -1);
-	return true;
-}
-
-static bool
-check_request(NetRequest *net, Protocol protocol)
-{
-	if (protocol == PROTOCOL_ZIPKIN)
-		return check_zipkin(net);
-	return net_request_is_grpc(net) ? check_grpc(net) : check_http(net);
-}
-
 /*
  * Spares a client that waits for "100 Continue" its body.  A gRPC call is
  * answered when it is complete: some clients lose an answer that comes while
@@ -471,7 +316,7 @@ handle_headers(NetRequest *net, void *arg)
 	const Listener *listener = arg;
 
 	if (!net_request_is_grpc(net))
-		(void) check_request(net, listener->protocol);
+		(void) protocol_check(net, listener->protocol);
 }
 
 static void
@@ -498,11 +343,10 @@ handle_health(NetRequest *net)
 		otlp_answer(net, RPC_NOT_FOUND, "unknown service", 0, -1);
 }
 
-/* Hands a request to the writer. */
-static void
-send_request(NetRequest *net, Protocol protocol, SpanText tenant)
+/* Hands a request or a datagram (net = NULL) to the writer; false if it has no hash. */
+static bool
+send_to_writer(NetRequest *net, Protocol protocol, SpanText tenant, NetText body)
 {
-	NetText		body = net_request_body(net);
 	WriterRequest head;
 	Pending    *request;
 	Size		size = sizeof(head) + tenant.len + body.len;
@@ -510,74 +354,104 @@ send_request(NetRequest *net, Protocol protocol, SpanText tenant)
 
 	memset(&head, 0, sizeof(head));
 	head.tenant_len = tenant.len;
-	head.format = wire_format(net, protocol);
+	head.format = protocol_format(net, protocol);
 	if (!recent_hash(tenant.data, tenant.len, body.data, body.len, &head.hash))
-	{
-		answer_request(net, protocol, RPC_INTERNAL, "could not compute the hash of the request", 0, -1);
-		return;
-	}
+		return false;
 	payload = MemoryContextAllocHuge(request_context, size);
 	memcpy(payload, &head, sizeof(head));
 	memcpy(payload + sizeof(head), tenant.data, tenant.len);
 	if (body.len > 0)
 		memcpy(payload + sizeof(head) + tenant.len, body.data, body.len);
-	request = add_pending(net, protocol);
-	net_request_on_cancel(net, client_gone, request);
+	request = add_pending(net, protocol, head.format);
+	if (net != NULL)
+		net_request_on_cancel(net, client_gone, request);
 	queue_send(writer, request->id, WRITER_STORE, payload, size);
 	pfree(payload);
+	return true;
 }
 
 static void
 handle_request(NetRequest *net, void *arg)
 {
-	Protocol	protocol = ((const Listener *) arg)->protocol;
-	SpanText	tenant;
-	Pending    *request;
+	Protocol protocol = ((const Listener *) arg)->protocol;
+	SpanText tenant;
 
-	if (check_request(net, protocol))
+	if (protocol_check(net, protocol))
 		return;
-	if (net_request_is_grpc(net) && strncmp(net_request_path(net) + 1, HEALTH_SERVICE, strlen(HEALTH_SERVICE)) == 0)
+	if (protocol_is_health(net))
 	{
 		handle_health(net);
 		return;
 	}
-	if (!get_tenant(net, protocol, &tenant))
+	if (!protocol_tenant(net, protocol, &tenant))
 		return;
-	if (writer != NULL)
-		send_request(net, protocol, tenant);
-	else
-	{
-		request = add_pending(net, protocol);
-		fail(request, RPC_UNAVAILABLE, unavailable);
-	}
+	if (writer == NULL)
+		fail(add_pending(net, protocol, protocol_format(net, protocol)), RPC_UNAVAILABLE,
+			 unavailable);
+	else if (!send_to_writer(net, protocol, tenant, net_request_body(net)))
+		protocol_answer(net, protocol, RPC_INTERNAL, "could not compute the hash of the request", 0,
+						-1);
 }
 
-/* What the transport refuses itself, in the words of the protocol. */
+/* A datagram has no header that could name a tenant. */
+static void
+handle_datagram(const void *data, size_t len, bool whole, void *arg)
+{
+	Protocol			 protocol = ((const Listener *) arg)->protocol;
+	TransportStatistics *statistics =
+		statistics_transport(protocol_transport(NULL, protocol_format(NULL, protocol)));
+	NetText body;
+
+	body.data = data;
+	body.len = len;
+	if (whole && writer != NULL && n_datagrams < MAX_DATAGRAMS && !tempo_multitenancy &&
+		send_to_writer(NULL, protocol, span_text(DEFAULT_TENANT, strlen(DEFAULT_TENANT)), body))
+		return;
+	if (statistics != NULL)
+		pg_atomic_fetch_add_u64(&statistics->dropped, 1);
+}
+
 static void
 refuse_request(NetRequest *net, int status, const char *message, void *arg)
 {
-	RpcCode		code = status == 413 ? RPC_RESOURCE_EXHAUSTED : status == 503 ? RPC_UNAVAILABLE : RPC_INVALID_ARGUMENT;
-
-	if (((const Listener *) arg)->protocol == PROTOCOL_OTLP)
-		otlp_http_error(net, status, code, message, status == 503 ? tempo_retry_after : -1);
-	else
-		plain_error(net, status, message, status == 503 ? tempo_retry_after : -1);
+	protocol_refuse(net, ((const Listener *) arg)->protocol, status, message);
 }
 
 /* ------------------------------------------------------------ the process */
 
 static void
-add_listener(Protocol protocol, const char *what, int port)
+add_listener(Protocol protocol, const char *what, int port, const char *addresses)
 {
+	Listener *listener = &listeners[n_listeners];
+	bool	  datagrams = protocol == PROTOCOL_JAEGER_COMPACT || protocol == PROTOCOL_JAEGER_BINARY;
+
 	if (port == 0)
 		return;
 	for (int i = 0; i < n_listeners; i++)
 		if (listeners[i].port == port && listeners[i].protocol == protocol)
 			return;
-	listeners[n_listeners].protocol = protocol;
-	listeners[n_listeners].what = what;
-	listeners[n_listeners].port = port;
+	listener->protocol = protocol;
+	listener->what = what;
+	listener->port = port;
+	listener->addresses = addresses[0] != '\0' ? addresses : tempo_listen_addresses;
+	listener->datagrams = datagrams;
 	n_listeners++;
+}
+
+static bool
+is_listening(const Listener *listener)
+{
+	return listener->server != NULL || listener->udp != NULL;
+}
+
+static void
+stop_listening(Listener *listener)
+{
+	if (listener->server != NULL)
+		net_server_stop(listener->server, true);
+	if (listener->udp != NULL)
+		net_udp_stop(listener->udp);
+	listener->udp = NULL;
 }
 
 static void
@@ -606,35 +480,59 @@ receiver_shmem_startup(void)
 	LWLockRelease(AddinShmemInitLock);
 }
 
-static NetServer *
-listen_on_port(int number, NetServerOptions options, char *message, size_t len)
+/* Listens on a port; with reuse_port others may share it. */
+static bool
+start_listening(Listener *listener, NetServerOptions *options, bool reuse_port, char *message,
+				size_t len)
 {
-	NetServer  *server = NULL;
-	bool		is_free = true;
+	options->listen_addresses = listener->addresses;
+	options->port = listener->port;
+	options->arg = listener;
+	options->reuse_port = reuse_port;
+	if (listener->datagrams)
+		listener->udp = net_udp_start(loop, listener->addresses, listener->port, reuse_port,
+									  handle_datagram, listener, message, len);
+	else
+		listener->server = net_server_start(loop, options, message, len);
+	return is_listening(listener);
+}
+
+/* The first receiver makes sure that a shared port is free. */
+static bool
+port_is_free(Listener *listener, NetServerOptions *options, char *message, size_t len)
+{
+	if (!start_listening(listener, options, false, message, len))
+		return false;
+	if (listener->udp != NULL)
+		net_udp_stop(listener->udp);
+	else
+	{
+		net_server_stop(listener->server, false);
+		net_loop_run(loop);
+		net_server_destroy(listener->server);
+	}
+	net_loop_run(loop);
+	listener->udp = NULL;
+	listener->server = NULL;
+	return true;
+}
+
+static bool
+listen_on_port(int number, NetServerOptions *options, char *message, size_t len)
+{
+	Listener *listener = &listeners[number];
+	bool	  share = tempo_receiver_workers > 1;
+	bool	  success;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	if (options.reuse_port && shared->listening[number] == 0)
-	{
-		NetServerOptions alone = options;
-
-		alone.reuse_port = false;
-		server = net_server_start(loop, &alone, message, len);
-		is_free = server != NULL;
-		if (is_free)
-		{
-			net_server_stop(server, false);
-			net_loop_run(loop);
-			net_server_destroy(server);
-			net_loop_run(loop);
-			server = NULL;
-		}
-	}
-	if (is_free)
-		server = net_server_start(loop, &options, message, len);
-	if (server != NULL)
+	success = (!share || shared->listening[number] > 0 ||
+			   port_is_free(listener, options, message, len)) &&
+			  start_listening(listener, options, share, message, len);
+	if (success)
 		shared->listening[number]++;
+	listener->counted = success;
 	LWLockRelease(shared->lock);
-	return server;
+	return success;
 }
 
 static void
@@ -642,12 +540,11 @@ receiver_exit(int code, Datum arg)
 {
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < n_listeners; i++)
-		if (listeners[i].server != NULL)
+		if (listeners[i].counted)
 			shared->listening[i]--;
 	LWLockRelease(shared->lock);
 }
 
-/* All ports speak gRPC and HTTP, since clients mix them up. */
 static void
 listen_on_ports(TimestampTz now)
 {
@@ -658,8 +555,6 @@ listen_on_ports(TimestampTz now)
 		return;
 	listen_at = TimestampTzPlusMilliseconds(now, LAST_RETRY_MS);
 	memset(&options, 0, sizeof(options));
-	options.listen_addresses = tempo_listen_addresses;
-	options.reuse_port = tempo_receiver_workers > 1;
 	options.http1 = true;
 	options.http2 = true;
 	options.max_body = (size_t) tempo_otlp_max_message_bytes;
@@ -673,12 +568,9 @@ listen_on_ports(TimestampTz now)
 	{
 		Listener   *listener = &listeners[i];
 
-		if (listener->server != NULL)
+		if (is_listening(listener))
 			continue;
-		options.port = listener->port;
-		options.arg = listener;
-		listener->server = listen_on_port(i, options, message, sizeof(message));
-		if (listener->server != NULL)
+		if (listen_on_port(i, &options, message, sizeof(message)))
 			ereport(receiver_number == 0 ? LOG : DEBUG1,
 					(errmsg("receiving %s on port %d", listener->what, listener->port)));
 		else if (!listener->told)
@@ -703,9 +595,20 @@ receiver_start(Datum arg)
 	control.keysize = sizeof(uint64);
 	control.entrysize = sizeof(Pending);
 	pending = hash_create("tempo_pg pending requests", 256, &control, HASH_ELEM | HASH_BLOBS);
-	add_listener(PROTOCOL_OTLP, "OTLP over gRPC", tempo_otlp_grpc_port);
-	add_listener(PROTOCOL_OTLP, "OTLP over HTTP", tempo_otlp_http_port);
-	add_listener(PROTOCOL_ZIPKIN, "Zipkin over HTTP", tempo_zipkin_port);
+	add_listener(PROTOCOL_OTLP, "OTLP over gRPC", tempo_otlp_grpc_port,
+				 tempo_otlp_grpc_listen_addresses);
+	add_listener(PROTOCOL_OTLP, "OTLP over HTTP", tempo_otlp_http_port,
+				 tempo_otlp_http_listen_addresses);
+	add_listener(PROTOCOL_ZIPKIN, "Zipkin over HTTP", tempo_zipkin_port,
+				 tempo_zipkin_listen_addresses);
+	add_listener(PROTOCOL_JAEGER, "Jaeger over gRPC", tempo_jaeger_grpc_port,
+				 tempo_jaeger_grpc_listen_addresses);
+	add_listener(PROTOCOL_JAEGER, "Jaeger over HTTP", tempo_jaeger_http_port,
+				 tempo_jaeger_http_listen_addresses);
+	add_listener(PROTOCOL_JAEGER_COMPACT, "Jaeger over UDP (compact)", tempo_jaeger_compact_port,
+				 tempo_jaeger_compact_listen_addresses);
+	add_listener(PROTOCOL_JAEGER_BINARY, "Jaeger over UDP (binary)", tempo_jaeger_binary_port,
+				 tempo_jaeger_binary_listen_addresses);
 	before_shmem_exit(receiver_exit, (Datum) 0);
 	loop = net_loop_create();
 	if (loop == NULL)
@@ -723,8 +626,7 @@ shut_down(TimestampTz now)
 	{
 		since = now;
 		for (int i = 0; i < n_listeners; i++)
-			if (listeners[i].server != NULL)
-				net_server_stop(listeners[i].server, true);
+			stop_listening(&listeners[i]);
 	}
 	for (int i = 0; i < n_listeners; i++)
 		if (listeners[i].server != NULL && !net_server_idle(listeners[i].server))
@@ -785,7 +687,10 @@ tempo_receiver_main(Datum arg)
 void
 receiver_init(void)
 {
-	if (tempo_receiver_workers == 0 || (tempo_otlp_grpc_port == 0 && tempo_otlp_http_port == 0 && tempo_zipkin_port == 0))
+	if (tempo_receiver_workers == 0 ||
+		(tempo_otlp_grpc_port == 0 && tempo_otlp_http_port == 0 && tempo_zipkin_port == 0 &&
+		 tempo_jaeger_grpc_port == 0 && tempo_jaeger_http_port == 0 &&
+		 tempo_jaeger_compact_port == 0 && tempo_jaeger_binary_port == 0))
 		return;
 	process_add_worker("tempo_pg receiver", "tempo_receiver_main", tempo_receiver_workers, 1);
 	if (!process_shared_preload_libraries_in_progress)

@@ -8,11 +8,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "ingest/decode.h"
+#include "decoders.h"
 #include "segment/reader.h"
 #include "spangen.h"
 
@@ -74,17 +70,10 @@ static const uint8_t seed[] = {
 int
 LLVMFuzzerInitialize(int *argc, char ***argv)
 {
-	char		path[4096];
-	FILE	   *f;
+	const char *folder = seeds_folder(*argc, *argv);
 
-	if (*argc != 3 || strcmp((*argv)[1], "--seeds") != 0)
+	if (folder == NULL)
 		return 0;
-	snprintf(path, sizeof(path), "%s/one-span", (*argv)[2]);
-	f = fopen(path, "wb");
-	if (f == NULL || fwrite(seed, 1, sizeof(seed), f) != sizeof(seed) || fclose(f) != 0)
-	{
-		perror(path);
-		exit(1);
-	}
+	write_seed(folder, "one-span", seed, sizeof(seed));
 	exit(0);
 }

@@ -68,7 +68,7 @@ def tenants():
     tap.equal(post([{"traceId": "f1", "id": "1"}], X_Scope_OrgID="a")[0], 202, "one tenant")
     tap.equal(rows("f1", "tenant"), ["a"], "owns the span")
     metrics = node.get("/metrics")[2].decode()
-    tap.ok('tempo_receiver_accepted_spans{transport="zipkin_http"} ' in metrics, "/metrics counts it")
+    tap.ok('tempo_receiver_accepted_spans{receiver="zipkin/zipkin_receiver",transport="http_v2_json"} ' in metrics, "/metrics counts it")
 
 
 def unavailable():
