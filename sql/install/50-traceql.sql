@@ -103,6 +103,30 @@ CREATE AGGREGATE tempo.trace_spans(query text, part integer,
 COMMENT ON AGGREGATE tempo.trace_spans(text, integer, tempo.trace_id, tempo.span_id, tempo.span_id, text, text, text, text, bigint, bigint, text, jsonb, jsonb, text, text, jsonb, jsonb, jsonb, text) IS
     'the spans that a TraceQL query finds in a trace; of arithmetic on metrics queries those of query number part';
 
+-- Exemplars of metrics queries.
+CREATE TYPE tempo.exemplar AS (
+    start_time_unix_nano bigint,
+    value double precision,
+    series jsonb,
+    labels jsonb
+);
+COMMENT ON TYPE tempo.exemplar IS
+    'a span that stands for what a metrics query counted: its value, NULL where spans are counted; the labels of its series, NULL if that has none; what the query mentions of it; both as label_list of tempo.series';
+
+CREATE FUNCTION tempo.trace_exemplar_final(internal) RETURNS tempo.exemplar
+    AS 'MODULE_PATHNAME', 'tempo_trace_exemplar' LANGUAGE C IMMUTABLE PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION tempo.trace_exemplar_final(internal) IS 'final function of trace_exemplar()';
+
+CREATE AGGREGATE tempo.trace_exemplar(query text, part integer,
+    trace_id tempo.trace_id, span_id tempo.span_id, parent_span_id tempo.span_id,
+    name text, kind text, status text, status_message text, start_time_unix_nano bigint, duration_nano bigint, service_name text,
+    attributes jsonb, resource_attributes jsonb, scope_name text, scope_version text, scope_attributes jsonb, events jsonb, links jsonb, trace_state text) (
+    SFUNC = tempo.collect_span_of_part, STYPE = internal, SSPACE = 8192,
+    FINALFUNC = tempo.trace_exemplar_final, FINALFUNC_MODIFY = READ_WRITE, PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE tempo.trace_exemplar(text, integer, tempo.trace_id, tempo.span_id, tempo.span_id, text, text, text, text, bigint, bigint, text, jsonb, jsonb, text, text, jsonb, jsonb, jsonb, text) IS
+    'a span that a TraceQL metrics query counts in a trace; of arithmetic one of query number part';
+
 -- compare() where both filters are of single spans.
 CREATE TYPE tempo.compared AS (
     bucket bigint,
@@ -262,3 +286,9 @@ CREATE FUNCTION tempo.query_metrics(query text, start bigint, stop bigint, step 
     SET search_path = pg_catalog, pg_temp SET jit = off;
 COMMENT ON FUNCTION tempo.query_metrics(text, bigint, bigint, bigint, text[]) IS
     'the series of a TraceQL metrics query, a row per series, for steps from start (exclusive) to stop (Unix nanoseconds)';
+
+CREATE FUNCTION tempo.query_exemplars(query text, start bigint, stop bigint, step bigint, first integer[], last integer[], "limit" integer, tenants text[] DEFAULT NULL) RETURNS SETOF tempo.exemplar
+    AS 'MODULE_PATHNAME', 'tempo_query_exemplars' LANGUAGE C STABLE PARALLEL RESTRICTED COST 10000 ROWS 100
+    SET search_path = pg_catalog, pg_temp SET jit = off;
+COMMENT ON FUNCTION tempo.query_exemplars(text, bigint, bigint, bigint, integer[], integer[], integer, text[]) IS
+    'up to so many spans of different traces that a TraceQL metrics query counts; looked for between these steps (from 0) of those that query_metrics() answers for the same range';

@@ -27,6 +27,8 @@ int			tempo_query_end_cutoff = 0;
 int			tempo_max_query_bytes = 128 * 1024;
 int			tempo_metrics_max_range = 24 * 3600;
 int			tempo_metrics_max_intervals = 10000;
+int			tempo_metrics_max_series = 0;
+int			tempo_metrics_max_exemplars = 100;
 int			tempo_max_tag_response_bytes = 1000000;
 int			tempo_stream_packet_bytes = 1024 * 1024;
 int			tempo_max_bytes_per_trace = 50 * 1024 * 1024;
@@ -74,6 +76,12 @@ define_limits(void)
 	DefineCustomIntVariable("tempo_pg.metrics_max_intervals",
 							"Largest number of samples in a series of a metrics query.",
 							NULL, &tempo_metrics_max_intervals, 10000, 1, INT_MAX, PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("tempo_pg.metrics_max_series",
+							"Largest number of series in the answer to a metrics query; 0 means no limit.",
+							NULL, &tempo_metrics_max_series, 0, 0, INT_MAX, PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("tempo_pg.metrics_max_exemplars",
+							"Largest number of exemplars in the answer to a metrics query; 0 means none.",
+							NULL, &tempo_metrics_max_exemplars, 100, 0, 10000, PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("tempo_pg.max_tag_response_bytes",
 							"Tag names and values beyond this are left out of an answer.",
 							NULL, &tempo_max_tag_response_bytes, 1000000, 1, INT_MAX,

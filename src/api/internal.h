@@ -114,6 +114,8 @@ extern int	tempo_query_end_cutoff;	/* seconds */
 extern int	tempo_max_query_bytes;
 extern int	tempo_metrics_max_range;	/* seconds, 0 = none */
 extern int	tempo_metrics_max_intervals;
+extern int	tempo_metrics_max_series;	/* 0 = any number */
+extern int	tempo_metrics_max_exemplars;
 extern int	tempo_max_tag_response_bytes;
 extern int	tempo_stream_packet_bytes;
 extern int	tempo_max_bytes_per_trace;

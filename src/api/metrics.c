@@ -26,6 +26,10 @@
 
 #define NANOS INT64CONST(1000000000)
 
+/* Windows of time in which exemplars are looked for, and how many in each: it costs some milliseconds */
+#define EXEMPLAR_WINDOWS 5
+#define EXEMPLARS_PER_WINDOW 10
+
 /* Range and step of a query in nanoseconds; step 0 = given as 0 */
 typedef struct MetricsRange
 {
@@ -183,6 +187,16 @@ read_range(ApiCall *call, MetricsRange *range)
 
 /* ----------------------------------------------------------------- query */
 
+static const char *
+query_text(const ApiCall *call)
+{
+	const char *text = parameter(call, "q");
+
+	if (text == NULL)
+		text = parameter(call, "query");
+	return text ? text : "";
+}
+
 /*
  * The query, or NULL when it was answered that it is none.  What does not
  * parse is told as it is for a range and as "compiling query" for an instant;
@@ -191,15 +205,11 @@ read_range(ApiCall *call, MetricsRange *range)
 static TqlQuery *
 read_query(ApiCall *call, bool instant)
 {
-	const char *text = parameter(call, "q");
+	const char *text = query_text(call);
 	TqlQuery   *query;
 	char	   *message;
 	int			code;
 
-	if (text == NULL)
-		text = parameter(call, "query");
-	if (text == NULL)
-		text = "";
 	if (strlen(text) > (Size) tempo_max_query_bytes)
 	{
 		(void) api_fail(call, 400, "TraceQL expression exceeds the configured maximum size of %d bytes, "
@@ -248,11 +258,8 @@ run_metrics(ApiCall *call, const TqlRange *range)
 {
 	Oid			types[5] = {TEXTOID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID};
 	Datum		values[5];
-	const char *query = parameter(call, "q");
 
-	if (query == NULL)
-		query = parameter(call, "query");
-	values[0] = CStringGetTextDatum(query);
+	values[0] = CStringGetTextDatum(query_text(call));
 	values[1] = Int64GetDatum(range->start);
 	values[2] = Int64GetDatum(range->stop);
 	values[3] = Int64GetDatum(range->step);
@@ -261,21 +268,27 @@ run_metrics(ApiCall *call, const TqlRange *range)
 			  5, types, values, NULL);
 }
 
-/* Column 1 of a row: the labels, in the form of JSON that the API prints */
+static Jsonb *
+jsonb_of(uint64 row, int column)
+{
+	bool		isnull;
+	Datum		datum = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull);
+
+	return isnull ? NULL : DatumGetJsonbPCopy(datum);
+}
+
+/* Labels, from the form of JSON that the API prints */
 static Tempo__Otlp__KeyValue **
-labels_of(uint64 row, size_t *n)
+labels_of(const Jsonb *list, size_t *n)
 {
 	JsonbParseState *state = NULL;
 	JsonbValue	key = {.type = jbvString, .val.string = {.val = "labels", .len = 6}};
 	JsonbValue	value;
 	Tempo__Api__TimeSeries *series;
-	Jsonb	   *list;
 	Jsonb	   *whole;
-	bool		isnull;
 
-	list = DatumGetJsonbP(SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1, &isnull));
 	value.type = jbvBinary;
-	value.val.binary.data = &list->root;
+	value.val.binary.data = unconstify(JsonbContainer *, &list->root);
 	value.val.binary.len = VARSIZE_ANY_EXHDR(list);
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	pushJsonbValue(&state, WJB_KEY, &key);
@@ -301,7 +314,7 @@ samples_of(uint64 row, Datum **times, Datum **values)
 }
 
 static Tempo__Api__TimeSeries *
-range_series(uint64 row)
+range_series(uint64 row, const Jsonb *labels)
 {
 	Tempo__Api__TimeSeries *series = palloc(sizeof(*series));
 	Tempo__Api__Sample *samples;
@@ -309,7 +322,7 @@ range_series(uint64 row)
 	Datum	   *values;
 
 	tempo__api__time_series__init(series);
-	series->labels = labels_of(row, &series->n_labels);
+	series->labels = labels_of(labels, &series->n_labels);
 	series->n_samples = samples_of(row, &times, &values);
 	series->samples = palloc(Max(series->n_samples, 1) * sizeof(void *));
 	samples = palloc(Max(series->n_samples, 1) * sizeof(*samples));
@@ -332,7 +345,7 @@ instant_series(uint64 row)
 	Datum	   *values;
 
 	tempo__api__instant_series__init(series);
-	series->labels = labels_of(row, &series->n_labels);
+	series->labels = labels_of(jsonb_of(row, 1), &series->n_labels);
 	if (samples_of(row, &times, &values) > 0)
 		series->value = DatumGetFloat8(values[0]);
 	return series;
@@ -348,6 +361,170 @@ metrics_message(void)
 	return metrics;
 }
 
+/* A parameter that is a number; 0 for what is none */
+static int64
+number_of(const ApiCall *call, const char *name)
+{
+	const char *text = parameter(call, name);
+	char	   *end;
+	unsigned long n;
+
+	if (text == NULL || !isdigit((unsigned char) *text))
+		return 0;
+	errno = 0;
+	n = strtoul(text, &end, 10);
+	return *end == '\0' && errno == 0 && n <= PG_UINT32_MAX ? (int64) n : 0;
+}
+
+/* How many of these series to answer with; if not all, "message" says so. */
+static uint64
+limit_series(const ApiCall *call, uint64 n, ProtobufCBinaryData *message, Tempo__Api__PartialStatus *status)
+{
+	int64		limit = number_of(call, "maxSeries");
+
+	if (tempo_metrics_max_series > 0 && (limit == 0 || limit > tempo_metrics_max_series))
+		limit = tempo_metrics_max_series;
+	if (limit == 0 || n <= (uint64) limit)
+		return n;
+	*status = TEMPO__API__PARTIAL_STATUS__PARTIAL;
+	message->data = (uint8 *) psprintf("Response exceeds maximum series limit of " INT64_FORMAT ", a partial response is returned. "
+									   "Warning: the accuracy of each individual value is not guaranteed.", limit);
+	message->len = strlen((char *) message->data);
+	return (uint64) limit;
+}
+
+/* -------------------------------------------------------------- exemplars */
+
+/*
+ * Divides the range into up to "most" windows and makes each as narrow as the
+ * steps in which some series has a value
+ */
+static int
+choose_windows(const TqlRange *range, Tempo__Api__TimeSeries **series, size_t n_series, int most,
+			   Datum *first, Datum *last)
+{
+	int			n_steps = tql_count_steps(range->start, range->stop, range->step);
+	int			windows = Min(most, n_steps);
+	bool	   *found = palloc0(n_steps);
+	int			n = 0;
+
+	for (size_t i = 0; i < n_series; i++)
+	{
+		for (size_t j = 0; j < series[i]->n_samples; j++)
+		{
+			const Tempo__Api__Sample *sample = series[i]->samples[j];
+			int64		step = (sample->timestamp_ms * 1000000 - range->start + range->step / 2) / range->step - 1;
+
+			if (sample->value != 0 && step >= 0 && step < n_steps)
+				found[step] = true;
+		}
+	}
+	for (int i = 0; i < windows; i++)
+	{
+		int			from = (int) ((int64) n_steps * i / windows);
+		int			to = (int) ((int64) n_steps * (i + 1) / windows) - 1;
+
+		while (from <= to && !found[from])
+			from++;
+		while (to > from && !found[to])
+			to--;
+		if (from > to)
+			continue;
+		first[n] = Int32GetDatum(from);
+		last[n++] = Int32GetDatum(to);
+	}
+	return n;
+}
+
+/* The series that counted an exemplar of these labels; NULL are those of a series without any */
+static Tempo__Api__TimeSeries *
+find_series(Tempo__Api__TimeSeries **series, const Jsonb **labels, size_t n, const Jsonb *wanted)
+{
+	for (size_t i = 0; i < n; i++)
+	{
+		if (wanted == NULL ? series[i]->n_labels == 1 && series[i]->labels[0]->key.len == 8 &&
+			memcmp(series[i]->labels[0]->key.data, "__name__", 8) == 0 :
+			compareJsonbContainers(unconstify(JsonbContainer *, &labels[i]->root), unconstify(JsonbContainer *, &wanted->root)) == 0)
+			return series[i];
+	}
+	return NULL;
+}
+
+/* The sample whose step a time is in */
+static const Tempo__Api__Sample *
+sample_at(const TqlRange *range, const Tempo__Api__TimeSeries *series, int64 time)
+{
+	int64		end = range->start + ((time - range->start - 1) / range->step + 1) * range->step;
+
+	for (size_t i = 0; i < series->n_samples; i++)
+	{
+		if (series->samples[i]->timestamp_ms == end / 1000000)
+			return series->samples[i];
+	}
+	return NULL;
+}
+
+/* Adds what the current result has to the series. */
+static void
+read_exemplars(const TqlRange *range, Tempo__Api__TimeSeries **series, const Jsonb **labels, size_t n)
+{
+	for (uint64 row = 0; row < SPI_processed; row++)
+	{
+		Tempo__Api__TimeSeries *of = find_series(series, labels, n, jsonb_of(row, 3));
+		Tempo__Api__Exemplar *exemplar;
+		const Tempo__Api__Sample *sample;
+		bool		isnull;
+		int64		time = result_int64(row, 1, &isnull);
+		Datum		value;
+
+		/* what topk and thresholds took away has none */
+		if (of == NULL || (sample = sample_at(range, of, time)) == NULL)
+			continue;
+		exemplar = palloc(sizeof(*exemplar));
+		tempo__api__exemplar__init(exemplar);
+		exemplar->labels = labels_of(jsonb_of(row, 4), &exemplar->n_labels);
+		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 2, &isnull);
+		exemplar->value = isnull ? sample->value : DatumGetFloat8(value);
+		exemplar->timestamp_ms = time / 1000000;
+		if (of->exemplars == NULL)
+			of->exemplars = palloc(SPI_processed * sizeof(void *));
+		of->exemplars[of->n_exemplars++] = exemplar;
+	}
+}
+
+/* Exemplars as the request and the query want them; the caller is connected. */
+static void
+add_exemplars(ApiCall *call, const TqlQuery *query, const TqlRange *range,
+			  Tempo__Api__TimeSeries **series, const Jsonb **labels, size_t n)
+{
+	Oid			types[8] = {TEXTOID, INT8OID, INT8OID, INT8OID, INT4ARRAYOID, INT4ARRAYOID, INT4OID, TEXTARRAYOID};
+	int64		limit = number_of(call, "exemplars");
+	Datum		first[EXEMPLAR_WINDOWS];
+	Datum		last[EXEMPLAR_WINDOWS];
+	Datum		values[8];
+	int			windows;
+
+	if (limit == 0 || limit > tempo_metrics_max_exemplars)
+		limit = tempo_metrics_max_exemplars;
+	limit = tql_hint_exemplars(query, (int) limit);
+	if (limit == 0)
+		return;
+	windows = choose_windows(range, series, n, (int) Min(limit, EXEMPLAR_WINDOWS), first, last);
+	if (windows == 0)
+		return;
+	values[0] = CStringGetTextDatum(query_text(call));
+	values[1] = Int64GetDatum(range->start);
+	values[2] = Int64GetDatum(range->stop);
+	values[3] = Int64GetDatum(range->step);
+	values[4] = PointerGetDatum(construct_array(first, windows, INT4OID, 4, true, TYPALIGN_INT));
+	values[5] = PointerGetDatum(construct_array(last, windows, INT4OID, 4, true, TYPALIGN_INT));
+	values[6] = Int32GetDatum((int32) Min(limit, EXEMPLAR_WINDOWS * EXEMPLARS_PER_WINDOW));
+	values[7] = tenants_array(call);
+	run_query("SELECT e.start_time_unix_nano, e.value, e.series, e.labels FROM tempo.query_exemplars($1, $2, $3, $4, $5, $6, $7, $8) AS e",
+			  8, types, values, NULL);
+	read_exemplars(range, series, labels, n);
+}
+
 void
 serve_query_range(ApiCall *call)
 {
@@ -356,9 +533,11 @@ serve_query_range(ApiCall *call)
 	MemoryContext old;
 	MetricsRange range;
 	TqlRange	aligned;
+	TqlQuery   *query = NULL;
+	const Jsonb **labels;
 
 	call->format = FORMAT_JSON;
-	if (!read_range(call, &range) || read_query(call, false) == NULL || !check_range(call, &range, false))
+	if (!read_range(call, &range) || (query = read_query(call, false)) == NULL || !check_range(call, &range, false))
 		return;
 	if (!tql_align_range(range.start, range.end, range.step, &aligned))
 	{
@@ -372,10 +551,15 @@ serve_query_range(ApiCall *call)
 	/* the answer outlives the query */
 	old = MemoryContextSwitchTo(context);
 	run_metrics(call, &aligned);
-	response.n_series = SPI_processed;
-	response.series = palloc(Max(SPI_processed, 1) * sizeof(void *));
-	for (uint64 row = 0; row < SPI_processed; row++)
-		response.series[row] = range_series(row);
+	response.n_series = limit_series(call, SPI_processed, &response.message, &response.status);
+	response.series = palloc(Max(response.n_series, 1) * sizeof(void *));
+	labels = palloc(Max(response.n_series, 1) * sizeof(void *));
+	for (uint64 row = 0; row < response.n_series; row++)
+	{
+		labels[row] = jsonb_of(row, 1);
+		response.series[row] = range_series(row, labels[row]);
+	}
+	add_exemplars(call, query, &aligned, response.series, labels, response.n_series);
 	api_answer(call, &response.base);
 	MemoryContextSwitchTo(old);
 	SPI_finish();
@@ -402,9 +586,9 @@ serve_query_instant(ApiCall *call)
 	SPI_connect();
 	old = MemoryContextSwitchTo(context);
 	run_metrics(call, &whole);
-	response.n_series = SPI_processed;
-	response.series = palloc(Max(SPI_processed, 1) * sizeof(void *));
-	for (uint64 row = 0; row < SPI_processed; row++)
+	response.n_series = limit_series(call, SPI_processed, &response.message, &response.status);
+	response.series = palloc(Max(response.n_series, 1) * sizeof(void *));
+	for (uint64 row = 0; row < response.n_series; row++)
 		response.series[row] = instant_series(row);
 	if (call->request->stream)
 		api_answer(call, &response.base);

@@ -7,6 +7,7 @@
  *							nothing is left of it
  *	 tempo.trace_spans()	the spans that are left; of a metrics query with
  *							what it groups by and measures
+ *	 tempo.trace_exemplar()	one of these, see exemplars.c
  *
  * Columns that a query does not mention are given as NULL.  Spans may come in
  * any order and more than once: what has the same id, kind and start is one.
@@ -661,6 +662,19 @@ tempo_search_trace(PG_FUNCTION_ARGS)
 	tuple = heap_form_tuple(BlessTupleDesc(desc), values, nulls);
 	MemoryContextReset(state->context);
 	PG_RETURN_DATUM(HeapTupleGetDatum(tuple));
+}
+
+TqlTrace *
+tql_collected(void *collected, const TqlMetricsExpr **part, MemoryContext *context)
+{
+	CollectState *state = collected;
+	MemoryContext old = MemoryContextSwitchTo(state->context);
+
+	complete_trace(&state->trace);
+	MemoryContextSwitchTo(old);
+	*part = state->query->metrics;
+	*context = state->context;
+	return &state->trace;
 }
 
 /* ------------------------------------------------------- matching spans */

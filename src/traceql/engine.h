@@ -114,6 +114,13 @@ typedef struct TqlNamed
 } TqlNamed;
 
 /* collect.c */
+
+/*
+ * What an aggregate has collected with tempo.collect_span_of_part(); "part" is
+ * NULL for a search.  All of it lives in "context", which the caller resets.
+ */
+extern TqlTrace *tql_collected(void *collected, const TqlMetricsExpr **part, MemoryContext *context);
+
 extern void tql_read_lists(TqlSpan *span);
 
 /*

@@ -116,6 +116,26 @@ tql_hint_is_true(const TqlQuery *query, const char *name)
 	return result;
 }
 
+int
+tql_hint_exemplars(const TqlQuery *query, int limit)
+{
+	int			result = limit;
+	ListCell   *lc;
+
+	foreach(lc, query->hints)
+	{
+		const TqlHint *hint = lfirst(lc);
+
+		if (strcmp(hint->name, "exemplars") != 0)
+			continue;
+		if (hint->value.type == TQL_BOOL)
+			result = hint->value.n ? limit : 0;
+		else if (hint->value.type == TQL_INT)
+			result = (int) Min(Max(hint->value.n, 0), limit);
+	}
+	return result;
+}
+
 /* The smallest power of two that is not below the value; values below 2 are not counted. */
 bool
 tql_log2_bucket(double value, double *edge)

@@ -15,6 +15,9 @@
 extern const TqlMetricsExpr *tql_metrics_part(const TqlMetricsExpr *m, int number);
 extern int	tql_metrics_parts(const TqlMetricsExpr *m);
 
+/* metrics_sql.c: can labels and values be taken from single spans? */
+extern bool tql_is_plain_part(const TqlMetricsExpr *part);
+
 /* metrics_sql.c: can compare() and what is before it be told of single spans? */
 extern bool tql_is_plain_compare(const TqlMetricsExpr *part);
 
@@ -37,6 +40,15 @@ extern int64 tql_automatic_step(int64 length);
 extern bool tql_align_range(int64 start, int64 end, int64 step, TqlRange *range);
 
 extern char *tql_metrics_sql(const TqlSearch *search, const TqlRange *range, bool samples);
+
+/*
+ * exemplars.c: up to "limit" spans that the query counted, some of each window;
+ * NULL if there cannot be any
+ */
+extern char *tql_exemplars_sql(const TqlSearch *search, const TqlRange *windows, int n_windows, int limit);
+
+/* How many exemplars a hint allows of so many */
+extern int	tql_hint_exemplars(const TqlQuery *query, int limit);
 
 extern bool tql_hint_is_true(const TqlQuery *query, const char *name);
 

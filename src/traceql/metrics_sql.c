@@ -37,8 +37,8 @@ is_bucketed(const TqlMetrics *metrics)
 }
 
 /* Can labels and values be taken from the rows of tempo.spans? */
-static bool
-is_plain_part(const TqlMetricsExpr *part)
+bool
+tql_is_plain_part(const TqlMetricsExpr *part)
 {
 	const TqlMetrics *metrics = part->metrics;
 	ListCell   *lc;
@@ -243,7 +243,7 @@ tql_metrics_sql(const TqlSearch *search, const TqlRange *range, bool samples)
 		if (tql_matches_nothing(part->pipeline))
 			continue;
 		appendStringInfo(&out, "%spart%d AS (\n", out.len == 0 ? "WITH " : ",\n", i);
-		if (is_plain_part(part))
+		if (tql_is_plain_part(part))
 			append_plain_part(&out, search, part, range);
 		else if (tql_is_plain_compare(part))
 			append_compare_part(&out, search, part, i, range);

@@ -200,8 +200,8 @@ double_label(double d)
 }
 
 /* Values in nanoseconds are shown as seconds. */
-static double
-unit_of(const TqlMetrics *metrics)
+double
+tql_metrics_unit(const TqlMetrics *metrics)
 {
 	return metrics->argument && tql_intrinsic_type(metrics->argument->intrinsic) == TQL_DURATION ? 1e9 : 1;
 }
@@ -241,7 +241,7 @@ simple_series(const SeriesState *state, const TqlMetrics *metrics, const Row *ro
 		else if (metrics->function == TQL_M_AVG && counts[i] > 0)
 			series->values[i] /= counts[i];
 		if (!counted)
-			series->values[i] /= unit_of(metrics);
+			series->values[i] /= tql_metrics_unit(metrics);
 	}
 	return series;
 }
@@ -300,7 +300,7 @@ quantile_series(const SeriesState *state, const TqlMetrics *metrics, const Row *
 
 			while (end < n && rows[end].step == rows[i].step)
 				end++;
-			series->values[rows[i].step] = quantile(&rows[i], end - i, q) / unit_of(metrics);
+			series->values[rows[i].step] = quantile(&rows[i], end - i, q) / tql_metrics_unit(metrics);
 			i = end;
 		}
 		result = lappend(result, series);
@@ -327,7 +327,7 @@ histogram_series(const SeriesState *state, const TqlMetrics *metrics, const Row 
 		{
 			edges[at] = rows[i].value;
 			series = tql_make_series(lappend(split_key(rows[i].key, metrics->by),
-											 tql_make_label("__bucket", double_label(edges[at] / unit_of(metrics)))), state->n_steps);
+											 tql_make_label("__bucket", double_label(edges[at] / tql_metrics_unit(metrics)))), state->n_steps);
 			memset(series->present, true, state->n_steps);
 			of_key = lappend(of_key, series);
 		}
@@ -495,10 +495,27 @@ parse_json(const char *json)
 	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json)));
 }
 
+Jsonb *
+tql_label_list(const List *labels)
+{
+	JsonbParseState *state = NULL;
+	ListCell   *lc;
+
+	pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
+	foreach(lc, labels)
+	{
+		const TqlLabel *label = lfirst(lc);
+		TqlValue	value;
+
+		tql_value_load(parse_json(label->json), &value);
+		tql_push_attribute(&state, label->key, strlen(label->key), &value);
+	}
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_ARRAY, NULL));
+}
+
 static void
 show_labels(const TqlSeriesSet *set, const TqlSeries *series, Jsonb **object, Jsonb **list)
 {
-	JsonbParseState *state = NULL;
 	StringInfoData json;
 	List	   *labels = series->labels;
 	ListCell   *lc;
@@ -513,21 +530,17 @@ show_labels(const TqlSeriesSet *set, const TqlSeries *series, Jsonb **object, Js
 		labels = list_make1(tql_make_label("__name__", name.data));
 	}
 	appendStringInfoChar(&json, '{');
-	pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
 	foreach(lc, labels)
 	{
 		const TqlLabel *label = lfirst(lc);
-		TqlValue	value;
 
 		if (foreach_current_index(lc) > 0)
 			appendStringInfoString(&json, ", ");
 		escape_json(&json, label->key);
 		appendStringInfo(&json, ": %s", label->json);
-		tql_value_load(parse_json(label->json), &value);
-		tql_push_attribute(&state, label->key, strlen(label->key), &value);
 	}
 	appendStringInfoChar(&json, '}');
-	*list = JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_ARRAY, NULL));
+	*list = tql_label_list(labels);
 	*object = parse_json(json.data);
 }
 

@@ -9,6 +9,7 @@
 #define TEMPO_TRACEQL_SERIES_H
 
 #include "traceql/ast.h"
+#include "utils/jsonb.h"
 
 typedef struct TqlLabel
 {
@@ -30,6 +31,12 @@ typedef struct TqlSeriesSet
 	const char *name;			/* of the series without labels */
 	List	   *series;			/* of TqlSeries */
 } TqlSeriesSet;
+
+/* Labels as the HTTP API prints them: [{"key": ..., "value": {"stringValue": ...}}] */
+extern Jsonb *tql_label_list(const List *labels);
+
+/* What values are divided by to be shown: those in nanoseconds are shown as seconds */
+extern double tql_metrics_unit(const TqlMetrics *metrics);
 
 extern TqlLabel *tql_make_label(const char *key, const char *json);
 extern TqlSeries *tql_make_series(List *labels, int n_steps);

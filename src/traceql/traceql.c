@@ -37,6 +37,7 @@ PG_FUNCTION_INFO_V1(tempo_traceql_to_sql);
 PG_FUNCTION_INFO_V1(tempo_traceql_metrics);
 PG_FUNCTION_INFO_V1(tempo_traceql_metrics_to_sql);
 PG_FUNCTION_INFO_V1(tempo_query_metrics);
+PG_FUNCTION_INFO_V1(tempo_query_exemplars);
 
 #define NS_PER_MS INT64CONST(1000000)
 
@@ -379,30 +380,83 @@ tempo_traceql_metrics_to_sql(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(tql_metrics_sql(&search, &range, true)));
 }
 
-/* tempo.query_metrics(query, start, stop, step, tenants): one row per series, the range exactly as given */
+/* Arguments query, start, stop, step and tenants, the range exactly as given; false if one is missing */
+static bool
+read_exact_metrics(FunctionCallInfo fcinfo, int tenants, TqlSearch *search, TqlRange *range)
+{
+	for (int arg = 0; arg < 4; arg++)
+	{
+		if (PG_ARGISNULL(arg))
+		{
+			InitMaterializedSRF(fcinfo, 0);
+			return false;
+		}
+	}
+	read_metrics(fcinfo, tenants, search);
+	range->start = PG_GETARG_INT64(1);
+	range->stop = PG_GETARG_INT64(2);
+	range->step = PG_GETARG_INT64(3);
+	if (range->step <= 0 || range->start >= range->stop || range->start == PG_INT64_MIN || range->stop == PG_INT64_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the range of a metrics query must not be empty")));
+	set_window(search, range);
+	return true;
+}
+
+/* tempo.query_metrics(query, start, stop, step, tenants): one row per series */
 Datum
 tempo_query_metrics(PG_FUNCTION_ARGS)
 {
 	TqlSearch	search;
 	TqlRange	range;
 
-	for (int arg = 0; arg < 4; arg++)
+	if (read_exact_metrics(fcinfo, 4, &search, &range))
+		return_query(fcinfo, &search, tql_metrics_sql(&search, &range, false));
+	return (Datum) 0;
+}
+
+/* tempo.query_exemplars(query, start, stop, step, first, last, "limit", tenants): one row per exemplar */
+Datum
+tempo_query_exemplars(PG_FUNCTION_ARGS)
+{
+	TqlSearch	search;
+	TqlRange	range;
+	TqlRange   *windows;
+	Datum	   *first;
+	Datum	   *last;
+	int			n_steps;
+	int			n_windows = 0;
+	int			n;
+	int			m;
+	char	   *sql;
+
+	if (PG_ARGISNULL(4) || PG_ARGISNULL(5) || PG_ARGISNULL(6))
 	{
-		if (PG_ARGISNULL(arg))
-		{
-			InitMaterializedSRF(fcinfo, 0);
-			return (Datum) 0;
-		}
+		InitMaterializedSRF(fcinfo, 0);
+		return (Datum) 0;
 	}
-	read_metrics(fcinfo, 4, &search);
-	range.start = PG_GETARG_INT64(1);
-	range.stop = PG_GETARG_INT64(2);
-	range.step = PG_GETARG_INT64(3);
-	if (range.step <= 0 || range.start >= range.stop || range.start == PG_INT64_MIN || range.stop == PG_INT64_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the range of a metrics query must not be empty")));
-	set_window(&search, &range);
-	return_query(fcinfo, &search, tql_metrics_sql(&search, &range, false));
+	if (!read_exact_metrics(fcinfo, 7, &search, &range))
+		return (Datum) 0;
+	/* a null among them is an error */
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(4), INT4OID, 4, true, TYPALIGN_INT, &first, NULL, &n);
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(5), INT4OID, 4, true, TYPALIGN_INT, &last, NULL, &m);
+	n_steps = tql_count_steps(range.start, range.stop, range.step);
+	windows = palloc(sizeof(TqlRange) * Max(n, 1));
+	for (int i = 0; i < Min(n, m); i++)
+	{
+		int32		from = DatumGetInt32(first[i]);
+		int32		to = DatumGetInt32(last[i]);
+
+		if (from < 0 || from > to || to >= n_steps)
+			continue;
+		windows[n_windows].start = range.start + from * range.step;
+		windows[n_windows++].stop = Min(range.start + (to + 1) * range.step, range.stop);
+	}
+	sql = tql_exemplars_sql(&search, windows, n_windows, Max(PG_GETARG_INT32(6), 0));
+	if (sql)
+		return_query(fcinfo, &search, sql);
+	else
+		InitMaterializedSRF(fcinfo, 0);
 	return (Datum) 0;
 }

@@ -163,6 +163,8 @@ async function metrics() {
     if (http.status === 200) {
       const names = (series) => (series ?? []).map((s) => (s.labels ?? []).map((l) => [l.key, l.value?.string_value ?? l.value?.stringValue]))
       equal([got.code, haveMetrics(got), names(merge(got.messages).series)], [0, true, names(JSON.parse(http.body).series)], `${method} has the series that HTTP has`)
+      const examples = (series) => (series ?? []).flatMap((s) => (s.exemplars ?? []).map((e) => [e.value, String(e.timestamp_ms ?? e.timestampMs), names([e])]))
+      equal([examples(merge(got.messages).series).length > 0, examples(merge(got.messages).series)], [method === 'MetricsQueryRange', examples(JSON.parse(http.body).series)], `${method} has the exemplars that HTTP has`)
     } else equal([http.status, got.code], [501, grpc.status.UNIMPLEMENTED], `${method} is not supported where HTTP does not`)
     equal((await call(method, { query: '{}', ...nanos })).details, 'not a metrics query', `${method} refuses what is no metrics query`)
   }

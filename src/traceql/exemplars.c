@@ -1,0 +1,239 @@
+/*-------------------------------------------------------------------------
+ *
+ * exemplars.c
+ *	  Spans that stand for what a metrics query counted, at most one of a
+ *	  trace.
+ *
+ * They are looked for after the query, in a few windows of time in which it
+ * found something, and only until there are enough of them: the next span that
+ * matches is a few blocks away, where counting reads them all.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "traceql/metrics.h"
+#include "traceql/series.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+
+PG_FUNCTION_INFO_V1(tempo_trace_exemplar);
+
+/* ----------------------------------------------------------------- as SQL */
+
+/* The first spans of each window; "where" is the condition without the time */
+static void
+append_windows(StringInfo out, const char *columns, const char *where, const TqlSearch *search,
+			   const TqlRange *windows, int n_windows, int per_window)
+{
+	for (int i = 0; i < n_windows; i++)
+		appendStringInfo(out,
+						 "%s(SELECT %s FROM tempo.spans AS s\n"
+						 "            WHERE %s AND s.start_time_unix_nano >= " INT64_FORMAT
+						 " AND s.start_time_unix_nano < " INT64_FORMAT "%s LIMIT %d)",
+						 i == 0 ? "\n            " : "\n            UNION ALL ", columns, where,
+						 windows[i].start + 1, windows[i].stop + 1, tql_tenant_condition(search), per_window);
+}
+
+/* One row for each trace of which a span was found */
+static void
+append_part(StringInfo out, const TqlSearch *search, const TqlMetricsExpr *part, int number,
+			const TqlRange *windows, int n_windows, int per_window)
+{
+	appendStringInfo(out, "        SELECT tempo.trace_exemplar(%s, %d,\n            ", quote_literal_cstr(search->text), number);
+	tql_append_columns(out, tql_metrics_references(part));
+	appendStringInfoString(out, ", NULL) AS found\n        FROM ");
+	if (tql_is_plain_part(part))
+	{
+		appendStringInfoChar(out, '(');
+		append_windows(out, "s.*", tql_filter_sql(tql_plain_filter(part->pipeline)), search, windows, n_windows, per_window);
+		appendStringInfoString(out, ") AS s\n");
+	}
+	else
+	{
+		appendStringInfoString(out, "tempo.spans AS s\n        WHERE s.trace_id = ANY (ARRAY(");
+		append_windows(out, "s.trace_id", tql_candidates(part->pipeline).where, search, windows, n_windows, per_window);
+		appendStringInfo(out, "))%s\n", tql_tenant_condition(search));
+	}
+	appendStringInfoString(out, "        GROUP BY s.trace_id\n");
+}
+
+char *
+tql_exemplars_sql(const TqlSearch *search, const TqlRange *windows, int n_windows, int limit)
+{
+	StringInfoData parts;
+	int			n = tql_metrics_parts(search->query->metrics);
+	/* spans of one trace often stand together */
+	int			per_window = n_windows > 0 ? (limit + n_windows - 1) / n_windows * 2 : 0;
+
+	initStringInfo(&parts);
+	for (int i = 0; i < n && per_window > 0; i++)
+	{
+		const TqlMetricsExpr *part = tql_metrics_part(search->query->metrics, i);
+
+		if (part->metrics->function == TQL_M_COMPARE || tql_matches_nothing(part->pipeline))
+			continue;
+		if (parts.len > 0)
+			appendStringInfoString(&parts, "        UNION ALL\n");
+		append_part(&parts, search, part, i, windows, n_windows, per_window);
+	}
+	if (parts.len == 0)
+		return NULL;
+	return psprintf("SELECT e.start_time_unix_nano, e.value, e.series, e.labels\n"
+					"FROM (\n"
+					"    SELECT (t.found).* FROM (\n%s    ) AS t\n"
+					"    WHERE (t.found).start_time_unix_nano >= " INT64_FORMAT " AND (t.found).start_time_unix_nano < " INT64_FORMAT "\n"
+					"    LIMIT %d\n"
+					") AS e\n"
+					"ORDER BY 1",
+					parts.data, search->start + 1, search->end + 1, limit);
+}
+
+/* ------------------------------------------------------- one of a trace */
+
+/* What the query mentions of the span and is there, and the trace id without zeros in front */
+static Jsonb *
+show_mentioned(TqlTrace *trace, TqlSpan *span, const TqlMetricsExpr *part)
+{
+	JsonbParseState *state = NULL;
+	TqlAttribute id = {.intrinsic = TQL_I_TRACE_ID};
+	TqlValue	value;
+	ListCell   *lc;
+
+	pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
+	foreach(lc, tql_metrics_references(part))
+	{
+		const TqlAttribute *attribute = &((TqlReference *) lfirst(lc))->attribute;
+		const char *key = tql_print_attribute(attribute);
+
+		if (attribute->intrinsic == TQL_I_TRACE_ID)
+			continue;
+		tql_span_attribute(trace, span, attribute, &value);
+		if (value.type != TQL_V_NIL && value.type != TQL_V_OPAQUE)
+			tql_push_attribute(&state, key, strlen(key), &value);
+	}
+	tql_span_attribute(trace, span, &id, &value);
+	while (value.len > 1 && *value.s == '0')
+	{
+		value.s++;
+		value.len--;
+	}
+	tql_push_attribute(&state, "trace:id", 8, &value);
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_ARRAY, NULL));
+}
+
+/* The labels of the series that counted the span; of several quantiles the first */
+static Jsonb *
+show_series(TqlTrace *trace, TqlSpan *span, const TqlMetrics *metrics, double measured)
+{
+	List	   *labels = NIL;
+	TqlValue	value;
+	ListCell   *lc;
+
+	foreach(lc, metrics->by)
+	{
+		tql_span_attribute(trace, span, lfirst(lc), &value);
+		labels = lappend(labels, tql_make_label(tql_print_attribute(lfirst(lc)), tql_label_text(&value)));
+	}
+	memset(&value, 0, sizeof(value));
+	value.type = TQL_V_DOUBLE;
+	if (metrics->function == TQL_M_QUANTILE)
+	{
+		value.d = tql_number(linitial(metrics->quantiles));
+		labels = lappend(labels, tql_make_label("p", tql_label_text(&value)));
+	}
+	else if (metrics->function == TQL_M_HISTOGRAM)
+	{
+		value.d = measured / tql_metrics_unit(metrics);
+		labels = lappend(labels, tql_make_label("__bucket", tql_label_text(&value)));
+	}
+	return tql_label_list(labels);
+}
+
+/* Can the span stand for what was counted, and with which number? */
+static bool
+can_stand(TqlTrace *trace, TqlSpan *span, const TqlMetrics *metrics, double *number, double *measured)
+{
+	TqlValue	value;
+
+	if (metrics->argument == NULL)
+		return true;
+	tql_span_attribute(trace, span, metrics->argument, &value);
+	if (!tql_value_is_number(&value))
+		return false;
+	*number = tql_value_number(&value);
+	return tql_measure(metrics, *number, measured);
+}
+
+/* The matching span to take: any, but not always the first */
+static TqlSpan *
+choose_span(TqlTrace *trace, const List *groups, const TqlMetrics *metrics, double *number, double *measured)
+{
+	const TqlGroup *group = groups == NIL ? NULL : list_nth(groups, trace->trace_id[14] % list_length(groups));
+
+	for (int i = 0; group && i < group->n; i++)
+	{
+		TqlSpan    *span = &trace->spans[group->members[(trace->trace_id[15] + i) % group->n]];
+
+		CHECK_FOR_INTERRUPTS();
+		if (can_stand(trace, span, metrics, number, measured))
+			return span;
+	}
+	return NULL;
+}
+
+/* Final function of tempo.trace_exemplar(): tempo.exemplar, NULL if no span matches */
+Datum
+tempo_trace_exemplar(PG_FUNCTION_ARGS)
+{
+	const TqlMetricsExpr *part;
+	const TqlMetrics *metrics;
+	TqlTrace   *trace;
+	TqlSpan    *span;
+	TupleDesc	desc;
+	MemoryContext context;
+	MemoryContext old;
+	HeapTuple	tuple;
+	double		number = 0;
+	double		measured = 0;
+	bool		counted;
+	Datum		values[4];
+	bool		nulls[4] = {0};
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	trace = tql_collected(PG_GETARG_POINTER(0), &part, &context);
+	if (part == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("not a metrics query")));
+	metrics = part->metrics;
+
+	old = MemoryContextSwitchTo(context);
+	span = choose_span(trace, tql_run_pipeline(trace, part->pipeline), metrics, &number, &measured);
+	if (span)
+	{
+		/* of what is counted the value is that of the sample, which is not known here */
+		counted = metrics->argument == NULL || metrics->function == TQL_M_HISTOGRAM;
+		values[0] = Int64GetDatum(span->start);
+		values[1] = Float8GetDatum(number / tql_metrics_unit(metrics));
+		nulls[1] = counted;
+		values[2] = JsonbPGetDatum(show_series(trace, span, metrics, measured));
+		nulls[2] = metrics->by == NIL && metrics->function != TQL_M_QUANTILE && metrics->function != TQL_M_HISTOGRAM;
+		values[3] = JsonbPGetDatum(show_mentioned(trace, span, part));
+	}
+	MemoryContextSwitchTo(old);
+	if (span == NULL)
+	{
+		MemoryContextReset(context);
+		PG_RETURN_NULL();
+	}
+	tuple = heap_form_tuple(BlessTupleDesc(desc), values, nulls);
+	MemoryContextReset(context);
+	PG_RETURN_DATUM(HeapTupleGetDatum(tuple));
+}
