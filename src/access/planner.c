@@ -14,6 +14,7 @@
 
 #include "access/planner.h"
 
+#include "access/newest_plan.h"
 #include "access/scan_filter.h"
 #include "access/sysattr.h"
 #include "access/table.h"
@@ -86,16 +87,16 @@ uses_system_columns(RelOptInfo *rel)
 }
 
 /* May the scan decide this condition, and can it? */
-static bool
-can_push(RestrictInfo *restriction, RelOptInfo *rel, const ScanTarget *target)
+bool
+tempo_may_push(RestrictInfo *restriction, RelOptInfo *rel, const ScanTarget *target)
 {
 	return !restriction->pseudoconstant &&
 		restriction_is_securely_promotable(restriction, rel) &&
 		tempo_filter_recognise(restriction->clause, target);
 }
 
-static TempoColumnMap *
-column_map_of(Oid relid)
+TempoColumnMap *
+tempo_column_map_of(Oid relid)
 {
 	Relation	rel = table_open(relid, NoLock);
 	TempoColumnMap *map = tempo_column_map(RelationGetDescr(rel));
@@ -152,7 +153,7 @@ cost_scan(CustomPath *path, RelOptInfo *rel, const ScanTarget *target, double di
 		RestrictInfo *restriction = lfirst(cell);
 		QualCost	qual;
 
-		if (!can_push(restriction, rel, target))
+		if (!tempo_may_push(restriction, rel, target))
 		{
 			cost_qual_eval_node(&qual, (Node *) restriction->clause, NULL);
 			rest.startup += qual.startup;
@@ -254,13 +255,23 @@ add_lookup_paths(PlannerInfo *root, RelOptInfo *rel, ScanTarget *target)
 		CustomPath *path;
 
 		outer = bms_del_member(outer, rel->relid);
-		if (bms_is_empty(outer) || is_done(done, outer) || !can_push(restriction, rel, target))
+		if (bms_is_empty(outer) || is_done(done, outer) || !tempo_may_push(restriction, rel, target))
 			continue;
 		done = lappend(done, outer);
 		path = make_path(root, rel, outer);
 		(void) cost_scan(path, rel, target, 1);
 		add_path(rel, &path->path);
 	}
+}
+
+/* Is it a tempo table that a custom scan can read? */
+bool
+tempo_may_scan(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *rte)
+{
+	return enable_custom_scan && rte->rtekind == RTE_RELATION && !rte->inh && rte->tablesample == NULL &&
+		(rel->reloptkind == RELOPT_BASEREL || rel->reloptkind == RELOPT_OTHER_MEMBER_REL) &&
+		!IS_DUMMY_REL(rel) && !bms_is_member(rti, root->all_result_relids) &&
+		is_tempo_table(rte->relid) && !uses_system_columns(rel);
 }
 
 static void
@@ -273,14 +284,11 @@ add_scan_path(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *rte)
 
 	if (previous_hook != NULL)
 		previous_hook(root, rel, rti, rte);
-	if (!enable_custom_scan || rte->rtekind != RTE_RELATION || rte->inh || rte->tablesample != NULL ||
-		(rel->reloptkind != RELOPT_BASEREL && rel->reloptkind != RELOPT_OTHER_MEMBER_REL) ||
-		IS_DUMMY_REL(rel) || bms_is_member(rti, root->all_result_relids) ||
-		!is_tempo_table(rte->relid) || uses_system_columns(rel))
+	if (!tempo_may_scan(root, rel, rti, rte))
 		return;
 
 	target.relid = rti;
-	target.map = column_map_of(rte->relid);
+	target.map = tempo_column_map_of(rte->relid);
 	path = make_path(root, rel, rel->lateral_relids);
 	spans = cost_scan(path, rel, &target, 1);
 	add_path(rel, &path->path);
@@ -307,14 +315,14 @@ plan_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist,
 	ListCell   *cell;
 
 	target.relid = rel->relid;
-	target.map = column_map_of(planner_rt_fetch(rel->relid, root)->relid);
+	target.map = tempo_column_map_of(planner_rt_fetch(rel->relid, root)->relid);
 	foreach(cell, clauses)
 	{
 		RestrictInfo *restriction = lfirst_node(RestrictInfo, cell);
 
 		if (restriction->pseudoconstant)
 			continue;
-		if (can_push(restriction, rel, &target))
+		if (tempo_may_push(restriction, rel, &target))
 			scan->custom_exprs = lappend(scan->custom_exprs, restriction->clause);
 		else
 			rest = lappend(rest, restriction->clause);
@@ -341,4 +349,5 @@ tempo_planner_init(void)
 	previous_hook = set_rel_pathlist_hook;
 	set_rel_pathlist_hook = add_scan_path;
 	RegisterCustomScanMethods(&tempo_scan_methods);
+	tempo_newest_init();
 }

@@ -379,6 +379,52 @@ is_any_of_spans(const Need *need)
 	return true;
 }
 
+/* bool_or() of each condition, inside the window; what any of them decides in one */
+static void
+append_trace_condition(StringInfo out, const Need *need, const char *window)
+{
+	const char *and = window[0] ? " AND " : "";
+	ListCell   *lc;
+
+	if (need->kind == NEED_NOTHING)
+		appendStringInfo(out, "bool_or(%s)", window);
+	else if (need->kind == NEED_SPAN)
+		appendStringInfo(out, "bool_or(%s%s%s)", need->sql, and, window);
+	else if (is_any_of_spans(need))
+	{
+		appendStringInfoString(out, "bool_or((");
+		foreach(lc, collect_conditions(need, NIL))
+			appendStringInfo(out, "%s(%s)", foreach_current_index(lc) ? " OR " : "", (char *) lfirst(lc));
+		appendStringInfo(out, ")%s%s)", and, window);
+	}
+	else
+	{
+		const char *between = need->kind == NEED_ALL ? "\n        AND " : "\n        OR ";
+
+		appendStringInfoChar(out, '(');
+		foreach(lc, need->parts)
+		{
+			if (foreach_current_index(lc) > 0)
+				appendStringInfoString(out, between);
+			append_trace_condition(out, lfirst(lc), window);
+		}
+		appendStringInfoChar(out, ')');
+	}
+}
+
+char *
+tql_trace_condition(const List *pipeline, const char *window)
+{
+	Need	   *need = need_of_pipeline(pipeline);
+	StringInfoData out;
+
+	if (need->kind == NEED_IMPOSSIBLE || (need->kind == NEED_NOTHING && window[0] == '\0'))
+		return NULL;
+	initStringInfo(&out);
+	append_trace_condition(&out, need, window);
+	return out.data;
+}
+
 TqlCandidates
 tql_candidates(const List *pipeline)
 {

@@ -3,21 +3,12 @@
  * to_sql.c
  *	  Whole searches as SQL.
  *
- * A trace counts by the time range of all its spans, and the newest traces by
- * the start of the first one, but what can be looked for quickly are single
- * spans.  So:
+ * A search is what its SQL says: spans grouped by trace, of these the traces
+ * with the spans that the query cannot do without (candidates.c), and of each what
+ * tempo.search_trace() makes of all its spans; newest first.
  *
- *	 matched	one pass over the spans near the time range: the traces that
- *				may match (candidates.c), and the first such span of each;
- *	 batch1		of those certainly in range the ones whose first match is
- *				latest; "traces1" evaluates the query on all their spans,
- *				"found1" are those that match;
- *	 batch2...	the next ones, as long as their first match is not before the
- *				start of the last trace that "limit" leaves of those found: no
- *				other can be among the newest, since a trace starts no later
- *				than its first match.  The last batch takes all of them.
- *
- * Everything behind "matched" reads whole traces by their ids.
+ * The access method recognises this form and walks through the traces in that
+ * order, so that LIMIT ends the walk (access/newest_plan.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -26,13 +17,6 @@
 #include "common/int.h"
 #include "traceql/to_sql.h"
 #include "utils/builtins.h"
-
-/*
- * So many candidates per trace wanted are in the batches but the last: all of
- * them match if the query is one plain filter, else perhaps one in many.
- */
-static const int sure_batches[] = {1};
-static const int unsure_batches[] = {4, 32};
 
 /* Asked for spans, a metrics query gives those it would count. */
 static const List *
@@ -101,36 +85,6 @@ tql_append_time_condition(StringInfo out, const TqlSearch *search)
 	}
 }
 
-/* Does a span that starts at this time put its trace in range by itself? */
-static char *
-inside_condition(const TqlSearch *search)
-{
-	StringInfoData out;
-
-	if (!search->has_start && !search->has_end)
-		return pstrdup("true");
-	initStringInfo(&out);
-	appendStringInfoString(&out, "bool_or(");
-	if (search->has_start)
-		appendStringInfo(&out, "s.start_time_unix_nano >= " INT64_FORMAT, search->start);
-	if (search->has_start && search->has_end)
-		appendStringInfoString(&out, " AND ");
-	if (search->has_end)
-		appendStringInfo(&out, "s.start_time_unix_nano <= " INT64_FORMAT, search->end);
-	appendStringInfoChar(&out, ')');
-	return out.data;
-}
-
-/* The trace overlaps the range, both ends inclusive. */
-static void
-append_range_condition(StringInfo out, const TqlSearch *search)
-{
-	if (search->has_end)
-		appendStringInfo(out, " AND (t.found).start <= " INT64_FORMAT, search->end);
-	if (search->has_start)
-		appendStringInfo(out, " AND (t.found).stop >= " INT64_FORMAT, search->start);
-}
-
 /*
  * The columns of "s" that the aggregates of collect.c take, NULL for those
  * that none of the references needs.
@@ -180,116 +134,57 @@ tql_append_columns(StringInfo out, List *references)
 					 links ? "s.links" : "CASE WHEN s.parent_span_id IS NULL THEN s.links END");
 }
 
-/* "name AS (...)": the traces of "source" with what is found in them */
-static void
-append_evaluation(StringInfo out, const TqlSearch *search, const char *name, const char *source)
-{
-	appendStringInfo(out,
-					 "%s AS MATERIALIZED (\n"
-					 "    SELECT s.trace_id, tempo.search_trace(%s, " INT64_FORMAT ",\n        ",
-					 name, quote_literal_cstr(search->text), search->spans_per_spanset);
-	tql_append_columns(out, tql_pipeline_references(search_pipeline(search)));
-	appendStringInfo(out,
-					 ", NULL) AS found\n"
-					 "    FROM tempo.spans AS s\n"
-					 "    WHERE s.trace_id = ANY (ARRAY(SELECT c.trace_id FROM %s AS c))%s\n"
-					 "    GROUP BY s.trace_id\n"
-					 ")",
-					 source, tql_tenant_condition(search));
-}
-
-/* WITH matched AS (...) */
-static void
-append_matched(StringInfo out, const TqlSearch *search, const TqlCandidates *candidates)
-{
-	appendStringInfo(out,
-					 "WITH matched AS MATERIALIZED (\n"
-					 "    SELECT s.trace_id, min(s.start_time_unix_nano) AS first_match, %s AS inside\n"
-					 "    FROM tempo.spans AS s\n"
-					 "    WHERE %s",
-					 inside_condition(search), candidates->where);
-	tql_append_time_condition(out, search);
-	appendStringInfo(out, "%s\n    GROUP BY s.trace_id", tql_tenant_condition(search));
-	if (candidates->having)
-		appendStringInfo(out, "\n    HAVING %s", candidates->having);
-	appendStringInfoString(out, "\n)");
-}
-
-/* "found1 UNION ALL ...": what the first batches found */
+/* Where the spans are looked for that make a trace match, without the AND in front. */
 static char *
-found_before(int n)
+window_condition(const TqlSearch *search)
 {
 	StringInfoData out;
 
 	initStringInfo(&out);
-	for (int i = 1; i <= n; i++)
-		appendStringInfo(&out, "%sSELECT * FROM found%d", i > 1 ? " UNION ALL " : "", i);
-	return out.data;
+	tql_append_time_condition(&out, search);
+	return out.len > 0 ? out.data + strlen(" AND ") : out.data;
 }
 
-/* The candidates of batch n; size 0 takes all that are left. */
+/* The trace starts in time, and has spans that may match. */
 static void
-append_batch(StringInfo out, const TqlSearch *search, int n, int64 size)
+append_having(StringInfo out, const TqlSearch *search)
 {
-	appendStringInfo(out,
-					 "batch%d AS MATERIALIZED (\n"
-					 "    SELECT m.trace_id FROM matched AS m\n",
-					 n);
-	if (n == 1)
-		appendStringInfoString(out, "    WHERE m.inside\n");
-	else
-	{
-		appendStringInfo(out,
-						 "    WHERE m.first_match >= coalesce((SELECT (t.found).start FROM (%s) AS t\n"
-						 "            ORDER BY (t.found).start DESC OFFSET " INT64_FORMAT " LIMIT 1), m.first_match)\n",
-						 found_before(n - 1), search->limit - 1);
-		for (int i = 1; i < n; i++)
-			appendStringInfo(out, "        AND m.trace_id NOT IN (SELECT b.trace_id FROM batch%d AS b)\n", i);
-	}
-	if (size > 0)
-		appendStringInfo(out, "    ORDER BY m.first_match DESC LIMIT " INT64_FORMAT "\n", size);
-	appendStringInfoString(out, "),\n");
+	char	   *condition = tql_trace_condition(search_pipeline(search), window_condition(search));
+
+	if (condition)
+		appendStringInfo(out, "\n    HAVING %s", condition);
+	if (search->has_end)
+		appendStringInfo(out, "\n    %s min(s.start_time_unix_nano) <= " INT64_FORMAT,
+						 condition ? "    AND" : "HAVING", search->end);
 }
 
-/* WITH ..., traces: trace_id and found, what tempo.search_trace() makes of each trace to show */
+/* SELECT ...: trace_id, start and found, what tempo.search_trace() makes of each trace to show */
 static void
-append_traces(StringInfo out, const TqlSearch *search, const TqlCandidates *candidates)
+append_traces(StringInfo out, const TqlSearch *search)
 {
-	bool		sure = tql_plain_filter(search_pipeline(search)) != NULL;
-	const int  *batches = sure ? sure_batches : unsure_batches;
-	int			n_batches = sure ? lengthof(sure_batches) : lengthof(unsure_batches);
+	const char *tenants = tql_tenant_condition(search);
 
-	append_matched(out, search, candidates);
-	appendStringInfoString(out, ",\n");
-	if (!search->has_limit)
-	{
-		append_evaluation(out, search, "all_traces", "matched");
-		appendStringInfoString(out,
-							   ",\ntraces AS (\n"
-							   "    SELECT t.trace_id, t.found FROM all_traces AS t\n"
-							   "    WHERE (t.found).spansets IS NOT NULL");
-		append_range_condition(out, search);
-		appendStringInfoString(out, "\n)\n");
-		return;
-	}
-	for (int i = 1; i <= n_batches + 1; i++)
-	{
-		append_batch(out, search, i, i <= n_batches ? search->limit * batches[i - 1] : 0);
-		append_evaluation(out, search, psprintf("traces%d", i), psprintf("batch%d", i));
-		appendStringInfo(out,
-						 ",\nfound%d AS MATERIALIZED (\n"
-						 "    SELECT t.trace_id, t.found FROM traces%d AS t\n"
-						 "    WHERE (t.found).spansets IS NOT NULL",
-						 i, i);
-		append_range_condition(out, search);
-		appendStringInfoString(out, "\n),\n");
-	}
 	appendStringInfo(out,
-					 "traces AS (\n"
-					 "    SELECT t.trace_id, t.found FROM (%s) AS t\n"
-					 "    ORDER BY (t.found).start DESC, t.trace_id LIMIT " INT64_FORMAT "\n"
-					 ")\n",
-					 found_before(n_batches + 1), search->limit);
+					 "SELECT t.trace_id, t.start, t.found\n"
+					 "FROM (\n"
+					 "    SELECT s.trace_id, min(s.start_time_unix_nano) AS start,\n"
+					 "        tempo.search_trace(%s, " INT64_FORMAT ",\n        ",
+					 quote_literal_cstr(search->text), search->spans_per_spanset);
+	tql_append_columns(out, tql_pipeline_references(search_pipeline(search)));
+	appendStringInfoString(out, ", NULL) AS found\n    FROM tempo.spans AS s\n");
+	if (tenants[0])
+		appendStringInfo(out, "    WHERE %s\n", tenants + strlen(" AND "));
+	appendStringInfoString(out, "    GROUP BY s.trace_id");
+	append_having(out, search);
+	appendStringInfoString(out,
+						   "\n    ORDER BY start DESC, s.trace_id\n"
+						   ") AS t\n"
+						   "WHERE (t.found).spansets IS NOT NULL");
+	if (search->has_start)
+		appendStringInfo(out, " AND (t.found).stop >= " INT64_FORMAT, search->start);
+	appendStringInfoString(out, "\nORDER BY t.start DESC, t.trace_id");
+	if (search->has_limit)
+		appendStringInfo(out, "\nLIMIT " INT64_FORMAT, search->limit);
 }
 
 #define SEARCH_COLUMNS \
@@ -300,24 +195,25 @@ append_traces(StringInfo out, const TqlSearch *search, const TqlCandidates *cand
 char *
 tql_search_sql(const TqlSearch *search)
 {
-	TqlCandidates candidates = tql_candidates(search_pipeline(search));
 	StringInfoData out;
 
 	initStringInfo(&out);
-	if (candidates.impossible || (search->has_limit && search->limit == 0))
+	if (tql_matches_nothing(search_pipeline(search)) || (search->has_limit && search->limit == 0))
 	{
 		appendStringInfoString(&out, "SELECT " SEARCH_COLUMNS "\nWHERE false");
 		return out.data;
 	}
-	append_traces(&out, search, &candidates);
+	appendStringInfoString(&out, "WITH traces AS (\n");
+	append_traces(&out, search);
 	appendStringInfoString(&out,
+						   "\n)\n"
 						   "SELECT t.trace_id, (t.found).root_service_name, (t.found).root_trace_name,\n"
 						   "    'epoch'::timestamptz + (t.found).start / 1000 * interval '1 microsecond' AS start_time,\n"
 						   "    ((t.found).stop - (t.found).start) / 1000 * interval '1 microsecond' AS duration,\n"
 						   "    (t.found).spansets, (t.found).start AS start_time_unix_nano,\n"
 						   "    (t.found).stop - (t.found).start AS duration_nano, (t.found).service_stats\n"
 						   "FROM traces AS t\n"
-						   "ORDER BY (t.found).start DESC, t.trace_id");
+						   "ORDER BY t.start DESC, t.trace_id");
 	return out.data;
 }
 
@@ -329,7 +225,6 @@ char *
 tql_spans_sql(const TqlSearch *search)
 {
 	const List *pipeline = search_pipeline(search);
-	TqlCandidates candidates = tql_candidates(pipeline);
 	const TqlExpr *filter = tql_plain_filter(pipeline);
 	StringInfoData out;
 	static const char *const columns =
@@ -337,12 +232,14 @@ tql_spans_sql(const TqlSearch *search)
 		"    s.start_time, s.duration, s.attributes, s.resource_attributes, s.start_time_unix_nano, s.duration_nano";
 
 	initStringInfo(&out);
-	if (candidates.impossible || (search->has_limit && search->limit == 0))
+	if (tql_matches_nothing(pipeline) || (search->has_limit && search->limit == 0))
 	{
 		appendStringInfo(&out, "SELECT %s\nFROM tempo.spans AS s WHERE false", columns);
 		return out.data;
 	}
-	append_traces(&out, search, &candidates);
+	appendStringInfoString(&out, "WITH traces AS MATERIALIZED (\n");
+	append_traces(&out, search);
+	appendStringInfoString(&out, "\n)\n");
 	if (filter == NULL)
 	{
 		appendStringInfo(&out,
@@ -377,7 +274,7 @@ tql_spans_sql(const TqlSearch *search)
 					 ")\n"
 					 "SELECT %s\n"
 					 "FROM spans AS s JOIN traces AS t ON t.trace_id = s.trace_id\n"
-					 "ORDER BY (t.found).start DESC, s.trace_id, s.start_time_unix_nano, s.span_id",
+					 "ORDER BY t.start DESC, s.trace_id, s.start_time_unix_nano, s.span_id",
 					 columns);
 	return out.data;
 }

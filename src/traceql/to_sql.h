@@ -40,6 +40,12 @@ typedef struct TqlCandidates
 } TqlCandidates;
 
 extern TqlCandidates tql_candidates(const List *pipeline);
+
+/*
+ * The same as a condition for HAVING, on the spans "s" of a trace: of which those
+ * count that meet "window", too (empty: all).  NULL if there is none.
+ */
+extern char *tql_trace_condition(const List *pipeline, const char *window);
 extern bool tql_matches_nothing(const List *pipeline);
 extern bool tql_is_plain(const TqlExpr *e);
 extern bool tql_is_plain_attribute(const TqlAttribute *attribute);

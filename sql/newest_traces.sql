@@ -1,0 +1,102 @@
+-- The newest traces with certain spans: what the planner makes of the query, and that the rows are the same without.
+\pset null NULL
+\set SHOW_CONTEXT never
+SET max_parallel_workers_per_gather = 0;
+
+-- ten spans a trace, every second trace with a late half in another segment
+CREATE FUNCTION fill(late boolean) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO tempo.spans (tenant, trace_id, span_id, name, kind, start_time_unix_nano, duration_nano, attributes, resource_attributes)
+    SELECT CASE WHEN i / 10 % 4 = 0 THEN 'other' ELSE 'single-tenant' END, lpad(to_hex(i / 10 + 1), 32, '0')::tempo.trace_id,
+        lpad(to_hex(i + 1), 16, '0')::tempo.span_id, 'op' || i % 7, 'server',
+        1700000000000000000 + i * 1000000 + CASE WHEN late THEN 50000000 ELSE 0 END, i,
+        jsonb_build_object('k', i % 50), jsonb_build_object('service.name', 'svc' || i % 3)
+    FROM generate_series(0, 1999) AS i WHERE late = (i / 10 % 2 = 1 AND i % 10 >= 5)
+$$;
+SELECT fill(false);
+SELECT fill(true);
+ANALYZE tempo.spans;
+
+-- is the plan the one that stops early, and are the rows the same?
+CREATE FUNCTION compare(query text, OUT plan text, OUT rows bigint, OUT same boolean) LANGUAGE plpgsql AS $$
+DECLARE
+    line text;
+    a text;
+    b text;
+BEGIN
+    SET LOCAL tempo_pg.enable_custom_scan = on;
+    plan := 'other';
+    FOR line IN EXECUTE 'EXPLAIN (COSTS OFF) ' || query LOOP
+        IF line LIKE '%TempoNewestTraces%' THEN plan := 'newest first'; END IF;
+    END LOOP;
+    query := format('SELECT count(*), string_agg(t::text, '','') FROM (%s) AS t', query);
+    EXECUTE query INTO rows, a;
+    SET LOCAL tempo_pg.enable_custom_scan = off;
+    EXECUTE query INTO rows, b;
+    SET LOCAL tempo_pg.enable_custom_scan = on;
+    same := a IS NOT DISTINCT FROM b;
+END
+$$;
+
+EXPLAIN (COSTS OFF) SELECT trace_id, min(start_time_unix_nano) FROM tempo.spans WHERE tenant = 'other' GROUP BY trace_id
+    HAVING bool_or(name = 'op1') AND (bool_or(kind = 'client') OR bool_or(attributes ->> 'k' = '7')) AND min(start_time_unix_nano) <= 1700000001000000000 AND count(*) > 3
+    ORDER BY min(start_time_unix_nano) DESC, trace_id LIMIT 3;
+
+SELECT q, c.* FROM unnest(array[
+    'SELECT trace_id, count(*) FROM tempo.spans GROUP BY trace_id ORDER BY min(start_time_unix_nano) DESC LIMIT 5',
+    'SELECT trace_id, count(*) FROM tempo.spans GROUP BY trace_id ORDER BY min(start_time_unix_nano) DESC, trace_id',
+    'SELECT trace_id, min(start_time_unix_nano) AS start FROM tempo.spans GROUP BY trace_id HAVING bool_or(name = ''op3'' AND attributes ->> ''k'' = ''17'') ORDER BY start DESC, trace_id LIMIT 2',
+    'SELECT trace_id, sum(duration_nano) FROM tempo.spans WHERE tenant = ''other'' GROUP BY trace_id HAVING bool_or(name = ''op3'') AND bool_or(service_name = ''svc1'') ORDER BY min(start_time_unix_nano) DESC, trace_id LIMIT 4',
+    'SELECT trace_id, max(name) FROM tempo.spans GROUP BY trace_id HAVING bool_or(name = ''op3'') AND min(start_time_unix_nano) <= 1700000000500000000 AND max(name) = ''op6'' ORDER BY min(start_time_unix_nano) DESC, trace_id LIMIT 4',
+    'SELECT trace_id FROM tempo.spans WHERE length(name) = 3 AND span_id < ''0000000000000500'' GROUP BY trace_id HAVING bool_or(name = ''none'') ORDER BY min(start_time_unix_nano) DESC, trace_id',
+    -- not the same thing
+    'SELECT trace_id FROM tempo.spans GROUP BY trace_id HAVING bool_or(name = ''op3'') ORDER BY min(start_time_unix_nano), trace_id LIMIT 4',
+    'SELECT trace_id FROM tempo.spans GROUP BY trace_id ORDER BY min(start_time_unix_nano) DESC, trace_id DESC LIMIT 4',
+    'SELECT trace_id FROM tempo.spans GROUP BY trace_id ORDER BY max(start_time_unix_nano) DESC, trace_id LIMIT 4',
+    'SELECT trace_id FROM tempo.spans GROUP BY trace_id ORDER BY min(start_time_unix_nano) FILTER (WHERE name = ''op1'') DESC, trace_id LIMIT 4',
+    'SELECT name FROM tempo.spans GROUP BY name ORDER BY min(start_time_unix_nano) DESC LIMIT 4']) AS q, compare(q) AS c;
+
+-- again and again, with other values
+SELECT v.op, t.* FROM (VALUES ('op1'), ('op2'), ('none'), (NULL)) AS v(op) LEFT JOIN LATERAL (
+    SELECT trace_id, count(*) FROM tempo.spans WHERE name = v.op GROUP BY trace_id ORDER BY min(start_time_unix_nano) DESC, trace_id LIMIT 2) AS t ON true;
+
+-- rows that the own transaction has and cannot write yet, and deleted ones
+BEGIN;
+DELETE FROM tempo.spans WHERE name = 'op5';
+SELECT c.* FROM compare('SELECT trace_id, count(*) FROM tempo.spans GROUP BY trace_id HAVING bool_or(name <> ''op1'') ORDER BY min(start_time_unix_nano) DESC, trace_id LIMIT 30') AS c;
+INSERT INTO tempo.spans (trace_id, span_id, name, kind, start_time_unix_nano, duration_nano, attributes, resource_attributes)
+    VALUES ('000000000000000000000000000000aa', '00000000000000aa', 'op3', 'server', 1700000000000000001, 1, '{}', '{}'),
+    ('00000000000000000000000000000abc', '00000000000000aa', 'op3', 'server', 1700000001500000001, 1, '{}', '{}');
+SAVEPOINT s;
+SELECT c.* FROM compare('SELECT trace_id, count(*) FROM tempo.spans GROUP BY trace_id HAVING bool_or(name <> ''op1'') ORDER BY min(start_time_unix_nano) DESC, trace_id LIMIT 60') AS c;
+ROLLBACK;
+
+-- row security comes before what HAVING looks at
+CREATE ROLE regress_newest;
+GRANT tempo_reader TO regress_newest;
+CREATE FUNCTION leak(text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE COST 0.0001 AS $$
+BEGIN
+    IF $1 = 'op5' THEN RAISE 'a hidden name was seen'; END IF;
+    RETURN true;
+END
+$$;
+CREATE POLICY no_op5 ON tempo.spans TO regress_newest USING (tenant = 'single-tenant' AND name <> 'op5');
+ALTER TABLE tempo.spans ENABLE ROW LEVEL SECURITY;
+SET ROLE regress_newest;
+SELECT trace_id, count(*) FROM tempo.spans GROUP BY trace_id HAVING bool_or(leak(name)) AND bool_or(service_name = 'svc1') ORDER BY min(start_time_unix_nano) DESC, trace_id LIMIT 2;
+RESET ROLE;
+DROP POLICY no_op5 ON tempo.spans;
+CREATE POLICY odd ON tempo.spans TO regress_newest USING (length(name) + duration_nano % 2 = 4);
+SET ROLE regress_newest;
+SELECT trace_id, count(*), min(start_time_unix_nano) FROM tempo.spans GROUP BY trace_id HAVING bool_or(name = 'op2') ORDER BY min(start_time_unix_nano) DESC, trace_id LIMIT 2;
+SET tempo_pg.enable_custom_scan = off;
+SELECT trace_id, count(*), min(start_time_unix_nano) FROM tempo.spans GROUP BY trace_id HAVING bool_or(name = 'op2') ORDER BY min(start_time_unix_nano) DESC, trace_id LIMIT 2;
+RESET tempo_pg.enable_custom_scan;
+RESET ROLE;
+ALTER TABLE tempo.spans DISABLE ROW LEVEL SECURITY;
+DROP POLICY odd ON tempo.spans;
+DROP FUNCTION leak;
+REVOKE tempo_reader FROM regress_newest;
+DROP ROLE regress_newest;
+DROP FUNCTION compare;
+DROP FUNCTION fill;
+TRUNCATE tempo.spans;

@@ -1,0 +1,389 @@
+/*-------------------------------------------------------------------------
+ *
+ * newest_plan.c
+ *	  Plans queries for the newest traces that have certain spans:
+ *
+ *	 SELECT trace_id, min(start_time_unix_nano), ... FROM spans WHERE ...
+ *	 GROUP BY trace_id
+ *	 HAVING bool_or(condition) AND ... AND min(start_time_unix_nano) <= ...
+ *	 ORDER BY min(start_time_unix_nano) DESC, trace_id
+ *
+ * become a sorted aggregate over a scan that returns the rows of such traces,
+ * trace by trace, in that order.  The scan knows the traces before it has read
+ * all of the table, so LIMIT stops it early.
+ *
+ * What HAVING asks of bool_or() the scan has made sure of, and leaves out.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/newest_plan.h"
+
+#include "access/row.h"
+#include "access/sysattr.h"
+#include "catalog/pg_am.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/clauses.h"
+#include "optimizer/cost.h"
+#include "optimizer/optimizer.h"
+#include "optimizer/pathnode.h"
+#include "optimizer/paths.h"
+#include "optimizer/planner.h"
+#include "optimizer/prep.h"
+#include "optimizer/restrictinfo.h"
+#include "optimizer/tlist.h"
+#include "parser/parsetree.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+
+/* Costs of a span against cpu_tuple_cost; part of the spans that is in traces of interest. */
+#define SPAN_COST 0.05
+#define CONDITION_COST 0.02
+#define WANTED_PART 0.05
+
+static create_upper_paths_hook_type previous_hook = NULL;
+
+/* What is found in a query while it is being recognised. */
+typedef struct Newest
+{
+	PlannerInfo *root;
+	RelOptInfo	*rel;
+	ScanTarget	 target;
+	List		*conditions;
+	Node		*need;	 /* a tree, see newest_plan.h */
+	Node		*newest; /* operand of min(start) <= operand */
+	List		*having; /* conditions that stay with the aggregate */
+} Newest;
+
+static int
+column_of(Node *node, const ScanTarget *target)
+{
+	Var *var = (Var *) node;
+
+	if (node == NULL || !IsA(node, Var) || var->varno != target->relid || var->varlevelsup != 0 ||
+		var->varattno < 1)
+		return -1;
+	return target->map->column[var->varattno - 1];
+}
+
+/* The argument of an aggregate of one argument without frills, or NULL. */
+static Expr *
+plain_aggregate(Node *node, Oid function)
+{
+	Aggref *aggref = (Aggref *) node;
+
+	if (node == NULL || !IsA(node, Aggref) || aggref->aggfnoid != function ||
+		aggref->aggfilter != NULL || aggref->aggdistinct != NIL || aggref->agglevelsup != 0 ||
+		list_length(aggref->args) != 1)
+		return NULL;
+	return ((TargetEntry *) linitial(aggref->args))->expr;
+}
+
+static bool
+is_first_start(Node *node, const ScanTarget *target)
+{
+	return column_of((Node *) plain_aggregate(node, F_MIN_INT8), target) ==
+		   TEMPO_START_TIME_UNIX_NANO;
+}
+
+/* A tree of bool_or(condition) under AND and OR; NULL if it is anything else. */
+static Node *
+read_need(Newest *newest, Node *node)
+{
+	Expr *condition = plain_aggregate(node, F_BOOL_OR);
+
+	if (condition != NULL)
+	{
+		ListCell *cell;
+
+		foreach (cell, newest->conditions)
+			if (equal(lfirst(cell), condition))
+				return (Node *) makeInteger(foreach_current_index(cell));
+		if (list_length(newest->conditions) == NEWEST_MAX_CONDITIONS ||
+			!tempo_filter_recognise(condition, &newest->target))
+			return NULL;
+		newest->conditions = lappend(newest->conditions, condition);
+		return (Node *) makeInteger(list_length(newest->conditions) - 1);
+	}
+	if (IsA(node, BoolExpr) && ((BoolExpr *) node)->boolop != NOT_EXPR)
+	{
+		BoolExpr *boolean = (BoolExpr *) node;
+		List *tree = list_make1(makeInteger(boolean->boolop == AND_EXPR ? NEWEST_AND : NEWEST_OR));
+		ListCell *cell;
+
+		foreach (cell, boolean->args)
+		{
+			Node *part = read_need(newest, lfirst(cell));
+
+			if (part == NULL)
+				return NULL;
+			tree = lappend(tree, part);
+		}
+		return (Node *) tree;
+	}
+	return NULL;
+}
+
+/* min(start) <= what is known when the scan starts */
+static Node *
+read_newest(Node *node, const ScanTarget *target)
+{
+	OpExpr *op = (OpExpr *) node;
+	Node   *operand;
+
+	if (!IsA(node, OpExpr) || get_opcode(op->opno) != F_INT8LE ||
+		!is_first_start(linitial(op->args), target))
+		return NULL;
+	operand = lsecond(op->args);
+	if (contain_var_clause(operand) || contain_agg_clause(operand) ||
+		contain_volatile_functions(operand) || contain_subplans(operand))
+		return NULL;
+	return operand;
+}
+
+static void
+read_having(Newest *newest, List *having)
+{
+	List	 *needs = NIL;
+	ListCell *cell;
+
+	foreach (cell, having)
+	{
+		int	  n_conditions = list_length(newest->conditions);
+		Node *need = read_need(newest, lfirst(cell));
+
+		if (need != NULL)
+		{
+			needs = lappend(needs, need);
+			continue;
+		}
+		newest->conditions = list_truncate(newest->conditions, n_conditions);
+		if (newest->newest == NULL)
+			newest->newest = read_newest(lfirst(cell), &newest->target);
+		newest->having = lappend(newest->having, lfirst(cell));
+	}
+	if (list_length(needs) == 1)
+		newest->need = linitial(needs);
+	else if (needs != NIL)
+		newest->need = (Node *) lcons(makeInteger(NEWEST_AND), needs);
+}
+
+/*
+ * The executor numbers aggregates and their transitions without gaps; so what is left of
+ * HAVING must not refer to one behind those that are left out.
+ */
+static bool
+aggregates_have_gaps(PathTarget *target, List *having)
+{
+	List *nodes =
+		pull_var_clause((Node *) list_concat_copy(target->exprs, having), PVC_INCLUDE_AGGREGATES);
+	Bitmapset *aggregates = NULL;
+	Bitmapset *transitions = NULL;
+	ListCell  *cell;
+
+	foreach (cell, nodes)
+	{
+		Aggref *aggref = lfirst(cell);
+
+		if (!IsA(aggref, Aggref))
+			continue;
+		aggregates = bms_add_member(aggregates, aggref->aggno);
+		transitions = bms_add_member(transitions, aggref->aggtransno);
+	}
+	for (int i = 0; i < bms_num_members(aggregates); i++)
+		if (!bms_is_member(i, aggregates))
+			return true;
+	for (int i = 0; i < bms_num_members(transitions); i++)
+		if (!bms_is_member(i, transitions))
+			return true;
+	return false;
+}
+
+static bool
+has_strategy(SortGroupClause *clause, int wanted)
+{
+	Oid	  family;
+	Oid	  type;
+	int16 strategy;
+
+	return get_ordering_op_properties(clause->sortop, &family, &type, &strategy) &&
+		   strategy == wanted;
+}
+
+/* GROUP BY trace_id ORDER BY min(start) DESC, trace_id */
+static bool
+is_wanted_order(Query *parse, List *tlist, const ScanTarget *target)
+{
+	SortGroupClause *group;
+	SortGroupClause *first;
+
+	if (list_length(parse->groupClause) != 1 || parse->groupingSets != NIL ||
+		parse->hasWindowFuncs || parse->distinctClause != NIL || parse->hasTargetSRFs ||
+		list_length(parse->sortClause) < 1 || list_length(parse->sortClause) > 2)
+		return false;
+	group = linitial(parse->groupClause);
+	first = linitial(parse->sortClause);
+	if (column_of(get_sortgroupclause_expr(group, tlist), target) != TEMPO_TRACE_ID ||
+		!is_first_start(get_sortgroupclause_expr(first, tlist), target) ||
+		!has_strategy(first, BTGreaterStrategyNumber))
+		return false;
+	if (list_length(parse->sortClause) == 2)
+	{
+		SortGroupClause *second = lsecond(parse->sortClause);
+
+		return column_of(get_sortgroupclause_expr(second, tlist), target) == TEMPO_TRACE_ID &&
+			   has_strategy(second, BTLessStrategyNumber);
+	}
+	return true;
+}
+
+static Plan *plan_newest(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist,
+						 List *clauses, List *custom_plans);
+
+static const CustomPathMethods path_methods = {.CustomName = "TempoNewestTraces",
+											   .PlanCustomPath = plan_newest};
+
+/* What the scan returns: the trace id, and whatever the aggregate looks at. */
+static PathTarget *
+input_target(Newest *newest, PathTarget *output)
+{
+	PathTarget		*target = create_empty_pathtarget();
+	SortGroupClause *group = linitial(newest->root->parse->groupClause);
+	List			*vars;
+
+	add_column_to_pathtarget(
+		target, (Expr *) get_sortgroupclause_expr(group, newest->root->processed_tlist),
+		group->tleSortGroupRef);
+	vars = pull_var_clause((Node *) list_concat_copy(output->exprs, newest->having),
+						   PVC_RECURSE_AGGREGATES | PVC_INCLUDE_PLACEHOLDERS);
+	add_new_columns_to_pathtarget(target, vars);
+	return set_pathtarget_cost_width(newest->root, target);
+}
+
+/* May conditions be looked at although the row may turn out to be hidden from the user? */
+static bool
+may_look_early(Newest *newest)
+{
+	ListCell *cell;
+
+	foreach (cell, newest->rel->baserestrictinfo)
+		if (!tempo_may_push(lfirst(cell), newest->rel, &newest->target))
+			return false;
+	if (newest->root->qual_security_level == 0)
+		return true;
+	foreach (cell, newest->conditions)
+		if (contain_leaked_vars(lfirst(cell)))
+			return false;
+	return true;
+}
+
+static CustomPath *
+make_scan_path(Newest *newest, PathTarget *output)
+{
+	CustomPath *path = makeNode(CustomPath);
+	RelOptInfo *rel = newest->rel;
+	List *private;
+
+	path->path.pathtype = T_CustomScan;
+	path->path.parent = rel;
+	path->path.pathtarget = input_target(newest, output);
+	path->path.param_info = NULL;
+	path->path.parallel_safe = rel->consider_parallel;
+	path->path.rows = clamp_row_est(rel->rows * WANTED_PART);
+	path->path.startup_cost = cpu_tuple_cost;
+	path->path.total_cost =
+		seq_page_cost * rel->pages * 0.1 +
+		cpu_tuple_cost * rel->tuples *
+			(SPAN_COST + CONDITION_COST * list_length(newest->conditions)) +
+		(cpu_tuple_cost + path->path.pathtarget->cost.per_tuple) * path->path.rows;
+	path->flags = CUSTOMPATH_SUPPORT_PROJECTION;
+	path->methods = &path_methods;
+	private = list_make4(newest->conditions, newest->newest, newest->need,
+						 makeInteger(may_look_early(newest)));
+	path->custom_private = private;
+	return path;
+}
+
+static void
+add_newest_path(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input, RelOptInfo *output,
+				void *extra)
+{
+	Newest				newest = {root, input};
+	GroupPathExtraData *group = extra;
+	AggClauseCosts		costs = {0};
+	CustomPath		   *scan;
+	AggPath			   *path;
+	List			   *having;
+
+	if (previous_hook != NULL)
+		previous_hook(root, stage, input, output, extra);
+	if (stage != UPPERREL_GROUP_AGG || input->reloptkind != RELOPT_BASEREL ||
+		!root->parse->hasAggs || !bms_is_empty(input->lateral_relids) ||
+		!tempo_may_scan(root, input, input->relid, planner_rt_fetch(input->relid, root)))
+		return;
+	newest.target.relid = input->relid;
+	newest.target.map = tempo_column_map_of(planner_rt_fetch(input->relid, root)->relid);
+	if (!is_wanted_order(root->parse, root->processed_tlist, &newest.target))
+		return;
+	having = (List *) group->havingQual;
+	read_having(&newest, having);
+	if (aggregates_have_gaps(output->reltarget, newest.having))
+		newest.having = having;
+	scan = make_scan_path(&newest, output->reltarget);
+	get_agg_clause_costs(root, AGGSPLIT_SIMPLE, &costs);
+	path = create_agg_path(root, output, &scan->path, output->reltarget, AGG_SORTED,
+						   AGGSPLIT_SIMPLE, root->parse->groupClause, newest.having, &costs,
+						   clamp_row_est(scan->path.rows / 40));
+	/* the aggregate keeps the order of the traces */
+	path->path.pathkeys = root->sort_pathkeys;
+	add_path(output, &path->path);
+}
+
+static Plan *
+plan_newest(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist, List *clauses,
+			List *custom_plans)
+{
+	CustomScan *scan = makeNode(CustomScan);
+	List	   *conditions = linitial(path->custom_private);
+	Node	   *newest = lsecond(path->custom_private);
+	List	   *rest = NIL;
+	ScanTarget	target;
+	int			n_pushed;
+	ListCell   *cell;
+
+	target.relid = rel->relid;
+	target.map = tempo_column_map_of(planner_rt_fetch(rel->relid, root)->relid);
+	foreach (cell, clauses)
+	{
+		RestrictInfo *restriction = lfirst_node(RestrictInfo, cell);
+
+		if (restriction->pseudoconstant)
+			continue;
+		if (tempo_may_push(restriction, rel, &target))
+			scan->custom_exprs = lappend(scan->custom_exprs, restriction->clause);
+		else
+			rest = lappend(rest, restriction->clause);
+	}
+	n_pushed = list_length(scan->custom_exprs);
+	scan->custom_exprs = list_concat(scan->custom_exprs, conditions);
+	if (newest != NULL)
+		scan->custom_exprs = lappend(scan->custom_exprs, newest);
+	scan->custom_private = list_make4(makeInteger(n_pushed), makeInteger(list_length(conditions)),
+									  lfourth(path->custom_private), lthird(path->custom_private));
+	scan->scan.plan.targetlist = tlist;
+	scan->scan.plan.qual = rest;
+	scan->scan.scanrelid = rel->relid;
+	scan->flags = path->flags;
+	scan->methods = &tempo_newest_methods;
+	return &scan->scan.plan;
+}
+
+void
+tempo_newest_init(void)
+{
+	previous_hook = create_upper_paths_hook;
+	create_upper_paths_hook = add_newest_path;
+	RegisterCustomScanMethods(&tempo_newest_methods);
+}

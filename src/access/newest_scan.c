@@ -1,0 +1,1115 @@
+/*-------------------------------------------------------------------------
+ *
+ * newest_scan.c
+ *	  Executes the scan that returns the rows of whole traces, the newest trace
+ *	  first, of those that have the spans that are asked for.
+ *
+ * The table is looked through in slices (newest_slices.h) for spans that
+ * meet the conditions.  Their traces are candidates, ordered by an upper
+ * bound of their start, the first span found.  When one comes first that is not yet
+ * located, all its rows are looked up by its id and its real start is put in
+ * the place of the bound.  When one comes first that starts after everything that
+ * later slices can bring up, its rows are returned.
+ *
+ * So what is returned is known to be complete: no part of such a trace lies in
+ * a later slice, and it can be forgotten.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/newest_plan.h"
+
+#include "access/compat.h"
+#include "access/deletions.h"
+#include "access/insert_buffer.h"
+#include "access/memory.h"
+#include "access/newest_slices.h"
+#include "access/parallel.h"
+#include "access/sysattr.h"
+#include "access/xact.h"
+#include TEMPO_EXPLAIN_HEADER
+#include "commands/explain.h"
+#if PG_VERSION_NUM >= 180000
+#include "commands/explain_state.h"
+#endif
+#include "executor/executor.h"
+#include "lib/pairingheap.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "pgstat.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/ruleutils.h"
+
+/* Rows decoded at once at most, looking for spans and returning rows. */
+#define MAX_RUN 4096
+#define MAX_ROWS 16384
+
+/* A batch that has taken more is reset before it is filled again. */
+#define BATCH_BYTES (8 * 1024 * 1024)
+
+/* Candidates located at once, and traces whose rows are decoded at once. */
+#define LOCATE_AT_ONCE 24
+#define RETURN_AT_ONCE 24
+
+/* A part of a trace: rows of a segment, or of the pending batch of that number. */
+typedef struct TracePiece
+{
+	bool   pending;
+	uint32 source;
+	uint32 first;
+	uint32 count;
+} TracePiece;
+
+typedef enum CandidateState
+{
+	CANDIDATE_PARTIAL, /* does not meet all conditions yet */
+	CANDIDATE_BOUNDED, /* "start" is an upper bound */
+	CANDIDATE_LOCATED, /* "start" is the trace's */
+	CANDIDATE_DONE	   /* not wanted any more */
+} CandidateState;
+
+typedef struct Candidate
+{
+	TraceId			 id; /* must be first */
+	int64			 start;
+	uint32			 met;	/* conditions */
+	uint8			 state; /* CandidateState */
+	int				 n_pieces;
+	TracePiece		*pieces;
+	pairingheap_node node;
+} Candidate;
+
+typedef struct NewestCounters
+{
+	SliceCounters slices;
+	uint64		  segments_read;
+	uint64		  spans_searched;
+	uint64		  traces_located;
+	uint64		  traces_returned;
+	uint64		  spans_decoded;
+} NewestCounters;
+
+typedef struct NewestScanState
+{
+	CustomScanState	  css; /* must be first */
+	TempoColumnMap	 *map;
+	ScanTarget		  target;
+	List			 *conditions;
+	Node			 *need;	  /* tree, see newest_plan.h */
+	ScanFilter		 *match;  /* what spans in slices must meet */
+	ScanFilter		 *pushed; /* what every row must meet */
+	ScanFilter		**each;	  /* the conditions one by one; NULL if "match" tells */
+	int				  n_conditions;
+	ExprState		 *newest_state; /* of the operand of min(start) <= operand */
+	SegmentProjection match_projection;
+	SegmentProjection start_projection;
+	SegmentProjection row_projection;
+	TempoRowReader	 *match_reader; /* for rows whose other conditions are asked while searching */
+	TempoRowReader	 *reader;
+
+	/* where the scan is */
+	bool		  started;
+	bool		  exhausted;
+	int64		  bound; /* no trace that is not known starts later */
+	int64		  newest_wanted;
+	MemoryContext context;		/* of the following, until the next rescan */
+	MemoryContext open_context; /* of open segments, briefly */
+	TempoSegment *segments;
+	uint32		  n_segments;
+	List		 *pendings;
+	NewestSlices *slices;
+	HTAB		 *candidates;
+	pairingheap	 *heap;
+	Candidate	 *last; /* whose span was found last */
+
+	/* the traces being returned */
+	List  *wave;   /* of Candidate */
+	List  *pieces; /* of TracePiece, in order */
+	int	   next_piece;
+	uint32 next_row; /* in the next piece */
+
+	/* decoded rows */
+	SpanAllocator	 allocator;
+	SpanBatch		*match_batch;
+	SpanBatch		*start_batch;
+	SpanBatch		*row_batch;
+	uint32			*row_of;
+	const SpanBatch *rows;	   /* where selected rows are */
+	uint32			*selected; /* spans in "rows", in the order in which they are returned */
+	uint32			 n_selected;
+	uint32			 selected_size;
+	uint32			 next_selected;
+	MemoryContext	 row_context;
+	NewestCounters	 counters;
+} NewestScanState;
+
+static Node			  *create_state(CustomScan *plan);
+static void			   begin_scan(CustomScanState *node, EState *estate, int eflags);
+static TupleTableSlot *exec_scan(CustomScanState *node);
+static void			   end_scan(CustomScanState *node);
+static void			   rescan(CustomScanState *node);
+static void			   explain_scan(CustomScanState *node, List *ancestors, ExplainState *es);
+
+const CustomScanMethods tempo_newest_methods = {.CustomName = "TempoNewestTraces",
+												.CreateCustomScanState = create_state};
+
+static const CustomExecMethods exec_methods = {.CustomName = "TempoNewestTraces",
+											   .BeginCustomScan = begin_scan,
+											   .ExecCustomScan = exec_scan,
+											   .EndCustomScan = end_scan,
+											   .ReScanCustomScan = rescan,
+											   .ExplainCustomScan = explain_scan};
+
+static Node *
+create_state(CustomScan *plan)
+{
+	NewestScanState *state = palloc0(sizeof(NewestScanState));
+
+	NodeSetTag(state, T_CustomScanState);
+	state->css.methods = &exec_methods;
+	return (Node *) state;
+}
+
+/*
+ * Beginning: what to decode.
+ */
+
+static void
+add_keys(SegmentProjection *projection, List *keys)
+{
+	SpanText *array = palloc(sizeof(SpanText) * (projection->n_keys + Max(list_length(keys), 1)));
+	ListCell *cell;
+
+	if (projection->n_keys > 0)
+		memcpy(array, projection->keys, sizeof(SpanText) * projection->n_keys);
+	foreach (cell, keys)
+	{
+		char *key = strVal(lfirst(cell));
+
+		array[projection->n_keys++] = span_text(key, (uint32) strlen(key));
+	}
+	projection->keys = array;
+}
+
+static void
+add_filter(SegmentProjection *projection, const ScanFilter *filter)
+{
+	List *keys = NIL;
+
+	tempo_filter_needs(filter, &projection->parts, &keys);
+	add_keys(projection, keys);
+}
+
+/* The columns that expressions need, added to a projection; returns a reader that makes rows of them. */
+static TempoRowReader *
+add_columns(NewestScanState *state, SegmentProjection *projection, Node *a, Node *b)
+{
+	ScanNeeds		  needs = {0};
+	SegmentProjection columns;
+	TempoRowReader	 *reader;
+	int attributes = state->map->attno[TEMPO_ATTRIBUTES] + 1 - FirstLowInvalidHeapAttributeNumber;
+	int resource =
+		state->map->attno[TEMPO_RESOURCE_ATTRIBUTES] + 1 - FirstLowInvalidHeapAttributeNumber;
+
+	tempo_scan_needs(a, &state->target, &needs);
+	tempo_scan_needs(b, &state->target, &needs);
+	columns = tempo_projection(state->map, needs.columns, needs.all_columns);
+	projection->parts |= columns.parts;
+	if (needs.attributes && !needs.all_keys)
+		add_keys(projection, needs.keys);
+	else if (needs.attributes)
+		projection->parts |= SEGMENT_ATTRIBUTES;
+	if (needs.attributes)
+		needs.columns = bms_add_member(needs.columns, attributes);
+	reader = tempo_row_reader_create(state->map, needs.columns, needs.all_columns);
+	/* tempo.attr() gets both columns as arguments, also where it looks at one */
+	if (!needs.all_columns && !bms_is_member(resource, needs.columns))
+		tempo_row_reader_blank(reader, TEMPO_RESOURCE_ATTRIBUTES);
+	if (!needs.all_columns && !needs.attributes)
+		tempo_row_reader_blank(reader, TEMPO_ATTRIBUTES);
+	return reader;
+}
+
+static List *
+first_of(List *list, int from, int n)
+{
+	List *result = NIL;
+
+	for (int i = from; i < from + n; i++)
+		result = lappend(result, list_nth(list, i));
+	return result;
+}
+
+/* What spans in slices must meet, and whether conditions have to be told apart. */
+static void
+make_filters(NewestScanState *state, CustomScan *plan)
+{
+	PlanState *parent = &state->css.ss.ps;
+	int		   n_pushed = intVal(list_nth(plan->custom_private, NEWEST_N_PUSHED));
+	bool	   early = intVal(list_nth(plan->custom_private, NEWEST_EARLY)) != 0;
+	List	  *pushed = first_of(plan->custom_exprs, 0, n_pushed);
+	List	  *match = list_copy(pushed);
+
+	state->n_conditions = intVal(list_nth(plan->custom_private, NEWEST_N_CONDITIONS));
+	state->conditions = first_of(plan->custom_exprs, n_pushed, state->n_conditions);
+	state->need = list_nth(plan->custom_private, NEWEST_NEED);
+	if (list_length(plan->custom_exprs) > n_pushed + state->n_conditions)
+		state->newest_state = ExecInitExpr(llast(plan->custom_exprs), parent);
+	state->pushed = tempo_filter_create(pushed, &state->target, parent);
+	if (early && state->n_conditions == 1)
+		match = list_concat(match, make_ands_implicit(linitial(state->conditions)));
+	else if (early && state->n_conditions > 1)
+		match = lappend(match, makeBoolExpr(OR_EXPR, state->conditions, -1));
+	state->match = tempo_filter_create(match, &state->target, parent);
+	if (state->n_conditions > 1 || (!early && state->n_conditions > 0))
+	{
+		state->each = palloc(sizeof(ScanFilter *) * state->n_conditions);
+		for (int i = 0; i < state->n_conditions; i++)
+			state->each[i] = tempo_filter_create(make_ands_implicit(list_nth(state->conditions, i)),
+												 &state->target, parent);
+	}
+}
+
+static void
+make_projections(NewestScanState *state, CustomScan *plan)
+{
+	List *rest = plan->scan.plan.qual;
+
+	add_filter(&state->match_projection, state->match);
+	for (int i = 0; i < state->n_conditions && state->each != NULL; i++)
+		add_filter(&state->match_projection, state->each[i]);
+	state->match_projection.parts |= SEGMENT_TRACE_ID | SEGMENT_START;
+	add_filter(&state->start_projection, state->pushed);
+	state->start_projection.parts |= SEGMENT_START;
+	add_filter(&state->row_projection, state->pushed);
+	state->reader = add_columns(state, &state->row_projection, (Node *) plan->scan.plan.targetlist,
+								(Node *) rest);
+	if (rest == NIL)
+		return;
+	state->match_reader = add_columns(state, &state->match_projection, (Node *) rest, NULL);
+	(void) add_columns(state, &state->start_projection, (Node *) rest, NULL);
+}
+
+static SpanBatch *
+make_batch(NewestScanState *state)
+{
+	SpanBatch *batch = span_batch_create(&state->allocator, 0);
+
+	if (batch == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	return batch;
+}
+
+static void
+begin_scan(CustomScanState *node, EState *estate, int eflags)
+{
+	NewestScanState *state = (NewestScanState *) node;
+	CustomScan		*plan = (CustomScan *) node->ss.ps.plan;
+
+	state->map = tempo_column_map(RelationGetDescr(node->ss.ss_currentRelation));
+	state->target.relid = plan->scan.scanrelid;
+	state->target.map = state->map;
+	make_filters(state, plan);
+	make_projections(state, plan);
+	state->context =
+		AllocSetContextCreate(CurrentMemoryContext, "tempo newest traces", ALLOCSET_DEFAULT_SIZES);
+	state->open_context =
+		AllocSetContextCreate(CurrentMemoryContext, "tempo open segments", ALLOCSET_SMALL_SIZES);
+	state->row_context =
+		AllocSetContextCreate(CurrentMemoryContext, "tempo scan row", ALLOCSET_DEFAULT_SIZES);
+	state->allocator = tempo_context_allocator(
+		AllocSetContextCreate(CurrentMemoryContext, "tempo scan spans", ALLOCSET_DEFAULT_SIZES));
+	state->match_batch = make_batch(state);
+	state->start_batch = make_batch(state);
+	state->row_batch = make_batch(state);
+	state->row_of = palloc(sizeof(uint32) * MAX_ROWS);
+}
+
+/*
+ * As long as memory allows, what runs share stays: interned strings and
+ * resources, the reader's templates, results by name.
+ */
+static void
+empty_batch(SpanBatch *batch)
+{
+	if (span_batch_memory(batch) > BATCH_BYTES)
+		span_batch_reset(batch);
+	else
+		span_batch_truncate(batch, 0);
+}
+
+/*
+ * Candidates.
+ */
+
+/* The one that starts last is first; of those that start together, any that is only bounded. */
+static int
+compare_candidates(const pairingheap_node *a, const pairingheap_node *b, void *arg)
+{
+	const Candidate *x = pairingheap_const_container(Candidate, node, a);
+	const Candidate *y = pairingheap_const_container(Candidate, node, b);
+
+	if (x->start != y->start)
+		return x->start > y->start ? 1 : -1;
+	if (x->state != y->state)
+		return x->state == CANDIDATE_BOUNDED ? 1 : -1;
+	return -memcmp(&x->id, &y->id, sizeof(TraceId));
+}
+
+static bool
+need_is_met(const Node *need, uint32 met)
+{
+	bool all;
+
+	if (need == NULL)
+		return true;
+	if (IsA(need, Integer))
+		return (met & (1U << intVal(need))) != 0;
+	all = intVal(linitial((const List *) need)) == NEWEST_AND;
+	for (int i = 1; i < list_length((const List *) need); i++)
+		if (need_is_met(list_nth((const List *) need, i), met) != all)
+			return !all;
+	return all;
+}
+
+static void
+found_span(NewestScanState *state, const Span *span, uint32 met)
+{
+	Candidate *candidate = state->last;
+
+	if (candidate == NULL || memcmp(&candidate->id, &span->trace_id, sizeof(TraceId)) != 0)
+	{
+		bool known;
+
+		candidate = hash_search(state->candidates, &span->trace_id, HASH_ENTER, &known);
+		if (!known)
+		{
+			candidate->start = span->start_time_unix_nano;
+			candidate->met = 0;
+			candidate->state = CANDIDATE_PARTIAL;
+			candidate->n_pieces = 0;
+			candidate->pieces = NULL;
+		}
+		state->last = candidate;
+	}
+	if (candidate->state > CANDIDATE_BOUNDED)
+		return;
+	candidate->met |= met;
+	if (candidate->state == CANDIDATE_PARTIAL)
+	{
+		candidate->start = Min(candidate->start, span->start_time_unix_nano);
+		if (!need_is_met(state->need, candidate->met))
+			return;
+		candidate->state = CANDIDATE_BOUNDED;
+		pairingheap_add(state->heap, &candidate->node);
+	}
+	else if (span->start_time_unix_nano < candidate->start)
+	{
+		pairingheap_remove(state->heap, &candidate->node);
+		candidate->start = span->start_time_unix_nano;
+		pairingheap_add(state->heap, &candidate->node);
+	}
+}
+
+/* Do the conditions that were not pushed down let the row pass? */
+static bool
+rest_passes(NewestScanState *state, TempoRowReader *reader, const Span *span)
+{
+	ScanState	   *node = &state->css.ss;
+	TupleTableSlot *slot = node->ss_ScanTupleSlot;
+	MemoryContext	old;
+	bool			result;
+
+	if (node->ps.qual == NULL)
+		return true;
+	ExecClearTuple(slot);
+	MemoryContextReset(state->row_context);
+	old = MemoryContextSwitchTo(state->row_context);
+	tempo_row_reader_fill(reader, span, slot->tts_values, slot->tts_isnull);
+	MemoryContextSwitchTo(old);
+	ExecStoreVirtualTuple(slot);
+	slot->tts_tableOid = RelationGetRelid(node->ss_currentRelation);
+	node->ps.ps_ExprContext->ecxt_scantuple = slot;
+	result = ExecQual(node->ps.qual, node->ps.ps_ExprContext);
+	ResetExprContext(node->ps.ps_ExprContext);
+	ExecClearTuple(slot);
+	return result;
+}
+
+/* Looks at decoded spans; row_of says which rows they are, of the segment if there is one. */
+static void
+search_batch(NewestScanState *state, SpanBatch *batch, const TempoSegment *segment)
+{
+	tempo_filter_batch(state->match, batch);
+	for (int c = 0; c < state->n_conditions && state->each != NULL; c++)
+		tempo_filter_batch(state->each[c], batch);
+	if (state->match_reader != NULL)
+		tempo_row_reader_batch(state->match_reader, batch);
+	for (uint32 i = 0; i < batch->n_spans; i++)
+	{
+		const Span *span = &batch->spans[i];
+		uint32		met = 1;
+
+		if ((segment != NULL && tempo_row_is_deleted(segment, state->row_of[i])) ||
+			!tempo_filter_span(state->match, span) ||
+			!rest_passes(state, state->match_reader, span))
+			continue;
+		if (state->each != NULL)
+		{
+			met = 0;
+			for (int c = 0; c < state->n_conditions; c++)
+				if (tempo_filter_span(state->each[c], span))
+					met |= 1U << c;
+			if (met == 0)
+				continue;
+		}
+		found_span(state, span, met);
+	}
+}
+
+static void
+search_range(NewestScanState *state, const SliceRange *range)
+{
+	const TempoSegment *segment = &state->segments[range->segment];
+	MemoryContext		old = MemoryContextSwitchTo(state->open_context);
+	TempoOpenSegment   *open = tempo_segment_open(state->css.ss.ss_currentRelation, segment, NULL);
+
+	MemoryContextSwitchTo(old);
+	for (uint32 first = range->first; first < range->end; first += MAX_RUN)
+	{
+		uint32 count = Min(MAX_RUN, range->end - first);
+
+		CHECK_FOR_INTERRUPTS();
+		empty_batch(state->match_batch);
+		if (state->match->root->n_children == 0)
+		{
+			tempo_segment_decode(open, &state->match_projection, first, count, state->match_batch);
+			for (uint32 i = 0; i < count; i++)
+				state->row_of[i] = first + i;
+		}
+		else
+			tempo_segment_select(open, &state->match_projection, first, count, &state->match->test,
+								 state->match_batch, state->row_of);
+		search_batch(state, state->match_batch, segment);
+		state->counters.spans_searched += count;
+	}
+	tempo_segment_close(open);
+}
+
+static void
+search_slice(NewestScanState *state)
+{
+	SliceRange *ranges;
+	uint32		n_ranges;
+
+	if (!tempo_slices_next(state->slices, &ranges, &n_ranges, &state->bound))
+	{
+		state->exhausted = true;
+		return;
+	}
+	for (uint32 i = 0; i < n_ranges; i++)
+		search_range(state, &ranges[i]);
+	MemoryContextReset(state->open_context);
+	state->last = NULL;
+}
+
+/*
+ * Locating: all rows of candidates, and their starts.
+ */
+
+static void
+add_piece(NewestScanState *state, Candidate *candidate, bool pending, uint32 source, uint32 first,
+		  uint32 count)
+{
+	TracePiece *piece;
+
+	if (candidate->pieces == NULL)
+		candidate->pieces = MemoryContextAlloc(state->context, sizeof(TracePiece) * 2);
+	else if (candidate->n_pieces >= 2 && (candidate->n_pieces & (candidate->n_pieces - 1)) == 0)
+		candidate->pieces =
+			repalloc(candidate->pieces, sizeof(TracePiece) * candidate->n_pieces * 2);
+	piece = &candidate->pieces[candidate->n_pieces++];
+	piece->pending = pending;
+	piece->source = source;
+	piece->first = first;
+	piece->count = count;
+}
+
+/* Does the user see the row? */
+static bool
+is_visible(NewestScanState *state, TempoRowReader *reader, const Span *span)
+{
+	return tempo_filter_span(state->pushed, span) && rest_passes(state, reader, span);
+}
+
+/* The first start among rows of a segment that the user sees. */
+static void
+take_starts(NewestScanState *state, TempoOpenSegment *open, const TempoSegment *segment,
+			Candidate *candidate, uint32 first, uint32 end)
+{
+	/* rows of a trace are in the order of their starts */
+	bool sure = state->pushed->root->n_children == 0 && state->match_reader == NULL &&
+				segment->deleted == NULL;
+
+	while (first < end)
+	{
+		uint32 count = sure ? 1 : Min(MAX_RUN, end - first);
+
+		empty_batch(state->start_batch);
+		tempo_segment_decode(open, &state->start_projection, first, count, state->start_batch);
+		tempo_filter_batch(state->pushed, state->start_batch);
+		if (state->match_reader != NULL)
+			tempo_row_reader_batch(state->match_reader, state->start_batch);
+		for (uint32 i = 0; i < count; i++)
+		{
+			const Span *span = &state->start_batch->spans[i];
+
+			if (tempo_row_is_deleted(segment, first + i) ||
+				!is_visible(state, state->match_reader, span))
+				continue;
+			candidate->start = Min(candidate->start, span->start_time_unix_nano);
+			return;
+		}
+		first += count;
+	}
+}
+
+static bool
+locate_in_segment(NewestScanState *state, TempoOpenSegment *open, uint32 number,
+				  Candidate *candidate)
+{
+	SpanError error;
+	uint32	  first;
+	uint32	  count;
+
+	if (!segment_find_trace(tempo_segment_reader(open), &candidate->id, &first, &count, &error))
+		tempo_segment_failed(open, &error);
+	if (count == 0)
+		return false;
+	add_piece(state, candidate, false, number, first, count);
+	take_starts(state, open, &state->segments[number], candidate, first, first + count);
+	return true;
+}
+
+static void
+locate_in_pending(NewestScanState *state, Candidate *candidate)
+{
+	ListCell *cell;
+
+	foreach (cell, state->pendings)
+	{
+		SpanBatch *batch = (SpanBatch *) tempo_pending_batch(lfirst(cell));
+
+		tempo_filter_batch(state->pushed, batch);
+		if (state->match_reader != NULL)
+			tempo_row_reader_batch(state->match_reader, batch);
+		for (uint32 i = 0; i < batch->n_spans; i++)
+		{
+			const Span *span = &batch->spans[i];
+
+			if (memcmp(&span->trace_id, &candidate->id, sizeof(TraceId)) != 0)
+				continue;
+			add_piece(state, candidate, true, (uint32) foreach_current_index(cell), i, 1);
+			if (is_visible(state, state->match_reader, span))
+				candidate->start = Min(candidate->start, span->start_time_unix_nano);
+		}
+	}
+}
+
+/*
+ * Looks candidates up: "early" where they may have begun when they are still wanted,
+ * and then, of those that have, in all other segments.
+ */
+static void
+locate_all(NewestScanState *state, Candidate **candidates, int n, bool early)
+{
+	for (uint32 s = 0; s < state->n_segments; s++)
+	{
+		const TempoSegment *segment = &state->segments[s];
+		TempoOpenSegment   *open = NULL;
+
+		if ((segment->summary.min_start_nano <= state->newest_wanted) != early)
+			continue;
+		for (int i = 0; i < n; i++)
+		{
+			if (!early && candidates[i]->start > state->newest_wanted)
+				continue;
+			if (open == NULL)
+			{
+				MemoryContext old = MemoryContextSwitchTo(state->open_context);
+
+				CHECK_FOR_INTERRUPTS();
+				open = tempo_segment_open(state->css.ss.ss_currentRelation, segment, NULL);
+				MemoryContextSwitchTo(old);
+			}
+			(void) locate_in_segment(state, open, s, candidates[i]);
+		}
+		if (open != NULL)
+			tempo_segment_close(open);
+	}
+}
+
+/* A candidate is not wanted: it is remembered only if more of it may be found. */
+static void
+drop(NewestScanState *state, Candidate *candidate)
+{
+	if (candidate->pieces != NULL)
+		pfree(candidate->pieces);
+	candidate->pieces = NULL;
+	candidate->state = CANDIDATE_DONE;
+	if (state->exhausted || candidate->start > state->bound)
+		hash_search(state->candidates, &candidate->id, HASH_REMOVE, NULL);
+}
+
+/* Finds the rows and the real start of the first candidates, and puts them back. */
+static void
+locate(NewestScanState *state)
+{
+	Candidate *candidates[LOCATE_AT_ONCE];
+	Candidate *located[LOCATE_AT_ONCE];
+	int		   n = 0;
+	int		   n_located = 0;
+
+	while (n < LOCATE_AT_ONCE && n_located < LOCATE_AT_ONCE && !pairingheap_is_empty(state->heap))
+	{
+		Candidate *candidate =
+			pairingheap_container(Candidate, node, pairingheap_first(state->heap));
+
+		if (!state->exhausted && candidate->start <= state->bound)
+			break;
+		(void) pairingheap_remove_first(state->heap);
+		if (candidate->state == CANDIDATE_BOUNDED)
+			candidates[n++] = candidate;
+		else
+			located[n_located++] = candidate;
+	}
+	for (int i = 0; i < n; i++)
+		locate_in_pending(state, candidates[i]);
+	locate_all(state, candidates, n, true);
+	locate_all(state, candidates, n, false);
+	MemoryContextReset(state->open_context);
+	for (int i = 0; i < n; i++)
+	{
+		state->counters.traces_located++;
+		if (candidates[i]->start > state->newest_wanted)
+		{
+			drop(state, candidates[i]);
+			continue;
+		}
+		candidates[i]->state = CANDIDATE_LOCATED;
+		pairingheap_add(state->heap, &candidates[i]->node);
+	}
+	for (int i = 0; i < n_located; i++)
+		pairingheap_add(state->heap, &located[i]->node);
+}
+
+/*
+ * Returning: the rows of the traces that come next.
+ */
+
+/* Nobody will ask for them again. */
+static void
+forget_wave(NewestScanState *state)
+{
+	ListCell *cell;
+
+	foreach (cell, state->wave)
+	{
+		Candidate *candidate = lfirst(cell);
+
+		if (candidate->pieces != NULL)
+			pfree(candidate->pieces);
+		hash_search(state->candidates, &candidate->id, HASH_REMOVE, NULL);
+	}
+	list_free(state->wave);
+	list_free(state->pieces);
+	state->wave = state->pieces = NIL;
+	state->next_piece = 0;
+	state->next_row = 0;
+}
+
+/* Takes the traces that are known to come next; false if there is none. */
+static bool
+next_wave(NewestScanState *state)
+{
+	MemoryContext old;
+
+	forget_wave(state);
+	while (list_length(state->wave) < RETURN_AT_ONCE)
+	{
+		Candidate *candidate = NULL;
+
+		if (!pairingheap_is_empty(state->heap))
+			candidate = pairingheap_container(Candidate, node, pairingheap_first(state->heap));
+		if (candidate == NULL || (!state->exhausted && candidate->start <= state->bound))
+		{
+			if (state->wave != NIL || state->exhausted)
+				break;
+			search_slice(state);
+		}
+		else if (candidate->state == CANDIDATE_BOUNDED)
+			locate(state);
+		else
+		{
+			(void) pairingheap_remove_first(state->heap);
+			old = MemoryContextSwitchTo(state->context);
+			state->wave = lappend(state->wave, candidate);
+			for (int i = 0; i < candidate->n_pieces; i++)
+				state->pieces = lappend(state->pieces, &candidate->pieces[i]);
+			MemoryContextSwitchTo(old);
+			state->counters.traces_returned++;
+		}
+	}
+	return state->wave != NIL;
+}
+
+/* Rows of a segment that are decoded together. */
+typedef struct PieceRun
+{
+	TracePiece piece;
+	uint32	   begin; /* its first span in the batch */
+	uint32	   order; /* in which it is returned */
+} PieceRun;
+
+static int
+compare_places(const void *a, const void *b)
+{
+	const PieceRun *x = a;
+	const PieceRun *y = b;
+
+	if (x->piece.source != y->piece.source)
+		return x->piece.source < y->piece.source ? -1 : 1;
+	return x->piece.first < y->piece.first ? -1 : x->piece.first > y->piece.first;
+}
+
+static int
+compare_orders(const void *a, const void *b)
+{
+	const PieceRun *x = a;
+	const PieceRun *y = b;
+
+	return x->order < y->order ? -1 : x->order > y->order;
+}
+
+static void
+reserve_rows(NewestScanState *state, uint32 count)
+{
+	if (count <= state->selected_size)
+		return;
+	state->selected_size = count;
+	if (state->selected != NULL)
+		pfree(state->selected);
+	state->selected = MemoryContextAllocHuge(GetMemoryChunkContext(state), sizeof(uint32) * count);
+}
+
+/* The next pieces in segments that fit, all of a trace or a part of a long one. */
+static PieceRun *
+take_runs(NewestScanState *state, uint32 *n_runs, uint32 *n_rows)
+{
+	PieceRun *runs = MemoryContextAlloc(
+		state->open_context, sizeof(PieceRun) * (list_length(state->pieces) - state->next_piece));
+
+	*n_runs = *n_rows = 0;
+	while (state->next_piece < list_length(state->pieces))
+	{
+		TracePiece *piece = list_nth(state->pieces, state->next_piece);
+		uint32		left = piece->count - state->next_row;
+		PieceRun   *run = &runs[*n_runs];
+
+		if (piece->pending || (*n_rows > 0 && *n_rows + left > MAX_ROWS))
+			break;
+		run->piece = *piece;
+		run->piece.first += state->next_row;
+		run->piece.count = Min(left, MAX_ROWS);
+		run->order = (*n_runs)++;
+		*n_rows += run->piece.count;
+		state->next_row += run->piece.count;
+		if (run->piece.count < left)
+			break;
+		state->next_row = 0;
+		state->next_piece++;
+	}
+	return runs;
+}
+
+/* Decodes the next pieces that lie in segments, each segment once and in order. */
+static void
+decode_runs(NewestScanState *state)
+{
+	uint32			  n_runs;
+	uint32			  n_rows;
+	PieceRun		 *runs = take_runs(state, &n_runs, &n_rows);
+	TempoOpenSegment *open = NULL;
+
+	qsort(runs, n_runs, sizeof(PieceRun), compare_places);
+	empty_batch(state->row_batch);
+	reserve_rows(state, n_rows);
+	for (uint32 i = 0; i < n_runs; i++)
+	{
+		if (i == 0 || runs[i].piece.source != runs[i - 1].piece.source)
+		{
+			MemoryContext old = MemoryContextSwitchTo(state->open_context);
+
+			if (open != NULL)
+				tempo_segment_close(open);
+			open = tempo_segment_open(state->css.ss.ss_currentRelation,
+									  &state->segments[runs[i].piece.source], NULL);
+			MemoryContextSwitchTo(old);
+			state->counters.segments_read++;
+		}
+		runs[i].begin = state->row_batch->n_spans;
+		tempo_segment_decode(open, &state->row_projection, runs[i].piece.first, runs[i].piece.count,
+							 state->row_batch);
+	}
+	if (open != NULL)
+		tempo_segment_close(open);
+	state->counters.spans_decoded += n_rows;
+	qsort(runs, n_runs, sizeof(PieceRun), compare_orders);
+	tempo_filter_batch(state->pushed, state->row_batch);
+	for (uint32 i = 0; i < n_runs; i++)
+	{
+		const TempoSegment *segment = &state->segments[runs[i].piece.source];
+
+		for (uint32 j = 0; j < runs[i].piece.count; j++)
+			if (!tempo_row_is_deleted(segment, runs[i].piece.first + j) &&
+				tempo_filter_span(state->pushed, &state->row_batch->spans[runs[i].begin + j]))
+				state->selected[state->n_selected++] = runs[i].begin + j;
+	}
+	state->rows = state->row_batch;
+	MemoryContextReset(state->open_context);
+}
+
+/* Fills "selected" with rows to return; false if there are no more. */
+static bool
+next_rows(NewestScanState *state)
+{
+	TracePiece *piece;
+	SpanBatch  *batch;
+
+	state->n_selected = state->next_selected = 0;
+	if (state->next_piece >= list_length(state->pieces) && !next_wave(state))
+		return false;
+	if (state->next_piece >= list_length(state->pieces))
+		return true; /* of traces without a row left */
+	piece = list_nth(state->pieces, state->next_piece);
+	if (!piece->pending)
+		decode_runs(state);
+	else
+	{
+		state->next_piece++;
+		batch = (SpanBatch *) tempo_pending_batch(list_nth(state->pendings, (int) piece->source));
+		reserve_rows(state, 1);
+		tempo_filter_batch(state->pushed, batch);
+		if (tempo_filter_span(state->pushed, &batch->spans[piece->first]))
+			state->selected[state->n_selected++] = piece->first;
+		state->rows = batch;
+	}
+	if (state->n_selected > 0)
+		tempo_row_reader_batch(state->reader, state->rows);
+	return true;
+}
+
+/*
+ * Starting.
+ */
+
+/* What the own transaction has in memory because it could not be flushed. */
+static void
+search_pending(NewestScanState *state)
+{
+	ScanState		  *node = &state->css.ss;
+	TempoInsertBuffer *pending = NULL;
+
+	state->pendings = NIL;
+	if (IsInParallelMode())
+		return;
+	while ((pending = tempo_pending_next(node->ss_currentRelation, node->ps.state->es_snapshot,
+										 pending)) != NULL)
+	{
+		SpanBatch	 *batch = (SpanBatch *) tempo_pending_batch(pending);
+		MemoryContext old = MemoryContextSwitchTo(state->context);
+
+		state->pendings = lappend(state->pendings, pending);
+		MemoryContextSwitchTo(old);
+		search_batch(state, batch, NULL);
+	}
+	state->last = NULL;
+}
+
+static void
+start_filters(NewestScanState *state)
+{
+	ExprContext *econtext = state->css.ss.ps.ps_ExprContext;
+
+	tempo_filter_start(state->match, econtext);
+	tempo_filter_start(state->pushed, econtext);
+	for (int i = 0; i < state->n_conditions && state->each != NULL; i++)
+		tempo_filter_start(state->each[i], econtext);
+	state->newest_wanted = PG_INT64_MAX;
+	if (state->newest_state != NULL)
+	{
+		bool  isnull;
+		Datum value = ExecEvalExprSwitchContext(state->newest_state, econtext, &isnull);
+
+		state->newest_wanted = isnull ? PG_INT64_MIN : DatumGetInt64(value);
+	}
+}
+
+static void
+start(NewestScanState *state)
+{
+	ScanState		  *node = &state->css.ss;
+	Relation		   rel = node->ss_currentRelation;
+	TempoSegmentBounds bounds = {PG_INT64_MIN, PG_INT64_MAX, 0};
+	HASHCTL			   control = {0};
+	MemoryContext	   old;
+
+	/* own rows become a segment before they are looked for */
+	if (!IsInParallelMode())
+		tempo_flush_inserts(RelationGetRelid(rel));
+	start_filters(state);
+	state->wave = state->pieces = NIL;
+	state->next_piece = 0;
+	state->next_row = 0;
+	state->n_selected = state->next_selected = 0;
+	state->last = NULL;
+	state->n_segments = 0;
+	MemoryContextReset(state->context);
+	old = MemoryContextSwitchTo(state->context);
+	control.keysize = sizeof(TraceId);
+	control.entrysize = sizeof(Candidate);
+	control.hcxt = state->context;
+	state->candidates =
+		hash_create("tempo candidates", 256, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	state->heap = pairingheap_allocate(compare_candidates, NULL);
+	state->bound = PG_INT64_MAX;
+	state->exhausted = state->match->never;
+	if (!state->exhausted)
+	{
+		tempo_filter_bounds(state->pushed, &bounds.min_start, &bounds.end_start, &bounds.tenants);
+		state->segments =
+			tempo_directory_list(rel, node->ps.state->es_snapshot, &bounds, &state->n_segments);
+		state->slices = tempo_slices_create(rel, state->segments, state->n_segments, state->match,
+											state->newest_wanted, &state->counters.slices);
+	}
+	MemoryContextSwitchTo(old);
+	if (!state->exhausted)
+		search_pending(state);
+	state->started = true;
+	pgstat_count_heap_scan(rel);
+}
+
+static TupleTableSlot *
+next_row(ScanState *node)
+{
+	NewestScanState *state = (NewestScanState *) node;
+	TupleTableSlot	*slot = node->ss_ScanTupleSlot;
+	MemoryContext	 old;
+
+	ExecClearTuple(slot);
+	if (!state->started)
+		start(state);
+	while (state->next_selected >= state->n_selected)
+		if (!next_rows(state))
+			return slot;
+	MemoryContextReset(state->row_context);
+	old = MemoryContextSwitchTo(state->row_context);
+	tempo_row_reader_fill(state->reader,
+						  &state->rows->spans[state->selected[state->next_selected++]],
+						  slot->tts_values, slot->tts_isnull);
+	MemoryContextSwitchTo(old);
+	ExecStoreVirtualTuple(slot);
+	slot->tts_tableOid = RelationGetRelid(node->ss_currentRelation);
+	pgstat_count_heap_getnext(node->ss_currentRelation);
+	return slot;
+}
+
+/* What is grouped is never locked, so there is nothing to look at again. */
+static bool
+recheck_row(ScanState *node, TupleTableSlot *slot)
+{
+	return true;
+}
+
+static TupleTableSlot *
+exec_scan(CustomScanState *node)
+{
+	return ExecScan(&node->ss, next_row, recheck_row);
+}
+
+static void
+rescan(CustomScanState *node)
+{
+	NewestScanState *state = (NewestScanState *) node;
+
+	state->started = false;
+	state->n_selected = state->next_selected = 0;
+	ExecScanReScan(&node->ss);
+}
+
+static void
+end_scan(CustomScanState *node)
+{
+	/* segments are open only briefly, and memory goes with the query's */
+}
+
+/*
+ * EXPLAIN
+ */
+
+static void
+explain_expression(const char *label, Expr *expression, CustomScanState *node, List *ancestors,
+				   ExplainState *es)
+{
+	bool  prefix = list_length(es->rtable) > 1 || es->verbose;
+	List *context = set_deparse_context_plan(es->deparse_cxt, node->ss.ps.plan, ancestors);
+
+	ExplainPropertyText(label, deparse_expression((Node *) expression, context, prefix, false), es);
+}
+
+static Expr *
+need_expression(NewestScanState *state, const Node *need)
+{
+	const List *list = (const List *) need;
+	List	   *args = NIL;
+
+	if (IsA(need, Integer))
+		return list_nth(state->conditions, intVal(need));
+	for (int i = 1; i < list_length(list); i++)
+		args = lappend(args, need_expression(state, list_nth(list, i)));
+	return makeBoolExpr(intVal(linitial(list)) == NEWEST_AND ? AND_EXPR : OR_EXPR, args, -1);
+}
+
+static void
+explain_scan(CustomScanState *node, List *ancestors, ExplainState *es)
+{
+	NewestScanState *state = (NewestScanState *) node;
+	NewestCounters	*counters = &state->counters;
+	CustomScan		*plan = (CustomScan *) node->ss.ps.plan;
+	int				 n_pushed = intVal(list_nth(plan->custom_private, NEWEST_N_PUSHED));
+
+	if (n_pushed > 0)
+		explain_expression("Pushed Filter",
+						   make_ands_explicit(first_of(plan->custom_exprs, 0, n_pushed)), node,
+						   ancestors, es);
+	if (state->need != NULL)
+		explain_expression("Traces With", need_expression(state, state->need), node, ancestors, es);
+	if (!es->analyze)
+		return;
+	ExplainPropertyInteger("Slices", NULL, counters->slices.slices, es);
+	if (counters->slices.segments_zone > 0)
+		ExplainPropertyInteger("Segments Pruned by Zone Map", NULL, counters->slices.segments_zone,
+							   es);
+	if (counters->slices.segments_lists > 0)
+		ExplainPropertyInteger("Segments Pruned by Footer", NULL, counters->slices.segments_lists,
+							   es);
+	if (counters->slices.blocks_zone > 0)
+		ExplainPropertyInteger("Blocks Pruned by Zone Map", NULL, counters->slices.blocks_zone, es);
+	ExplainPropertyInteger("Spans Searched", NULL, counters->spans_searched, es);
+	ExplainPropertyInteger("Traces Located", NULL, counters->traces_located, es);
+	ExplainPropertyInteger("Traces Returned", NULL, counters->traces_returned, es);
+	ExplainPropertyInteger("Spans Decoded", NULL, counters->spans_decoded, es);
+}
