@@ -42,23 +42,24 @@ CREATE CAST (tempo.trace_id AS bytea) WITH FUNCTION tempo.trace_id_to_bytea(temp
 CREATE CAST (text AS tempo.trace_id) WITH INOUT AS ASSIGNMENT;
 CREATE CAST (tempo.trace_id AS text) WITH INOUT;
 
+-- Leakproof, that row security does not keep them from choosing segments.
 CREATE FUNCTION tempo.trace_id_eq(tempo.trace_id, tempo.trace_id) RETURNS boolean
-    AS 'MODULE_PATHNAME', 'tempo_trace_id_eq' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+    AS 'MODULE_PATHNAME', 'tempo_trace_id_eq' LANGUAGE C IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
 COMMENT ON FUNCTION tempo.trace_id_eq(tempo.trace_id, tempo.trace_id) IS 'implementation of = operator';
 CREATE FUNCTION tempo.trace_id_ne(tempo.trace_id, tempo.trace_id) RETURNS boolean
-    AS 'MODULE_PATHNAME', 'tempo_trace_id_ne' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+    AS 'MODULE_PATHNAME', 'tempo_trace_id_ne' LANGUAGE C IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
 COMMENT ON FUNCTION tempo.trace_id_ne(tempo.trace_id, tempo.trace_id) IS 'implementation of <> operator';
 CREATE FUNCTION tempo.trace_id_lt(tempo.trace_id, tempo.trace_id) RETURNS boolean
-    AS 'MODULE_PATHNAME', 'tempo_trace_id_lt' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+    AS 'MODULE_PATHNAME', 'tempo_trace_id_lt' LANGUAGE C IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
 COMMENT ON FUNCTION tempo.trace_id_lt(tempo.trace_id, tempo.trace_id) IS 'implementation of < operator';
 CREATE FUNCTION tempo.trace_id_le(tempo.trace_id, tempo.trace_id) RETURNS boolean
-    AS 'MODULE_PATHNAME', 'tempo_trace_id_le' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+    AS 'MODULE_PATHNAME', 'tempo_trace_id_le' LANGUAGE C IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
 COMMENT ON FUNCTION tempo.trace_id_le(tempo.trace_id, tempo.trace_id) IS 'implementation of <= operator';
 CREATE FUNCTION tempo.trace_id_gt(tempo.trace_id, tempo.trace_id) RETURNS boolean
-    AS 'MODULE_PATHNAME', 'tempo_trace_id_gt' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+    AS 'MODULE_PATHNAME', 'tempo_trace_id_gt' LANGUAGE C IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
 COMMENT ON FUNCTION tempo.trace_id_gt(tempo.trace_id, tempo.trace_id) IS 'implementation of > operator';
 CREATE FUNCTION tempo.trace_id_ge(tempo.trace_id, tempo.trace_id) RETURNS boolean
-    AS 'MODULE_PATHNAME', 'tempo_trace_id_ge' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+    AS 'MODULE_PATHNAME', 'tempo_trace_id_ge' LANGUAGE C IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
 COMMENT ON FUNCTION tempo.trace_id_ge(tempo.trace_id, tempo.trace_id) IS 'implementation of >= operator';
 CREATE FUNCTION tempo.trace_id_cmp(tempo.trace_id, tempo.trace_id) RETURNS integer
     AS 'MODULE_PATHNAME', 'tempo_trace_id_cmp' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
@@ -187,22 +188,22 @@ CREATE CAST (text AS tempo.span_id) WITH INOUT AS ASSIGNMENT;
 CREATE CAST (tempo.span_id AS text) WITH INOUT;
 
 CREATE FUNCTION tempo.span_id_eq(tempo.span_id, tempo.span_id) RETURNS boolean
-    AS 'MODULE_PATHNAME', 'tempo_span_id_eq' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+    AS 'MODULE_PATHNAME', 'tempo_span_id_eq' LANGUAGE C IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
 COMMENT ON FUNCTION tempo.span_id_eq(tempo.span_id, tempo.span_id) IS 'implementation of = operator';
 CREATE FUNCTION tempo.span_id_ne(tempo.span_id, tempo.span_id) RETURNS boolean
-    AS 'MODULE_PATHNAME', 'tempo_span_id_ne' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+    AS 'MODULE_PATHNAME', 'tempo_span_id_ne' LANGUAGE C IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
 COMMENT ON FUNCTION tempo.span_id_ne(tempo.span_id, tempo.span_id) IS 'implementation of <> operator';
 CREATE FUNCTION tempo.span_id_lt(tempo.span_id, tempo.span_id) RETURNS boolean
-    AS 'MODULE_PATHNAME', 'tempo_span_id_lt' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+    AS 'MODULE_PATHNAME', 'tempo_span_id_lt' LANGUAGE C IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
 COMMENT ON FUNCTION tempo.span_id_lt(tempo.span_id, tempo.span_id) IS 'implementation of < operator';
 CREATE FUNCTION tempo.span_id_le(tempo.span_id, tempo.span_id) RETURNS boolean
-    AS 'MODULE_PATHNAME', 'tempo_span_id_le' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+    AS 'MODULE_PATHNAME', 'tempo_span_id_le' LANGUAGE C IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
 COMMENT ON FUNCTION tempo.span_id_le(tempo.span_id, tempo.span_id) IS 'implementation of <= operator';
 CREATE FUNCTION tempo.span_id_gt(tempo.span_id, tempo.span_id) RETURNS boolean
-    AS 'MODULE_PATHNAME', 'tempo_span_id_gt' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+    AS 'MODULE_PATHNAME', 'tempo_span_id_gt' LANGUAGE C IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
 COMMENT ON FUNCTION tempo.span_id_gt(tempo.span_id, tempo.span_id) IS 'implementation of > operator';
 CREATE FUNCTION tempo.span_id_ge(tempo.span_id, tempo.span_id) RETURNS boolean
-    AS 'MODULE_PATHNAME', 'tempo_span_id_ge' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+    AS 'MODULE_PATHNAME', 'tempo_span_id_ge' LANGUAGE C IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
 COMMENT ON FUNCTION tempo.span_id_ge(tempo.span_id, tempo.span_id) IS 'implementation of >= operator';
 CREATE FUNCTION tempo.span_id_cmp(tempo.span_id, tempo.span_id) RETURNS integer
     AS 'MODULE_PATHNAME', 'tempo_span_id_cmp' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;

@@ -177,6 +177,12 @@ response_headers(const ApiResponse *response)
 		add_header(&state, "X-Content-Type-Options", "nosniff");
 	if (response->location)
 		add_header(&state, "Location", response->location);
+	if (response->etag)
+		add_header(&state, "ETag", response->etag);
+	if (response->allow)
+		add_header(&state, "Allow", response->allow);
+	if (response->session)
+		add_header(&state, "Mcp-Session-Id", response->session);
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
 
@@ -214,6 +220,14 @@ tempo_api(PG_FUNCTION_ARGS)
 	{
 		request.accept = header_of(PG_GETARG_JSONB_P(3), "accept");
 		request.tenant = header_of(PG_GETARG_JSONB_P(3), "x-scope-orgid");
+		request.if_match = header_of(PG_GETARG_JSONB_P(3), "if-match");
+	}
+	if (!PG_ARGISNULL(4))
+	{
+		bytea	   *data = PG_GETARG_BYTEA_PP(4);
+
+		request.body = VARDATA_ANY(data);
+		request.body_len = VARSIZE_ANY_EXHDR(data);
 	}
 
 	response = api_begin(&request);

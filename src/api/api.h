@@ -24,7 +24,17 @@ typedef struct ApiRequest
 	const char *query;			/* after '?', percent-encoded; "" if none */
 	const char *accept;			/* headers, NULL if absent */
 	const char *tenant;			/* X-Scope-OrgID */
+	const char *if_match;
+	const char *body;			/* NULL if there is none */
+	Size		body_len;
 	bool		stream;			/* a gRPC call: the answer is a message whatever the endpoint */
+
+	/*
+	 * For a gRPC call, optional: takes messages of the stream that are known
+	 * while the query runs.
+	 */
+	void		(*partial) (void *arg, const char *data, Size len);
+	void	   *partial_arg;
 } ApiRequest;
 
 typedef struct ApiResponse
@@ -34,6 +44,9 @@ typedef struct ApiResponse
 	bool		nosniff;		/* X-Content-Type-Options: nosniff */
 	bool		vary;			/* Vary: Accept-Encoding */
 	const char *location;		/* of a redirection */
+	const char *etag;
+	const char *allow;			/* methods, of 405 */
+	const char *session;		/* Mcp-Session-Id */
 	const char *endpoint;		/* a name for statistics */
 	ApiBody    *body;
 } ApiResponse;
@@ -57,6 +70,9 @@ extern ApiCall *api_open(const ApiRequest *request);
 extern void api_serve(ApiCall *call);
 extern bool api_failed(ApiCall *call, const ErrorData *error, bool new_transaction);
 extern ApiResponse *api_response(ApiCall *call);
+
+/* api_writes: does the call change the database?  Needs tempo_admin's rights then. */
+extern bool api_writes(const ApiCall *call);
 
 /* api_begin_local: the same without a database; NULL if it takes one */
 extern ApiResponse *api_begin_local(const ApiRequest *request);

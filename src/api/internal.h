@@ -39,6 +39,8 @@ struct ApiCall
 	void		(*serve) (ApiCall *call);	/* NULL when it is answered */
 	int			attempts;
 	ApiFormat	format;			/* what the client accepts */
+	bool		writes;			/* changes the database */
+	bool		partial;		/* what is being made is not the whole answer */
 	List	   *parameters;		/* of ApiParameter, in the order given */
 	List	   *tenants;		/* of char *, sorted, without repetitions */
 	char	   *argument;		/* the part of the path that is a parameter, decoded */

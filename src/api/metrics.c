@@ -14,6 +14,7 @@
 #include "api/internal.h"
 #include "api/json.h"
 #include "api/read.h"
+#include "api/stream.h"
 #include "catalog/pg_type.h"
 #include "common/int.h"
 #include "executor/spi.h"
@@ -25,6 +26,9 @@
 #include "utils/timestamp.h"
 
 #define NANOS INT64CONST(1000000000)
+
+/* A stream of fewer samples is not divided. */
+#define MIN_DIVIDED_STEPS 16
 
 /* Windows of time in which exemplars are looked for, and how many in each: it costs some milliseconds */
 #define EXEMPLAR_WINDOWS 5
@@ -351,13 +355,15 @@ instant_series(uint64 row)
 	return series;
 }
 
+/* Of a whole answer, or of one that goes on. */
 static Tempo__Api__SearchMetrics *
-metrics_message(void)
+metrics_message(bool complete)
 {
 	Tempo__Api__SearchMetrics *metrics = palloc(sizeof(*metrics));
 
 	tempo__api__search_metrics__init(metrics);
-	metrics->completed_jobs = metrics->total_jobs = 1;
+	metrics->completed_jobs = complete ? 1 : 0;
+	metrics->total_jobs = 1;
 	return metrics;
 }
 
@@ -525,16 +531,62 @@ add_exemplars(ApiCall *call, const TqlQuery *query, const TqlRange *range,
 	read_exemplars(range, series, labels, n);
 }
 
+/* The series over the steps of a range; "query" NULL = without exemplars. */
+static Tempo__Api__QueryRangeResponse *
+range_response(ApiCall *call, const TqlRange *range, const TqlQuery *query)
+{
+	Tempo__Api__QueryRangeResponse *response = palloc(sizeof(*response));
+	MemoryContext context = CurrentMemoryContext;
+	const Jsonb **labels;
+
+	tempo__api__query_range_response__init(response);
+	SPI_connect();
+	/* the answer outlives the query */
+	MemoryContextSwitchTo(context);
+	run_metrics(call, range);
+	response->n_series = limit_series(call, SPI_processed, &response->message, &response->status);
+	response->series = palloc(Max(response->n_series, 1) * sizeof(void *));
+	labels = palloc(Max(response->n_series, 1) * sizeof(void *));
+	for (uint64 row = 0; row < response->n_series; row++)
+	{
+		labels[row] = jsonb_of(row, 1);
+		response->series[row] = range_series(row, labels[row]);
+	}
+	if (query)
+		add_exemplars(call, query, range, response->series, labels, response->n_series);
+	SPI_finish();
+	MemoryContextSwitchTo(context);
+	return response;
+}
+
+/*
+ * The newest steps first, if the query is such that what they have does not
+ * depend on others: compare() and limits of series choose from the whole range.
+ */
+static void
+send_newest(ApiCall *call, const TqlQuery *query, const TqlRange *range)
+{
+	Tempo__Api__QueryRangeResponse *response;
+	TqlRange	newest = *range;
+	int64		steps = (range->stop - range->start) / range->step;
+
+	if (!call->request->stream || call->request->partial == NULL || steps < MIN_DIVIDED_STEPS ||
+		number_of(call, "maxSeries") > 0 || tempo_metrics_max_series > 0 ||
+		query->metrics->kind != TQL_ME_QUERY || query->metrics->metrics->function == TQL_M_COMPARE)
+		return;
+	newest.start = range->stop - steps / 8 * range->step;
+	response = range_response(call, &newest, NULL);
+	response->metrics = metrics_message(false);
+	stream_send(call, &response->base);
+}
+
 void
 serve_query_range(ApiCall *call)
 {
-	Tempo__Api__QueryRangeResponse response;
-	MemoryContext context = CurrentMemoryContext;
-	MemoryContext old;
+	Tempo__Api__QueryRangeResponse *response;
 	MetricsRange range;
 	TqlRange	aligned;
-	TqlQuery   *query = NULL;
-	const Jsonb **labels;
+	const TqlQuery *query;
 
 	call->format = FORMAT_JSON;
 	if (!read_range(call, &range) || (query = read_query(call, false)) == NULL || !check_range(call, &range, false))
@@ -544,25 +596,10 @@ serve_query_range(ApiCall *call)
 		(void) bad_parameter(call, "could not parse 'start' parameter: out of range");
 		return;
 	}
-
-	tempo__api__query_range_response__init(&response);
-	response.metrics = metrics_message();
-	SPI_connect();
-	/* the answer outlives the query */
-	old = MemoryContextSwitchTo(context);
-	run_metrics(call, &aligned);
-	response.n_series = limit_series(call, SPI_processed, &response.message, &response.status);
-	response.series = palloc(Max(response.n_series, 1) * sizeof(void *));
-	labels = palloc(Max(response.n_series, 1) * sizeof(void *));
-	for (uint64 row = 0; row < response.n_series; row++)
-	{
-		labels[row] = jsonb_of(row, 1);
-		response.series[row] = range_series(row, labels[row]);
-	}
-	add_exemplars(call, query, &aligned, response.series, labels, response.n_series);
-	api_answer(call, &response.base);
-	MemoryContextSwitchTo(old);
-	SPI_finish();
+	send_newest(call, query, &aligned);
+	response = range_response(call, &aligned, query);
+	response->metrics = metrics_message(true);
+	api_answer(call, &response->base);
 }
 
 void
@@ -582,7 +619,7 @@ serve_query_instant(ApiCall *call)
 	whole.step = range.end - range.start;
 
 	tempo__api__query_instant_response__init(&response);
-	response.metrics = metrics_message();
+	response.metrics = metrics_message(true);
 	SPI_connect();
 	old = MemoryContextSwitchTo(context);
 	run_metrics(call, &whole);

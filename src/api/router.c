@@ -545,6 +545,12 @@ api_failed(ApiCall *call, const ErrorData *error, bool new_transaction)
 	return false;
 }
 
+bool
+api_writes(const ApiCall *call)
+{
+	return call->writes;
+}
+
 ApiResponse *
 api_response(ApiCall *call)
 {

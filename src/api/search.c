@@ -12,6 +12,7 @@
 #include "api/json.h"
 #include "api/logfmt.h"
 #include "api/read.h"
+#include "api/stream.h"
 #include "catalog/pg_type.h"
 #include "tempo_api.pb-c.h"
 #include "utils/builtins.h"
@@ -213,31 +214,33 @@ set_spansets(Tempo__Api__TraceSearchMetadata *trace, uint64 row)
 		trace->span_set = trace->span_sets[0];
 }
 
-static void
-answer_search(ApiCall *call, Tempo__Api__TraceSearchMetadata **traces, Size n)
+/* Some traces: the whole answer, or the head of one that goes on. */
+static Tempo__Api__SearchResponse *
+response_of(Tempo__Api__TraceSearchMetadata **traces, Size n, bool complete)
 {
-	Tempo__Api__SearchResponse response;
-	Tempo__Api__SearchMetrics metrics;
+	Tempo__Api__SearchResponse *response = palloc(sizeof(*response));
+	Tempo__Api__SearchMetrics *metrics = palloc(sizeof(*metrics));
 
-	tempo__api__search_metrics__init(&metrics);
-	metrics.completed_jobs = metrics.total_jobs = 1;
-	metrics.inspected_traces = n;
-	tempo__api__search_response__init(&response);
-	response.metrics = &metrics;
-	response.n_traces = n;
-	response.traces = traces;
-	api_answer(call, &response.base);
+	tempo__api__search_metrics__init(metrics);
+	metrics->completed_jobs = complete ? 1 : 0;
+	metrics->total_jobs = 1;
+	metrics->inspected_traces = n;
+	tempo__api__search_response__init(response);
+	response->metrics = metrics;
+	response->n_traces = n;
+	response->traces = traces;
+	return response;
 }
 
 static void
 answer_no_traces(ApiCall *call)
 {
-	answer_search(call, NULL, 0);
+	api_answer(call, &response_of(NULL, 0, true)->base);
 }
 
 /* What the query found, in the order of its rows. */
-static void
-answer_rows(ApiCall *call, bool spansets)
+static Tempo__Api__TraceSearchMetadata **
+found_traces(bool spansets)
 {
 	Tempo__Api__TraceSearchMetadata **traces = palloc(Max(SPI_processed, 1) * sizeof(void *));
 
@@ -247,7 +250,7 @@ answer_rows(ApiCall *call, bool spansets)
 		if (spansets)
 			set_spansets(traces[row], row);
 	}
-	answer_search(call, traces, SPI_processed);
+	return traces;
 }
 
 /* --------------------------------------------------------------- TraceQL */
@@ -258,26 +261,85 @@ timestamp_of(int64 seconds)
 	return (seconds - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY) * USECS_PER_SEC;
 }
 
+/* Runs the query over a range; its rows are in SPI_tuptable. */
 static void
-search_traceql(ApiCall *call, const Search *search)
+run_traceql(ApiCall *call, const Search *search, const ApiRange *range)
 {
 	Oid			types[6] = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID, TEXTARRAYOID};
 	Datum		values[6];
-	const char *nulls = call->range.set ? "      " : " nn   ";
+	const char *nulls = range->set ? "      " : " nn   ";
 
 	values[0] = CStringGetTextDatum(search->query ? search->query : "{}");
-	values[1] = TimestampTzGetDatum(timestamp_of(call->range.start));
-	values[2] = TimestampTzGetDatum(timestamp_of(call->range.end));
+	values[1] = TimestampTzGetDatum(timestamp_of(range->start));
+	values[2] = TimestampTzGetDatum(timestamp_of(range->end));
 	values[3] = Int32GetDatum((int32) search->limit);
 	values[4] = Int32GetDatum((int32) search->spss);
 	values[5] = tenants_array(call);
 
-	call->without_spans = answer_no_traces;
 	run_query(psprintf("SELECT trace_id, root_service_name, root_trace_name, start_time_unix_nano, "
 					   "duration_nano, spansets, service_stats FROM %s($1, $2, $3, $4, $5, $6)",
 					   extension_function("traceql")),
 			  6, types, values, nulls);
-	answer_rows(call, search->query != NULL);
+}
+
+/*
+ * The traces that start in the newest part of the range are the first of the
+ * answer, whatever the rest has.  All their spans start there or later, so the
+ * spans before it need not be looked at.
+ */
+static Tempo__Api__TraceSearchMetadata **
+search_newest(ApiCall *call, const Search *search, int64 start, Size *n)
+{
+	ApiRange	newest = call->range;
+	Tempo__Api__TraceSearchMetadata **traces;
+	int			nest = NewGUCNestLevel();
+
+	if (!newest.set)
+		newest.end = PG_UINT32_MAX;
+	newest.set = true;
+	newest.start = start;
+	/* the limit is for both sides; where there is data behind the range it stays */
+	if (newest.end >= now_seconds())
+		(void) set_config_option("tempo_pg.max_trace_duration", "0", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	run_traceql(call, search, &newest);
+	AtEOXact_GUC(true, nest);
+	traces = found_traces(search->query != NULL);
+	for (*n = 0; *n < SPI_processed; (*n)++)
+	{
+		if (traces[*n]->start_time_unix_nano < (uint64) start * 1000000000)
+			break;
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return traces;
+}
+
+static void
+search_traceql(ApiCall *call, const Search *search)
+{
+	int64		starts[STREAM_MAX_SLICES];
+	int			slices = stream_slices(call, &call->range, starts);
+	Size		sent = 0;
+	Tempo__Api__TraceSearchMetadata **traces;
+
+	call->without_spans = answer_no_traces;
+	for (int i = 0; i < slices; i++)
+	{
+		Size		n;
+
+		traces = search_newest(call, search, starts[i], &n);
+		if (n == (Size) search->limit)
+		{
+			api_answer(call, &response_of(traces, n, true)->base);
+			return;
+		}
+		/* what has been sent is the head of the list */
+		stream_send(call, &response_of(traces + sent, n - sent, false)->base);
+		sent = n;
+	}
+	run_traceql(call, search, &call->range);
+	traces = found_traces(search->query != NULL);
+	api_answer(call, &response_of(traces, SPI_processed, true)->base);
 }
 
 /* ------------------------------------------------------------------- tags */
@@ -370,7 +432,7 @@ search_tags(ApiCall *call, const Search *search)
 	values[3] = Int64GetDatum(search->limit);
 	values[4] = Int64GetDatum(Max(range_start_nanos(&call->range) - slack_nanos(), 0));
 	run_query(sql.data, 5, types, values, NULL);
-	answer_rows(call, false);
+	api_answer(call, &response_of(found_traces(false), SPI_processed, true)->base);
 }
 
 void

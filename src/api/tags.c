@@ -17,6 +17,7 @@
 #include "api/internal.h"
 #include "api/json.h"
 #include "api/read.h"
+#include "api/stream.h"
 #include "api/tagfilter.h"
 #include "catalog/pg_type.h"
 #include "tempo_api.pb-c.h"
@@ -59,12 +60,13 @@ read_request(ApiCall *call, TagRequest *request, bool filtered)
 }
 
 static Tempo__Api__MetadataMetrics *
-metrics_message(void)
+metrics_message(const ApiCall *call)
 {
 	Tempo__Api__MetadataMetrics *metrics = palloc(sizeof(*metrics));
 
 	tempo__api__metadata_metrics__init(metrics);
-	metrics->total_jobs = metrics->completed_jobs = 1;
+	metrics->total_jobs = 1;
+	metrics->completed_jobs = call->partial ? 0 : 1;
 	return metrics;
 }
 
@@ -230,40 +232,38 @@ name_array(List *names, Size *budget, size_t *n)
 	return array;
 }
 
+typedef struct NamesRequest
+{
+	TagRequest	tags;
+	bool		wanted[lengthof(scopes)];
+} NamesRequest;
+
 /*
- * The names in each scope asked for; false when answered.  The answer is made
- * in the caller's memory.
+ * The names in each scope asked for, in the caller's memory.
  */
-static bool
-find_names(ApiCall *call, bool wanted[lengthof(scopes)], List *names[lengthof(scopes)], TagRequest *request)
+static void
+find_names(const NamesRequest *request, List *names[lengthof(scopes)])
 {
 	MemoryContext context = CurrentMemoryContext;
-
-	if (!read_scope(call, wanted) || !read_request(call, request, true))
-		return false;
 	SPI_connect();
 	for (int i = 0; i < lengthof(scopes); i++)
-		names[i] = wanted[i] ? scope_names(request, i, context) : NIL;
+		names[i] = request->wanted[i] ? scope_names(&request->tags, i, context) : NIL;
 	SPI_finish();
-	return true;
 }
 
 /* All names in one list; the intrinsics only if they are asked for. */
-void
-serve_tags_v1(ApiCall *call)
+static const ProtobufCMessage *
+build_tags_v1(ApiCall *call, void *arg)
 {
-	Tempo__Api__SearchTagsResponse response;
-	bool		wanted[lengthof(scopes)];
+	Tempo__Api__SearchTagsResponse *response = palloc(sizeof(*response));
 	List	   *names[lengthof(scopes)];
 	List	   *all = NIL;
 	List	   *distinct = NIL;
-	TagRequest	request;
 	Size		budget = tempo_max_tag_response_bytes;
 	const char *scope = parameter(call, "scope");
 	ListCell   *lc;
 
-	if (!find_names(call, wanted, names, &request))
-		return;
+	find_names(arg, names);
 	for (int i = 0; i < lengthof(scopes); i++)
 	{
 		if (i != SCOPE_INTRINSIC || (scope && strcmp(scope, "intrinsic") == 0))
@@ -276,30 +276,26 @@ serve_tags_v1(ApiCall *call)
 			distinct = lappend(distinct, lfirst(lc));
 	}
 
-	tempo__api__search_tags_response__init(&response);
-	response.tag_names = name_array(distinct, &budget, &response.n_tag_names);
-	response.metrics = metrics_message();
-	api_answer(call, &response.base);
+	tempo__api__search_tags_response__init(response);
+	response->tag_names = name_array(distinct, &budget, &response->n_tag_names);
+	response->metrics = metrics_message(call);
+	return &response->base;
 }
 
-void
-serve_tags_v2(ApiCall *call)
+static const ProtobufCMessage *
+build_tags_v2(ApiCall *call, void *arg)
 {
-	Tempo__Api__SearchTagsV2Response response;
-	Tempo__Api__SearchTagsScope messages[lengthof(scopes)];
-	Tempo__Api__SearchTagsScope *pointers[lengthof(scopes)];
-	bool		wanted[lengthof(scopes)];
+	Tempo__Api__SearchTagsV2Response *response = palloc(sizeof(*response));
+	Tempo__Api__SearchTagsScope *messages = palloc(lengthof(scopes) * sizeof(*messages));
 	List	   *names[lengthof(scopes)];
-	TagRequest	request;
 	Size		budget = tempo_max_tag_response_bytes;
 
-	if (!find_names(call, wanted, names, &request))
-		return;
-	tempo__api__search_tags_v2_response__init(&response);
-	response.scopes = pointers;
+	find_names(arg, names);
+	tempo__api__search_tags_v2_response__init(response);
+	response->scopes = palloc(lengthof(scopes) * sizeof(void *));
 	for (int i = 0; i < lengthof(scopes); i++)
 	{
-		Tempo__Api__SearchTagsScope *scope = &messages[response.n_scopes];
+		Tempo__Api__SearchTagsScope *scope = &messages[response->n_scopes];
 
 		if (names[i] == NIL)
 			continue;
@@ -307,10 +303,31 @@ serve_tags_v2(ApiCall *call)
 		scope->name = bytes_of(scopes[i].name);
 		scope->tags = name_array(names[i], &budget, &scope->n_tags);
 		if (scope->n_tags > 0)
-			pointers[response.n_scopes++] = scope;
+			response->scopes[response->n_scopes++] = scope;
 	}
-	response.metrics = metrics_message();
-	api_answer(call, &response.base);
+	response->metrics = metrics_message(call);
+	return &response->base;
+}
+
+static void
+serve_names(ApiCall *call, StreamBuild build)
+{
+	NamesRequest request;
+
+	if (read_scope(call, request.wanted) && read_request(call, &request.tags, true))
+		stream_answer(call, build, &request);
+}
+
+void
+serve_tags_v1(ApiCall *call)
+{
+	serve_names(call, build_tags_v1);
+}
+
+void
+serve_tags_v2(ApiCall *call)
+{
+	serve_names(call, build_tags_v2);
 }
 
 /* ----------------------------------------------------------------- values */
@@ -577,29 +594,35 @@ plain_values(const TagRequest *request, const char *key)
 	return attribute_values(request, NIL, (1 << lengthof(places)) - 1, key);
 }
 
-void
-serve_tag_values_v1(ApiCall *call)
+static const ProtobufCMessage *
+build_values_v1(ApiCall *call, void *arg)
 {
-	Tempo__Api__SearchTagValuesResponse response;
+	Tempo__Api__SearchTagValuesResponse *response = palloc(sizeof(*response));
 	MemoryContext context = CurrentMemoryContext;
-	TagRequest	request;
+	const TagRequest *request = arg;
 	List	   *values;
 	ListCell   *lc;
-
-	if (!read_request(call, &request, false))
-		return;
 	SPI_connect();
 	MemoryContextSwitchTo(context);
-	values = clean_values(&request, plain_values(&request, call->argument), compare_value_texts);
+	values = clean_values(request, plain_values(request, call->argument), compare_value_texts);
 	SPI_finish();
 	MemoryContextSwitchTo(context);
 
-	tempo__api__search_tag_values_response__init(&response);
-	response.tag_values = palloc(Max(list_length(values), 1) * sizeof(ProtobufCBinaryData));
+	tempo__api__search_tag_values_response__init(response);
+	response->tag_values = palloc(Max(list_length(values), 1) * sizeof(ProtobufCBinaryData));
 	foreach(lc, values)
-		response.tag_values[response.n_tag_values++] = bytes_of(((FoundValue *) lfirst(lc))->text);
-	response.metrics = metrics_message();
-	api_answer(call, &response.base);
+		response->tag_values[response->n_tag_values++] = bytes_of(((FoundValue *) lfirst(lc))->text);
+	response->metrics = metrics_message(call);
+	return &response->base;
+}
+
+void
+serve_tag_values_v1(ApiCall *call)
+{
+	TagRequest	request;
+
+	if (read_request(call, &request, false))
+		stream_answer(call, build_values_v1, &request);
 }
 
 /* The types in order, each with its values. */
@@ -625,19 +648,13 @@ answer_llm(ApiCall *call, List *values)
 	body_text(body, type ? "]},\"metrics\":{\"inspectedBytes\":0}}" : "},\"metrics\":{\"inspectedBytes\":0}}");
 }
 
-static void
-answer_values(ApiCall *call, List *values)
+static const ProtobufCMessage *
+values_message(ApiCall *call, List *values)
 {
-	Tempo__Api__SearchTagValuesV2Response response;
+	Tempo__Api__SearchTagValuesV2Response *response = palloc(sizeof(*response));
 	ListCell   *lc;
-
-	if (call->format == FORMAT_LLM)
-	{
-		answer_llm(call, values);
-		return;
-	}
-	tempo__api__search_tag_values_v2_response__init(&response);
-	response.tag_values = palloc(Max(list_length(values), 1) * sizeof(void *));
+	tempo__api__search_tag_values_v2_response__init(response);
+	response->tag_values = palloc(Max(list_length(values), 1) * sizeof(void *));
 	foreach(lc, values)
 	{
 		FoundValue *value = lfirst(lc);
@@ -646,10 +663,10 @@ answer_values(ApiCall *call, List *values)
 		tempo__api__tag_value__init(message);
 		message->type = bytes_of(value->type);
 		message->value = bytes_of(value->text);
-		response.tag_values[response.n_tag_values++] = message;
+		response->tag_values[response->n_tag_values++] = message;
 	}
-	response.metrics = metrics_message();
-	api_answer(call, &response.base);
+	response->metrics = metrics_message(call);
+	return &response->base;
 }
 
 /*
@@ -703,31 +720,53 @@ pinned_value(const TqlStatic *value)
 	}
 }
 
-void
-serve_tag_values_v2(ApiCall *call)
+typedef struct ValuesRequest
+{
+	TagRequest	tags;
+	TqlAttribute attribute;
+	bool		unknown;		/* no span has it */
+} ValuesRequest;
+
+/* The values of an attribute, sorted. */
+static List *
+find_values(const ValuesRequest *request)
 {
 	MemoryContext context = CurrentMemoryContext;
-	TqlAttribute attribute;
-	TagRequest	request;
+	const TqlAttribute *attribute = &request->attribute;
+	const TqlStatic *pin = request->unknown ? NULL : tag_filter_pins(&request->tags.filter, attribute);
 	List	   *values = NIL;
-	const TqlStatic *pin;
-	bool		unknown;
-
-	if (!read_attribute(call, &attribute, &unknown) || !read_request(call, &request, true))
-		return;
-	pin = unknown ? NULL : tag_filter_pins(&request.filter, &attribute);
-	if (pin && (attribute.intrinsic == TQL_ATTRIBUTE || pin->type == TQL_STRING))
+	if (pin && (attribute->intrinsic == TQL_ATTRIBUTE || pin->type == TQL_STRING))
 		values = pinned_value(pin);
-	else if (!unknown)
+	else if (!request->unknown)
 	{
 		SPI_connect();
 		MemoryContextSwitchTo(context);
-		if (attribute.intrinsic == TQL_ATTRIBUTE)
-			values = attribute_values(&request, NIL, where_of(attribute.scope), attribute.name);
+		if (attribute->intrinsic == TQL_ATTRIBUTE)
+			values = attribute_values(&request->tags, NIL, where_of(attribute->scope), attribute->name);
 		else
-			values = intrinsic_values(&request, NIL, attribute.intrinsic);
+			values = intrinsic_values(&request->tags, NIL, attribute->intrinsic);
 		SPI_finish();
 		MemoryContextSwitchTo(context);
 	}
-	answer_values(call, clean_values(&request, values, compare_values));
+	return clean_values(&request->tags, values, compare_values);
+}
+
+static const ProtobufCMessage *
+build_values_v2(ApiCall *call, void *arg)
+{
+	return values_message(call, find_values(arg));
+}
+
+void
+serve_tag_values_v2(ApiCall *call)
+{
+	ValuesRequest request;
+
+	if (!read_attribute(call, &request.attribute, &request.unknown) ||
+		!read_request(call, &request.tags, true))
+		return;
+	if (call->format == FORMAT_LLM && !call->request->stream)
+		answer_llm(call, find_values(&request));
+	else
+		stream_answer(call, build_values_v2, &request);
 }

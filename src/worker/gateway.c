@@ -45,6 +45,7 @@ extern PGDLLEXPORT void tempo_gateway_main(Datum arg);
 #define WORKER_IDLE_MS 60000	/* an idle worker is let go */
 #define RETRY_MS 500			/* until a worker is started again that could not start */
 #define SHUTDOWN_MS 5000
+#define PARTIAL_MS 500			/* a stream has that between messages of a query that still runs */
 #define MAX_UNSENT (4 * 1024 * 1024)	/* of a stream; its worker waits then */
 #define SMALL_ANSWER (64 * 1024)	/* is never kept waiting */
 #define PATIENCE_MS 30000		/* how long a worker waits for clients to read */
@@ -64,14 +65,14 @@ typedef struct Waiting
 
 	HealthCall	health;			/* QUERY_PING for gRPC's health service */
 
-	/* the answer so far */
-	QueryHead	head;
-	char	   *content_type;
-	char	   *location;
-	char	   *endpoint;
-	char	   *body;
+	/* the answer so far; the texts of its head are in head_texts */
+	ApiResponse head;
+	char	   *head_texts;
+	char	   *body;			/* or messages of QUERY_PARTIAL, each behind its length */
 	Size		len;
 	Size		room;
+	TimestampTz partial_sent;	/* the last of those */
+	TimestampTz partial_due;	/* when those are sent, unless the answer is complete by then; 0 = there are none */
 } Waiting;
 
 typedef struct Worker
@@ -189,12 +190,8 @@ free_request(Waiting *request)
 		pfree(request->path);
 	if (request->query)
 		pfree(request->query);
-	if (request->content_type)
-		pfree(request->content_type);
-	if (request->location)
-		pfree(request->location);
-	if (request->endpoint)
-		pfree(request->endpoint);
+	if (request->head_texts)
+		pfree(request->head_texts);
 	if (request->body)
 		pfree(request->body);
 	gathered -= request->room;
@@ -202,19 +199,34 @@ free_request(Waiting *request)
 }
 
 static void
-respond(NetRequest *net, int status, const char *content_type, bool nosniff, bool vary,
-		const char *location, const void *body, Size len)
+respond(NetRequest *net, const ApiResponse *head, const void *body, Size len)
 {
-	NetHeader	headers[3];
+	NetHeader	headers[6];
 	int			n = 0;
 
-	if (nosniff)
+	if (head->nosniff)
 		headers[n++] = (NetHeader) {"x-content-type-options", "nosniff"};
-	if (vary)
+	if (head->vary)
 		headers[n++] = (NetHeader) {"vary", "Accept-Encoding"};
-	if (location)
-		headers[n++] = (NetHeader) {"location", location};
-	net_respond(net, status, content_type, headers, n, body, len);
+	if (head->location)
+		headers[n++] = (NetHeader) {"location", head->location};
+	if (head->etag)
+		headers[n++] = (NetHeader) {"etag", head->etag};
+	if (head->allow)
+		headers[n++] = (NetHeader) {"allow", head->allow};
+	if (head->session)
+		headers[n++] = (NetHeader) {"mcp-session-id", head->session};
+	net_respond(net, head->status, head->content_type, headers, n, body, len);
+}
+
+static void
+respond_text(NetRequest *net, int status, const char *text)
+{
+	ApiResponse head = {0};
+
+	head.status = status;
+	head.content_type = "text/plain; charset=utf-8";
+	respond(net, &head, text, strlen(text));
 }
 
 /* Ends a stream; an error has its message in "text". */
@@ -230,18 +242,25 @@ respond_grpc(NetRequest *net, int http_status, const char *text, Size len)
 	pfree(message);
 }
 
+static const char *
+endpoint_of(const Waiting *request)
+{
+	if (request->head.endpoint)
+		return request->head.endpoint;
+	return request->type == QUERY_PING ? "ready" : "other";
+}
+
 /* Sends what has been gathered, if there is still somebody to read it. */
 static void
 finish(Waiting *request)
 {
 	if (request->net)
 	{
-		count_request(request->endpoint ? request->endpoint : "other", request->head.status, request->arrived);
+		count_request(endpoint_of(request), request->head.status, request->arrived);
 		if (request->type == QUERY_STREAM)
 			respond_grpc(request->net, request->head.status, request->body ? request->body : "", request->len);
 		else
-			respond(request->net, request->head.status, request->content_type, request->head.nosniff,
-					request->head.vary, request->location, request->body ? request->body : "", request->len);
+			respond(request->net, &request->head, request->body ? request->body : "", request->len);
 	}
 	free_request(request);
 }
@@ -260,8 +279,7 @@ answer_here(NetRequest *net, ApiResponse *response, TimestampTz arrived)
 	if (net_request_is_grpc(net))
 		respond_grpc(net, response->status, body.data, body.len);
 	else
-		respond(net, response->status, response->content_type, response->nosniff, response->vary,
-				response->location, body.data, body.len);
+		respond(net, response, body.data, body.len);
 }
 
 /* Our own statistics, and what the worker told of what is stored. */
@@ -272,7 +290,7 @@ finish_metrics(Waiting *request, bool up)
 	{
 		MemoryContext context = AllocSetContextCreate(TopMemoryContext, "tempo_pg metrics", ALLOCSET_DEFAULT_SIZES);
 		MemoryContext old = MemoryContextSwitchTo(context);
-		ApiRequest	local = {"GET", "/metrics", "", NULL, NULL};
+		ApiRequest	local = {.method = "GET", .path = "/metrics", .query = ""};
 		ApiResponse *response = api_begin_local(&local);
 
 		write_counter(response->body, "up", "gauge", "Whether the API can answer queries.", up);
@@ -295,14 +313,13 @@ finish_text(Waiting *request, int status, const char *text)
 	}
 	if (request->net)
 	{
-		count_request(request->endpoint ? request->endpoint : request->type == QUERY_PING ? "ready" : "other",
-					  status, request->arrived);
+		count_request(endpoint_of(request), status, request->arrived);
 		if (request->health)
 			health_answer(request->net, request->health, status == 200);
 		else if (request->type == QUERY_STREAM)
 			respond_grpc(request->net, status, text, strlen(text));
 		else
-			respond(request->net, status, "text/plain; charset=utf-8", false, false, NULL, text, strlen(text));
+			respond_text(request->net, status, text);
 	}
 	free_request(request);
 }
@@ -430,6 +447,13 @@ send_request(Worker *worker, Waiting *request)
 		append_text(&text, request->query ? request->query : net_request_query(request->net));
 		append_text(&text, net_request_header(request->net, "accept", NULL));
 		append_text(&text, net_request_header(request->net, "x-scope-orgid", NULL));
+		append_text(&text, net_request_header(request->net, "if-match", NULL));
+		if (request->type == QUERY_RUN)
+		{
+			NetText		body = net_request_body(request->net);
+
+			appendBinaryStringInfo(&text, body.data, (int) body.len);
+		}
 	}
 	worker->request = request;
 	queue_send(worker->queue, request->id, request->type, text.data, text.len);
@@ -464,26 +488,40 @@ dispatch(void)
 
 /* --------------------------------------------------- messages of a worker */
 
-static char *
+static const char *
 read_text(const char **p, const char *end)
 {
 	const char *text = *p;
 	Size		len = strnlen(text, end - text);
 
 	*p = Min(text + len + 1, end);
-	return *text == '+' ? MemoryContextStrdup(TopMemoryContext, text + 1) : NULL;
+	return len > 0 && *text == '+' ? text + 1 : NULL;
 }
 
 static void
 read_head(Waiting *request, const QueueMessage *message)
 {
-	const char *p = message->payload + sizeof(QueryHead);
-	const char *end = message->payload + message->len;
+	QueryHead	head;
+	const char *p;
+	const char *end;
 
-	memcpy(&request->head, message->payload, sizeof(QueryHead));
-	request->content_type = read_text(&p, end);
-	request->location = read_text(&p, end);
-	request->endpoint = read_text(&p, end);
+	if (request->head_texts)
+		pfree(request->head_texts);
+	request->head_texts = MemoryContextAlloc(TopMemoryContext, message->len);
+	memcpy(request->head_texts, message->payload, message->len);
+	p = request->head_texts + sizeof(QueryHead);
+	end = request->head_texts + message->len;
+
+	memcpy(&head, message->payload, sizeof(QueryHead));
+	request->head.status = head.status;
+	request->head.nosniff = head.nosniff;
+	request->head.vary = head.vary;
+	request->head.content_type = read_text(&p, end);
+	request->head.location = read_text(&p, end);
+	request->head.endpoint = read_text(&p, end);
+	request->head.etag = read_text(&p, end);
+	request->head.allow = read_text(&p, end);
+	request->head.session = read_text(&p, end);
 }
 
 /* What the worker has yet to say of it is not wanted. */
@@ -496,6 +534,22 @@ drop_answer(Waiting *request)
 		pfree(request->body);
 	request->body = NULL;
 	request->len = request->room = 0;
+	request->partial_due = 0;
+}
+
+static void
+gather(Waiting *request, const void *data, Size len)
+{
+	if (request->room - request->len < len)
+	{
+		gathered -= request->room;
+		request->room = Max(request->room * 2, request->len + len);
+		gathered += request->room;
+		request->body = request->body ? repalloc_huge(request->body, request->room) :
+			MemoryContextAllocHuge(TopMemoryContext, request->room);
+	}
+	memcpy(request->body + request->len, data, len);
+	request->len += len;
 }
 
 static void
@@ -504,20 +558,74 @@ add_body(Waiting *request, const QueueMessage *message)
 	if (request->net == NULL)
 		return;
 	if (request->type == QUERY_STREAM && request->head.status == 200)
-	{
 		net_grpc_send(request->net, message->payload, message->len);
+	else
+		gather(request, message->payload, message->len);
+}
+
+/*
+ * What a query has found so far waits a while: most are complete by then, and
+ * their streams have the complete answer only.
+ */
+static void
+add_partial(Waiting *request, const QueueMessage *message)
+{
+	Size		len = message->len;
+
+	if (request->net == NULL)
 		return;
-	}
-	if (request->room - request->len < message->len)
+	if (request->partial_due == 0)
+		request->partial_due = Max(request->arrived, request->partial_sent) + PARTIAL_MS * INT64CONST(1000);
+	gather(request, &len, sizeof(len));
+	gather(request, message->payload, len);
+}
+
+/* The complete answer has all of it, and so it may be left out for a client that does not read. */
+static void
+drop_partial(Waiting *request)
+{
+	if (request->partial_due != 0)
+		request->len = 0;
+	request->partial_due = 0;
+}
+
+static void
+send_partial(Waiting *request)
+{
+	const char *p = request->body;
+	const char *end = request->body + request->len;
+
+	while (request->net && p < end && net_grpc_pending(request->net) < MAX_UNSENT)
 	{
-		gathered -= request->room;
-		request->room = Max(request->room * 2, request->len + message->len);
-		gathered += request->room;
-		request->body = request->body ? repalloc_huge(request->body, request->room) :
-			MemoryContextAllocHuge(TopMemoryContext, request->room);
+		Size		len;
+
+		memcpy(&len, p, sizeof(len));
+		net_grpc_send(request->net, p + sizeof(len), len);
+		p += sizeof(len) + len;
 	}
-	memcpy(request->body + request->len, message->payload, message->len);
-	request->len += message->len;
+	drop_partial(request);
+	request->partial_sent = GetCurrentTimestamp();
+}
+
+/* Sends what is due; returns the milliseconds until something else is, -1 = nothing. */
+static int
+send_partials(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int64		next = -1;
+
+	for (int i = 0; i < lengthof(workers); i++)
+	{
+		Waiting    *request = workers[i].request;
+
+		if (request == NULL || request->partial_due == 0)
+			continue;
+		if (request->partial_due <= now)
+			send_partial(request);
+		else if (next < 0 || request->partial_due - now < next)
+			next = request->partial_due - now;
+	}
+	return next < 0 ? -1 : (int) (next / 1000) + 1;
 }
 
 static void
@@ -541,7 +649,11 @@ worker_message(Worker *worker, const QueueMessage *message)
 
 	switch ((QueryMessage) message->type)
 	{
+		case QUERY_PARTIAL:
+			add_partial(request, message);
+			return;
 		case QUERY_HEAD:
+			drop_partial(request);
 			read_head(request, message);
 			return;
 		case QUERY_BODY:
@@ -618,15 +730,11 @@ may_receive(Worker *worker)
 		return false;
 
 	given_up++;
-	count_request(request->endpoint ? request->endpoint : "other", 503, request->arrived);
+	count_request(endpoint_of(request), 503, request->arrived);
 	if (request->type == QUERY_STREAM)
 		net_grpc_finish(request->net, GRPC_STATUS_UNAVAILABLE, "too many answers have not been read yet");
 	else
-	{
-		static const char text[] = "too many answers have not been read yet";
-
-		respond(request->net, 503, "text/plain; charset=utf-8", false, false, NULL, text, strlen(text));
-	}
+		respond_text(request->net, 503, "too many answers have not been read yet");
 	drop_answer(request);
 	return true;
 }
@@ -786,6 +894,7 @@ handle_request(NetRequest *net, void *arg)
 	request.query = net_request_query(net);
 	request.accept = net_request_header(net, "accept", NULL);
 	request.tenant = net_request_header(net, "x-scope-orgid", NULL);
+	request.if_match = net_request_header(net, "if-match", NULL);
 	response = api_begin_local(&request);
 	if (response == NULL)
 		enqueue(create_request(net, QUERY_RUN));
@@ -829,6 +938,7 @@ static void
 run_once(void)
 {
 	int			timeout;
+	int			partial;
 
 	process_interrupts();
 	poll_workers();
@@ -838,7 +948,10 @@ run_once(void)
 	poll_workers();
 	dispatch();
 
+	partial = send_partials();
 	timeout = net_loop_timeout(loop);
+	if (partial >= 0 && (timeout < 0 || timeout > partial))
+		timeout = partial;
 	/* idle workers are looked at once a second */
 	if (any_worker(false) && (timeout < 0 || timeout > 1000))
 		timeout = 1000;

@@ -142,30 +142,50 @@ reply_message(void *arg, const char *data, Size len)
 }
 
 static void
-reply_response(uint64 id, QueryMessage type, ApiResponse *response)
+append_head(StringInfo text, const ApiResponse *response)
 {
-	StringInfoData text;
 	QueryHead	head;
-	const char *data;
-	Size		len;
 
 	memset(&head, 0, sizeof(head));
 	head.status = response->status;
-	if (type == QUERY_STREAM && head.status == 200 && strcmp(response->content_type, "application/protobuf") != 0)
+	head.nosniff = response->nosniff;
+	head.vary = response->vary;
+	appendBinaryStringInfo(text, (char *) &head, sizeof(head));
+	append_text(text, response->content_type);
+	append_text(text, response->location);
+	append_text(text, response->endpoint);
+	append_text(text, response->etag);
+	append_text(text, response->allow);
+	append_text(text, response->session);
+}
+
+/*
+ * What a running query has found so far.  Does not wait for the gateway: what
+ * the queue does not take goes with what is sent next.
+ */
+static void
+send_partial(void *arg, const char *data, Size len)
+{
+	queue_send(queue, *(uint64 *) arg, QUERY_PARTIAL, data, len);
+}
+
+static void
+reply_response(uint64 id, QueryMessage type, ApiResponse *response)
+{
+	StringInfoData text;
+	const char *data;
+	Size		len;
+
+	if (type == QUERY_STREAM && response->status == 200 && strcmp(response->content_type, "application/protobuf") != 0)
 	{
-		head.status = 501;
+		response->status = 501;
 		response->body = body_create();
 		body_text(response->body, "not supported yet over gRPC");
 	}
-	head.nosniff = response->nosniff;
-	head.vary = response->vary;
 	initStringInfo(&text);
-	appendBinaryStringInfo(&text, (char *) &head, sizeof(head));
-	append_text(&text, response->content_type);
-	append_text(&text, response->location);
-	append_text(&text, response->endpoint);
+	append_head(&text, response);
 	queue_reply(queue, id, QUERY_HEAD, text.data, text.len);
-	if (type == QUERY_STREAM && head.status == 200)
+	if (type == QUERY_STREAM && response->status == 200)
 		api_split_message(response, reply_message, &id);
 	else
 	{
@@ -179,7 +199,7 @@ reply_response(uint64 id, QueryMessage type, ApiResponse *response)
 
 /* In a transaction: can requests be run at all?  Replies if not. */
 static bool
-check_available(uint64 id, Oid *role)
+check_available(uint64 id, const char *name, Oid *role)
 {
 	if (!OidIsValid(get_extension_oid("tempo_pg", true)))
 	{
@@ -187,11 +207,11 @@ check_available(uint64 id, Oid *role)
 						  "Run CREATE EXTENSION tempo_pg there, or set tempo_pg.database.");
 		return false;
 	}
-	*role = get_role_oid("tempo_reader", true);
+	*role = get_role_oid(name, true);
 	if (!OidIsValid(*role))
 	{
-		reply_unavailable(id, "role tempo_reader does not exist",
-						  "Run CREATE ROLE tempo_reader NOLOGIN and grant it what it had.");
+		reply_unavailable(id, psprintf("role %s does not exist", name),
+						  psprintf("Run CREATE ROLE %s NOLOGIN and grant it what it had.", name));
 		return false;
 	}
 	return true;
@@ -247,14 +267,14 @@ run_in_transaction(uint64 id, QueryMessage type, ApiCall *call, MemoryContext co
 		limit = STATISTICS_TIMEOUT;
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	XactReadOnly = true;
+	XactReadOnly = call == NULL || !api_writes(call);
 	XactIsoLevel = XACT_REPEATABLE_READ;
 	if (limit > 0)
 		enable_timeout_after(STATEMENT_TIMEOUT, limit);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(context);
 
-	if (check_available(id, &role))
+	if (check_available(id, XactReadOnly ? "tempo_reader" : "tempo_admin", &role))
 	{
 		GetUserIdAndSecContext(&user, &security);
 		SetUserIdAndSecContext(role, security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
@@ -367,6 +387,17 @@ read_request(const QueueMessage *message, ApiRequest *request)
 		request->query = read_text(&p, end);
 		request->accept = read_text(&p, end);
 		request->tenant = read_text(&p, end);
+		request->if_match = read_text(&p, end);
+		request->body = p;
+		request->body_len = end - p;
+		if (request->stream)
+		{
+			uint64	   *arg = palloc(sizeof(uint64));
+
+			*arg = id;
+			request->partial = send_partial;
+			request->partial_arg = arg;
+		}
 	}
 	QueryCancelPending = false;
 	return !(queue_receive(queue, &next) && next.type == QUERY_CANCEL && next.request_id == id);

@@ -7,7 +7,8 @@
  * QUERY_HEAD, any number of QUERY_BODY and a QUERY_DONE; to QUERY_PING just
  * QUERY_DONE; QUERY_STATISTICS is answered like QUERY_RUN; or QUERY_UNAVAILABLE
  * to any of them.  To QUERY_STREAM each QUERY_BODY is one message, if the head
- * has status 200, and the text of an error otherwise.
+ * has status 200, and the text of an error otherwise.  Before the head
+ * there may be QUERY_PARTIALs, messages that the gateway may also leave out.
  *
  *-------------------------------------------------------------------------
  */
@@ -19,7 +20,8 @@
 typedef enum QueryMessage
 {
 	/* to the worker */
-	QUERY_RUN = 1,				/* method, path, query, accept, tenant: "+text" or "-", NUL behind each */
+	/* method, path, query, accept, tenant, if-match: "+text" or "-", NUL behind each; then the body */
+	QUERY_RUN = 1,
 	QUERY_STREAM,				/* the same of a streaming query */
 	QUERY_PING,					/* could a request be run? */
 	QUERY_STATISTICS,			/* what is stored, as Prometheus text */
@@ -27,8 +29,10 @@ typedef enum QueryMessage
 
 	/* from the worker */
 	QUERY_READY,				/* connected to the database; of no request */
-	QUERY_HEAD,					/* QueryHead, then content type, location and endpoint in the same form */
+	/* QueryHead, then content type, location, endpoint, ETag, Allow and Mcp-Session-Id in the same form */
+	QUERY_HEAD,
 	QUERY_BODY,					/* bytes */
+	QUERY_PARTIAL,				/* a message of a stream: what a query that still runs has found */
 	QUERY_DONE,
 	QUERY_UNAVAILABLE,			/* reason and hint, NUL behind each */
 	QUERY_LAST_WORDS			/* the error that ends the worker; of no request */

@@ -37,7 +37,8 @@ async function poll(what, condition, seconds = 60) {
 }
 // buffers as text, so that what is compared can be read
 const text = (v) => Buffer.isBuffer(v) ? v.toString() : Array.isArray(v) ? v.map(text) : v && typeof v === 'object' ? Object.fromEntries(Object.entries(v).map(([k, x]) => [k, text(x)])) : v
-const bytes = (o) => Object.fromEntries(Object.entries(o).map(([k, v]) => [k, typeof v === 'string' ? Buffer.from(v) : v]))
+// (but digits are a 64-bit number)
+const bytes = (o) => Object.fromEntries(Object.entries(o).map(([k, v]) => [k, typeof v === 'string' && !/^\d+$/.test(v) ? Buffer.from(v) : v]))
 const metadata = (o = {}) => { const m = new grpc.Metadata(); for (const [k, v] of Object.entries(o)) m.set(k, v); return m }
 
 // stream: all messages, then the status
@@ -81,13 +82,15 @@ function insert(tenant, n, name) {
 }
 
 // holds tempo.spans against everybody until the promise of "body" is done
-async function locked(body) {
+const locked = (body) => holding('LOCK tempo.spans IN ACCESS EXCLUSIVE MODE', "relation = 'tempo.spans'::regclass AND mode = 'AccessExclusiveLock'", body)
+
+async function holding(statement, lock, body) {
   const child = spawn(psql, ['-XqAt', '-f', '-'], { stdio: ['pipe', 'ignore', 'inherit'] })
   const over = new Promise((resolve) => child.on('exit', resolve))
-  child.stdin.write('BEGIN; LOCK tempo.spans IN ACCESS EXCLUSIVE MODE;\n')
+  child.stdin.write(`BEGIN; ${statement};\n`)
   try {
-    await poll('the lock', () => sql("SELECT count(*) FROM pg_locks WHERE relation = 'tempo.spans'::regclass AND mode = 'AccessExclusiveLock' AND granted") === '1')
-    await body()
+    await poll('the lock', () => sql(`SELECT count(*) FROM pg_locks WHERE ${lock} AND granted`) === '1')
+    await body(async () => { child.stdin.end('COMMIT;\n'); await over })
   } finally {
     child.stdin.end('COMMIT;\n')
     await over
@@ -218,6 +221,72 @@ async function tenants() {
   })
 }
 
+// Spans older than an hour cannot be read while a lock is held, newer ones can:
+// what is known of the newer ones arrives before the query has ended.
+// (Without compaction, that they stay in different segments.)
+const increments = () => withSettings({ 'tempo_pg.compaction': 'off' }, () => sql('SHOW tempo_pg.compaction') === 'off', incrementsOf)
+
+async function incrementsOf() {
+  const lock = randomBytes(3).readUIntBE(0, 3)
+  const tenant = 'single-tenant'
+  for (const [i, age, seconds] of [[1, 'new', 60], [2, 'old', 10800]]) {
+    sql(`INSERT INTO tempo.spans (tenant, trace_id, span_id, name, kind, status, start_time_unix_nano, duration_nano, attributes, resource_attributes)
+      VALUES ('${tenant}', ('0000000${i}' || md5('${run}age'))::varchar(32)::tempo.trace_id, '000000000000000${i}', 'age', 'server', 'ok',
+        ${now - seconds}::bigint * 1000000000, 1000000, '{"age": "${age}", "run": "${run}"}', '{"service.name": "age"}')`)
+  }
+  sql(`CREATE FUNCTION public.gate() RETURNS boolean LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock_shared(${lock}); RETURN true; END';
+    GRANT EXECUTE ON FUNCTION public.gate() TO tempo_reader;
+    CREATE POLICY gate ON tempo.spans FOR SELECT TO tempo_reader USING (CASE WHEN start_time_unix_nano >= ${now - 9000}::bigint * 1000000000 THEN true ELSE public.gate() END);
+    ALTER TABLE tempo.spans ENABLE ROW LEVEL SECURITY`)
+  const seconds = { start: now - 14400, end: now }
+  const nanos = { start: String(BigInt(now - 14400) * 1000000000n), end: String(BigInt(now) * 1000000000n), step: String(60n * 1000000000n) }
+  const q = `{ span.run = "${run}" && name = "age" }`
+  const traces = (m) => (m.traces ?? []).map((t) => t.span_set.spans[0].attributes.find((a) => a.key === 'run') && t.traceID.replace(/^0+/, '')[0]).sort()
+  const values = (m) => (m.tag_values ?? []).map((v) => v.value ?? v)
+  const total = (m) => (m.series ?? []).flatMap((s) => s.samples).reduce((n, s) => n + (s.value ?? 0), 0)
+  try {
+    for (const [method, request, what, first, last] of [
+      ['Search', { query: q, ...seconds }, traces, ['1'], ['1', '2']],
+      ['SearchTagValuesV2', { tag_name: 'span.age', query: `{ span.run = "${run}" }`, ...seconds }, values, ['new'], ['new', 'old']],
+      ['SearchTagValues', { tag_name: 'age', ...seconds }, values, ['new'], ['new', 'old']],
+      ['SearchTagsV2', { scope: 'span', query: q, ...seconds }, (m) => m.scopes?.[0].tags, ['age', 'run'], ['age', 'run']],
+      ['MetricsQueryRange', { query: `${q} | count_over_time()`, ...nanos }, total, 1, 2]
+    ]) {
+      await holding(`SELECT pg_advisory_lock(${lock})`, `locktype = 'advisory' AND objid = ${lock} AND mode = 'ExclusiveLock'`, async (release) => {
+        const stream = querier[method](bytes(request), metadata())
+        const over = drain(stream)
+        const message = await Promise.race([new Promise((resolve) => stream.once('data', resolve)), over])
+        equal(what(text(message)), first, `${method}: the newest results arrive`)
+        equal([!!message.metrics, active() === 1], [true, true], `${method}: with metrics, while the query still runs`)
+        if (method === 'Search') {
+          const left = querier[method](bytes(request), metadata())
+          const end = drain(left)
+          await new Promise((resolve) => left.once('data', resolve))
+          left.cancel()
+          equal((await end).code, grpc.status.CANCELLED, 'a client leaves in the middle of a stream')
+          await poll('the end of its query', () => active() === 1)
+        }
+        await poll('the query to wait', () => sql(`SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = ${lock} AND NOT granted`) === '1')
+        await release()
+        const all = await over
+        equal([all.code, what(all.messages.at(-1)), haveMetrics(all)], [0, last, true], `${method}: the last message has everything`)
+      })
+    }
+    const late = await call('Search', { query: q, limit: 1, ...seconds })
+    equal([late.code, late.messages.length, traces(late.messages[0])], [0, 1, ['1']], 'a search whose limit the newest part reaches does not look at the rest')
+    await holding(`SELECT pg_advisory_lock(${lock})`, `locktype = 'advisory' AND objid = ${lock} AND mode = 'ExclusiveLock'`, async () => {
+      const stream = querier.Search(bytes({ query: q, ...seconds }), metadata())
+      const over = drain(stream)
+      await new Promise((resolve) => stream.once('data', resolve))
+      sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE backend_type = 'tempo_pg query' AND state = 'active'")
+      const end = await over
+      equal([end.code !== 0, end.messages.length > 0], [true, true], 'a query that fails in the middle ends its stream with an error')
+    })
+  } finally {
+    sql('DROP POLICY gate ON tempo.spans; ALTER TABLE tempo.spans DISABLE ROW LEVEL SECURITY; DROP FUNCTION public.gate()')
+  }
+}
+
 async function patience() {
   await locked(async () => {
     const before = await metric('tempo_pg_requests_cancelled_total')
@@ -284,7 +353,7 @@ async function slowReader() {
 
 try {
   insert('single-tenant', 25, 'few')
-  for (const test of [healthService, search, tags, metrics, errors, packets, tenants, patience, crowd, slowReader]) {
+  for (const test of [healthService, search, tags, metrics, errors, packets, tenants, increments, patience, crowd, slowReader]) {
     try { await test() } catch (error) { failed++; console.log(`not ok ${passed + failed} - ${test.name}: ${error.stack}`) }
   }
 } catch (error) { failed++; console.log(`not ok ${passed + failed} - ${error.stack}`) }
