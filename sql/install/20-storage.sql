@@ -31,8 +31,10 @@ CREATE TABLE tempo.segment_directory (
     autovacuum_analyze_scale_factor = 0.2
 );
 COMMENT ON TABLE tempo.segment_directory IS 'a row per segment of every table USING tempo; a segment is visible when its row is. Changed by the access method only: read tempo.segments instead';
-CREATE INDEX segment_directory_max_start ON tempo.segment_directory USING btree (storage_id, max_start_nano);
-COMMENT ON INDEX tempo.segment_directory_max_start IS 'segments of a table by time';
+CREATE INDEX segment_directory_max_start ON tempo.segment_directory USING btree (storage_id, max_start_nano) WHERE level > 0;
+COMMENT ON INDEX tempo.segment_directory_max_start IS 'merged segments of a table by time';
+CREATE INDEX segment_directory_level0 ON tempo.segment_directory USING btree (storage_id, segment_id) WHERE level = 0;
+COMMENT ON INDEX tempo.segment_directory_level0 IS 'segments of a table that were not merged yet, in the order they were made';
 ALTER TABLE tempo.segment_directory REPLICA IDENTITY NOTHING;
 REVOKE ALL ON tempo.segment_directory FROM PUBLIC;
 

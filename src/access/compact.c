@@ -12,8 +12,14 @@
  * together whatever their tenants; the others are merged tenant by tenant,
  * neighbours in time, when enough of about the same size have come together:
  * sizes grow by 16 from class to class, so a span is rewritten a few times in
- * its life only.  Last, segments move out of the end of a file that is mostly
- * free space.
+ * its life only.  Where spans are kept for a limited time, a segment is also
+ * of one window of time (retention.h), and spans that are too old are left
+ * out.  Last, segments move out of the end of a file that is mostly free
+ * space.
+ *
+ * Whoever merges holds a lock on the merging of the table, so that
+ * tempo.compact() can wait for the worker's merge; what keeps two from
+ * merging the same segment are the row locks.
  *
  *-------------------------------------------------------------------------
  */
@@ -21,6 +27,7 @@
 
 #include "access/compat.h"
 #include "access/compact.h"
+#include "access/compact_stat.h"
 
 #include <limits.h>
 
@@ -29,17 +36,21 @@
 #include "access/memory.h"
 #include "access/pages.h"
 #include "access/relation.h"
+#include "access/retention.h"
 #include "access/segment_source.h"
 #include "access/store.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/pg_class.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "storage/lock.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -68,18 +79,37 @@ PG_FUNCTION_INFO_V1(tempo_compact);
 
 static int	compaction_memory = 256 * 1024; /* kB */
 
+/* Tells the lock on the merging of a table from other locks on it. */
+#define MERGING_LOCK 0x7470
+
 typedef struct Candidate
 {
 	TempoSegment *segment;
 	uint64		tenant;			/* hash of the only tenant; level 0: 0 */
+	int64		window;
 	int			size_class;
 } Candidate;
 
+/* What one merge reads. */
 typedef struct Sources
 {
 	TempoSegment **segments;
 	uint32		count;
+	TempoCompactPhase phase;
 } Sources;
+
+/* One look at a table. */
+typedef struct Step
+{
+	Relation	rel;
+	const TempoCompactOptions *options;
+	TempoCompactResult *result;
+	TempoCompactStat *stat;
+	TempoRetention *retention; /* NULL = everything is kept */
+	uint32		max_spans;
+	TempoSegment *segments; /* that may be merged */
+	uint32		count;
+} Step;
 
 void
 tempo_compact_init(void)
@@ -148,20 +178,22 @@ fitting_run(TempoSegment **segments, uint32 first, uint32 count, uint32 max_span
 
 /* Level-0 segments: all of them, oldest first, as far as they fit. */
 static bool
-choose_fold(TempoSegment *segments, uint32 count, const TempoCompactOptions *options,
-			uint32 max_spans, Sources *sources, TempoCompactResult *result)
+choose_fold(Step *step, Sources *sources)
 {
-	TempoSegment **level0 = palloc((Size) Max(count, 1) * sizeof(TempoSegment *));
+	const TempoCompactOptions *options = step->options;
+	TempoCompactResult *result = step->result;
+	TempoSegment **level0 = palloc((Size) Max(step->count, 1) * sizeof(TempoSegment *));
 	TimestampTz oldest = DT_NOEND;
 	uint32		n = 0;
 
-	for (uint32 i = 0; i < count; i++)
+	for (uint32 i = 0; i < step->count; i++)
 	{
-		if (segments[i].summary.level != 0)
+		if (step->segments[i].summary.level != 0)
 			continue;
-		level0[n++] = &segments[i];
-		oldest = Min(oldest, segments[i].newest_at);
+		level0[n++] = &step->segments[i];
+		oldest = Min(oldest, step->segments[i].newest_at);
 	}
+	tempo_stat_set_level0(step->stat, n, n > 0 ? oldest : 0);
 	result->level0 = n;
 	result->next_fold = -1;
 	if (n == 0)
@@ -178,7 +210,8 @@ choose_fold(TempoSegment *segments, uint32 count, const TempoCompactOptions *opt
 	}
 	qsort(level0, n, sizeof(TempoSegment *), compare_time);
 	sources->segments = level0;
-	sources->count = fitting_run(level0, 0, n, max_spans);
+	sources->count = fitting_run(level0, 0, n, step->max_spans);
+	sources->phase = TEMPO_PHASE_FOLDING;
 	return true;
 }
 
@@ -190,14 +223,24 @@ compare_candidates(const void *a, const void *b)
 
 	if (x->tenant != y->tenant)
 		return x->tenant < y->tenant ? -1 : 1;
+	if (x->window != y->window)
+		return x->window < y->window ? -1 : 1;
 	if (x->size_class != y->size_class)
 		return x->size_class < y->size_class ? -1 : 1;
 	return compare_time(&x->segment, &y->segment);
 }
 
+/* The segment that is being read, for who catches an error; NULL = none. */
+static void
+set_reading(TempoCompactResult *result, const TempoSegment *segment)
+{
+	result->reading.storage_id = segment == NULL ? 0 : segment->storage_id;
+	result->reading.segment_id = segment == NULL ? 0 : segment->segment_id;
+}
+
 /* The hash of the only tenant of a segment; 0 if it has several. */
 static uint64
-only_tenant(Relation rel, const TempoSegment *segment)
+only_tenant(Step *step, const TempoSegment *segment)
 {
 	TempoOpenSegment *open;
 	const SpanText *tenants;
@@ -207,12 +250,14 @@ only_tenant(Relation rel, const TempoSegment *segment)
 
 	if (segment->summary.n_tenants != 1)
 		return 0;
-	open = tempo_segment_open(rel, segment, NULL);
+	set_reading(step->result, segment);
+	open = tempo_segment_open(step->rel, segment, NULL);
 	if (!segment_tenants(tempo_segment_reader(open), &tenants, &count, &error))
 		tempo_segment_failed(open, &error);
 	if (count == 1)
 		hash = span_bytes_hash(tenants[0].data, tenants[0].len, 0) | 1;
 	tempo_segment_close(open);
+	set_reading(step->result, NULL);
 	return hash;
 }
 
@@ -221,14 +266,13 @@ only_tenant(Relation rel, const TempoSegment *segment)
  * candidates that may belong to several tenants.
  */
 static bool
-choose_in_group(Relation rel, Candidate *group, uint32 count, uint32 wanted,
-				uint32 max_spans, Sources *sources)
+choose_in_group(Step *step, Candidate *group, uint32 count, uint32 wanted, Sources *sources)
 {
 	TempoSegment **ordered = palloc((Size) count * sizeof(TempoSegment *));
 
 	/* the filter that made the group is a hash of 64 values: now exactly */
 	for (uint32 i = 0; i < count; i++)
-		group[i].tenant = only_tenant(rel, group[i].segment);
+		group[i].tenant = only_tenant(step, group[i].segment);
 	qsort(group, count, sizeof(Candidate), compare_candidates);
 	for (uint32 i = 0; i < count; i++)
 		ordered[i] = group[i].segment;
@@ -243,7 +287,7 @@ choose_in_group(Relation rel, Candidate *group, uint32 count, uint32 wanted,
 		for (uint32 at = first; at + 1 < next; at++)
 		{
 			sources->segments = &ordered[at];
-			sources->count = fitting_run(ordered, at, next, max_spans);
+			sources->count = fitting_run(ordered, at, next, step->max_spans);
 			if (sources->count >= 2)
 				return true;
 		}
@@ -251,44 +295,67 @@ choose_in_group(Relation rel, Candidate *group, uint32 count, uint32 wanted,
 	return false;
 }
 
+/* Merged segments that are not too large already. */
+static uint32
+find_candidates(Step *step, Candidate *candidates)
+{
+	uint32		n = 0;
+
+	for (uint32 i = 0; i < step->count; i++)
+	{
+		TempoSegment *segment = &step->segments[i];
+		const SegmentSummary *summary = &segment->summary;
+
+		/* more than half full: nothing to be gained */
+		if (summary->level == 0 || summary->rows > step->max_spans / 2 ||
+			summary->raw_size > raw_budget() / 2)
+			continue;
+		candidates[n].segment = segment;
+		candidates[n].tenant = summary->tenant_filter;
+		candidates[n].window = tempo_window_of(
+			tempo_retention_window(step->retention, summary->tenant_filter),
+			Max(summary->max_start_nano, summary->max_end_nano), segment->newest_at);
+		candidates[n].size_class =
+			step->options->mode == TEMPO_COMPACT_FULL ? 0 : size_class(summary->rows);
+		n++;
+	}
+	return n;
+}
+
 /*
  * Merged segments: a run of neighbours in time, of one tenant.  Lazily there
  * must be enough of them in one size class; in full mode two that fit do.
  */
 static bool
-choose_merge(Relation rel, TempoSegment *segments, uint32 count, const TempoCompactOptions *options,
-			 uint32 max_spans, Sources *sources)
+choose_merge(Step *step, Sources *sources)
 {
-	Candidate  *candidates = palloc((Size) Max(count, 1) * sizeof(Candidate));
-	bool		full = options->mode == TEMPO_COMPACT_FULL;
-	uint32		wanted = full ? 2 : MERGE_COUNT;
-	uint32		n = 0;
+	Candidate  *candidates = palloc((Size) Max(step->count, 1) * sizeof(Candidate));
+	uint32		wanted = step->options->mode == TEMPO_COMPACT_FULL ? 2 : MERGE_COUNT;
+	uint32		n = find_candidates(step, candidates);
 
-	for (uint32 i = 0; i < count; i++)
-	{
-		TempoSegment *segment = &segments[i];
-
-		/* more than half full: nothing to be gained */
-		if (segment->summary.level == 0 || segment->summary.rows > max_spans / 2 ||
-			segment->summary.raw_size > raw_budget() / 2)
-			continue;
-		candidates[n].segment = segment;
-		candidates[n].tenant = segment->summary.tenant_filter;
-		candidates[n].size_class = full ? 0 : size_class(segment->summary.rows);
-		n++;
-	}
+	sources->phase = TEMPO_PHASE_MERGING;
 	qsort(candidates, n, sizeof(Candidate), compare_candidates);
 	for (uint32 first = 0, next; first < n; first = next)
 	{
 		for (next = first + 1; next < n; next++)
 			if (candidates[next].tenant != candidates[first].tenant ||
+				candidates[next].window != candidates[first].window ||
 				candidates[next].size_class != candidates[first].size_class)
 				break;
 		if (next - first >= wanted &&
-			choose_in_group(rel, &candidates[first], next - first, wanted, max_spans, sources))
+			choose_in_group(step, &candidates[first], next - first, wanted, sources))
 			return true;
 	}
 	return false;
+}
+
+static void
+choose_one(Sources *sources, TempoSegment *segment, TempoCompactPhase phase)
+{
+	sources->segments = palloc(sizeof(TempoSegment *));
+	sources->segments[0] = segment;
+	sources->count = 1;
+	sources->phase = phase;
 }
 
 /*
@@ -298,8 +365,7 @@ choose_merge(Relation rel, TempoSegment *segments, uint32 count, const TempoComp
  * file back.  Each move is to a lower block, so this comes to an end.
  */
 static bool
-choose_move(Relation rel, TempoSegment *segments, uint32 count, const TempoCompactOptions *options,
-			Sources *sources, TempoCompactResult *result)
+choose_move(Step *step, Sources *sources)
 {
 	TempoMeta  *meta = palloc(sizeof(TempoMeta));
 	TempoSegment *last = NULL;
@@ -307,11 +373,11 @@ choose_move(Relation rel, TempoSegment *segments, uint32 count, const TempoCompa
 	BlockNumber wanted;
 	bool		fits = false;
 
-	for (uint32 i = 0; i < count; i++)
-		if (last == NULL || segments[i].first_block > last->first_block)
-			last = &segments[i];
-	if (last == NULL || last->summary.level == 0 || result->moves >= count ||
-		!tempo_meta_read_all(rel, meta))
+	for (uint32 i = 0; i < step->count; i++)
+		if (last == NULL || step->segments[i].first_block > last->first_block)
+			last = &step->segments[i];
+	if (last == NULL || last->summary.level == 0 || step->result->moves >= step->count ||
+		!tempo_meta_read_all(step->rel, meta))
 		return false;
 
 	/* written again it may need a little more */
@@ -323,12 +389,10 @@ choose_move(Relation rel, TempoSegment *segments, uint32 count, const TempoCompa
 			fits = true;
 	}
 	if (!fits || free_blocks < MOVE_BLOCKS ||
-		free_blocks < RelationGetNumberOfBlocks(rel) / (options->mode == TEMPO_COMPACT_FULL ? 4 : 2))
+		free_blocks < RelationGetNumberOfBlocks(step->rel) / (step->options->mode == TEMPO_COMPACT_FULL ? 4 : 2))
 		return false;
-	result->moves++;
-	sources->segments = palloc(sizeof(TempoSegment *));
-	sources->segments[0] = last;
-	sources->count = 1;
+	step->result->moves++;
+	choose_one(sources, last, TEMPO_PHASE_MOVING);
 	return true;
 }
 
@@ -337,16 +401,17 @@ choose_move(Relation rel, TempoSegment *segments, uint32 count, const TempoCompa
  * must be worth reading and writing the others.
  */
 static bool
-choose_deleted(TempoSegment *segments, uint32 count, const TempoCompactOptions *options, Sources *sources)
+choose_deleted(Step *step, Sources *sources)
 {
-	for (uint32 i = 0; i < count; i++)
+	for (uint32 i = 0; i < step->count; i++)
 	{
-		if (segments[i].n_deleted == 0 ||
-			(options->mode == TEMPO_COMPACT_LAZY && segments[i].n_deleted < segments[i].summary.rows / DELETED_FRACTION))
+		TempoSegment *segment = &step->segments[i];
+
+		if (segment->n_deleted == 0 ||
+			(step->options->mode == TEMPO_COMPACT_LAZY &&
+			 segment->n_deleted < segment->summary.rows / DELETED_FRACTION))
 			continue;
-		sources->segments = palloc(sizeof(TempoSegment *));
-		sources->segments[0] = &segments[i];
-		sources->count = 1;
+		choose_one(sources, segment, TEMPO_PHASE_REWRITING);
 		return true;
 	}
 	return false;
@@ -356,13 +421,14 @@ choose_deleted(TempoSegment *segments, uint32 count, const TempoCompactOptions *
 
 typedef struct Merge
 {
-	Relation	rel;
+	Step	   *step;
 	SpanAllocator allocator;
 	SpanBatch  *batch;
 	RequestHash *hashes;
 	uint32		n_hashes;
 	uint8		level;
 	TimestampTz newest_at;
+	TempoCompactWork *work;
 } Merge;
 
 static void
@@ -388,48 +454,93 @@ read_hashes(Merge *merge, const TempoSegment *segment, TempoOpenSegment *open)
 static void
 read_source(Merge *merge, const TempoSegment *segment)
 {
-	TempoOpenSegment *open = tempo_segment_open(merge->rel, segment, NULL);
+	Step	   *step = merge->step;
+	uint32		from = merge->batch->n_spans;
+	TempoOpenSegment *open;
+
+	set_reading(step->result, segment);
+	open = tempo_segment_open(step->rel, segment, NULL);
 
 	tempo_deletions_decode(open, segment, merge->batch);
 	read_hashes(merge, segment, open);
 	tempo_segment_close(open);
+	set_reading(step->result, NULL);
+	tempo_retention_drop(step->retention, merge->batch, from, segment->newest_at);
 	/* 1: folded from level 0; 2: merged from folded ones */
 	merge->level = Max(merge->level, segment->summary.level == 0 ? 1 : 2);
 	merge->newest_at = Max(merge->newest_at, segment->newest_at);
+	merge->work->sources++;
+	merge->work->rows_in += segment->summary.rows - segment->n_deleted;
+	merge->work->bytes_read += segment->summary.size;
+	tempo_stat_progress(step->stat, merge->work);
 }
 
-static const SpanBatch *sort_batch;
+/* How the spans of a merge are told apart that go to different segments. */
+static struct
+{
+	const SpanBatch *batch;
+	int64	   *windows; /* by resource: their length */
+	TimestampTz newest_at;
+} grouping;
 
 static int
-compare_span_tenant(const void *a, const void *b)
+compare_groups(const void *a, const void *b)
 {
-	uint32		x = span_resource(sort_batch, a)->tenant;
-	uint32		y = span_resource(sort_batch, b)->tenant;
+	const SpanBatch *batch = grouping.batch;
+	const SpanResource *x = span_resource(batch, a);
+	const SpanResource *y = span_resource(batch, b);
+	int64		length = grouping.windows[x - batch->resources];
+	int64		first;
+	int64		second;
 
-	return x < y ? -1 : x > y;
+	if (x->tenant != y->tenant)
+		return x->tenant < y->tenant ? -1 : 1;
+	if (length == 0)
+		return 0;
+	first = tempo_window_of(
+		length,
+		Max(((const Span *) a)->start_time_unix_nano, ((const Span *) a)->end_time_unix_nano),
+		grouping.newest_at);
+	second = tempo_window_of(
+		length,
+		Max(((const Span *) b)->start_time_unix_nano, ((const Span *) b)->end_time_unix_nano),
+		grouping.newest_at);
+
+	return first < second ? -1 : first > second;
 }
 
-static bool
-one_tenant(const SpanBatch *batch)
-{
-	for (uint32 i = 1; i < batch->n_resources; i++)
-		if (batch->resources[i].tenant != batch->resources[0].tenant)
-			return false;
-	return true;
-}
-
-/* Writes the batch, one segment per tenant. */
+/* Orders the spans by the segment they go to. */
 static void
-write_targets(Merge *merge, TempoCompactResult *result)
+group_spans(Merge *merge)
 {
 	SpanBatch  *batch = merge->batch;
+	bool		one_group = true;
+
+	grouping.batch = batch;
+	grouping.newest_at = merge->newest_at;
+	grouping.windows = palloc(sizeof(int64) * Max(batch->n_resources, 1));
+	for (uint32 i = 0; i < batch->n_resources; i++)
+	{
+		SpanText	tenant = batch->strings[batch->resources[i].tenant];
+
+		grouping.windows[i] =
+			tempo_retention_window(merge->step->retention, segment_tenant_bit(tenant));
+		one_group &=
+			grouping.windows[i] == 0 && batch->resources[i].tenant == batch->resources[0].tenant;
+}
+	if (!one_group)
+		qsort(batch->spans, batch->n_spans, sizeof(Span), compare_groups);
+	}
+
+/* Writes the batch, one segment per tenant and window. */
+static void
+write_targets(Merge *merge)
+{
+	SpanBatch  *batch = merge->batch;
+	Step	   *step = merge->step;
 	TempoStoreOptions options = {0};
 
-	if (!one_tenant(batch))
-	{
-		sort_batch = batch;
-		qsort(batch->spans, batch->n_spans, sizeof(Span), compare_span_tenant);
-	}
+	group_spans(merge);
 	options.level = merge->level;
 	options.cid = GetCurrentCommandId(true);
 	options.newest_at = merge->newest_at;
@@ -437,20 +548,20 @@ write_targets(Merge *merge, TempoCompactResult *result)
 	options.n_hashes = merge->n_hashes;
 	for (uint32 first = 0, next; first < batch->n_spans; first = next)
 	{
-		uint32		tenant = span_resource(batch, &batch->spans[first])->tenant;
 		TempoSegment segment;
 
 		for (next = first + 1; next < batch->n_spans; next++)
-			if (span_resource(batch, &batch->spans[next])->tenant != tenant)
+			if (compare_groups(&batch->spans[first], &batch->spans[next]) != 0)
 				break;
 		CHECK_FOR_INTERRUPTS();
-		tempo_store_spans(merge->rel, batch, first, next - first, &options, &segment, NULL);
+		tempo_store_spans(step->rel, batch, first, next - first, &options, &segment, NULL);
 		/* one of the targets remembers the requests */
 		options.hashes = NULL;
 		options.n_hashes = 0;
-		result->targets++;
-		result->spans += segment.summary.rows;
-		result->bytes += segment.summary.size;
+		merge->work->targets++;
+		merge->work->rows_out += segment.summary.rows;
+		merge->work->bytes_written += segment.summary.size;
+		tempo_stat_progress(step->stat, merge->work);
 	}
 }
 
@@ -471,9 +582,10 @@ claim_source(TempoDirectory *directory, TempoSegment *segment)
 }
 
 static bool
-merge_sources(Relation rel, TempoDirectory *directory, const Sources *sources, TempoCompactResult *result)
+merge_sources(Step *step, TempoDirectory *directory, const Sources *sources)
 {
-	Merge		merge = {rel};
+	Merge		merge = {step};
+	TempoCompactResult *result = step->result;
 	TempoSegment **claimed = palloc(sizeof(TempoSegment *) * sources->count);
 	uint32		n = 0;
 	uint32		needed = sources->segments[0]->summary.level == 0 ? 1 : Min(sources->count, 2);
@@ -490,6 +602,10 @@ merge_sources(Relation rel, TempoDirectory *directory, const Sources *sources, T
 	if (n < needed || n == 0)
 		return false;
 
+	tempo_stat_phase(step->stat, sources->phase, n);
+	memset(&result->work, 0, sizeof(result->work));
+	merge.work = &result->work;
+
 	merge.allocator = tempo_context_allocator(CurrentMemoryContext);
 	merge.batch = span_batch_create(&merge.allocator, 0);
 	if (merge.batch == NULL)
@@ -497,7 +613,7 @@ merge_sources(Relation rel, TempoDirectory *directory, const Sources *sources, T
 	while (n_read < n &&
 		   (n_read < needed || span_batch_memory(merge.batch) < (Size) compaction_memory * 1024))
 		read_source(&merge, claimed[n_read++]);
-	write_targets(&merge, result);
+	write_targets(&merge);
 	for (uint32 i = 0; i < n_read; i++)
 	{
 		tempo_directory_delete(directory, claimed[i]);
@@ -505,7 +621,61 @@ merge_sources(Relation rel, TempoDirectory *directory, const Sources *sources, T
 			tempo_deletions_forget(claimed[i]->storage_id, claimed[i]);
 	}
 	result->sources += n_read;
+	result->targets += (uint32) result->work.targets;
+	result->spans += result->work.rows_out;
+	result->bytes += result->work.bytes_written;
 	return true;
+}
+
+static bool
+is_avoided(const TempoCompactOptions *options, const TempoSegment *segment)
+{
+	for (uint32 i = 0; i < options->n_avoid; i++)
+		if (options->avoid[i].storage_id == segment->storage_id &&
+			options->avoid[i].segment_id == segment->segment_id)
+			return true;
+	return false;
+}
+
+/* Chooses a merge and does it. */
+static bool
+run_step(Step *step)
+{
+	const TempoCompactOptions *options = step->options;
+	TempoDirectory directory;
+	Snapshot	snapshot;
+	TempoSegment *listed;
+	uint32		n_listed;
+	Sources		sources;
+	bool		done = false;
+
+	/*
+	 * Directory rows are claimed by TID: until then VACUUM FULL must not move
+	 * them, nor, thanks to the snapshot, pruning remove them.
+	 */
+	tempo_directory_open(&directory, RowExclusiveLock, false);
+
+	/*
+	 * Under repeatable read what is not visible to the transaction must not
+	 * become part of a segment that is.
+	 */
+	snapshot = RegisterSnapshot(IsolationUsesXactSnapshot() ? GetTransactionSnapshot()
+															: GetLatestSnapshot());
+	listed = tempo_directory_list(step->rel, snapshot, NULL, &n_listed);
+	if (options->floor != NULL)
+		tempo_directory_advance_floor(step->rel, snapshot, listed, n_listed, options->floor);
+	step->segments =
+		palloc_extended((Size) Max(n_listed, 1) * sizeof(TempoSegment), MCXT_ALLOC_HUGE);
+	for (uint32 i = 0; i < n_listed; i++)
+		if (!is_avoided(options, &listed[i]))
+			step->segments[step->count++] = listed[i];
+	step->retention = tempo_retention_read(step->rel);
+	if (choose_fold(step, &sources) || choose_merge(step, &sources) ||
+		choose_deleted(step, &sources) || choose_move(step, &sources))
+		done = merge_sources(step, &directory, &sources);
+	UnregisterSnapshot(snapshot);
+	tempo_directory_close(&directory);
+	return done;
 }
 
 bool
@@ -514,41 +684,61 @@ tempo_compact_step(Relation rel, const TempoCompactOptions *options, TempoCompac
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "tempo compaction",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(context);
-	uint32		max_spans = options->max_spans > 0 ? options->max_spans : DEFAULT_MAX_SPANS;
-	TempoDirectory directory;
-	Snapshot	snapshot;
-	TempoSegment *segments;
-	uint32		count;
-	Sources		sources;
-	bool		done = false;
+	Step		step = {rel, options, result};
+	volatile bool done = false;
 
-	/*
-	 * Directory rows are claimed by TID: until then VACUUM FULL must not move
-	 * them, nor, thanks to the snapshot, pruning remove them.
-	 */
 	if (tempo_deletions_pending(RelationGetRelid(rel)))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("cannot compact table \"%s\" while a DELETE is running in this session",
 						RelationGetRelationName(rel))));
-	tempo_directory_open(&directory, RowExclusiveLock, false);
-
-	/*
-	 * Under repeatable read what is not visible to the transaction must not
-	 * become part of a segment that is.
-	 */
-	snapshot = RegisterSnapshot(IsolationUsesXactSnapshot() ? GetTransactionSnapshot() : GetLatestSnapshot());
-	segments = tempo_directory_list(rel, snapshot, NULL, &count);
-	if (choose_fold(segments, count, options, max_spans, &sources, result) ||
-		choose_merge(rel, segments, count, options, max_spans, &sources) ||
-		choose_deleted(segments, count, options, &sources) ||
-		choose_move(rel, segments, count, options, &sources, result))
-		done = merge_sources(rel, &directory, &sources, result);
-	UnregisterSnapshot(snapshot);
-	tempo_directory_close(&directory);
+	step.stat = tempo_compact_stat(RelationGetRelid(rel));
+	step.max_spans = options->max_spans > 0 ? options->max_spans : DEFAULT_MAX_SPANS;
+	set_reading(result, NULL);
+	PG_TRY();
+	{
+		done = run_step(&step);
+	}
+	PG_FINALLY();
+	{
+		tempo_stat_phase(step.stat, TEMPO_PHASE_IDLE, 0);
+	}
+	PG_END_TRY();
+	if (done)
+		tempo_stat_merged(step.stat, &result->work);
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(context);
 	return done;
+}
+
+/* ---------------------------------------------------------------- locking */
+
+/*
+ * Not a lock of the relation, which merging must not keep from others, and
+ * not the page lock, under which no other lock may be taken.
+ */
+static void
+merging_tag(LOCKTAG *tag, Oid relid)
+{
+	SET_LOCKTAG_OBJECT(*tag, MyDatabaseId, RelationRelationId, relid, MERGING_LOCK);
+}
+
+bool
+tempo_lock_merging(Oid relid, bool wait)
+{
+	LOCKTAG		tag;
+
+	merging_tag(&tag, relid);
+	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+void
+tempo_unlock_merging(Oid relid)
+{
+	LOCKTAG		tag;
+
+	merging_tag(&tag, relid);
+	(void) LockRelease(&tag, ExclusiveLock, false);
 }
 
 bool
@@ -567,7 +757,7 @@ tempo_compact_relation(Oid relid, const TempoCompactOptions *options, TempoCompa
 		UnlockRelationOid(relid, RowExclusiveLock);
 		return false;
 	}
-	done = tempo_relation(rel) && tempo_compact_step(rel, options, result);
+	done = tempo_relation(rel) && tempo_lock_merging(relid, false) && tempo_compact_step(rel, options, result);
 	table_close(rel, NoLock);
 	return done;
 }
@@ -575,44 +765,61 @@ tempo_compact_relation(Oid relid, const TempoCompactOptions *options, TempoCompa
 /* ------------------------------------------------------------------- SQL */
 
 static void
-check_may_compact(Relation rel)
+check_may_maintain(Oid relid)
 {
 	Oid			admin = get_role_oid("tempo_admin", true);
 
-	if (!tempo_relation(rel))
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s\" is not a table of access method \"tempo\"", RelationGetRelationName(rel))));
-	if (!tempo_owns_relation(RelationGetRelid(rel), GetUserId()) &&
+	if (!tempo_owns_relation(relid, GetUserId()) &&
 		!(OidIsValid(admin) && has_privs_of_role(GetUserId(), admin)))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for table %s", RelationGetRelationName(rel)),
-				 errhint("The owner of the table and members of tempo_admin may compact it.")));
+						errmsg("permission denied for table %s", get_rel_name(relid)),
+						errhint("The owner of the table and members of tempo_admin may do this.")));
 }
 
-/* tempo.compact(relation, max_spans): merges until nothing is left to merge */
+Relation
+tempo_open_to_maintain(Oid relid)
+{
+	Relation	rel;
+
+	/* who may not do it must not lock the table either; what has gone is reported by opening it */
+	if (get_rel_relkind(relid) != '\0')
+		check_may_maintain(relid);
+	rel = table_open(relid, RowExclusiveLock);
+	check_may_maintain(relid);
+	if (!tempo_relation(rel))
+		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+						errmsg("\"%s\" is not a table of access method \"tempo\"", RelationGetRelationName(rel))));
+	return rel;
+}
+
+/*
+ * tempo.compact(relation, max_spans): merges until nothing is left to merge.
+ * Meanwhile the worker does not begin a merge; what another transaction holds
+ * until its end is passed by.
+ */
 Datum
 tempo_compact(PG_FUNCTION_ARGS)
 {
-	Relation	rel = table_open(PG_GETARG_OID(0), RowExclusiveLock);
+	Oid			relid = PG_GETARG_OID(0);
 	int32		max_spans = PG_GETARG_INT32(1);
 	TempoCompactOptions options = {TEMPO_COMPACT_FULL};
 	TempoCompactResult result = {0};
 	uint32		sources = 0;
 	int32		merges = 0;
+	Relation	rel;
 	TupleDesc	desc;
 	Datum		values[5];
 	bool		nulls[5] = {0};
-
-	check_may_compact(rel);
 	if (max_spans < 1 || max_spans > SEGMENT_MAX_ROWS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("max_spans must be between 1 and %u", SEGMENT_MAX_ROWS)));
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
+	rel = tempo_open_to_maintain(relid);
 	options.max_spans = (uint32) max_spans;
+	(void) tempo_lock_merging(relid, true);
 	while (tempo_compact_step(rel, &options, &result))
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -620,6 +827,7 @@ tempo_compact(PG_FUNCTION_ARGS)
 		merges++;
 		sources = result.sources;
 	}
+	tempo_unlock_merging(relid);
 	table_close(rel, NoLock);
 
 	values[0] = Int32GetDatum(merges);

@@ -10,6 +10,8 @@
 
 #include "postgres.h"
 
+#include "access/compact_stat.h"
+#include "access/directory.h"
 #include "datatype/timestamp.h"
 #include "utils/rel.h"
 
@@ -30,17 +32,23 @@ typedef struct TempoCompactOptions
 	 */
 	uint32		fold_count;
 	int			fold_age;
+
+	const TempoSegmentKey *avoid; /* not to be read: damaged */
+	uint32		n_avoid;
+	TempoFloor *floor; /* to be advanced; NULL = not */
 } TempoCompactOptions;
 
 typedef struct TempoCompactResult
 {
-	uint32		sources;		/* segments merged */
+	uint32		sources; /* segments merged, in all steps so far */
 	uint32		targets;		/* into so many */
 	uint32		moves;			/* segments moved to the front of the file */
 	uint64		spans;
 	uint64		bytes;			/* of the targets */
 	uint32		level0;			/* level-0 segments that were there */
 	int64		next_fold;		/* milliseconds until a fold is due; -1 = nothing to fold */
+	TempoCompactWork work;		/* of the last merge */
+	TempoSegmentKey reading;	/* after an error: the segment that was being read, or zeros */
 } TempoCompactResult;
 
 /*
@@ -56,6 +64,21 @@ extern bool tempo_compact_step(Relation rel, const TempoCompactOptions *options,
  * its lock is free, and returns false if not or if it is gone.
  */
 extern bool tempo_compact_relation(Oid relid, const TempoCompactOptions *options, TempoCompactResult *result);
+
+/*
+ * The lock on the merging of a table: a worker has it for each of its merges
+ * and does not wait for it; tempo.compact() waits, and holds off the worker
+ * until it is done.
+ */
+extern bool tempo_lock_merging(Oid relid, bool wait);
+extern void tempo_unlock_merging(Oid relid);
+
+/*
+ * tempo_open_to_maintain: opens a table of the access method with
+ * RowExclusiveLock for its owner or a member of tempo_admin; raises an error
+ * for others, before it is locked.
+ */
+extern Relation tempo_open_to_maintain(Oid relid);
 
 extern void tempo_compact_init(void);
 

@@ -7,13 +7,20 @@
  * scans under the reader's snapshot.  They are not logically decoded: span
  * changes are not replicated that way.
  *
+ * Rows of level 0 have an index of their own, by segment id.  They live for
+ * seconds and there are up to hundreds a second, so while an old snapshot
+ * keeps the dead ones from being pruned, hundreds of thousands pile up.
+ * Readers with newer snapshots pass by them: the compaction worker finds
+ * out from which id on there are any that such a snapshot can see.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/compat.h"
-#include "access/directory.h"
+#include "access/compact_stat.h"
 #include "access/deletions.h"
+#include "access/directory.h"
 #include "access/pages.h"
 
 #include "access/genam.h"
@@ -66,25 +73,35 @@ typedef struct DirectoryRow
 
 #define DIRECTORY_NATTS 19
 #define ATTNO_STORAGE_ID 1
+#define ATTNO_SEGMENT_ID 2
 #define ATTNO_MAX_START 4
 
-struct TempoDirectoryScan
+/* What an index of the directory has. */
+typedef struct IndexShape
 {
-	TempoDirectory directory;
-	SysScanDesc scan;
-	bool		ordered;
-	Snapshot	snapshot;
-	bool		empty;			/* the relation has no segments at all */
-	bool		has_bounds;
-	TempoSegmentBounds bounds;
-};
+	AttrNumber	first;
+	AttrNumber	second;
+} IndexShape;
+
+static const IndexShape merged_shape = {ATTNO_STORAGE_ID, ATTNO_MAX_START};
+static const IndexShape level0_shape = {ATTNO_STORAGE_ID, ATTNO_SEGMENT_ID};
+
+static bool
+has_shape(Relation index, const IndexShape *shape)
+{
+	Form_pg_index form = index->rd_index;
+
+	return form->indnkeyatts == 2 && form->indkey.values[0] == shape->first &&
+		   form->indkey.values[1] == shape->second &&
+		   !heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
+}
 
 /*
- * The index to read by.  There may be others, while REINDEX CONCURRENTLY runs
+ * An index to read by.  There may be others, while REINDEX CONCURRENTLY runs
  * or where it failed.
  */
 static Relation
-open_index(Relation heap, LOCKMODE lockmode)
+open_index(Relation heap, const IndexShape *shape, LOCKMODE lockmode)
 {
 	List	   *indexes = RelationGetIndexList(heap);
 	Relation	found = NULL;
@@ -93,11 +110,8 @@ open_index(Relation heap, LOCKMODE lockmode)
 	foreach(cell, indexes)
 	{
 		Relation	index = index_open(lfirst_oid(cell), lockmode);
-		Form_pg_index form = index->rd_index;
 
-		if (form->indisvalid && form->indnkeyatts == 2 &&
-			form->indkey.values[0] == ATTNO_STORAGE_ID && form->indkey.values[1] == ATTNO_MAX_START &&
-			heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL))
+		if (index->rd_index->indisvalid && has_shape(index, shape))
 		{
 			found = index;
 			break;
@@ -124,9 +138,14 @@ tempo_directory_open(TempoDirectory *directory, LOCKMODE lockmode, bool missing_
 	}
 	directory->heap = table_open(relid, lockmode);
 	directory->lockmode = lockmode;
-	directory->index = RelationGetNumberOfAttributes(directory->heap) == DIRECTORY_NATTS ?
-		open_index(directory->heap, lockmode) : NULL;
-	if (directory->index == NULL)
+	directory->merged = NULL;
+	directory->level0 = NULL;
+	if (RelationGetNumberOfAttributes(directory->heap) == DIRECTORY_NATTS)
+	{
+		directory->merged = open_index(directory->heap, &merged_shape, lockmode);
+		directory->level0 = open_index(directory->heap, &level0_shape, lockmode);
+	}
+	if (directory->merged == NULL || directory->level0 == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("table \"%s.%s\" does not belong to this version of tempo_pg",
@@ -141,7 +160,8 @@ tempo_directory_close(TempoDirectory *directory)
 	/* as with catalogs, the locks of a reader need not last, a writer's must */
 	LOCKMODE	unlock = directory->lockmode == AccessShareLock ? AccessShareLock : NoLock;
 
-	index_close(directory->index, unlock);
+	index_close(directory->merged, unlock);
+	index_close(directory->level0, unlock);
 	table_close(directory->heap, unlock);
 }
 
@@ -220,6 +240,13 @@ tempo_directory_insert_heap(TempoDirectory *directory, TempoSegment *segment, Co
 	heap_freetuple(tuple);
 }
 
+/* Is the segment left out of one of our two indexes, which are for level 0 and for the others? */
+static bool
+not_in_index(Relation index, const TempoSegment *segment)
+{
+	return has_shape(index, segment->summary.level == 0 ? &merged_shape : &level0_shape);
+}
+
 void
 tempo_directory_insert_index(TempoDirectory *directory, const TempoSegment *segment)
 {
@@ -231,12 +258,20 @@ tempo_directory_insert_index(TempoDirectory *directory, const TempoSegment *segm
 	foreach(cell, indexes)
 	{
 		Relation	index = index_open(lfirst_oid(cell), RowExclusiveLock);
-		IndexInfo  *info = BuildIndexInfo(index);
+		IndexInfo  *info;
 		ItemPointerData tid = segment->tid;
 		Datum		values[INDEX_MAX_KEYS];
 		bool		isnull[INDEX_MAX_KEYS] = {0};
 
-		if (info->ii_Expressions != NIL || info->ii_Predicate != NIL)
+		if (not_in_index(index, segment))
+		{
+			index_close(index, NoLock);
+			continue;
+		}
+		info = BuildIndexInfo(index);
+		if (info->ii_Expressions != NIL ||
+			(info->ii_Predicate != NIL && !has_shape(index, &merged_shape) &&
+			 !has_shape(index, &level0_shape)))
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("index \"%s\" on table \"%s.%s\" is partial or has expressions",
@@ -290,29 +325,36 @@ tempo_directory_delete(TempoDirectory *directory, const TempoSegment *segment)
 	delete_row(directory->heap, &tid);
 }
 
-void
-tempo_directory_forget(uint64 storage_id)
+static void
+forget_in(TempoDirectory *directory, Relation index, uint64 storage_id)
 {
-	TempoDirectory directory;
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;
-
-	/* while the extension itself is dropped there may be no directory */
-	if (!tempo_directory_open(&directory, RowExclusiveLock, true))
-		return;
 	ScanKeyInit(&key, ATTNO_STORAGE_ID, BTEqualStrategyNumber, F_INT8EQ,
 				Int64GetDatum((int64) storage_id));
 	/* everything committed and all of our own, whatever its command id */
-	scan = systable_beginscan(directory.heap, RelationGetRelid(directory.index), true,
+	scan = systable_beginscan(directory->heap, RelationGetRelid(index), true,
 							  SnapshotSelf, 1, &key);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		ItemPointerData tid = tuple->t_self;
 
-		delete_row(directory.heap, &tid);
+		delete_row(directory->heap, &tid);
 	}
 	systable_endscan(scan);
+}
+
+void
+tempo_directory_forget(uint64 storage_id)
+{
+	TempoDirectory directory;
+
+	/* while the extension itself is dropped there may be no directory */
+	if (!tempo_directory_open(&directory, RowExclusiveLock, true))
+		return;
+	forget_in(&directory, directory.merged, storage_id);
+	forget_in(&directory, directory.level0, storage_id);
 	tempo_directory_close(&directory);
 	tempo_deletions_forget(storage_id, NULL);
 }
@@ -345,19 +387,6 @@ check_rewrite(Relation rel, Snapshot snapshot, uint64 rewrite_xid)
 			 errhint("Retry the transaction.")));
 }
 
-static int
-directory_keys(uint64 storage_id, const TempoSegmentBounds *bounds, ScanKeyData keys[2])
-{
-	int			n = 0;
-
-	ScanKeyInit(&keys[n++], ATTNO_STORAGE_ID, BTEqualStrategyNumber, F_INT8EQ,
-				Int64GetDatum((int64) storage_id));
-	if (bounds != NULL && bounds->min_start > PG_INT64_MIN)
-		ScanKeyInit(&keys[n++], ATTNO_MAX_START, BTGreaterEqualStrategyNumber, F_INT8GE,
-					Int64GetDatum(bounds->min_start));
-	return n;
-}
-
 static bool
 within_bounds(const TempoSegment *segment, const TempoSegmentBounds *bounds)
 {
@@ -376,119 +405,130 @@ compare_segment_id(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+typedef struct Listing
+{
+	TempoSegment *segments;
+	uint32		count;
+	uint32		allocated;
+} Listing;
+
+/* Adds the rows of an index from "first" on, which is of its second column. */
+static void
+list_from(TempoDirectory *directory, Relation index, const IndexShape *shape, Snapshot snapshot,
+		  uint64 storage_id, int64 first, const TempoSegmentBounds *bounds, Listing *listing)
+{
+	ScanKeyData	keys[2];
+	SysScanDesc	scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&keys[0], ATTNO_STORAGE_ID, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum((int64) storage_id));
+	ScanKeyInit(&keys[1], shape->second, BTGreaterEqualStrategyNumber, F_INT8GE,
+				Int64GetDatum(first));
+	scan = systable_beginscan(directory->heap, RelationGetRelid(index), true, snapshot,
+							  first == PG_INT64_MIN ? 1 : 2, keys);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		if (listing->count == listing->allocated)
+		{
+			listing->allocated *= 2;
+			listing->segments =
+				repalloc_huge(listing->segments, (Size) listing->allocated * sizeof(TempoSegment));
+		}
+		row_to_segment(tuple, &listing->segments[listing->count]);
+		if (within_bounds(&listing->segments[listing->count], bounds))
+			listing->count++;
+	}
+	systable_endscan(scan);
+}
+
+/* The first level-0 segment that the snapshot may see. */
+static int64
+level0_floor(Relation rel, Snapshot snapshot, uint64 storage_id)
+{
+	uint64		floor;
+
+	/* 0: the snapshot came from elsewhere, so it may be of any time */
+	if (!IsMVCCSnapshot(snapshot) || snapshot->snapXactCompletionCount == 0)
+		return PG_INT64_MIN;
+	floor = tempo_stat_floor(tempo_compact_stat(RelationGetRelid(rel)), storage_id,
+							 snapshot->snapXactCompletionCount);
+	return floor == 0 ? PG_INT64_MIN : (int64) floor;
+}
+
 TempoSegment *
 tempo_directory_list(Relation rel, Snapshot snapshot, const TempoSegmentBounds *bounds, uint32 *count)
 {
 	TempoMetaHeader meta;
 	TempoDirectory directory;
-	ScanKeyData keys[2];
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	TempoSegment *segments;
-	uint32		allocated = 32;
+	Listing		listing = {NULL, 0, 32};
 
 	*count = 0;
 	if (!tempo_meta_read(rel, &meta))
 		return NULL;
 	check_rewrite(rel, snapshot, meta.rewrite_xid);
 
-	segments = palloc(allocated * sizeof(TempoSegment));
+	listing.segments = palloc(listing.allocated * sizeof(TempoSegment));
 	tempo_directory_open(&directory, AccessShareLock, false);
-	scan = systable_beginscan(directory.heap, RelationGetRelid(directory.index), true, snapshot,
-							  directory_keys(meta.storage_id, bounds, keys), keys);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		if (*count == allocated)
-		{
-			allocated *= 2;
-			segments = repalloc_huge(segments, (Size) allocated * sizeof(TempoSegment));
-		}
-		row_to_segment(tuple, &segments[*count]);
-		if (within_bounds(&segments[*count], bounds))
-			(*count)++;
-	}
-	systable_endscan(scan);
+	list_from(&directory, directory.merged, &merged_shape, snapshot, meta.storage_id, bounds != NULL ? bounds->min_start : PG_INT64_MIN, bounds, &listing);
+	list_from(&directory, directory.level0, &level0_shape, snapshot, meta.storage_id,
+			  level0_floor(rel, snapshot, meta.storage_id), bounds, &listing);
 	tempo_directory_close(&directory);
-	qsort(segments, *count, sizeof(TempoSegment), compare_segment_id);
-	tempo_deletions_attach(snapshot, segments, *count);
-	return segments;
-}
-
-TempoDirectoryScan *
-tempo_directory_scan_newest(Relation rel, Snapshot snapshot, const TempoSegmentBounds *bounds)
-{
-	TempoDirectoryScan *scan = palloc0(sizeof(TempoDirectoryScan));
-	TempoMetaHeader meta;
-	ScanKeyData keys[2];
-	int			n_keys;
-
-	if (!tempo_meta_read(rel, &meta))
-	{
-		scan->empty = true;
-		return scan;
-	}
-	check_rewrite(rel, snapshot, meta.rewrite_xid);
-	if (bounds != NULL)
-	{
-		scan->has_bounds = true;
-		scan->bounds = *bounds;
-	}
-	tempo_directory_open(&scan->directory, AccessShareLock, false);
-	scan->snapshot = snapshot;
-	n_keys = directory_keys(meta.storage_id, bounds, keys);
-	scan->scan = systable_beginscan_ordered(scan->directory.heap, scan->directory.index,
-											snapshot, n_keys, keys);
-	return scan;
-}
-
-bool
-tempo_directory_scan_next(TempoDirectoryScan *scan, TempoSegment *segment)
-{
-	HeapTuple	tuple;
-
-	if (scan->empty)
-		return false;
-	while (HeapTupleIsValid(tuple = systable_getnext_ordered(scan->scan, BackwardScanDirection)))
-	{
-		row_to_segment(tuple, segment);
-		if (!within_bounds(segment, scan->has_bounds ? &scan->bounds : NULL))
-			continue;
-		tempo_deletions_attach(scan->snapshot, segment, 1);
-		return true;
-	}
-	return false;
+	*count = listing.count;
+	qsort(listing.segments, *count, sizeof(TempoSegment), compare_segment_id);
+	tempo_deletions_attach(snapshot, listing.segments, *count);
+	return listing.segments;
 }
 
 void
-tempo_directory_scan_end(TempoDirectoryScan *scan)
+tempo_directory_advance_floor(Relation rel, Snapshot snapshot, const TempoSegment *segments,
+							  uint32 count, TempoFloor *floor)
 {
-	if (!scan->empty)
+	TempoMetaHeader meta;
+
+	if (!tempo_meta_read(rel, &meta))
+		return;
+	if (floor->storage_id == meta.storage_id &&
+		TransactionIdFollowsOrEquals(snapshot->xmin, XidFromFullTransactionId(floor->xid)))
 	{
-		systable_endscan_ordered(scan->scan);
-		tempo_directory_close(&scan->directory);
+		uint64		first = floor->next_segment_id;
+
+		/*
+		 * Whoever has stored a segment with a smaller id has ended, and this
+		 * snapshot sees how.  So will every later one.
+		 */
+		for (uint32 i = 0; i < count; i++)
+			if (segments[i].summary.level == 0)
+				first = Min(first, segments[i].segment_id);
+		tempo_stat_set_floor(tempo_compact_stat(RelationGetRelid(rel)), meta.storage_id, first,
+							 snapshot->snapXactCompletionCount);
+		floor->storage_id = 0;
 	}
-	pfree(scan);
+	if (floor->storage_id != meta.storage_id)
+	{
+		/* a segment's transaction has its id before the segment has */
+		floor->storage_id = meta.storage_id;
+		floor->next_segment_id = meta.next_segment_id;
+		floor->xid = ReadNextFullTransactionId();
+	}
 }
 
-TempoSegment *
-tempo_directory_extents(TempoDirectory *directory, uint64 storage_id, uint32 *count)
+/* The rows that the snapshot sees, of one storage id (0 = any, for none is 0), by scanning the heap. */
+static TempoSegment *
+scan_heap(TempoDirectory *directory, Snapshot snapshot, uint64 storage_id, uint32 *count)
 {
 	TempoSegment *segments;
 	uint32		allocated = 64;
 	TableScanDesc scan;
 	HeapTuple	tuple;
 
-	/*
-	 * The heap itself and not the index: index entries of dead rows may be
-	 * marked dead before the heap's pruning, and with it the conflict of
-	 * standby queries, is logged.
-	 */
 	*count = 0;
 	segments = palloc(allocated * sizeof(TempoSegment));
-	scan = table_beginscan_strat(directory->heap, SnapshotAny, 0, NULL, true, false);
+	scan = table_beginscan_strat(directory->heap, snapshot, 0, NULL, true, false);
 	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 	{
-		if (((const DirectoryRow *) GETSTRUCT(tuple))->storage_id != (int64) storage_id)
+		if (storage_id != 0 &&
+			((const DirectoryRow *) GETSTRUCT(tuple))->storage_id != (int64) storage_id)
 			continue;
 		if (*count == allocated)
 		{
@@ -499,6 +539,23 @@ tempo_directory_extents(TempoDirectory *directory, uint64 storage_id, uint32 *co
 	}
 	table_endscan(scan);
 	return segments;
+}
+
+TempoSegment *
+tempo_directory_extents(TempoDirectory *directory, uint64 storage_id, uint32 *count)
+{
+	/*
+	 * The heap itself and not an index: index entries of dead rows may be
+	 * marked dead before the heap's pruning, and with it the conflict of
+	 * standby queries, is logged.
+	 */
+	return scan_heap(directory, SnapshotAny, storage_id, count);
+}
+
+TempoSegment *
+tempo_directory_list_all(TempoDirectory *directory, Snapshot snapshot, uint32 *count)
+{
+	return scan_heap(directory, snapshot, 0, count);
 }
 
 /* ------------------------------------------------------------------ TIDs */

@@ -14,6 +14,7 @@
 
 #include "postgres.h"
 
+#include "access/transam.h"
 #include "datatype/timestamp.h"
 #include "segment/writer.h"
 #include "storage/block.h"
@@ -41,6 +42,13 @@ typedef struct TempoSegment
 	uint32		n_deleted;
 } TempoSegment;
 
+/* Names one segment of all that ever were. */
+typedef struct TempoSegmentKey
+{
+	uint64		storage_id;
+	uint64		segment_id;
+} TempoSegmentKey;
+
 /*
  * The bounds of a question: segments that cannot hold a span starting in
  * min_start <= start < end_start, or of one of the tenants, are left out.
@@ -52,11 +60,12 @@ typedef struct TempoSegmentBounds
 	uint64		tenants;		/* OR of segment_tenant_bit(), 0 = any */
 } TempoSegmentBounds;
 
-/* The directory and its index, open. */
+/* The directory and its indexes, open. */
 typedef struct TempoDirectory
 {
 	Relation	heap;
-	Relation	index;			/* on (storage_id, max_start_nano) */
+	Relation	merged; /* index of level 1 and up, on (storage_id, max_start_nano) */
+	Relation	level0; /* index of level 0, on (storage_id, segment_id) */
 	LOCKMODE	lockmode;
 } TempoDirectory;
 
@@ -99,20 +108,30 @@ extern TempoSegment *tempo_directory_list(Relation rel, Snapshot snapshot,
 										  const TempoSegmentBounds *bounds, uint32 *count);
 
 /*
- * The same one by one, newest (largest start time) first, for questions that
- * can stop early.
+ * tempo_directory_advance_floor: given all that "snapshot", the latest, sees,
+ * notes from which segment id on there are level-0 segments for it and later
+ * snapshots, so that these pass by what is before.  What it needs from call to
+ * call is in *floor, zeroed at first.
  */
-typedef struct TempoDirectoryScan TempoDirectoryScan;
-extern TempoDirectoryScan *tempo_directory_scan_newest(Relation rel, Snapshot snapshot,
-													   const TempoSegmentBounds *bounds);
-extern bool tempo_directory_scan_next(TempoDirectoryScan *scan, TempoSegment *segment);
-extern void tempo_directory_scan_end(TempoDirectoryScan *scan);
+typedef struct TempoFloor
+{
+	uint64		storage_id;
+	uint64		next_segment_id; /* when "xid" had not been given out */
+	FullTransactionId xid;
+} TempoFloor;
+extern void tempo_directory_advance_floor(Relation rel, Snapshot snapshot,
+										  const TempoSegment *segments, uint32 count,
+										  TempoFloor *floor);
 
 /*
  * tempo_directory_extents: the extent of every row that has not been pruned
  * away, whether anybody sees it or not: what is not free in the file.
  */
-extern TempoSegment *tempo_directory_extents(TempoDirectory *directory, uint64 storage_id, uint32 *count);
+extern TempoSegment *tempo_directory_extents(TempoDirectory *directory, uint64 storage_id,
+											 uint32 *count);
+
+/* tempo_directory_list_all: the segments of every storage id that the snapshot sees */
+extern TempoSegment *tempo_directory_list_all(TempoDirectory *directory, Snapshot snapshot, uint32 *count);
 
 /*
  * Rows of a segment have physical TIDs: row r is in block

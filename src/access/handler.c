@@ -12,10 +12,12 @@
 #include "access/handler.h"
 
 #include "access/compact.h"
+#include "access/compact_stat.h"
 #include "access/ddl.h"
 #include "access/deletions.h"
 #include "access/insert_buffer.h"
 #include "access/planner.h"
+#include "access/retention.h"
 #include "access/row_source.h"
 #include "access/scan.h"
 #include "access/segment_source.h"
@@ -299,6 +301,8 @@ tempo_access_init(void)
 	tempo_insert_buffer_init();
 	tempo_fetch_init();
 	tempo_compact_init();
+	tempo_compact_stat_init();
+	tempo_retention_init();
 	tempo_deletions_init();
 	tempo_hooks_init();
 	tempo_planner_init();

@@ -43,6 +43,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
+#include "worker/compaction.h"
 #include "worker/process.h"
 #include "worker/queue.h"
 #include "worker/writer.h"
@@ -297,6 +298,7 @@ store_in_transaction(Waiting **group, int n)
 	SpanAllocator allocator = tempo_context_allocator(group_context);
 	SpanBatch  *batch = span_batch_create(&allocator, BATCH_MEMORY_LIMIT);
 	Relation	rel;
+	Oid			relid;
 	Oid			user;
 	Oid			role;
 	int			security;
@@ -323,9 +325,12 @@ store_in_transaction(Waiting **group, int n)
 			requests[n_requests++] = group[i]->store;
 	store_requests(rel, requests, n_requests, false, batch);
 	SetUserIdAndSecContext(user, security);
+	relid = RelationGetRelid(rel);
 	table_close(rel, NoLock);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
+	if (batch->n_spans > 0)
+		compaction_stored(relid);
 
 	n_requests = 0;
 	for (int i = 0; i < n; i++)
@@ -375,6 +380,12 @@ store_group(Waiting **group, int n)
 	if (RecoveryInProgress())
 	{
 		answer_all(group, n, RPC_RESOURCE_EXHAUSTED, true, "the server is a standby, which cannot store spans");
+		return;
+	}
+	if (compaction_overloaded())
+	{
+		answer_all(group, n, RPC_RESOURCE_EXHAUSTED, true,
+				   "too many segments wait to be merged (tempo_pg.max_level0_segments)");
 		return;
 	}
 	error = try_group(group, n);
@@ -490,13 +501,15 @@ time_to_wait(TimestampTz now)
 {
 	Waiting    *first;
 	TimestampTz due;
+	int			interval;
 
 	if (n_waiting == 0)
 		return -1;
+	interval = compaction_commit_interval(COMMIT_INTERVAL);
+	due = last_commit + interval * INT64CONST(1000);
 	if (n_waiting >= GROUP_REQUESTS || waiting_bytes >= GROUP_BYTES)
-		return 0;
+		return interval == COMMIT_INTERVAL ? 0 : TimestampDifferenceMilliseconds(now, due);
 	first = dlist_head_element(Waiting, node, &waiting);
-	due = last_commit + COMMIT_INTERVAL * INT64CONST(1000);
 
 	/* has it been idle? */
 	if (first->arrived > due)

@@ -182,6 +182,28 @@ class Cluster:
         poll("an API answer", lambda: self.get("/ready")[0] == 200)
 
 
+class Session:
+    """a psql that stays: transactions over several statements"""
+
+    def __init__(self, node, db="postgres", user="postgres"):
+        self.process = subprocess.Popen([BIN + "/psql", "-X", "-q", "-A", "-t", "-h", "127.0.0.1", "-p", str(node.port), "-U", user, "-d", db],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1)
+
+    def sql(self, text):
+        """what the statements print, errors too"""
+        self.process.stdin.write(text + ";\n\\echo =END=\n")
+        self.process.stdin.flush()
+        lines = []
+        for line in self.process.stdout:
+            if line.rstrip("\n") == "=END=": return "\n".join(lines)
+            lines.append(line.rstrip("\n"))
+        raise SqlError("the session has ended: " + "\n".join(lines))
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait(30)
+
+
 class SmallDisk:
     """a file system of a few megabytes; .room is False where this user may not mount one"""
 

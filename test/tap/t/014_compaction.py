@@ -1,0 +1,158 @@
+"""The compaction worker: damage stays where it is, limits are kept, and those who wait for it get what they wait for."""
+import os, threading
+import cluster, otlp, tap
+
+ADD = """
+CREATE FUNCTION add(relation text, n int, spans int) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE format($q$
+        INSERT INTO %s (trace_id, span_id, start_time_unix_nano, duration_nano, attributes)
+        SELECT md5($1::text || i)::tempo.trace_id, lpad(to_hex(i + 1), 16, '0')::tempo.span_id, (extract(epoch FROM now()) * 1e9)::bigint + i, 1000,
+               jsonb_build_object('noise', md5(i || 'x' || $1) || md5(i || 'y' || $1), 'n', $1)
+        FROM generate_series(0, $2 - 1) i $q$, relation) USING n, spans;
+END $$;
+"""
+
+
+def set(node, **settings):
+    node.configure(**{"tempo_pg." + k: v for k, v in settings.items()})
+    node.reload()
+    for k, v in settings.items(): cluster.poll(k, lambda: node.sql("SHOW tempo_pg." + k) == str(v))
+
+
+def level0(node, table):
+    return int(node.sql("SELECT count(*) FROM tempo.segments WHERE relation = '%s'::regclass AND level = 0" % table))
+
+
+def damage(node):
+    """one segment that cannot be read, in the first of three tables"""
+    for t in ("one", "two"): node.sql("CREATE TABLE %s (LIKE tempo.spans INCLUDING DEFAULTS) USING tempo" % t)
+    for t in ("one", "two", "tempo.spans"):
+        for n in range(3): node.sql("SELECT add('%s', %d, 200)" % (t, n))
+    segment, block = node.sql("SELECT segment_id, first_block FROM tempo.segments WHERE relation = 'one'::regclass ORDER BY 1 OFFSET 1 LIMIT 1").split("|")
+    path = node.sql("SELECT pg_relation_filepath('one')")
+    node.stop()
+    with open(os.path.join(node.data, path), "r+b") as f:
+        f.seek(int(block) * 8192 + 8192 - 600)
+        f.write(b"\x55" * 300)
+    node.configure(**{"tempo_pg.compaction": "on"})
+    node.start()
+    for t in ("tempo.spans", "two"):
+        cluster.poll("merging of %s" % t, lambda: level0(node, t) == 0)
+    tap.ok(True, "tables after a damaged one are merged")
+    cluster.poll("merging beside the damage", lambda: level0(node, "one") == 1)
+    tap.equal(node.sql("SELECT string_agg(segment_id::text, ' ') FROM tempo.segments WHERE relation = 'one'::regclass AND level = 0"), segment, "and so are the segments beside the damaged one")
+    cluster.poll("the view", lambda: node.sql("SELECT quarantined_segments FROM tempo.stat_compaction WHERE relation = 'one'::regclass") == "1")
+    tap.ok("segment %s" % segment in node.sql("SELECT last_error FROM tempo.stat_compaction WHERE relation = 'one'::regclass"), "the view names the segment")
+    told = [l for l in node.log_text().splitlines() if "cannot merge segment %s of table public.one" % segment in l]
+    tap.equal(len(told), 1, "the log tells of it once")
+    tap.ok("HINT:  SELECT * FROM tempo.verify('public.one')" in node.log_text(), "with a hint")
+    tap.equal(node.sql("SELECT count(DISTINCT segment_id), min(segment_id) FROM tempo.verify('one')"), "1|" + segment, "verify() finds it")
+    # new segments are merged all the same, and later attempts are not logged again
+    failed = node.sql("SELECT last_error_at FROM tempo.stat_compaction WHERE relation = 'one'::regclass")
+    node.sql("SELECT add('one', 7, 100)")
+    cluster.poll("merging of what is new", lambda: level0(node, "one") == 1)
+    cluster.poll("another attempt", lambda: node.sql("SELECT last_error_at FROM tempo.stat_compaction WHERE relation = 'one'::regclass") != failed)
+    tap.equal(node.log_text().count("cannot merge segment"), 1, "another attempt is not logged again")
+    node.sql("DROP TABLE one, two")
+
+
+def waiting(node):
+    """compact() leaves nothing behind that the worker had in its hands"""
+    left = []
+    for n in range(6):
+        for i in range(20): node.sql("SELECT add('tempo.spans', %d, 2000)" % (100 * n + i))
+        node.sql("SELECT tempo.compact()")
+        left.append(level0(node, "tempo.spans"))
+    tap.equal(left, [0] * 6, "tempo.compact() waits for the worker and does the rest")
+    tap.equal(node.sql("SELECT count(*) FROM tempo.verify()"), "0", "nothing is damaged")
+    other = cluster.Session(node)
+    other.sql("BEGIN; SELECT tempo.compact()")
+    node.sql("SELECT add('tempo.spans', 1, 10), add('tempo.spans', 2, 10)")
+    cluster.poll("merging beside an open transaction that has compacted", lambda: level0(node, "tempo.spans") == 0)
+    tap.ok(True, "who has compacted in an open transaction does not hold up the worker")
+    other.sql("COMMIT")
+    other.close()
+    node.sql("CREATE ROLE nobody LOGIN")
+    holder = cluster.Session(node)
+    holder.sql("BEGIN; LOCK TABLE tempo.spans IN ACCESS EXCLUSIVE MODE")
+    r = node.psql("SET lock_timeout = '1min'; SELECT tempo.compact(relation => (SELECT oid FROM pg_catalog.pg_class WHERE relname = 'spans'))", user="nobody")
+    tap.ok("42501" in r.stderr, "who may not compact does not wait for the table", r.stderr)
+    holder.sql("COMMIT")
+    holder.close()
+
+
+def request(n):
+    return otlp.request([otlp.span("%016x%016x" % (n + 1, 1), "%016x" % (i + 1), attributes=[otlp.attribute("noise", os.urandom(400).hex())]) for i in range(50)], "svc")
+
+
+def pressure(node):
+    """too slow by its limit, the worker holds up receivers, not queries"""
+    set(node, compaction_rate_limit="1kB", max_level0_segments=2)
+    wait = lambda: node.sql("SELECT phase FROM tempo.stat_compaction WHERE relation = 'tempo.spans'::regclass") == "waiting"
+    for n in range(4): node.export_json(request(n))
+    cluster.poll("the rate limit", wait)
+    tap.equal(node.sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'tempo_pg compaction' AND xact_start IS NULL AND backend_xmin IS NULL"), "1", "the worker waits outside of transactions")
+    n = 10
+    while True:
+        status, headers, body = node.export_json(request(n))
+        if status != 200 or n > 100: break
+        n += 1
+    tap.equal(status, 503, "with too many segments clients are asked to retry")
+    tap.ok(int(headers.get("retry-after", 0)) > 0 and b"max_level0_segments" in body, "with a time and the reason", headers, body)
+    status, fields = node.export_grpc(otlp.request_bytes(request(1000)))
+    tap.equal(status, 8, "over gRPC it is RESOURCE_EXHAUSTED")
+    tap.ok(level0(node, "tempo.spans") <= 2 * 4 + 2, "so the number of segments is bounded")
+    tap.equal(node.get("/api/search?q=%7B%7D&limit=1")[0], 200, "queries are served")
+    set(node, compaction_rate_limit="0")
+    cluster.poll("acceptance", lambda: node.export_json(request(2000))[0] == 200)
+    cluster.poll("merging", lambda: level0(node, "tempo.spans") == 0)
+    tap.ok(True, "without the limit it catches up")
+    set(node, max_level0_segments=1000)
+
+
+def orphans(node):
+    node.sql("CREATE TABLE kept (LIKE tempo.spans INCLUDING DEFAULTS) USING tempo; SELECT add('kept', 1, 30)")
+    columns = "segment_id, min_start_nano, max_start_nano, max_end_nano, min_duration_nano, max_duration_nano, max_trace_nano, tenant_filter, bytes, raw_bytes, first_block, newest_at, blocks, spans, traces, tenants, requests, level"
+    node.sql("INSERT INTO tempo.segment_directory SELECT 4711, %s FROM tempo.segment_directory WHERE storage_id = tempo.storage_id('kept') LIMIT 1" % columns)
+    node.sql("INSERT INTO tempo.segment_deletions SELECT storage_id, segment_id, '\\x0000000001' FROM tempo.segment_directory WHERE storage_id = 4711")
+    node.restart()
+    cluster.poll("the orphan's end", lambda: node.sql("SELECT count(*) FROM tempo.segment_directory WHERE storage_id = 4711") == "0")
+    tap.equal(node.sql("SELECT count(*) FROM tempo.segment_deletions WHERE storage_id = 4711"), "0", "rows of a table that does not exist are removed")
+    tap.equal(node.sql("SELECT count(*) FROM kept"), "30", "those of others are not")
+    tap.ok("removed 1 rows of tables that do not exist" in node.log_text(), "the log tells of it")
+
+
+def snapshots(node):
+    """new snapshots pass by dead rows that an old one keeps, and both see what they should"""
+    count = "SELECT count(*), count(DISTINCT trace_id) FROM tempo.spans"
+    reader = cluster.Session(node)
+    reader.sql("BEGIN ISOLATION LEVEL REPEATABLE READ")
+    before = reader.sql(count)
+    spans = int(before.split("|")[0])
+    wrong = []
+    for n in range(60):
+        node.export_json(request(5000 + n))
+        spans += 50
+        got = int(node.sql(count).split("|")[0])
+        if got != spans: wrong.append((n, got, spans))
+    tap.equal(wrong, [], "each commit is seen at once, whatever is merged meanwhile")
+    cluster.poll("merging", lambda: level0(node, "tempo.spans") == 0)
+    tap.equal(reader.sql(count), before, "the old snapshot sees what it saw")
+    reader.sql("COMMIT")
+    reader.close()
+
+
+def test():
+    node = cluster.Cluster("compaction", **{"tempo_pg.compaction": "off"})
+    node.start()
+    node.create_extension()
+    node.sql(ADD)
+    damage(node)
+    waiting(node)
+    pressure(node)
+    snapshots(node)
+    orphans(node)
+
+
+tap.main(test)
