@@ -438,3 +438,209 @@ def series(spans, function, argument, by, start, step, n):
             elif values: samples[b] = {"sum": math.fsum, "avg": lambda v: math.fsum(v) / len(v), "min": min, "max": max}[function[:3]](list(map(float, values))) / (1e9 if argument == "duration" else 1)
         if samples: result[labels] = samples
     return result
+
+
+# A metrics query is ("query", pipeline, function, argument, quantiles, by, seconds), an expression that or
+# ("number", text, value) or ("operation", left, op, right).  A set of series is {labels: {number of the step: value}},
+# labels being a tuple of (key, JSON of the value) in the order of the query, () for a series that has only its name.
+class DependsOnOrder(Exception):
+    """what huge numbers leave of small ones depends on the order in which they are added"""
+
+
+def power_of_two(value):
+    """the smallest power of two not below a number"""
+    edge = 2
+    while edge < value: edge *= 2
+    return float(edge)
+
+
+def quantile(counts, q):
+    """counts: edge -> number of values"""
+    total = sum(counts.values())
+    rank = max(math.ceil(q * total), 1)
+    running, before = 0, None
+    for edge in sorted(counts):
+        if running + counts[edge] > rank:
+            high = math.log2(edge)
+            low = high - 1 if before is None else math.log2(before)
+            return 2 ** (low + (high - low) * (rank - running) / counts[edge])
+        running += counts[edge]
+        if running == rank: return edge
+        before = edge
+    return edge
+
+
+def value_series(function, argument, quantiles, members, step, n):
+    """the series of one group, members: number of the step -> spans; a list of (more labels, samples)"""
+    unit = 1e9 if argument in ("duration", "traceDuration", "event:timeSinceStart") else 1
+    numbers = {b: [v for v in (look_up(argument, s) for s in spans) if number(v) and not (isinstance(v, float) and math.isnan(v))] for b, spans in members.items()} if argument else {}
+    if function in ("rate", "count_over_time"):
+        return [((), {b: len(members.get(b, [])) / (step / 1e9 if function == "rate" else 1) for b in range(n)})]
+    if function in ("quantile_over_time", "histogram_over_time"):
+        counts = {b: {} for b in range(n)}
+        for b, values in numbers.items():
+            for v in values:
+                if 2 <= v < math.inf: counts[b][power_of_two(v)] = counts[b].get(power_of_two(v), 0) + 1
+        edges = sorted({e for c in counts.values() for e in c})
+        if function == "histogram_over_time":
+            return [((("__bucket", json.dumps(e / unit)),), {b: counts[b].get(e, 0) for b in range(n)}) for e in edges]
+        return [((("p", json.dumps(float(q))),), {b: quantile(counts[b], q) / unit if counts[b] else 0 for b in range(n)}) for q in quantiles] if edges else []
+    samples = {}
+    for b, values in numbers.items():
+        if values and function[:3] in ("sum", "avg") and max(map(abs, values)) > 1e12: raise DependsOnOrder
+        if values: samples[b] = {"sum": math.fsum, "avg": lambda v: math.fsum(v) / len(v), "min": min, "max": max}[function[:3]](list(map(float, values))) / unit
+    return [((), samples)] if samples else []
+
+
+def query_series(query, traces, start, step, n):
+    _, pipeline, function, argument, quantiles, by, seconds = query
+    groups = {}
+    for spans in traces:
+        for s in spans: s.pop("event", None)
+        found = {}
+        for members, _ in run_pipeline(pipeline, [(spans, [])]):
+            for s in members: found[id(s)] = s
+        for s in found.values():
+            bucket = (s["start"] - start - 1) // step
+            if 0 <= bucket < n: groups.setdefault(tuple((k, json.dumps(label(look_up(k, s)), sort_keys=True, ensure_ascii=False)) for k in by), {}).setdefault(bucket, []).append(s)
+    if not by and function in ("rate", "count_over_time"): groups.setdefault((), {})
+    if pipeline == [("spanset", ("filter", ("literal", "false", False)))]: groups = {}
+    result = {}
+    for labels, members in groups.items():
+        for more, samples in value_series(function, argument, quantiles, members, step, n): result[labels + more] = samples
+    return second_stages(result, seconds)
+
+
+def second_stages(series, seconds):
+    order = lambda labels: [((0, v.encode()) if v[0] == '"' else (1, float(v), v) if re.fullmatch(r"-?[0-9.e+-]+", v) else (2, v)) for _, v in labels]
+    for stage in seconds:
+        if stage[0] in ("topk", "bottomk"):
+            ranked = sorted(series, key=order)
+            kept = {labels: {} for labels in series}
+            for b in {b for samples in series.values() for b in samples}:
+                there = [labels for labels in ranked if b in series[labels]]
+                there.sort(key=lambda labels: -series[labels][b])  # stable: ties by labels
+                for labels in there[:stage[1]] if stage[0] == "topk" else there[max(0, len(there) - stage[1]):]: kept[labels][b] = series[labels][b]
+            series = kept
+        else:
+            holds = {"=": lambda v: v == stage[2], "!=": lambda v: v != stage[2], "<": lambda v: v < stage[2], "<=": lambda v: v <= stage[2], ">": lambda v: v > stage[2], ">=": lambda v: v >= stage[2]}[stage[0]]
+            series = {labels: {b: v for b, v in samples.items() if holds(v)} for labels, samples in series.items()}
+        series = {labels: samples for labels, samples in series.items() if samples}
+    return series
+
+
+def arithmetic(a, op, b):
+    if op == "/": return math.nan if b == 0 else a / b
+    return a + b if op == "+" else a - b if op == "-" else a * b
+
+
+def metrics_series(e, traces, start, step, n):
+    if e[0] == "query": return query_series(e, traces, start, step, n)
+    if e[0] == "second": return second_stages(metrics_series(e[1], traces, start, step, n), e[2])
+    left, right = (None if side[0] == "number" else metrics_series(side, traces, start, step, n) for side in (e[1], e[3]))
+    pairs = []  # labels, left samples, right samples; None for a number
+    if right is None: pairs = [(labels, samples, None) for labels, samples in left.items()]
+    elif left is None: pairs = [(labels, None, samples) for labels, samples in right.items()]
+    else:
+        single = [list(s) == [()] for s in (left, right)]
+        if single == [True, False]: pairs = [(labels, left[()], samples) for labels, samples in right.items()]
+        elif single == [False, True]: pairs = [(labels, samples, right[()]) for labels, samples in left.items()]
+        else: pairs = [(labels, left[labels], right[labels]) for labels in left if labels in right]
+    result = {}
+    for labels, a, b in pairs:
+        at = set(a if b is None else b if a is None else a) & set(a if b is None else b)
+        samples = {i: arithmetic(e[1][2] if a is None else a[i], e[2], e[3][2] if b is None else b[i]) for i in at}
+        samples = {i: v for i, v in samples.items() if not math.isnan(v)}
+        if samples: result[labels] = samples
+    return result
+
+
+def seconds_text(seconds):
+    return "".join(" | %s(%d)" % s if s[0] in ("topk", "bottomk") else " %s %s" % (s[0], s[1]) for s in seconds)
+
+
+def metrics_text(e, inner=False):
+    if e[0] == "number": return e[1]
+    if e[0] == "second": return "(%s)%s" % (metrics_text(e[1]), seconds_text(e[2]))
+    if e[0] == "operation": text = "%s %s %s" % (metrics_text(e[1], True), e[2], metrics_text(e[3], True))
+    else:
+        _, pipeline, function, argument, quantiles, by, seconds = e
+        text = "%s | %s(%s)%s%s" % (pipeline_text(pipeline), function, ", ".join([argument or ""] + ["%r" % q for q in quantiles]), " by (%s)" % ", ".join(by) if by else "", seconds_text(seconds))
+    return "(%s)" % text if inner else text
+
+
+METRICS_KEYS = ["name", "kind", "status", "statusMessage", "resource.service.name", "span.a", ".b", "resource.a", "span.absent", "rootName", "span:childCount", "nestedSetParent", "event:name", "event.a"]
+
+
+def random_seconds(rng):
+    found = []
+    while rng.random() < 0.25:
+        bound = rng.choice([("0", 0), ("1", 1), ("0.5", 0.5), ("2", 2), ("1ms", 0.001), ("-1", -1)])
+        found.append((rng.choice(["topk", "bottomk"]), rng.randint(1, 4)) if rng.random() < 0.6 else (rng.choice(COMPARISONS),) + bound)
+    return found
+
+
+def random_metrics_pipeline(rng):
+    pipeline = random_pipeline(rng)
+    return pipeline if is_open(pipeline) and rng.random() < 0.5 else [("spanset", ("filter", random_condition(rng)))]
+
+
+def random_query(rng, by=None):
+    function = rng.choice(FUNCTIONS + ["quantile_over_time", "quantile_over_time", "histogram_over_time"])
+    argument = None if function in ("rate", "count_over_time") else rng.choice(["duration", "duration", "span.a", ".b", "name", "traceDuration", "event.a"])
+    quantiles = rng.sample([0.0, 0.25, 0.5, 0.9, 0.99, 1.0], rng.randint(1, 3)) if function == "quantile_over_time" else []
+    if by is None: by = rng.sample(METRICS_KEYS, rng.choice([0, 1, 1, 1, 2, 3]))
+    return ("query", random_metrics_pipeline(rng), function, argument, quantiles, by, random_seconds(rng))
+
+
+def random_metrics(rng, depth=2):
+    r = rng.random()
+    if depth == 0 or r < 0.5: return random_query(rng)
+    if r < 0.6:
+        query = random_query(rng)
+        literal = rng.choice([("number", "2", 2), ("number", "0.5", 0.5), ("number", "10", 10), ("number", "0", 0)])
+        return ("operation",) + rng.choice([(query, rng.choice("+-*/"), literal), (literal, rng.choice("+-*/"), query)])
+    # what has the same labels meets
+    by = rng.choice([[], ["name"], ["name"], ["kind", "status"]])
+    sides = [random_query(rng, rng.choice([by, by, []])) if depth == 1 or rng.random() < 0.7 else random_metrics(rng, depth - 1) for _ in range(2)]
+    whole = ("operation", sides[0], rng.choice("+-*/"), sides[1])
+    return ("second", whole, random_seconds(rng)) if depth == 2 and rng.random() < 0.3 else whole
+
+
+def compare_series(pipeline, selection, traces, start, step, n):
+    """what compare() with any number of values shows"""
+    groups = {}
+    for spans in traces:
+        for s in spans: s.pop("event", None)
+        found = {}
+        for members, _ in run_pipeline(pipeline, [(spans, [])]):
+            for s in members: found[id(s)] = s
+        for s in found.values():
+            bucket = (s["start"] - start - 1) // step
+            if not 0 <= bucket < n: continue
+            values = {k: look_up(k, s) for k in ("name", "kind", "status", "statusMessage", "rootName", "rootServiceName", "span:childCount")}
+            values.update({"instrumentation:name": "", "instrumentation:version": ""})
+            for scope in ("span", "resource"): values.update({"%s.%s" % (scope, k): v for k, v in s[scope].items()})
+            side = "selection" if matches(selection, dict(s)) else "baseline"
+            for k, v in values.items():
+                for labels in ((("__meta_type", json.dumps(side)), (k, json.dumps(label(v), sort_keys=True, ensure_ascii=False))), (("__meta_type", json.dumps(side + "_total")), (k, '"nil"'))):
+                    samples = groups.setdefault(labels, {b: 0 for b in range(n)})
+                    samples[bucket] += 1
+    return groups
+
+
+def over_whole_traces(e):
+    """the same question behind an aggregate that every spanset passes"""
+    all_pass = ("aggregate", "count", None, ">", ("literal", "0", 0))
+    if e[0] == "compare": return (e[0], e[1] + [all_pass], e[2])
+    if e[0] == "query": return (e[0], e[1] + [all_pass]) + e[2:]
+    return tuple(over_whole_traces(x) if isinstance(x, tuple) and x[0] in ("query", "second", "operation") else x for x in e)
+
+
+def is_open(pipeline):
+    """may another stage follow?  Not behind an operation between pipelines in parentheses."""
+    return not (len(pipeline) == 1 and pipeline[0][0] == "spanset" and has_pipeline(pipeline[0][1]))
+
+
+def has_pipeline(spanset):
+    return spanset[0] == "pipeline" or spanset[0] == "operation" and (has_pipeline(spanset[1]) or has_pipeline(spanset[3]))
