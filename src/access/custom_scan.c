@@ -4,8 +4,9 @@
  *	  Executes the custom scan: newest segments first, those that cannot match
  *	  left out, conditions decided on decoded spans, rows made of survivors.
  *
- * A block of spans is decoded in two steps when conditions are selective:
- * first what the conditions look at, then, if spans survive, the rest.
+ * Conditions first select rows of a block by their shapes, codes and times; only
+ * rows that this leaves open are decoded for the conditions.  Then what rows are
+ * made of is decoded, of those that are left.
  *
  *-------------------------------------------------------------------------
  */
@@ -35,20 +36,13 @@
 #include "utils/rel.h"
 #include "utils/ruleutils.h"
 
-/* Rows decoded at once at most. */
+/* Rows decoded at once: few at first, as the query may need no more. */
+#define MIN_RUN 64
 #define MAX_RUN 4096
+#define RUN_GROWTH 4
 
 /* A batch that has taken more is reset before it is filled again. */
 #define BATCH_BYTES (8 * 1024 * 1024)
-
-/* Decode in one step if more than one in this many rows survives. */
-#define ONE_STEP 4
-
-typedef struct ScanCounters
-{
-	uint64		spans_decoded;
-	uint64		spans_filtered;
-} ScanCounters;
 
 typedef struct TempoScanState
 {
@@ -58,9 +52,7 @@ typedef struct TempoScanState
 	ScanFilter *filter;
 	SegmentProjection filter_projection;
 	SegmentProjection row_projection;
-	SegmentProjection both_projection;
-	bool		has_rest;		/* rows need more than the filter */
-	bool		one_step;		/* decode both at once */
+	bool		no_columns;		/* rows need nothing of their span */
 	bool		partial_keys;
 	ExprState  *recheck;		/* the filter, for EvalPlanQual; else NULL */
 	List	   *keys;			/* for EXPLAIN */
@@ -74,22 +66,31 @@ typedef struct TempoScanState
 	RowRange   *ranges;
 	uint32		n_ranges;
 	uint32		range;
-	uint32		row;			/* next one to decode in the range */
+	uint32		row;			/* next one to look at in the range */
+
+	/* rows found in a block, and how many of them have been decoded */
+	uint8	   *verdicts;
+	uint32	   *found;
+	uint32		found_size;
+	uint32		n_found;
+	uint32		next_found;
+	uint32		window;			/* rows to decode next */
 
 	/* the decoded run */
 	SpanAllocator allocator;
 	SpanBatch  *filter_batch;
 	SpanBatch  *row_batch;
 	const SpanBatch *rows;		/* where selected rows are */
-	uint32	   *row_of;			/* row in the segment of each span of filter_batch */
 	uint32	   *selected;		/* rows in the segment */
 	uint32	   *span_of;		/* their spans in "rows" */
 	uint32		n_selected;
 	uint32		selected_size;
 	uint32		next_selected;
 	MemoryContext row_context;
-	ScanCounters counters;
 } TempoScanState;
+
+/* Stands for spans of which nothing is needed. */
+static const Span no_span;
 
 static Node *create_state(CustomScan *plan);
 static void begin_scan(CustomScanState *node, EState *estate, int eflags);
@@ -97,6 +98,7 @@ static TupleTableSlot *exec_scan(CustomScanState *node);
 static void end_scan(CustomScanState *node);
 static void rescan(CustomScanState *node);
 static void explain_scan(CustomScanState *node, List *ancestors, ExplainState *es);
+static void shut_down(CustomScanState *node);
 static Size estimate_shared(CustomScanState *node, ParallelContext *context);
 static void initialize_shared(CustomScanState *node, ParallelContext *context, void *place);
 static void reinitialize_shared(CustomScanState *node, ParallelContext *context, void *place);
@@ -117,6 +119,7 @@ static const CustomExecMethods exec_methods = {
 	.InitializeDSMCustomScan = initialize_shared,
 	.ReInitializeDSMCustomScan = reinitialize_shared,
 	.InitializeWorkerCustomScan = attach_shared,
+	.ShutdownCustomScan = shut_down,
 	.ExplainCustomScan = explain_scan
 };
 
@@ -150,17 +153,6 @@ set_keys(SegmentProjection *projection, List *keys)
 	projection->keys = array;
 }
 
-static List *
-union_keys(List *a, List *b)
-{
-	List	   *result = list_copy(a);
-	ListCell   *cell;
-
-	foreach(cell, b)
-		result = list_append_unique(result, lfirst(cell));
-	return result;
-}
-
 static void
 set_projections(TempoScanState *state, CustomScan *plan)
 {
@@ -185,14 +177,9 @@ set_projections(TempoScanState *state, CustomScan *plan)
 	else if (needs.attributes)
 		state->row_projection.parts |= SEGMENT_ATTRIBUTES;
 
-	state->both_projection.parts = state->filter_projection.parts | state->row_projection.parts;
-	set_keys(&state->both_projection, union_keys(filter_keys, needs.keys));
-	state->has_rest = (state->row_projection.parts & ~state->filter_projection.parts) != 0 ||
-		state->row_projection.n_keys > 0;
-	state->one_step = state->filter->root->n_children == 0;
-
 	if (needs.attributes)
 		needs.columns = bms_add_member(needs.columns, attributes_member);
+	state->no_columns = bms_is_empty(needs.columns) && !needs.all_columns;
 	state->reader = tempo_row_reader_create(state->map, needs.columns, needs.all_columns);
 
 	/* tempo.attr() gets both columns as arguments, also where it looks at one */
@@ -248,7 +235,9 @@ start(TempoScanState *state)
 	state->pending = NULL;
 	state->in_pending = false;
 	state->n_ranges = state->range = 0;
+	state->n_found = state->next_found = 0;
 	state->n_selected = state->next_selected = 0;
+	state->window = MIN_RUN;
 	state->started = true;
 }
 
@@ -307,9 +296,13 @@ footer_passes(TempoScanState *state)
 	int			n_traces;
 
 	if (!find_ranges(state))
-		return false;
-	return tempo_filter_traces(state->filter, &n_traces) != NULL ||
-		tempo_filter_segment(state->filter, tempo_segment_reader(state->walk.open));
+		state->walk.counters.segments_traces++;
+	else if (tempo_filter_traces(state->filter, &n_traces) != NULL ||
+			 tempo_filter_segment(state->filter, tempo_segment_reader(state->walk.open)))
+		return true;
+	else
+		state->walk.counters.segments_values++;
+	return false;
 }
 
 /* Opens the segment of the next unit that may have rows; false when there is none left. */
@@ -323,21 +316,12 @@ next_segment(TempoScanState *state)
 			state->walk.counters.segments_read++;
 			return true;
 		}
-		state->walk.counters.segments_lists++;
 		state->n_ranges = 0;
 	}
 	return false;
 }
 
-static uint32 *
-enlarge(uint32 *array, MemoryContext context, uint32 size)
-{
-	if (array != NULL)
-		pfree(array);
-	return MemoryContextAllocHuge(context, sizeof(uint32) * size);
-}
-
-/* Makes room for that many rows. */
+/* Makes room for that many selected rows. */
 static void
 reserve_rows(TempoScanState *state, uint32 count)
 {
@@ -346,29 +330,47 @@ reserve_rows(TempoScanState *state, uint32 count)
 	if (count <= state->selected_size)
 		return;
 	state->selected_size = Max(count, MAX_RUN);
-	state->row_of = enlarge(state->row_of, context, state->selected_size);
-	state->selected = enlarge(state->selected, context, state->selected_size);
-	state->span_of = enlarge(state->span_of, context, state->selected_size);
+	if (state->selected != NULL)
+	{
+		pfree(state->selected);
+		pfree(state->span_of);
+	}
+	state->selected = MemoryContextAllocHuge(context, sizeof(uint32) * state->selected_size);
+	state->span_of = MemoryContextAllocHuge(context, sizeof(uint32) * state->selected_size);
 }
 
-/*
- * Selects the spans of the batch that pass; row_of says which rows they are, of
- * the segment if there is one.
- */
+/* Makes room for what is found in that many rows. */
 static void
-select_rows(TempoScanState *state, SpanBatch *batch, const TempoSegment *segment)
+reserve_found(TempoScanState *state, uint32 count)
+{
+	MemoryContext context = GetMemoryChunkContext(state);
+
+	if (count <= state->found_size)
+		return;
+	if (state->found != NULL)
+	{
+		pfree(state->found);
+		pfree(state->verdicts);
+	}
+	state->found = MemoryContextAlloc(context, sizeof(uint32) * ((Size) count + 1));
+	state->verdicts = MemoryContextAlloc(context, vector_size(count));
+	state->found_size = count;
+}
+
+/* Selects the spans of a batch in memory that pass. */
+static void
+select_spans(TempoScanState *state, SpanBatch *batch)
 {
 	tempo_filter_batch(state->filter, batch);
 	for (uint32 i = 0; i < batch->n_spans; i++)
-		if ((segment == NULL || !tempo_row_is_deleted(segment, state->row_of[i])) &&
-			tempo_filter_span(state->filter, &batch->spans[i]))
+		if (tempo_filter_span(state->filter, &batch->spans[i]))
 		{
-			state->selected[state->n_selected] = state->row_of[i];
+			state->selected[state->n_selected] = i;
 			state->span_of[state->n_selected++] = i;
 		}
 }
 
-/* Decodes the next run of the open segment; false at the end of its ranges. */
+/* The next rows of the open segment's ranges, of one block; false at the end. */
 static bool
 next_run(TempoScanState *state, uint32 *first, uint32 *count)
 {
@@ -388,14 +390,10 @@ next_run(TempoScanState *state, uint32 *first, uint32 *count)
 		}
 		end = Min(range->end, block + block_rows);
 		*first = state->row;
-		if (!tempo_walk_block(&state->walk, block))
-		{
-			state->row = end;
-			continue;
-		}
-		*count = Min(end - state->row, MAX_RUN);
-		state->row += *count;
-		return true;
+		*count = end - state->row;
+		state->row = end;
+		if (tempo_walk_block(&state->walk, block))
+			return true;
 	}
 	return false;
 }
@@ -413,63 +411,106 @@ empty_batch(SpanBatch *batch)
 		span_batch_truncate(batch, 0);
 }
 
-/* Decodes and filters one run, in one step or two. */
+/* Decides on decoded spans what the segment could not: rows whose verdict is ROW_MAYBE. */
 static void
-decode_run(TempoScanState *state, uint32 first, uint32 count)
+decide_spans(TempoScanState *state, uint32 first, uint32 count)
 {
-	bool		one_step = state->one_step || !state->has_rest;
-	const SegmentProjection *projection = one_step ? &state->both_projection : &state->filter_projection;
 	SpanBatch  *batch = state->filter_batch;
+	uint32		at = 0;
 
-	reserve_rows(state, count);
-	empty_batch(batch);
-	state->rows = batch;
-	if (state->filter->root->n_children == 0)
+	while (at < count)
 	{
-		tempo_segment_decode(state->walk.open, projection, first, count, batch);
-		for (uint32 i = 0; i < count; i++)
-		{
-			if (tempo_row_is_deleted(state->walk.unit->segment, first + i))
-				continue;
-			state->selected[state->n_selected] = first + i;
-			state->span_of[state->n_selected++] = i;
-		}
-		return;
+		uint32		n = 0;
+
+		for (; at < count && n < MAX_RUN; at++)
+			if (state->verdicts[at] == ROW_MAYBE)
+				state->found[n++] = first + at;
+		if (n == 0)
+			break;
+		empty_batch(batch);
+		tempo_segment_decode_rows(state->walk.open, &state->filter_projection, state->found, n, batch);
+		tempo_filter_batch(state->filter, batch);
+		for (uint32 i = 0; i < n; i++)
+			state->verdicts[state->found[i] - first] =
+				tempo_filter_span(state->filter, &batch->spans[i]) ? ROW_IN : ROW_OUT;
+		state->walk.counters.spans_undecided += n;
 	}
-	tempo_segment_select(state->walk.open, projection, first, count, &state->filter->test, batch, state->row_of);
-	select_rows(state, batch, state->walk.unit->segment);
-	if (batch->n_spans > 0)
-		state->one_step = state->n_selected > batch->n_spans / ONE_STEP;
-	if (state->n_selected == 0 || one_step)
-		return;
-	empty_batch(state->row_batch);
-	tempo_segment_decode_rows(state->walk.open, &state->row_projection, state->selected, state->n_selected,
-							  state->row_batch);
-	for (uint32 i = 0; i < state->n_selected; i++)
-		state->span_of[i] = i;
-	state->rows = state->row_batch;
 }
 
-/* Decodes runs until one has rows; false at the end of the segment. */
+/* Finds the rows of a run that pass. */
+static void
+find_rows(TempoScanState *state, uint32 first, uint32 count)
+{
+	const TempoSegment *segment = state->walk.unit->segment;
+	uint8	   *verdicts;
+
+	reserve_found(state, count);
+	verdicts = state->verdicts;
+	memset(verdicts, ROW_IN, count);
+	for (uint32 i = 0; i < count && segment->deleted != NULL; i++)
+		if (tempo_row_is_deleted(segment, first + i))
+			verdicts[i] = ROW_OUT;
+	if (state->filter->root->n_children > 0)
+	{
+		empty_batch(state->filter_batch);
+		tempo_segment_select(state->walk.open, &state->filter_projection, first, count, &state->filter->test,
+							 state->filter_batch, verdicts);
+		decide_spans(state, first, count);
+	}
+	state->n_found = state->next_found = 0;
+	for (uint32 i = 0; i < count; i++)
+	{
+		state->found[state->n_found] = first + i;
+		state->n_found += verdicts[i] == ROW_IN;
+	}
+	state->walk.counters.spans_examined += count;
+	state->walk.counters.spans_filtered += count - state->n_found;
+	state->walk.counters.blocks_filtered += state->n_found == 0;
+}
+
+/* Decodes some of the rows that were found. */
+static void
+decode_found(TempoScanState *state)
+{
+	const uint32 *rows = state->found + state->next_found;
+	uint32		n = Min(state->n_found - state->next_found, state->window);
+	const SegmentProjection *projection = &state->row_projection;
+	bool		empty = state->no_columns;
+
+	reserve_rows(state, n);
+	empty_batch(state->row_batch);
+	state->rows = state->row_batch;
+	if (!empty && rows[n - 1] - rows[0] == n - 1)
+		tempo_segment_decode(state->walk.open, projection, rows[0], n, state->row_batch);
+	else if (!empty)
+		tempo_segment_decode_rows(state->walk.open, projection, rows, n, state->row_batch);
+	memcpy(state->selected, rows, n * sizeof(uint32));
+	for (uint32 i = 0; i < n; i++)
+		state->span_of[i] = empty ? 0 : i;
+	state->n_selected = n;
+	state->next_selected = 0;
+	state->next_found += n;
+	state->window = Min(state->window * RUN_GROWTH, MAX_RUN);
+	state->walk.counters.spans_decoded += empty ? 0 : n;
+}
+
+/* Selects rows of the open segment; false at its end. */
 static bool
 next_selection(TempoScanState *state)
 {
 	uint32		first;
 	uint32		count;
 
-	while (next_run(state, &first, &count))
+	while (state->next_found >= state->n_found)
 	{
 		CHECK_FOR_INTERRUPTS();
-		state->n_selected = state->next_selected = 0;
-		decode_run(state, first, count);
-		state->counters.spans_decoded += count;
-		state->counters.spans_filtered += count - state->n_selected;
-		if (state->n_selected == 0)
-			continue;
-		tempo_row_reader_batch(state->reader, state->rows);
-		return true;
+		if (!next_run(state, &first, &count))
+			return false;
+		find_rows(state, first, count);
 	}
-	return false;
+	decode_found(state);
+	tempo_row_reader_batch(state->reader, state->rows);
+	return true;
 }
 
 /* The next of the batches in memory that has rows. */
@@ -483,12 +524,10 @@ next_pending(TempoScanState *state)
 		SpanBatch  *batch = (SpanBatch *) tempo_pending_batch(state->pending);
 
 		reserve_rows(state, batch->n_spans);
-		for (uint32 i = 0; i < batch->n_spans; i++)
-			state->row_of[i] = i;
 		state->rows = batch;
 		state->n_selected = state->next_selected = 0;
-		select_rows(state, batch, NULL);
-		state->counters.spans_filtered += batch->n_spans - state->n_selected;
+		select_spans(state, batch);
+		state->walk.counters.spans_filtered += batch->n_spans - state->n_selected;
 		if (state->n_selected == 0)
 			continue;
 		tempo_row_reader_batch(state->reader, batch);
@@ -533,7 +572,8 @@ next_row(ScanState *node)
 		if (!advance(state))
 			return slot;
 	row = state->selected[state->next_selected];
-	span = &state->rows->spans[state->span_of[state->next_selected++]];
+	span = state->rows->n_spans > 0 ? &state->rows->spans[state->span_of[state->next_selected]] : &no_span;
+	state->next_selected++;
 	MemoryContextReset(state->row_context);
 	old = MemoryContextSwitchTo(state->row_context);
 	tempo_row_reader_fill(state->reader, span, slot->tts_values, slot->tts_isnull);
@@ -577,6 +617,7 @@ rescan(CustomScanState *node)
 
 	tempo_walk_close(&state->walk);
 	state->started = false;
+	state->n_found = state->next_found = 0;
 	state->n_selected = state->next_selected = 0;
 	ExecScanReScan(&node->ss);
 }
@@ -611,8 +652,14 @@ attach_shared(CustomScanState *node, shm_toc *toc, void *place)
 	tempo_walk_attach(&((TempoScanState *) node)->walk, place);
 }
 
+static void
+shut_down(CustomScanState *node)
+{
+	tempo_walk_shut_down(&((TempoScanState *) node)->walk);
+}
+
 /*
- * EXPLAIN.  The counters are those of the leader.
+ * EXPLAIN.
  */
 
 static void
@@ -633,7 +680,6 @@ static void
 explain_scan(CustomScanState *node, List *ancestors, ExplainState *es)
 {
 	TempoScanState *state = (TempoScanState *) node;
-	ScanCounters *counters = &state->counters;
 
 	explain_conditions(node, ancestors, es);
 	if (state->partial_keys)
@@ -647,8 +693,8 @@ explain_scan(CustomScanState *node, List *ancestors, ExplainState *es)
 	}
 	if (!es->analyze)
 		return;
+	if (state->filter->root->n_children > 0)
+		ExplainPropertyText("Vectorised Conditions",
+							psprintf("%d of %d", tempo_filter_vectorised(state->filter), state->filter->root->n_children), es);
 	tempo_walk_explain(&state->walk, es);
-	ExplainPropertyInteger("Spans Decoded", NULL, counters->spans_decoded, es);
-	if (counters->spans_filtered > 0)
-		ExplainPropertyInteger("Spans Removed by Pushed Filter", NULL, counters->spans_filtered, es);
 }

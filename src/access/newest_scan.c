@@ -137,6 +137,7 @@ typedef struct NewestScanState
 	SpanBatch		*start_batch;
 	SpanBatch		*row_batch;
 	uint32			*row_of;
+	uint8			*verdicts;		/* of the rows of a run */
 	const SpanBatch *rows;	   /* where selected rows are */
 	uint32			*selected; /* spans in "rows", in the order in which they are returned */
 	uint32			 n_selected;
@@ -326,6 +327,7 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 	state->start_batch = make_batch(state);
 	state->row_batch = make_batch(state);
 	state->row_of = palloc(sizeof(uint32) * MAX_ROWS);
+	state->verdicts = palloc(vector_size(MAX_RUN));
 }
 
 /*
@@ -439,9 +441,9 @@ rest_passes(NewestScanState *state, TempoRowReader *reader, const Span *span)
 	return result;
 }
 
-/* Looks at decoded spans; row_of says which rows they are, of the segment if there is one. */
+/* Looks at decoded spans. */
 static void
-search_batch(NewestScanState *state, SpanBatch *batch, const TempoSegment *segment)
+search_batch(NewestScanState *state, SpanBatch *batch)
 {
 	tempo_filter_batch(state->match, batch);
 	for (int c = 0; c < state->n_conditions && state->each != NULL; c++)
@@ -453,9 +455,7 @@ search_batch(NewestScanState *state, SpanBatch *batch, const TempoSegment *segme
 		const Span *span = &batch->spans[i];
 		uint32		met = 1;
 
-		if ((segment != NULL && tempo_row_is_deleted(segment, state->row_of[i])) ||
-			!tempo_filter_span(state->match, span) ||
-			!rest_passes(state, state->match_reader, span))
+		if (!tempo_filter_span(state->match, span) || !rest_passes(state, state->match_reader, span))
 			continue;
 		if (state->each != NULL)
 		{
@@ -468,6 +468,31 @@ search_batch(NewestScanState *state, SpanBatch *batch, const TempoSegment *segme
 		}
 		found_span(state, span, met);
 	}
+}
+
+/* Decodes the rows that may match; row_of says which they are. */
+static void
+select_rows(NewestScanState *state, TempoOpenSegment *open, const TempoSegment *segment,
+			uint32 first, uint32 count)
+{
+	uint8 *verdicts = state->verdicts;
+	uint32 n = 0;
+
+	memset(verdicts, ROW_IN, count);
+	for (uint32 i = 0; i < count && segment->deleted != NULL; i++)
+		if (tempo_row_is_deleted(segment, first + i))
+			verdicts[i] = ROW_OUT;
+	if (state->match->root->n_children > 0)
+		tempo_segment_select(open, &state->match_projection, first, count, &state->match->test,
+							 state->match_batch, verdicts);
+	for (uint32 i = 0; i < count; i++)
+		if (verdicts[i] != ROW_OUT)
+			state->row_of[n++] = first + i;
+	if (n == count)
+		tempo_segment_decode(open, &state->match_projection, first, count, state->match_batch);
+	else if (n > 0)
+		tempo_segment_decode_rows(open, &state->match_projection, state->row_of, n,
+								  state->match_batch);
 }
 
 static void
@@ -484,16 +509,8 @@ search_range(NewestScanState *state, const SliceRange *range)
 
 		CHECK_FOR_INTERRUPTS();
 		empty_batch(state->match_batch);
-		if (state->match->root->n_children == 0)
-		{
-			tempo_segment_decode(open, &state->match_projection, first, count, state->match_batch);
-			for (uint32 i = 0; i < count; i++)
-				state->row_of[i] = first + i;
-		}
-		else
-			tempo_segment_select(open, &state->match_projection, first, count, &state->match->test,
-								 state->match_batch, state->row_of);
-		search_batch(state, state->match_batch, segment);
+		select_rows(state, open, segment, first, count);
+		search_batch(state, state->match_batch);
 		state->counters.spans_searched += count;
 	}
 	tempo_segment_close(open);
@@ -934,7 +951,7 @@ search_pending(NewestScanState *state)
 
 		state->pendings = lappend(state->pendings, pending);
 		MemoryContextSwitchTo(old);
-		search_batch(state, batch, NULL);
+		search_batch(state, batch);
 	}
 	state->last = NULL;
 }

@@ -156,6 +156,17 @@ exists_of(Node *node, const ScanTarget *target, FilterScope *scope, SpanText *ke
 		attributes_column(linitial(op->args), target, scope) && const_text(lsecond(op->args), key);
 }
 
+static Datum
+one_pair(JsonbValue *key, JsonbValue *value)
+{
+	JsonbParseState *state = NULL;
+
+	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	(void) pushJsonbValue(&state, WJB_KEY, key);
+	(void) pushJsonbValue(&state, WJB_VALUE, value);
+	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
+}
+
 /* attributes @> constant object: the object's pairs; false if it is anything else */
 static bool
 contains_of(Node *node, const ScanTarget *target, FilterScope *scope, FilterPair **pairs, int *n_pairs)
@@ -185,6 +196,7 @@ contains_of(Node *node, const ScanTarget *target, FilterScope *scope, FilterPair
 		FilterPair *pair = &(*pairs)[(*n_pairs)++];
 
 		(void) JsonbIteratorNext(&it, &value, true);
+		pair->object = one_pair(&key, &value);
 		pair->key = span_text(key.val.string.val, (uint32) key.val.string.len);
 		pair->plain = value.type == jbvString;
 		if (!pair->plain)

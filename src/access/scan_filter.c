@@ -216,7 +216,6 @@ start_node(FilterNode *node, ExprContext *econtext)
 		start_node(node->children[i], econtext);
 	node->memo = NULL;
 	node->missing = 0;
-	node->asked = false;
 	node->plain = false;
 	if (node->operand_state == NULL)
 		return;
@@ -268,12 +267,12 @@ tempo_filter_start(ScanFilter *filter, ExprContext *econtext)
 	filter->generation = 0;
 	old = MemoryContextSwitchTo(filter->values);
 	start_node(filter->root, econtext);
+	tempo_filter_test(filter);
 	MemoryContextSwitchTo(old);
 	filter->never = false;
 	for (int i = 0; i < filter->root->n_children; i++)
 		if (is_never(filter->root->children[i]))
 			filter->never = true;
-	tempo_filter_test(filter);
 }
 
 /*
@@ -384,9 +383,8 @@ eval_id(const FilterNode *node, const Span *span)
 	return result_of(found == (node->op == MATCH_EQ));
 }
 
-/* The first attribute under a key, by its number in the batch. */
-static const AnyValue *
-find_attribute(uint32 key_id, AttributeList list)
+const AnyValue *
+tempo_filter_attribute(uint32 key_id, AttributeList list)
 {
 	for (uint32 i = 0; i < list.count; i++)
 		if (list.items[i].key_id == key_id)
@@ -400,9 +398,9 @@ attribute_value(const FilterNode *node, const SpanBatch *batch, const Span *span
 	const AnyValue *value = NULL;
 
 	if (node->scope != FILTER_SCOPE_RESOURCE)
-		value = find_attribute(node->key_id, span->attributes);
+		value = tempo_filter_attribute(node->key_id, span->attributes);
 	if (value == NULL && node->scope != FILTER_SCOPE_SPAN)
-		value = find_attribute(node->key_id, span_resource(batch, span)->attributes);
+		value = tempo_filter_attribute(node->key_id, span_resource(batch, span)->attributes);
 	return value;
 }
 
@@ -430,44 +428,79 @@ eval_json_text(ScanFilter *filter, const FilterNode *node, const AnyValue *value
 	return result;
 }
 
+/*
+ * One pair of attributes @> object and the value there: true or false for sure,
+ * or unknown if it takes jsonb to say.
+ */
+static FilterResult
+compare_pair(const FilterPair *pair, const AnyValue *value)
+{
+	if (!pair->plain)
+		return FILTER_UNKNOWN;
+	if (((1U << value->type) & SCALAR_TYPES) != 0 && !any_value_equal(value, &pair->value) &&
+		(value->type != ANY_DOUBLE || isfinite(value->u.number)))
+		return FILTER_FALSE;
+	return value->type == ANY_STRING ? FILTER_TRUE : FILTER_UNKNOWN;
+}
+
+/* Asks jsonb whether these attributes contain the object. */
+static bool
+json_contains(ScanFilter *filter, AttributeList list, Datum object)
+{
+	MemoryContext old = MemoryContextSwitchTo(filter->scratch);
+	bool		result;
+
+	result = DatumGetBool(DirectFunctionCall2(jsonb_contains, JsonbPGetDatum(tempo_attributes_to_jsonb(list)), object));
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(filter->scratch);
+	return result;
+}
+
 /* attributes @> object: pair by pair if they are strings, else through jsonb */
 static FilterResult
 eval_contains(ScanFilter *filter, const FilterNode *node, AttributeList attributes)
 {
-	MemoryContext old;
 	KeyValue   *items;
 	AttributeList list;
 	bool		plain = true;
-	bool		result;
+	FilterResult result;
 
 	for (int i = 0; i < node->n_pairs; i++)
 	{
 		const FilterPair *pair = &node->pairs[i];
-		const AnyValue *value = find_attribute(pair->key_id, attributes);
+		const AnyValue *value = tempo_filter_attribute(pair->key_id, attributes);
 
-		if (value == NULL)
+		result = value == NULL ? FILTER_FALSE : compare_pair(pair, value);
+		if (result == FILTER_FALSE)
 			return FILTER_FALSE;
-		if (pair->plain && ((1U << value->type) & SCALAR_TYPES) != 0 && !any_value_equal(value, &pair->value) &&
-			(value->type != ANY_DOUBLE || isfinite(value->u.number)))
-			return FILTER_FALSE;
-		plain &= pair->plain && value->type == ANY_STRING;
+		plain &= result == FILTER_TRUE;
 	}
 	if (plain)
 		return FILTER_TRUE;
-	old = MemoryContextSwitchTo(filter->scratch);
 	items = palloc0(sizeof(KeyValue) * Max(node->n_pairs, 1));
 	for (int i = 0; i < node->n_pairs; i++)
 	{
 		items[i].key = node->pairs[i].key;
-		items[i].value = *find_attribute(node->pairs[i].key_id, attributes);
+		items[i].value = *tempo_filter_attribute(node->pairs[i].key_id, attributes);
 	}
 	list.items = items;
 	list.count = (uint32) node->n_pairs;
-	result = DatumGetBool(DirectFunctionCall2(jsonb_contains, JsonbPGetDatum(tempo_attributes_to_jsonb(list)),
-											  node->operand_datum));
-	MemoryContextSwitchTo(old);
-	MemoryContextReset(filter->scratch);
-	return result_of(result);
+	result = result_of(json_contains(filter, list, node->operand_datum));
+	pfree(items);
+	return result;
+}
+
+FilterResult
+tempo_filter_pair(ScanFilter *filter, const FilterNode *node, int number, const AnyValue *value)
+{
+	const FilterPair *pair = &node->pairs[number];
+	FilterResult result = compare_pair(pair, value);
+	KeyValue	item = {.key = pair->key, .value = *value};
+	AttributeList list = {&item, 1};
+
+	if (result != FILTER_UNKNOWN)
+		return result;
+	return result_of(json_contains(filter, list, pair->object));
 }
 
 /* Asks the SQL function: match(value, op, literal) or match_re(value, pattern, negate). */
@@ -502,12 +535,6 @@ ask_function(ScanFilter *filter, FilterNode *node, const AnyValue *value)
 	answer = fcinfo->isnull ? FILTER_UNKNOWN : result_of(DatumGetBool(result));
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(filter->scratch);
-	if (!node->asked)
-	{
-		/* shapes may be decided by it from now on */
-		node->asked = true;
-		tempo_filter_test(filter);
-	}
 	return answer;
 }
 
@@ -720,6 +747,23 @@ eval_expression(ScanFilter *filter, FilterNode *node, const AnyValue *value)
 	return result;
 }
 
+/* A condition on one value, which may be NULL. */
+static FilterResult
+eval_value(ScanFilter *filter, FilterNode *node, const AnyValue *value)
+{
+	switch (node->type)
+	{
+		case FILTER_EXPRESSION:
+			return eval_expression(filter, node, value);
+		case FILTER_MATCH:
+			return eval_match(filter, node, value);
+		case FILTER_REGEX:
+			return eval_regex(filter, node, value);
+		default:
+			elog(ERROR, "condition %d is not about a value", node->type);
+	}
+}
+
 static FilterResult
 eval_leaf(ScanFilter *filter, FilterNode *node, const Span *span)
 {
@@ -777,9 +821,25 @@ eval_leaf(ScanFilter *filter, FilterNode *node, const Span *span)
 			value = &column;
 		}
 	}
-	if (node->type == FILTER_EXPRESSION)
-		return eval_expression(filter, node, value);
-	return node->type == FILTER_MATCH ? eval_match(filter, node, value) : eval_regex(filter, node, value);
+	return eval_value(filter, node, value);
+}
+
+FilterResult
+tempo_filter_value(ScanFilter *filter, FilterNode *node, const AnyValue *value)
+{
+	if (node->operand_null && node->type != FILTER_MATCH && node->type != FILTER_REGEX)
+		return FILTER_UNKNOWN;
+	switch (node->type)
+	{
+		case FILTER_TEXT:
+			return in_texts(node, span_text(value->u.data, value->len));
+		case FILTER_NULL:
+			return result_of(node->negate);
+		case FILTER_JSON_TEXT:
+			return eval_json_text(filter, node, value);
+		default:
+			return eval_value(filter, node, value);
+	}
 }
 
 /* The entry of the node's cache for this span, or NULL if it has none. */

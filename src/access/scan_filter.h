@@ -6,7 +6,8 @@
  *
  * scan_compile.c recognises conditions in expressions, scan_prune.c decides
  * them for a segment or block from its zone map, value sets and Bloom filters,
- * and scan_filter.c for a span.  A condition is compiled only if deciding it here
+ * scan_conditions.c puts them so that segments decide them for rows not yet
+ * decoded, and scan_filter.c decides them for a span or a value.  A condition is compiled only if deciding it here
  * gives what the executor would have got from the row.
  *
  *-------------------------------------------------------------------------
@@ -71,6 +72,7 @@ typedef struct FilterPair
 	uint32		key_id;			/* in the current batch */
 	bool		plain;			/* the value is a string */
 	AnyValue	value;
+	Datum		object;			/* of this pair alone */
 } FilterPair;
 
 typedef struct FilterNode FilterNode;
@@ -114,7 +116,6 @@ struct FilterNode
 	struct HTAB *memo;			/* REGEX, EXPRESSION: results by value */
 	ExprState  *expression;		/* EXPRESSION */
 	uint8		missing;		/* REGEX, EXPRESSION: result + 1 without a value; 0 = not known */
-	bool		asked;			/* the SQL function has answered once, so its arguments are valid */
 
 	/* by string, resource or scope of the current batch: result + 1 */
 	uint8	   *cache;
@@ -145,7 +146,7 @@ typedef struct ScanFilter
 	SpanBatch  *batch;
 	uint64		generation;		/* of the batch that the caches are for; 0 = none */
 	bool		never;			/* no row can pass: an operand is NULL */
-	SegmentTest test;			/* which shapes cannot pass; valid after tempo_filter_batch() */
+	SegmentTest test;			/* the same conditions for segments */
 } ScanFilter;
 
 /*
@@ -175,11 +176,23 @@ extern void tempo_filter_bounds(const ScanFilter *filter, int64 *min_start, int6
 /* the trace ids that rows must have; NULL if any may */
 extern const TraceId *tempo_filter_traces(const ScanFilter *filter, int *count);
 
-/* scan_shape.c */
+/* scan_conditions.c: makes the test, in the current memory context */
 extern void tempo_filter_test(ScanFilter *filter);
+
+/* tempo_filter_vectorised: how many of the ANDed conditions do without decoded spans, overflow columns aside */
+extern int	tempo_filter_vectorised(const ScanFilter *filter);
 
 /* scan_filter.c */
 extern FilterResult tempo_filter_leaf(ScanFilter *filter, FilterNode *node, const Span *span);
+
+/* tempo_filter_value: what the leaf says of a span that has this value there */
+extern FilterResult tempo_filter_value(ScanFilter *filter, FilterNode *node, const AnyValue *value);
+
+/* tempo_filter_pair: does a span that has this value under the pair's key contain the pair? */
+extern FilterResult tempo_filter_pair(ScanFilter *filter, const FilterNode *node, int pair, const AnyValue *value);
+
+/* tempo_filter_attribute: the first attribute under a key, by its number in the batch; NULL if there is none */
+extern const AnyValue *tempo_filter_attribute(uint32 key_id, AttributeList list);
 extern void tempo_filter_start(ScanFilter *filter, ExprContext *econtext);
 extern void tempo_filter_batch(ScanFilter *filter, SpanBatch *batch);
 extern bool tempo_filter_span(ScanFilter *filter, const Span *span);

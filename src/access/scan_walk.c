@@ -116,9 +116,19 @@ tempo_walk_start(ScanWalk *walk)
 	pgstat_count_heap_scan(walk->rel);
 }
 
+/* Counts what the open segment's reader has done. */
+static void
+count_segment(ScanWalk *walk)
+{
+	if (walk->open != NULL)
+		tempo_scan_count_segment(&walk->counters, &walk->segment_counters,
+								 segment_counters(tempo_segment_reader(walk->open)));
+}
+
 void
 tempo_walk_close(ScanWalk *walk)
 {
+	count_segment(walk);
 	if (walk->open != NULL)
 		tempo_segment_close(walk->open);
 	walk->open = NULL;
@@ -167,6 +177,7 @@ tempo_walk_next(ScanWalk *walk)
 		walk->open = tempo_segment_open(walk->rel, unit->segment, NULL);
 		MemoryContextSwitchTo(old);
 		walk->unit = unit;
+		walk->segment_counters = *segment_counters(tempo_segment_reader(walk->open));
 		return true;
 	}
 	tempo_walk_close(walk);
@@ -208,6 +219,7 @@ tempo_walk_share(ScanWalk *walk, void *place)
 {
 	walk->shared = place;
 	pg_atomic_init_u64(&walk->shared->next_unit, 0);
+	tempo_scan_share_counters(&walk->shared->counters);
 }
 
 void
@@ -222,17 +234,26 @@ tempo_walk_attach(ScanWalk *walk, void *place)
 	walk->shared = place;
 }
 
-/* The counters are those of the leader. */
+void
+tempo_walk_shut_down(ScanWalk *walk)
+{
+	count_segment(walk);
+	if (walk->shared == NULL)
+		return;
+	if (IsParallelWorker())
+	{
+		tempo_scan_add_counters(&walk->shared->counters, &walk->counters);
+		memset(&walk->counters, 0, sizeof(walk->counters));
+	}
+	else
+		tempo_scan_get_counters(&walk->shared->counters, &walk->worker_counters);
+}
+
 void
 tempo_walk_explain(const ScanWalk *walk, ExplainState *es)
 {
-	const WalkCounters *counters = &walk->counters;
+	ScanCounters total = walk->counters;
 
-	ExplainPropertyInteger("Segments Read", NULL, counters->segments_read, es);
-	if (counters->segments_zone > 0)
-		ExplainPropertyInteger("Segments Pruned by Zone Map", NULL, counters->segments_zone, es);
-	if (counters->segments_lists > 0)
-		ExplainPropertyInteger("Segments Pruned by Footer", NULL, counters->segments_lists, es);
-	if (counters->blocks_zone > 0)
-		ExplainPropertyInteger("Blocks Pruned by Zone Map", NULL, counters->blocks_zone, es);
+	tempo_scan_sum_counters(&total, &walk->worker_counters);
+	tempo_scan_explain_counters(&total, es);
 }

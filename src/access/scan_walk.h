@@ -14,6 +14,7 @@
 #include "access/directory.h"
 #include "access/insert_buffer.h"
 #include "access/parallel.h"
+#include "access/scan_counters.h"
 #include "access/scan_filter.h"
 #include "access/segment_source.h"
 #include "commands/explain.h"
@@ -38,16 +39,9 @@ typedef struct ScanUnit
 /* Shared by the processes of a parallel scan, which all have the same units. */
 typedef struct SharedWalk
 {
-	pg_atomic_uint64 next_unit;
+	pg_atomic_uint64   next_unit;
+	SharedScanCounters counters; /* of workers that are done */
 } SharedWalk;
-
-typedef struct WalkCounters
-{
-	uint64 segments_read;
-	uint64 segments_zone;  /* left out by zone map or tenant filter */
-	uint64 segments_lists; /* left out by what the footer lists, or the trace index */
-	uint64 blocks_zone;
-} WalkCounters;
 
 typedef struct ScanWalk
 {
@@ -68,7 +62,9 @@ typedef struct ScanWalk
 	int				   n_pending; /* of them, those begun */
 	const ScanUnit	  *unit;	  /* current */
 	TempoOpenSegment  *open;
-	WalkCounters	   counters;
+	ScanCounters	   counters;
+	ScanCounters	   worker_counters;
+	SegmentCounters	   segment_counters; /* of the open segment, when last looked at */
 } ScanWalk;
 
 extern void tempo_walk_init(ScanWalk *walk, Relation rel, Snapshot snapshot, ScanFilter *filter);
@@ -96,6 +92,13 @@ extern Size tempo_walk_shared_size(void);
 extern void tempo_walk_share(ScanWalk *walk, void *place);
 extern void tempo_walk_reshare(void *place);
 extern void tempo_walk_attach(ScanWalk *walk, void *place);
+
+/*
+ * tempo_walk_shut_down: for ShutdownCustomScan.  Workers leave their counters
+ * where the leader finds them, who comes here after them unless the query ended
+ * early.
+ */
+extern void tempo_walk_shut_down(ScanWalk *walk);
 
 extern void tempo_walk_explain(const ScanWalk *walk, ExplainState *es);
 

@@ -68,7 +68,7 @@ tempo_segment_cache_init(void)
 {
 	DefineCustomIntVariable("tempo_pg.segment_cache_size",
 							"Memory that a server process uses to keep opened segments.",
-							"Opened segments are kept with their footers and dictionaries, so that the next query need not read those again.",
+							"Opened segments are kept with their footers and dictionaries, and as long as there is room with the columns that most scans read, unpacked.",
 							&segment_cache_size, 32 * 1024, 0, MAX_KILOBYTES,
 							PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
 }
@@ -130,6 +130,15 @@ unpin(void *arg)
 	cache_bytes += bytes - entry->bytes;
 	entry->bytes = bytes;
 	shrink_cache();
+}
+
+/* Columns may be kept unpacked as long as there is room; what does not fit would displace what is of use. */
+static void
+allow_keeping(CacheEntry *entry)
+{
+	Size		limit = (Size) segment_cache_size * 1024;
+
+	segment_keep(entry->reader, cache_bytes < limit ? (limit - cache_bytes) / 4 * 3 : 0);
 }
 
 static CacheEntry *
@@ -207,6 +216,7 @@ tempo_segment_open(Relation rel, const TempoSegment *segment, BufferAccessStrate
 			tempo_segment_failed(open, &error);
 		}
 	}
+	allow_keeping(entry);
 	return open;
 }
 
@@ -273,7 +283,7 @@ tempo_segment_decode_rows(TempoOpenSegment *open, const SegmentProjection *proje
 void
 tempo_segment_select(TempoOpenSegment *open, const SegmentProjection *projection,
 					 uint32 first, uint32 count, const SegmentTest *test,
-					 SpanBatch *batch, uint32 *rows)
+					 SpanBatch *batch, uint8 *rows)
 {
 	SpanError	error = {SPAN_ERROR_NONE};
 

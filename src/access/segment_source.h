@@ -45,7 +45,7 @@ extern void tempo_segment_decode_rows(TempoOpenSegment *open, const SegmentProje
 									  const uint32 *rows, uint32 n, SpanBatch *batch);
 extern void tempo_segment_select(TempoOpenSegment *open, const SegmentProjection *projection,
 								 uint32 first, uint32 count, const SegmentTest *test,
-								 SpanBatch *batch, uint32 *rows);
+								 SpanBatch *batch, uint8 *rows);
 
 extern void tempo_segment_cache_init(void);
 

@@ -13,14 +13,16 @@
 #include "segment/column.h"
 #include "segment/pack.h"
 
-static bool
-load_runs(SegmentReader *r, SpanError *error)
+bool
+segment_load_runs(SegmentReader *r, SpanError *error)
 {
 	Section		section;
 	Cursor		c;
 	uint32_t	row = 0;
 	uint64_t	base = 0;
 
+	if (r->runs_loaded)
+		return true;
 	if (!segment_section(r, SECTION(STREAM_RUNS, r->block), false, &section, error))
 		return false;
 	c = cursor_over(section.data, section.len);
@@ -43,21 +45,24 @@ load_runs(SegmentReader *r, SpanError *error)
 	}
 	if (c.failed || row != r->block_rows || cursor_left(&c) != 0)
 		return segment_corrupt(error, "bad trace runs");
+	r->runs_loaded = true;
 	return true;
 }
 
-bool
-segment_load_block(SegmentReader *r, uint32_t block, SpanError *error)
+void
+segment_load_block(SegmentReader *r, uint32_t block)
 {
 	if (r->block == block)
-		return true;
+		return;
 	segment_drop_block_frames(r);
 	arena_reset(&r->block_arena);
-	r->block = UINT32_MAX;
+	r->runs_loaded = false;
 	r->starts = r->durations = r->event_times = NULL;
 	r->span_ids.data = r->link_ids.data = NULL;
 	for (int t = 0; t < N_TABLES; t++)
 	{
+		r->tables[t].row_shapes = NULL;
+		r->tables[t].histogram = NULL;
 		r->tables[t].loaded = false;
 		r->tables[t].next = 0;
 	}
@@ -72,12 +77,6 @@ segment_load_block(SegmentReader *r, uint32_t block, SpanError *error)
 	r->block_rows = block + 1 == r->n_blocks ? r->summary.rows - block * IMAGE_BLOCK_ROWS : IMAGE_BLOCK_ROWS;
 	r->block = block;
 	r->block_serial++;
-	if (!load_runs(r, error))
-	{
-		r->block = UINT32_MAX;
-		return false;
-	}
-	return true;
 }
 
 /* Adds the values that "times" rows of a shape have to what "counter" counts. */
@@ -96,26 +95,104 @@ count_values(SegmentReader *r, const ReadShape *shape, uint32_t times)
 	return true;
 }
 
+/*
+ * Memory for what is decoded of the current block: the reader's, where the next
+ * one who looks at the block finds it in *place, or if that is used up the block's.
+ */
+static void *
+decoded_memory(SegmentReader *r, size_t size, void **place)
+{
+	if (r->hot_used + size <= r->hot_limit)
+	{
+		*place = r->allocator.alloc(r->allocator.arg, size);
+		if (*place != NULL)
+		{
+			r->hot_used += size;
+			return *place;
+		}
+	}
+	return arena_alloc(&r->block_arena, size);
+}
+
+/* What was decoded is not good. */
+static void
+forget_decoded(SegmentReader *r, void **place)
+{
+	if (*place != NULL)
+		r->allocator.release(r->allocator.arg, *place);
+	*place = NULL;
+}
+
+/* The current block's place for what is kept; the same empty one for all if nothing is. */
+static HotBlock *
+hot_block(SegmentReader *r)
+{
+	static const HotBlock none = {NULL, NULL, NULL};
+
+	if (r->hot == NULL && r->hot_limit > 0)
+	{
+		r->hot = arena_alloc0(&r->arena, (size_t) r->n_blocks * sizeof(HotBlock));
+		if (r->hot == NULL)
+			r->hot_limit = 0;
+	}
+	if (r->hot != NULL)
+		return &r->hot[r->block];
+	r->not_hot = none;
+	return &r->not_hot;
+}
+
+bool
+segment_load_row_shapes(SegmentReader *r, TableId table, SpanError *error)
+{
+	ReadTable  *t = &r->tables[table];
+	HotBlock   *hot = hot_block(r);
+	void	   *unused = NULL;
+	void	  **place = table == TABLE_SPAN ? (void **) &hot->row_shapes : &unused;
+	int			width = code_width(t->n_shapes);
+	Section		section;
+	size_t		size;
+
+	if (t->row_shapes != NULL)
+		return true;
+	if (*place != NULL)
+	{
+		r->counters.columns_kept++;
+		t->row_shapes = *place;
+		t->n_rows = r->block_rows;
+		return true;
+	}
+	if (!segment_section(r, SECTION(STREAM_ROW_SHAPES + table, r->block), false, &section, error))
+		return false;
+	r->counters.columns++;
+	t->n_rows = section.len / width;
+	if (table == TABLE_SPAN && t->n_rows != r->block_rows)
+		return segment_corrupt(error, "bad row shapes");
+	size = ((size_t) t->n_rows + 1) * sizeof(uint32_t);
+	t->row_shapes = table == TABLE_SPAN ? decoded_memory(r, size, place) : arena_alloc(&r->block_arena, size);
+	if (t->row_shapes == NULL)
+		return segment_no_memory(error);
+	if (!unpack_numbered(section.data, section.len, t->row_shapes, t->n_rows, t->n_shapes))
+	{
+		forget_decoded(r, place);
+		t->row_shapes = NULL;
+		return segment_corrupt(error, "bad row shapes");
+	}
+	return true;
+}
+
 bool
 segment_load_rows(SegmentReader *r, TableId table, SpanError *error)
 {
 	ReadTable  *t = &r->tables[table];
-	int			width = code_width(t->n_shapes);
 	uint32_t   *histogram;
-	Section		section;
 
 	if (t->loaded)
 		return true;
-	if (!segment_section(r, SECTION(STREAM_ROW_SHAPES + table, r->block), false, &section, error))
+	if (!segment_load_row_shapes(r, table, error))
 		return false;
-	t->n_rows = section.len / width;
-	t->row_shapes = arena_alloc(&r->block_arena, (size_t) t->n_rows * sizeof(uint32_t));
 	histogram = arena_alloc0(&r->block_arena, (size_t) t->n_shapes * sizeof(uint32_t));
-	if (t->row_shapes == NULL || histogram == NULL)
+	if (histogram == NULL)
 		return segment_no_memory(error);
-	if (!unpack_numbered(section.data, section.len, t->row_shapes, t->n_rows, t->n_shapes) ||
-		(table == TABLE_SPAN && t->n_rows != r->block_rows))
-		return segment_corrupt(error, "bad row shapes");
 	for (uint32_t i = 0; i < t->n_rows; i++)
 		histogram[t->row_shapes[i]]++;
 	for (uint32_t i = 0; i < r->n_columns; i++)
@@ -130,6 +207,7 @@ segment_load_rows(SegmentReader *r, TableId table, SpanError *error)
 		if (!count_values(r, &t->shapes[i], histogram[i]))
 			return segment_corrupt(error, "too many values");
 	}
+	t->histogram = histogram;
 	t->next = 0;
 	t->loaded = true;
 	return true;
@@ -213,9 +291,10 @@ load_local_codes(SegmentReader *r, ReadColumn *column, Cursor *c, SpanError *err
 	planes = cursor_bytes(c, len);
 	if (planes == NULL)
 		return segment_corrupt(error, "bad column");
-	column->codes = arena_alloc(&r->block_arena, (size_t) n * sizeof(uint32_t));
+	column->codes = arena_alloc(&r->block_arena, ((size_t) n + 1) * sizeof(uint32_t));
 	if (column->codes == NULL)
 		return segment_no_memory(error);
+	column->codes[n] = 0;
 	if (!unpack_codes(planes, (size_t) len, column->codes, n, column->n_texts))
 		return segment_corrupt(error, "bad column");
 	return true;
@@ -284,6 +363,7 @@ segment_load_column(SegmentReader *r, uint32_t number, SpanError *error)
 		column->loaded = true;
 		return true;
 	}
+	r->counters.columns++;
 	if (!segment_section(r, SECTION(COLUMN_STREAM(number, COLUMN_DATA), r->block), false, &data, error) ||
 		!segment_section(r, SECTION(COLUMN_STREAM(number, COLUMN_PAYLOAD), r->block), false, &column->payload, error))
 		return false;
@@ -293,9 +373,10 @@ segment_load_column(SegmentReader *r, uint32_t number, SpanError *error)
 	{
 		if (data.data[0] != ENCODING_CODES || data.len - 1 < column->n_values)
 			return segment_corrupt(error, "bad column");
-		column->codes = arena_alloc(&r->block_arena, (size_t) column->n_values * sizeof(uint32_t));
+		column->codes = arena_alloc(&r->block_arena, ((size_t) column->n_values + 1) * sizeof(uint32_t));
 		if (column->codes == NULL)
 			return segment_no_memory(error);
+		column->codes[column->n_values] = 0;	/* what rows without a value may look at */
 		column->form = FORM_CODES;
 		if (!unpack_codes(data.data + 1, data.len - 1, column->codes, column->n_values, column->n_dictionary))
 			return segment_corrupt(error, "bad column");
@@ -309,23 +390,32 @@ segment_load_column(SegmentReader *r, uint32_t number, SpanError *error)
 	return true;
 }
 
+/* "place": where the reader keeps them, or NULL */
 static bool
-load_stream(SegmentReader *r, Stream stream, uint32_t n, int64_t **numbers, SpanError *error)
+load_stream(SegmentReader *r, Stream stream, uint32_t n, void **place, int64_t **numbers, SpanError *error)
 {
+	void	   *unused = NULL;
 	Section		data;
 	Section		payload;
 	int64_t    *result;
 
+	r->counters.columns++;
+	if (place == NULL)
+		place = &unused;
 	if (!segment_section(r, SECTION(stream, r->block), false, &data, error) ||
 		!segment_section(r, SECTION(stream + 1, r->block), false, &payload, error))
 		return false;
 	if (n > data.len)
 		return segment_corrupt(error, "bad numbers");
-	result = arena_alloc(&r->block_arena, (size_t) n * sizeof(int64_t));
+	result = place != &unused ? decoded_memory(r, (size_t) n * sizeof(int64_t), place) :
+		arena_alloc(&r->block_arena, (size_t) n * sizeof(int64_t));
 	if (result == NULL)
 		return segment_no_memory(error);
 	if (n > 0 && !unpack_numbers(data.data, data.len, payload.data, payload.len, result, n))
+	{
+		forget_decoded(r, place);
 		return segment_corrupt(error, "bad numbers");
+	}
 	*numbers = result;
 	return true;
 }
@@ -333,22 +423,30 @@ load_stream(SegmentReader *r, Stream stream, uint32_t n, int64_t **numbers, Span
 bool
 segment_load_starts(SegmentReader *r, SpanError *error)
 {
-	int64_t    *starts;
+	HotBlock   *hot = hot_block(r);
+	int64_t    *starts = hot->starts;
 
 	if (r->starts != NULL)
 		return true;
-	if (!load_stream(r, STREAM_STARTS, r->block_rows, &starts, error))
-		return false;
-	for (uint32_t i = 0; i < r->n_runs; i++)
+	if (starts == NULL)
 	{
-		uint64_t	at = (uint64_t) r->runs[i].base;
-
-		for (uint32_t row = r->runs[i].first; row < r->runs[i].first + r->runs[i].count; row++)
+		/* runs first: what is kept must be complete */
+		if (!segment_load_runs(r, error) ||
+			!load_stream(r, STREAM_STARTS, r->block_rows, (void **) &hot->starts, &starts, error))
+			return false;
+		for (uint32_t i = 0; i < r->n_runs; i++)
 		{
-			at += (uint64_t) starts[row];
-			starts[row] = (int64_t) at;
+			uint64_t	at = (uint64_t) r->runs[i].base;
+
+			for (uint32_t row = r->runs[i].first; row < r->runs[i].first + r->runs[i].count; row++)
+			{
+				at += (uint64_t) starts[row];
+				starts[row] = (int64_t) at;
+			}
 		}
 	}
+	else
+		r->counters.columns_kept++;
 	r->starts = starts;
 	return true;
 }
@@ -356,7 +454,17 @@ segment_load_starts(SegmentReader *r, SpanError *error)
 bool
 segment_load_durations(SegmentReader *r, SpanError *error)
 {
-	return r->durations != NULL || load_stream(r, STREAM_DURATIONS, r->block_rows, &r->durations, error);
+	HotBlock   *hot = hot_block(r);
+
+	if (r->durations != NULL)
+		return true;
+	if (hot->durations != NULL)
+	{
+		r->counters.columns_kept++;
+		r->durations = hot->durations;
+		return true;
+	}
+	return load_stream(r, STREAM_DURATIONS, r->block_rows, (void **) &hot->durations, &r->durations, error);
 }
 
 bool
@@ -364,5 +472,5 @@ segment_load_event_times(SegmentReader *r, SpanError *error)
 {
 	return r->event_times != NULL ||
 		(segment_load_rows(r, TABLE_EVENT, error) &&
-		 load_stream(r, STREAM_EVENT_TIMES, r->tables[TABLE_EVENT].n_rows, &r->event_times, error));
+		 load_stream(r, STREAM_EVENT_TIMES, r->tables[TABLE_EVENT].n_rows, NULL, &r->event_times, error));
 }

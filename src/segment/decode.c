@@ -42,37 +42,83 @@ text_in_place(const ReadColumn *c, uint32_t i)
 }
 
 static bool
+packed_text(Arena *arena, const ReadColumn *c, uint32_t i, AnyValue *out)
+{
+	uint32_t	width = c->form == FORM_UUID ? 16 : c->fixed_len / 2;
+
+	out->type = c->type;
+	out->len = c->fixed_len;
+	out->u.data = unpack_hex(arena, c->payload.data + (size_t) i * width, c->fixed_len, c->form == FORM_UUID);
+	return out->u.data != NULL;
+}
+
+/* A value of a nested type from its bytes. */
+static bool
+nested_value(Arena *arena, const ReadColumn *c, SpanText text, bool copy, AnyValue *out, SpanError *error)
+{
+	Cursor		nested = cursor_over((const uint8_t *) text.data, text.len);
+
+	if (value_get(&nested, arena, copy, out) && cursor_left(&nested) == 0 && out->type == c->type)
+		return true;
+	return nested.failed || cursor_left(&nested) != 0 ? segment_corrupt(error, "bad nested value") :
+		segment_no_memory(error);
+}
+
+static bool
 text_value(Decoder *d, const ReadColumn *c, uint32_t i, AnyValue *out)
 {
 	SpanText	text;
 
-	out->type = c->type;
 	if (c->form == FORM_UUID || c->form == FORM_HEX)
-	{
-		uint32_t	width = c->form == FORM_UUID ? 16 : c->fixed_len / 2;
-
-		out->len = c->fixed_len;
-		out->u.data = unpack_hex(d->arena, c->payload.data + (size_t) i * width, c->fixed_len, c->form == FORM_UUID);
-		return out->u.data != NULL ? true : segment_no_memory(d->error);
-	}
+		return packed_text(d->arena, c, i, out) ? true : segment_no_memory(d->error);
 	text = text_in_place(c, i);
 	if (c->payload_copy != NULL)
 		text.data = c->payload_copy + (text.data - (const char *) c->payload.data);
-	if (c->type == ANY_STRING || c->type == ANY_BYTES)
-	{
-		out->len = text.len;
-		out->u.data = c->payload_copy != NULL ? text.data : arena_copy(d->arena, text.data, text.len);
-		return out->u.data != NULL ? true : segment_no_memory(d->error);
-	}
-	{
-		Cursor		nested = cursor_over((const uint8_t *) text.data, text.len);
+	if (c->type != ANY_STRING && c->type != ANY_BYTES)
+		return nested_value(d->arena, c, text, c->payload_copy == NULL, out, d->error);
+	out->type = c->type;
+	out->len = text.len;
+	out->u.data = c->payload_copy != NULL ? text.data : arena_copy(d->arena, text.data, text.len);
+	return out->u.data != NULL ? true : segment_no_memory(d->error);
+}
 
-		if (value_get(&nested, d->arena, c->payload_copy == NULL, out) && cursor_left(&nested) == 0 &&
-			out->type == c->type)
-			return true;
-		return nested.failed || cursor_left(&nested) != 0 ? segment_corrupt(d->error, "bad nested value") :
-			segment_no_memory(d->error);
+static inline void
+number_value(const ReadColumn *c, uint32_t i, AnyValue *out)
+{
+	out->type = c->type;
+	out->len = 0;
+	if (c->type == ANY_BOOL)
+		out->u.boolean = c->numbers[i] != 0;
+	else
+		memcpy(&out->u, &c->numbers[i], 8);
+}
+
+bool
+segment_value_in_place(Arena *arena, const ReadColumn *c, uint32_t i, AnyValue *out, SpanError *error)
+{
+	SpanText	text;
+
+	if (c->form == FORM_NUMBERS)
+	{
+		number_value(c, i, out);
+		return true;
 	}
+	if (c->form == FORM_CODES)
+	{
+		*out = c->dictionary[c->codes[i]];
+		return true;
+	}
+	if (c->local)
+		i = c->codes[i];
+	if (c->form == FORM_UUID || c->form == FORM_HEX)
+		return packed_text(arena, c, i, out) ? true : segment_no_memory(error);
+	text = text_in_place(c, i);
+	if (c->type != ANY_STRING && c->type != ANY_BYTES)
+		return nested_value(arena, c, text, false, out, error);
+	out->type = c->type;
+	out->len = text.len;
+	out->u.data = text.data;
+	return true;
 }
 
 /* An entry of the block's dictionary; each is put into the batch once. */
@@ -101,12 +147,7 @@ next_value(Decoder *d, ReadColumn *c, AnyValue *out)
 	switch (c->form)
 	{
 		case FORM_NUMBERS:
-			out->type = c->type;
-			out->len = 0;
-			if (c->type == ANY_BOOL)
-				out->u.boolean = c->numbers[i] != 0;
-			else
-				memcpy(&out->u, &c->numbers[i], 8);
+			number_value(c, i, out);
 			return true;
 		case FORM_CODES:
 			if (c->copies != NULL && c->copies[c->codes[i]].type != ANY_EMPTY)
@@ -371,7 +412,8 @@ segment_prepare_block(Decoder *d, uint32_t block)
 {
 	SegmentReader *r = d->r;
 
-	if (!segment_load_block(r, block, d->error) || !segment_load_rows(r, TABLE_SPAN, d->error))
+	segment_load_block(r, block);
+	if (!segment_load_rows(r, TABLE_SPAN, d->error) || !segment_load_runs(r, d->error))
 		return false;
 	if ((r->parts & (SEGMENT_START | SEGMENT_END | SEGMENT_EVENTS)) && !segment_load_starts(r, d->error))
 		return false;
@@ -549,6 +591,18 @@ skip_row(Decoder *d, uint32_t row)
 	return true;
 }
 
+/* Must rows in between be looked at to know where the values of others are? */
+static bool
+rows_count(const SegmentReader *r)
+{
+	if (r->parts & (SEGMENT_EVENTS | SEGMENT_LINKS))
+		return true;
+	for (uint32_t i = 0; i < r->n_columns; i++)
+		if (r->columns[i].table == TABLE_SPAN && r->columns[i].wanted && r->columns[i].n_values > 0)
+			return true;
+	return false;
+}
+
 /* Some rows of the current block, which begins at "begin", in ascending order. */
 bool
 segment_decode_some(Decoder *d, uint32_t begin, const uint32_t *rows, uint32_t n)
@@ -558,6 +612,7 @@ segment_decode_some(Decoder *d, uint32_t begin, const uint32_t *rows, uint32_t n
 	TraceId		trace_id = {{0}};
 	uint32_t	run = 0;
 	uint32_t	run_end = 0;
+	bool		walk = rows_count(r);
 
 	if (n == 0)
 		return true;
@@ -567,6 +622,8 @@ segment_decode_some(Decoder *d, uint32_t begin, const uint32_t *rows, uint32_t n
 	{
 		uint32_t	row = rows[i] - begin;
 
+		if (!walk)
+			table->next = row;
 		while (table->next < row)
 			if (!skip_row(d, table->next))
 				return false;

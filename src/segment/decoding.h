@@ -32,8 +32,6 @@ typedef struct Template
 	uint64_t	block_serial;	/* of the block whose columns were last seen to be loaded */
 	bool		has_distance;	/* parent inside the block */
 	int64_t		distance;
-	uint64_t	tested;			/* serial of the test that "excluded" is of */
-	bool		excluded;
 	union
 	{
 		Span		span;
@@ -109,7 +107,15 @@ segment_template(Decoder *d, TableId table, uint32_t row)
 	return shape->template != NULL ? shape->template : segment_make_template(d, table, shape);
 }
 
-/* decode.c: loads what all rows of the block need */
+/*
+ * decode.c
+ *
+ * segment_value_in_place: value "i" of a loaded column; its bytes are where the
+ * column has them, or in the arena
+ */
+extern bool segment_value_in_place(Arena *arena, const ReadColumn *c, uint32_t i, AnyValue *out, SpanError *error);
+
+/* segment_prepare_block: loads what all rows of the block need */
 extern bool segment_prepare_block(Decoder *d, uint32_t block);
 
 /* segment_decode_some: some rows of the current block, which begins at "begin", in ascending order */

@@ -277,12 +277,21 @@ segment_open(const SegmentSource *source, const SpanAllocator *allocator, SpanEr
 	arena_init(&r->arena, allocator, 0);
 	arena_init(&r->block_arena, allocator, 0);
 	arena_init(&r->projection_arena, allocator, 0);
+	arena_init(&r->selection_arena, allocator, 0);
+	arena_init(&r->value_arena, allocator, 0);
 	if (!read_footer(r, error))
 	{
 		segment_close(r);
 		return NULL;
 	}
 	return r;
+}
+
+static void
+release(const SpanAllocator *allocator, void *chunk)
+{
+	if (chunk != NULL)
+		allocator->release(allocator->arg, chunk);
 }
 
 void
@@ -297,10 +306,30 @@ segment_close(SegmentReader *r)
 		for (uint32_t i = 0; i < r->n_frames; i++)
 			if (r->frames[i].raw != NULL)
 				a.release(a.arg, r->frames[i].raw);
+	for (uint32_t i = 0; r->hot != NULL && i < r->n_blocks; i++)
+	{
+		release(&a, r->hot[i].row_shapes);
+		release(&a, r->hot[i].starts);
+		release(&a, r->hot[i].durations);
+	}
+	arena_reset(&r->value_arena);
+	arena_reset(&r->selection_arena);
 	arena_reset(&r->projection_arena);
 	arena_reset(&r->block_arena);
 	arena_reset(&r->arena);
 	a.release(a.arg, r);
+}
+
+void
+segment_keep(SegmentReader *r, size_t bytes)
+{
+	r->hot_limit = r->hot_used + bytes < r->hot_used ? SIZE_MAX : r->hot_used + bytes;
+}
+
+const SegmentCounters *
+segment_counters(const SegmentReader *r)
+{
+	return &r->counters;
 }
 
 const SegmentSummary *

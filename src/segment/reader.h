@@ -13,6 +13,7 @@
 #ifndef TEMPO_SEGMENT_READER_H
 #define TEMPO_SEGMENT_READER_H
 
+#include "segment/vector.h"
 #include "segment/writer.h"
 
 typedef struct SegmentSource
@@ -123,34 +124,91 @@ extern bool segment_decode_rows(SegmentReader *reader, const SegmentProjection *
 /* The type of an attribute of a prototype that has another value in each span. */
 #define SEGMENT_VARIES	UINT8_MAX
 
+typedef enum SegmentConditionType
+{
+	SEGMENT_ALL_OF,				/* AND */
+	SEGMENT_ANY_OF,				/* OR */
+	SEGMENT_NOT,
+	SEGMENT_BY_SHAPE,			/* on what all spans of a shape have */
+	SEGMENT_BY_PRESENCE,		/* on which attributes a span has, or such of a shape */
+	SEGMENT_BY_VALUE,			/* on the first attribute under a key, or on a field */
+	SEGMENT_BY_START,			/* min <= time <= max, or not */
+	SEGMENT_BY_DURATION,
+	SEGMENT_BY_END,
+	SEGMENT_BY_PARENT,			/* the span has a parent, or not */
+	SEGMENT_BY_SPAN				/* cannot be decided here */
+} SegmentConditionType;
+
+typedef struct SegmentCondition SegmentCondition;
+
 /*
- * Says which spans cannot be wanted.  Spans have one of few shapes: same scope,
- * name, kind, status and attribute keys, and the same value under some of those.
- * "excludes" is asked once per shape: "prototype" has what all spans of the shape
- * have (of what the projection asks for), and zero elsewhere; attributes that
- * vary are there with type SEGMENT_VARIES.  Of its fields only those four are
- * meaningful.  If "more" is set, spans may have more attributes, anywhere
- * between those.
+ * A condition on spans, decided for whole vectors of rows without decoding
+ * them.  Results are truth values (see vector.h), callbacks may say "undecided".
+ *
+ * Spans have one of few shapes: same scope, name, kind, status and attribute
+ * keys, and the same value under some of those.  "of_shape" is asked at most
+ * once per shape and test: the prototype has what all spans of the shape have
+ * (of what the projection asks for), and zero elsewhere; attributes that vary
+ * are there with type SEGMENT_VARIES.  Of its fields only those four and
+ * constant texts are meaningful.  "of_value" is asked about the values of
+ * attributes that vary, at most once per dictionary entry.
  */
+struct SegmentCondition
+{
+	SegmentConditionType type;
+	const SegmentCondition *children;
+	uint32_t	n_children;
+
+	/* an error may leave the callbacks: not to be asked unless the span gets as far */
+	bool		may_fail;
+	uint8_t		(*of_shape) (void *arg, SpanBatch *batch, const Span *prototype);
+	uint8_t		(*of_value) (void *arg, const AnyValue *value);
+	void	   *arg;
+
+	SpanText	key;			/* BY_VALUE, BY_PRESENCE: of the attribute */
+	uint32_t	part;			/* BY_VALUE: instead of it SEGMENT_STATUS_MESSAGE; 0 = attribute */
+
+	bool		negate;			/* times, parent */
+	int64_t		min;
+	int64_t		max;
+};
+
+/* Conditions that must all be true; tests with the same serial are the same. */
 typedef struct SegmentTest
 {
-	uint64_t	serial;			/* never 0; tests with the same serial exclude the same */
-	bool		(*excludes) (void *arg, SpanBatch *batch, const Span *prototype, bool more);
-	void	   *arg;
-	int64_t		min_start;		/* bounds, inclusive; INT64_MIN and INT64_MAX = none */
-	int64_t		max_start;
-	int64_t		min_duration;
-	int64_t		max_duration;
+	uint64_t	serial;			/* never 0 */
+	const SegmentCondition *conditions;
+	uint32_t	n_conditions;
 } SegmentTest;
 
 /*
- * segment_select: like segment_decode(), but leaves out spans that the test
- * excludes.  "rows" has room for "count" and gets the row of each span
- * appended.  Blocks without any are hardly looked at.
+ * segment_select: which of the rows first .. first + count - 1 pass.  "rows" has
+ * a byte (ROW_OUT, ROW_MAYBE, ROW_IN) for each: those that are out already are
+ * not looked at; afterwards ROW_IN passes, ROW_MAYBE must be decoded to be
+ * decided.  The projection is what of_shape wants to see.  Room for
+ * vector_size(count) bytes.
+ *
+ * Conditions are asked in an order of the reader's choice, but one that may
+ * fail only about spans for which all conditions before it are true.
  */
 extern bool segment_select(SegmentReader *reader, const SegmentProjection *projection,
 						   uint32_t first, uint32_t count, const SegmentTest *test,
-						   SpanBatch *batch, uint32_t *rows, SpanError *error);
+						   SpanBatch *batch, uint8_t *rows, SpanError *error);
+
+/*
+ * segment_keep: lets the reader keep up to that many bytes more of columns that
+ * it has unpacked, for who asks again.
+ */
+extern void segment_keep(SegmentReader *reader, size_t bytes);
+
+/* What a reader has done since it was opened. */
+typedef struct SegmentCounters
+{
+	uint64_t	columns;		/* columns of a block unpacked, and times */
+	uint64_t	columns_kept;	/* found unpacked */
+	uint64_t	values_asked;	/* calls of of_shape and of_value */
+} SegmentCounters;
+extern const SegmentCounters *segment_counters(const SegmentReader *reader);
 
 /*
  * segment_block_rows: the number of rows that are encoded together; decoding

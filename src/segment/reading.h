@@ -104,7 +104,8 @@ typedef struct ReadTable
 
 	/* the current block */
 	bool		loaded;
-	uint32_t   *row_shapes;
+	uint32_t   *row_shapes;		/* NULL: not yet */
+	uint32_t   *histogram;		/* rows of each shape, if loaded */
 	uint32_t	n_rows;
 	uint32_t	next;			/* row that the columns' cursors stand at */
 } ReadTable;
@@ -124,6 +125,14 @@ typedef struct RareKey
 	uint8_t		types;
 	uint32_t	key;			/* string number */
 } RareKey;
+
+/* What is kept of a block after the next one was loaded; NULL if not. */
+typedef struct HotBlock
+{
+	uint32_t   *row_shapes;		/* of spans */
+	int64_t    *starts;
+	int64_t    *durations;
+} HotBlock;
 
 /* where the values of a key are */
 typedef struct KeyColumns
@@ -173,6 +182,7 @@ struct SegmentReader
 	uint32_t	block;			/* UINT32_MAX = none */
 	uint64_t	block_serial;	/* counts loads: a block may be loaded again */
 	uint32_t	block_rows;
+	bool		runs_loaded;
 	ReadRun    *runs;
 	uint32_t	n_runs;
 	int64_t    *starts;
@@ -180,6 +190,18 @@ struct SegmentReader
 	int64_t    *event_times;
 	Section		span_ids;
 	Section		link_ids;
+
+	/* what is kept of blocks */
+	HotBlock   *hot;			/* by block; NULL until there is any */
+	HotBlock	not_hot;
+	size_t		hot_used;
+	size_t		hot_limit;
+	SegmentCounters counters;
+
+	/* what the test asked last has decided */
+	Arena		selection_arena;
+	Arena		value_arena;	/* of single values */
+	struct Selection *selection;
 
 	/* current projection and batch */
 	Arena		projection_arena;
@@ -222,7 +244,11 @@ extern bool segment_load_shape(SegmentReader *r, TableId table, ReadShape *shape
 extern bool segment_load_dictionary(SegmentReader *r, uint32_t column, SpanError *error);
 
 /* block.c: each does nothing if it is done already */
-extern bool segment_load_block(SegmentReader *r, uint32_t block, SpanError *error);
+extern void segment_load_block(SegmentReader *r, uint32_t block);
+extern bool segment_load_runs(SegmentReader *r, SpanError *error);
+extern bool segment_load_row_shapes(SegmentReader *r, TableId table, SpanError *error);
+
+/* segment_load_rows: the same, with all shapes that occur, and counts the values of columns */
 extern bool segment_load_rows(SegmentReader *r, TableId table, SpanError *error);
 extern bool segment_load_column(SegmentReader *r, uint32_t column, SpanError *error);
 extern bool segment_load_starts(SegmentReader *r, SpanError *error);

@@ -1,107 +1,611 @@
 /*-------------------------------------------------------------------------
  *
  * select.c
- *	  Finds the rows of a block that a test may want, and decodes those.
+ *	  Finds the rows that pass conditions, without making spans of them.
+ *
+ * A condition is decided once for each shape, or each value of a dictionary,
+ * that a row in question has; what was found out is kept for the next block.
+ * Rows then only look up the answer for their shape or their code.  Conditions
+ * narrow the rows that the next one has to look at, and columns that nobody
+ * has to look at any more are not loaded.
  *
  *-------------------------------------------------------------------------
  */
 #include "segment/decoding.h"
 
-static bool
-is_excluded(Decoder *d, const SegmentTest *test, Template *t)
-{
-	if (t->tested != test->serial)
-	{
-		Span		prototype = t->proto.span;
+/* Marks in tables of truth values. */
+#define NOT_ASKED	0x80
+#define VARIES		0x40
 
-		prototype.attributes.items = t->items;
-		prototype.attributes.count = t->n_items;
-		t->excluded = test->excludes(test->arg, d->batch, &prototype, t->overflow != 0);
-		t->tested = test->serial;
-	}
-	return t->excluded;
+/* A column that has values of a condition's key. */
+typedef struct ValueColumn
+{
+	uint32_t	number;
+	uint8_t    *answers;		/* by dictionary entry */
+	uint8_t    *local_answers;	/* by entry of the dictionary of block "serial" */
+	uint64_t	serial;
+	uint32_t   *steps;			/* values of a row, by shape */
+} ValueColumn;
+
+/* A condition and what is known about it. */
+typedef struct Node
+{
+	const SegmentCondition *condition;
+	struct Node *children;
+	uint8_t    *by_shape;		/* truth, or a mark */
+	uint32_t   *column_of;		/* by shape: index of "columns" if it varies */
+	ValueColumn *columns;
+	uint32_t	n_columns;
+	bool		rare;			/* the key may be in the overflow column */
+	int64_t    *times;			/* BY_END: of a block */
+
+	/* by row of the block */
+	uint8_t    *truth;
+	uint8_t    *rows;			/* ALL_OF, ANY_OF: that get to the next child */
+} Node;
+
+typedef struct Selection
+{
+	uint64_t	serial;
+	Node	   *nodes;			/* of the test's conditions */
+	uint32_t   *order;			/* in which they are asked */
+	uint8_t    *rows;
+} Selection;
+
+typedef struct Selector
+{
+	SegmentReader *r;
+	const SegmentProjection *projection;
+	SpanBatch  *batch;
+	SpanError  *error;
+	Decoder		decoder;
+	bool		decoding;		/* "decoder" is ready */
+	uint32_t	first;			/* rows of the block that are looked at */
+	uint32_t	n;
+} Selector;
+
+/*
+ * Setting up.
+ */
+
+static bool
+init_columns(SegmentReader *r, Node *node)
+{
+	const SegmentCondition *c = node->condition;
+	uint32_t	n = 0;
+
+	for (uint32_t i = 0; i < r->n_rare && c->part == 0; i++)
+		node->rare |= r->rare[i].table == TABLE_SPAN && span_text_equal(r->strings[r->rare[i].key], c->key);
+	if (c->type != SEGMENT_BY_VALUE)
+		return true;
+	for (uint32_t i = 0; i < r->n_columns; i++)
+		n += c->part == 0 && !r->columns[i].field && r->columns[i].table == TABLE_SPAN &&
+			span_text_equal(r->strings[r->columns[i].key], c->key);
+	node->columns = arena_alloc0(&r->selection_arena, ((size_t) n + 1) * sizeof(ValueColumn));
+	node->column_of = arena_alloc0(&r->selection_arena, (size_t) r->tables[TABLE_SPAN].n_shapes * sizeof(uint32_t));
+	if (node->columns == NULL || node->column_of == NULL)
+		return false;
+	if (c->part != 0)
+		node->columns[node->n_columns++].number = FIELD_STATUS_MESSAGE;
+	for (uint32_t i = 0; i < r->n_columns && node->n_columns < n; i++)
+		if (!r->columns[i].field && r->columns[i].table == TABLE_SPAN &&
+			span_text_equal(r->strings[r->columns[i].key], c->key))
+			node->columns[node->n_columns++].number = i;
+	return true;
 }
 
-/* Drops the rows of the list whose times are outside the test's bounds. */
 static bool
-check_times(Decoder *d, const SegmentTest *test, uint32_t *rows, uint32_t *n)
+init_node(SegmentReader *r, Node *node, const SegmentCondition *condition)
 {
-	SegmentReader *r = d->r;
-	bool		starts = test->min_start != INT64_MIN || test->max_start != INT64_MAX;
-	bool		durations = test->min_duration != INT64_MIN || test->max_duration != INT64_MAX;
-	uint32_t	kept;
+	Arena	   *arena = &r->selection_arena;
+	uint32_t	n_shapes = r->tables[TABLE_SPAN].n_shapes;
 
-	if (*n > 0 && starts)
+	node->condition = condition;
+	node->truth = arena_alloc0(arena, IMAGE_BLOCK_ROWS);
+	if (node->truth == NULL)
+		return false;
+	switch (condition->type)
 	{
-		if (!segment_load_starts(r, d->error))
-			return false;
-		kept = 0;
-		for (uint32_t i = 0; i < *n; i++)
-		{
-			rows[kept] = rows[i];
-			kept += r->starts[rows[i]] >= test->min_start && r->starts[rows[i]] <= test->max_start;
-		}
-		*n = kept;
+		case SEGMENT_ALL_OF:
+		case SEGMENT_ANY_OF:
+		case SEGMENT_NOT:
+			node->rows = arena_alloc0(arena, IMAGE_BLOCK_ROWS);
+			node->children = arena_alloc0(arena, (size_t) condition->n_children * sizeof(Node));
+			if (node->rows == NULL || node->children == NULL)
+				return false;
+			for (uint32_t i = 0; i < condition->n_children; i++)
+				if (!init_node(r, &node->children[i], &condition->children[i]))
+					return false;
+			return true;
+		case SEGMENT_BY_SHAPE:
+		case SEGMENT_BY_PRESENCE:
+		case SEGMENT_BY_VALUE:
+		case SEGMENT_BY_PARENT:
+			node->by_shape = arena_alloc(arena, (size_t) n_shapes + 1);
+			if (node->by_shape == NULL)
+				return false;
+			memset(node->by_shape, NOT_ASKED, (size_t) n_shapes + 1);
+			return condition->type == SEGMENT_BY_SHAPE || condition->type == SEGMENT_BY_PARENT ||
+				init_columns(r, node);
+		case SEGMENT_BY_END:
+			node->times = arena_alloc(arena, IMAGE_BLOCK_ROWS * sizeof(int64_t));
+			return node->times != NULL;
+		default:
+			return true;
 	}
-	if (*n > 0 && durations)
+}
+
+/* The least that has to be loaded comes first; what may fail comes last, and in order. */
+static int
+cost(const SegmentCondition *c)
+{
+	int			most = 0;
+
+	if (c->may_fail)
+		return 100;
+	switch (c->type)
 	{
-		if (!segment_load_durations(r, d->error))
-			return false;
-		kept = 0;
-		for (uint32_t i = 0; i < *n; i++)
+		case SEGMENT_BY_SHAPE:
+		case SEGMENT_BY_PRESENCE:
+		case SEGMENT_BY_PARENT:
+			return 1;
+		case SEGMENT_BY_DURATION:
+			return 2;
+		case SEGMENT_BY_START:
+			return 3;
+		case SEGMENT_BY_END:
+			return 4;
+		case SEGMENT_BY_VALUE:
+			return 5;
+		case SEGMENT_BY_SPAN:
+			return 6;
+		default:
+			for (uint32_t i = 0; i < c->n_children; i++)
+			{
+				int			child = cost(&c->children[i]);
+
+				most = child > most ? child : most;
+			}
+			return most;
+	}
+}
+
+static Selection *
+get_selection(SegmentReader *r, const SegmentTest *test, SpanError *error)
+{
+	Arena	   *arena = &r->selection_arena;
+	Selection  *s = r->selection;
+	uint32_t	n = 0;
+
+	if (s != NULL && s->serial == test->serial)
+		return s;
+	r->selection = NULL;
+	arena_reset(arena);
+	s = arena_alloc0(arena, sizeof(Selection));
+	if (s != NULL)
+	{
+		s->nodes = arena_alloc0(arena, (size_t) test->n_conditions * sizeof(Node));
+		s->order = arena_alloc(arena, (size_t) test->n_conditions * sizeof(uint32_t));
+		s->rows = arena_alloc0(arena, IMAGE_BLOCK_ROWS);
+	}
+	if (s == NULL || s->nodes == NULL || s->order == NULL || s->rows == NULL)
+	{
+		segment_no_memory(error);
+		return NULL;
+	}
+	for (uint32_t i = 0; i < test->n_conditions; i++)
+		if (!init_node(r, &s->nodes[i], &test->conditions[i]))
 		{
-			rows[kept] = rows[i];
-			kept += r->durations[rows[i]] >= test->min_duration && r->durations[rows[i]] <= test->max_duration;
+			segment_no_memory(error);
+			return NULL;
 		}
-		*n = kept;
+	for (int level = 0; level <= 100; level++)
+		for (uint32_t i = 0; i < test->n_conditions; i++)
+			if (cost(&test->conditions[i]) == level)
+				s->order[n++] = i;
+	s->serial = test->serial;
+	r->selection = s;
+	return s;
+}
+
+/*
+ * Shapes.
+ */
+
+/* Asks about the shape's prototype; false = failed. */
+static bool
+ask_prototype(Selector *s, const Node *node, ReadShape *shape, uint8_t *truth)
+{
+	const SegmentCondition *c = node->condition;
+	Template   *t;
+	Span		prototype;
+
+	if (!s->decoding &&
+		!segment_begin_decoding(&s->decoder, s->r, s->projection, s->batch, s->error))
+		return false;
+	s->decoding = true;
+	t = shape->template != NULL ? shape->template : segment_make_template(&s->decoder, TABLE_SPAN, shape);
+	if (t == NULL)
+		return false;
+	prototype = t->proto.span;
+	prototype.attributes.items = t->items;
+	prototype.attributes.count = t->n_items;
+	s->r->counters.values_asked++;
+	*truth = c->of_shape(c->arg, s->batch, &prototype);
+	return true;
+}
+
+static bool
+has_parent(const ReadShape *shape)
+{
+	for (uint32_t k = 0; k < shape->n_items; k++)
+		if (shape->columns[k] == FIELD_PARENT_DISTANCE || shape->columns[k] == FIELD_PARENT_ID)
+			return true;
+	return false;
+}
+
+/* Is item k of the shape what the condition looks at? */
+static inline bool
+is_source(const SegmentReader *r, const SegmentCondition *c, const ReadShape *shape, uint32_t k)
+{
+	const ReadColumn *column = &r->columns[shape->columns[k]];
+
+	if (c->part != 0)
+		return shape->columns[k] == FIELD_STATUS_MESSAGE;
+	return !column->field && span_text_equal(r->strings[column->key], c->key);
+}
+
+/* VARIES if the shape leaves it open, UNDECIDED if a row must be decoded, else FALSE. */
+static uint8_t
+find_source(SegmentReader *r, Node *node, const ReadShape *shape, uint32_t number)
+{
+	const SegmentCondition *c = node->condition;
+	bool		overflow = false;
+	bool		found = false;
+	uint32_t	first = 0;
+
+	for (uint32_t k = 0; k < shape->n_items; k++)
+	{
+		overflow |= shape->columns[k] == FIELD_SPAN_OVERFLOW;
+		if (!found && is_source(r, c, shape, k))
+		{
+			found = true;
+			first = k;
+		}
+	}
+	/* a rare attribute may stand before the other one */
+	if (overflow && node->rare && (!found || c->type == SEGMENT_BY_VALUE))
+		return TRUTH_UNDECIDED;
+	if (!found || c->type != SEGMENT_BY_VALUE || shape->constants[first] != 0)
+		return TRUTH_FALSE;
+	for (uint32_t i = 0; i < node->n_columns; i++)
+		if (node->columns[i].number == shape->columns[first])
+			node->column_of[number] = i;
+	return VARIES;
+}
+
+/* The truth for spans of a shape, or VARIES; false = failed. */
+static bool
+ask_shape(Selector *s, Node *node, uint32_t number, uint8_t row, uint8_t *truth)
+{
+	const SegmentCondition *c = node->condition;
+	ReadShape  *shape = &s->r->tables[TABLE_SPAN].shapes[number];
+
+	if (!segment_load_shape(s->r, TABLE_SPAN, shape, s->error))
+		return false;
+	*truth = TRUTH_FALSE;
+	if (c->type == SEGMENT_BY_PARENT)
+		*truth = has_parent(shape) != c->negate ? TRUTH_TRUE : TRUTH_FALSE;
+	else if (c->type != SEGMENT_BY_SHAPE)
+		*truth = find_source(s->r, node, shape, number);
+	if (c->type != SEGMENT_BY_PARENT && *truth == TRUTH_FALSE)
+	{
+		if (c->may_fail && row != ROW_IN)
+		{
+			*truth = TRUTH_UNDECIDED;	/* this time */
+			return true;
+		}
+		if (!ask_prototype(s, node, shape, truth))
+			return false;
+	}
+	node->by_shape[number] = *truth;
+	return true;
+}
+
+/* Decides the rows whose shapes do; *varies is set if that leaves any open. */
+static bool
+decide_shapes(Selector *s, Node *node, const uint8_t *rows, bool *varies)
+{
+	const uint32_t *shapes = s->r->tables[TABLE_SPAN].row_shapes + s->first;
+	uint8_t    *truth = node->truth;
+
+	*varies = false;
+	if (!vector_lookup(shapes, s->n, node->by_shape, NOT_ASKED, truth) && node->n_columns == 0)
+		return true;
+	for (uint32_t i = 0; i < s->n; i++)
+	{
+		if ((truth[i] & (NOT_ASKED | VARIES)) == 0 || rows[i] == ROW_OUT)
+			continue;
+		if (truth[i] == NOT_ASKED)
+		{
+			truth[i] = node->by_shape[shapes[i]];
+			if (truth[i] == NOT_ASKED && !ask_shape(s, node, shapes[i], rows[i], &truth[i]))
+				return false;
+		}
+		*varies |= truth[i] == VARIES;
+	}
+	return true;
+}
+
+/*
+ * Values.
+ */
+
+/* How many values of the column the rows of each shape have, for shapes of the block. */
+static bool
+count_steps(SegmentReader *r, ValueColumn *column)
+{
+	const ReadTable *t = &r->tables[TABLE_SPAN];
+
+	if (column->steps == NULL)
+		column->steps = arena_alloc0(&r->selection_arena, ((size_t) t->n_shapes + 1) * sizeof(uint32_t));
+	if (column->steps == NULL)
+		return false;
+	if (column->serial == r->block_serial)
+		return true;
+	for (uint32_t i = 0; i < t->n_shapes; i++)
+	{
+		const ReadShape *shape = &t->shapes[i];
+
+		if (t->histogram[i] == 0)
+			continue;
+		column->steps[i] = 0;
+		for (uint32_t k = 0; k < shape->n_items; k++)
+			column->steps[i] += shape->columns[k] == column->number && shape->constants[k] == 0;
+	}
+	column->serial = r->block_serial;
+	column->local_answers = NULL;
+	return true;
+}
+
+/* Where the answers for the column's codes are, in this block; NULL = no memory. */
+static uint8_t *
+find_answers(SegmentReader *r, ValueColumn *column)
+{
+	const ReadColumn *c = &r->columns[column->number];
+	uint8_t   **answers = c->local ? &column->local_answers : &column->answers;
+	size_t		n = (size_t) (c->local ? c->n_texts : c->n_dictionary) + 1;
+
+	if (*answers == NULL)
+	{
+		*answers = arena_alloc(c->local ? &r->block_arena : &r->selection_arena, n);
+		if (*answers != NULL)
+			memset(*answers, NOT_ASKED, n);
+	}
+	return *answers;
+}
+
+/* Asks about value "i" of a column; false = failed. */
+static bool
+ask_value(Selector *s, const Node *node, const ReadColumn *column, uint32_t i, uint8_t row, uint8_t *truth,
+		  uint8_t *answer)
+{
+	const SegmentCondition *c = node->condition;
+	SegmentReader *r = s->r;
+	AnyValue	value;
+
+	*truth = TRUTH_UNDECIDED;
+	if (c->may_fail && row != ROW_IN)
+		return true;
+	if (!segment_value_in_place(&r->value_arena, column, i, &value, s->error))
+		return false;
+	r->counters.values_asked++;
+	*truth = c->of_value(c->arg, &value);
+	if (answer != NULL)
+		*answer = *truth;
+	if (r->value_arena.used > 0)
+		arena_rewind(&r->value_arena, 65536);
+	return true;
+}
+
+/* Rows whose values are codes look their answers up. */
+static bool
+decide_codes(Selector *s, Node *node, uint32_t k, const uint8_t *rows, uint32_t at)
+{
+	const uint32_t *shapes = s->r->tables[TABLE_SPAN].row_shapes + s->first;
+	const ReadColumn *c = &s->r->columns[node->columns[k].number];
+	const uint32_t *codes = c->codes;
+	const uint32_t *steps = node->columns[k].steps;
+	uint8_t    *answers = find_answers(s->r, &node->columns[k]);
+	uint8_t    *truth = node->truth;
+
+	if (answers == NULL)
+		return segment_no_memory(s->error);
+	for (uint32_t i = 0; i < s->n; i++)
+	{
+		/* behind the last value is a code, too: rows without one look at it, but do not use it */
+		uint8_t		answer = answers[codes[at]];
+		bool		here = truth[i] == VARIES && node->column_of[shapes[i]] == k;
+
+		if (__builtin_expect(answer == NOT_ASKED, 0) && here && rows[i] != ROW_OUT &&
+			!ask_value(s, node, c, at, rows[i], &answer, &answers[codes[at]]))
+			return false;
+		truth[i] = here ? answer : truth[i];
+		at += steps[shapes[i]];
 	}
 	return true;
 }
 
 static bool
-select_block_rows(Decoder *d, const SegmentTest *test, const BlockRows *run, uint32_t *rows, uint32_t *n)
+decide_raw(Selector *s, Node *node, uint32_t k, const uint8_t *rows, uint32_t at)
 {
-	SegmentReader *r = d->r;
+	const uint32_t *shapes = s->r->tables[TABLE_SPAN].row_shapes + s->first;
+	const ReadColumn *c = &s->r->columns[node->columns[k].number];
+	const uint32_t *steps = node->columns[k].steps;
+	uint8_t    *truth = node->truth;
 
-	if (!segment_load_block(r, run->block, d->error) || !segment_load_rows(r, TABLE_SPAN, d->error))
-		return false;
-	*n = 0;
-	for (uint32_t row = run->first; row < run->end; row++)
+	for (uint32_t i = 0; i < s->n; i++)
 	{
-		Template   *t = segment_template(d, TABLE_SPAN, row);
-
-		if (t == NULL)
+		if (truth[i] == VARIES && node->column_of[shapes[i]] == k && rows[i] != ROW_OUT &&
+			!ask_value(s, node, c, at, rows[i], &truth[i], NULL))
 			return false;
-		rows[*n] = row;
-		*n += !is_excluded(d, test, t);
+		at += steps[shapes[i]];
 	}
-	return check_times(d, test, rows, n) &&
-		(*n == 0 || (segment_prepare_block(d, run->block) && segment_decode_some(d, 0, rows, *n)));
+	return true;
+}
+
+/* Decides the rows that their shapes left open and that have their value in one column. */
+static bool
+decide_column(Selector *s, Node *node, uint32_t k, const uint8_t *rows)
+{
+	SegmentReader *r = s->r;
+	const ReadTable *t = &r->tables[TABLE_SPAN];
+	ValueColumn *column = &node->columns[k];
+	const ReadColumn *c = &r->columns[column->number];
+	bool		wanted = false;
+	uint32_t	at = 0;
+
+	for (uint32_t i = 0; i < s->n && !wanted; i++)
+		wanted = node->truth[i] == VARIES && rows[i] != ROW_OUT && node->column_of[t->row_shapes[s->first + i]] == k;
+	if (!wanted)
+		return true;
+	if (!segment_load_rows(r, TABLE_SPAN, s->error) || !segment_load_column(r, column->number, s->error))
+		return false;
+	if (!count_steps(r, column))
+		return segment_no_memory(s->error);
+	for (uint32_t i = 0; i < s->first; i++)
+		at += column->steps[t->row_shapes[i]];
+	return c->form == FORM_CODES || c->local ? decide_codes(s, node, k, rows, at) : decide_raw(s, node, k, rows, at);
+}
+
+/*
+ * Conditions.
+ */
+
+static bool
+decide_times(Selector *s, Node *node)
+{
+	const SegmentCondition *c = node->condition;
+	SegmentReader *r = s->r;
+	const int64_t *times;
+
+	if (c->type != SEGMENT_BY_DURATION && !segment_load_starts(r, s->error))
+		return false;
+	if (c->type != SEGMENT_BY_START && !segment_load_durations(r, s->error))
+		return false;
+	times = (c->type == SEGMENT_BY_DURATION ? r->durations : r->starts) + s->first;
+	if (c->type == SEGMENT_BY_END)
+	{
+		for (uint32_t i = 0; i < s->n; i++)
+			node->times[i] = (int64_t) ((uint64_t) times[i] + (uint64_t) r->durations[s->first + i]);
+		times = node->times;
+	}
+	vector_range(times, s->n, c->min, c->max, c->negate, node->truth);
+	return true;
+}
+
+static bool
+decide(Selector *s, Node *node, const uint8_t *rows)
+{
+	const SegmentCondition *c = node->condition;
+	bool		any = c->type == SEGMENT_ANY_OF;
+	size_t		size = vector_size(s->n);
+	bool		varies;
+
+	switch (c->type)
+	{
+		case SEGMENT_ALL_OF:
+		case SEGMENT_ANY_OF:
+			memcpy(node->rows, rows, size);
+			memset(node->truth, any ? TRUTH_FALSE : TRUTH_TRUE, size);
+			for (uint32_t i = 0; i < c->n_children; i++)
+			{
+				Node	   *child = &node->children[i];
+
+				if (!decide(s, child, node->rows))
+					return false;
+				if (any)
+					vector_or(node->truth, child->truth, size);
+				else
+					vector_and(node->truth, child->truth, size);
+				if (!vector_narrow(node->rows, child->truth, any ? VECTOR_IF_TRUE : VECTOR_IF_FALSE, size))
+					break;
+			}
+			return true;
+		case SEGMENT_NOT:
+			if (!decide(s, &node->children[0], rows))
+				return false;
+			memcpy(node->truth, node->children[0].truth, size);
+			vector_not(node->truth, size);
+			return true;
+		case SEGMENT_BY_SHAPE:
+		case SEGMENT_BY_PRESENCE:
+		case SEGMENT_BY_PARENT:
+			return decide_shapes(s, node, rows, &varies);
+		case SEGMENT_BY_VALUE:
+			if (!decide_shapes(s, node, rows, &varies))
+				return false;
+			for (uint32_t k = 0; varies && k < node->n_columns; k++)
+				if (!decide_column(s, node, k, rows))
+					return false;
+			return true;
+		case SEGMENT_BY_START:
+		case SEGMENT_BY_DURATION:
+		case SEGMENT_BY_END:
+			return decide_times(s, node);
+		case SEGMENT_BY_SPAN:
+			memset(node->truth, TRUTH_UNDECIDED, size);
+			return true;
+	}
+	return true;
+}
+
+static bool
+select_block(Selector *s, Selection *selection, const SegmentTest *test, const BlockRows *run, uint8_t *rows)
+{
+	bool		any = false;
+	size_t		size;
+
+	s->first = run->first;
+	s->n = run->end - run->first;
+	size = vector_size(s->n);
+	segment_load_block(s->r, run->block);
+	if (!segment_load_row_shapes(s->r, TABLE_SPAN, s->error))
+		return false;
+	memcpy(selection->rows, rows, s->n);
+	memset(selection->rows + s->n, ROW_OUT, size - s->n);
+	for (uint32_t i = 0; i < s->n && !any; i++)
+		any = rows[i] != ROW_OUT;
+	for (uint32_t i = 0; any && i < test->n_conditions; i++)
+	{
+		Node	   *node = &selection->nodes[selection->order[i]];
+
+		if (!decide(s, node, selection->rows))
+			return false;
+		any = vector_narrow(selection->rows, node->truth, VECTOR_UNLESS_TRUE, size);
+	}
+	memcpy(rows, selection->rows, s->n);
+	return true;
 }
 
 bool
 segment_select(SegmentReader *r, const SegmentProjection *projection, uint32_t first, uint32_t count,
-			   const SegmentTest *test, SpanBatch *batch, uint32_t *rows, SpanError *error)
+			   const SegmentTest *test, SpanBatch *batch, uint8_t *rows, SpanError *error)
 {
-	Decoder		d;
-	uint32_t	before = batch->n_spans;
+	Selector	s = {.r = r, .projection = projection, .batch = batch, .error = error};
+	Selection  *selection;
 	BlockRows	run;
-	uint32_t	end;
+	uint32_t	begin = first;
 	bool		ok = true;
 
 	if (first > r->summary.rows || count > r->summary.rows - first)
 		return span_error(error, SPAN_ERROR_INVALID, "no such rows in the segment");
-	if (!segment_begin_decoding(&d, r, projection, batch, error))
+	if (!segment_load_schema(r, error))
 		return false;
-	end = first + count;
-	while (ok && next_block_rows(&first, end, &run))
-	{
-		uint32_t	n;
-
-		ok = select_block_rows(&d, test, &run, rows, &n);
-		for (uint32_t i = 0; ok && i < n; i++)
-			rows[i] += run.begin;
-		rows += ok ? n : 0;
-	}
-	return segment_end_decoding(&d, before, ok);
+	selection = get_selection(r, test, error);
+	if (selection == NULL)
+		return false;
+	while (ok && next_block_rows(&first, begin + count, &run))
+		ok = select_block(&s, selection, test, &run, rows + (run.begin + run.first - begin));
+	return ok;
 }

@@ -73,12 +73,55 @@ touch(const SpanBatch *batch)
 
 volatile uint64_t sink;
 
-static bool
-excludes(void *arg, SpanBatch *batch, const Span *prototype, bool more)
+static uint8_t
+of_shape(void *arg, SpanBatch *batch, const Span *prototype)
+{
+	static const uint8_t truths[] = {TRUTH_TRUE, TRUTH_FALSE, TRUTH_UNKNOWN, TRUTH_UNDECIDED, TRUTH_TRUE};
+
+	(void) arg;
+	sink += batch->scopes[prototype->scope].resource;
+	return truths[(prototype->name + prototype->attributes.count) % 5];
+}
+
+static uint8_t
+of_value(void *arg, const AnyValue *value)
 {
 	(void) arg;
-	(void) batch;
-	return !more && (prototype->name + prototype->attributes.count) % 2 != 0;
+	return any_value_hash(value, 0) % 3 == 0 ? TRUTH_FALSE : TRUTH_TRUE;
+}
+
+/* Lets a test with all kinds of conditions select rows. */
+static void
+select_rows(SegmentReader *r, uint32_t rows, SpanBatch *batch)
+{
+	static uint8_t verdicts[40000 + VECTOR_GROUP];
+	static const SpanText wanted[] = {{"a", 1}, {"k17", 3}};
+	static const SegmentCondition either[] = {
+		{.type = SEGMENT_BY_VALUE, .of_shape = of_shape, .of_value = of_value, .key = {"a", 1}},
+		{.type = SEGMENT_BY_VALUE, .of_shape = of_shape, .of_value = of_value, .part = SEGMENT_STATUS_MESSAGE, .may_fail = true},
+		{.type = SEGMENT_BY_PARENT},
+		{.type = SEGMENT_BY_PRESENCE, .of_shape = of_shape, .key = {"k17", 3}}
+	};
+	static const SegmentCondition conditions[] = {
+		{.type = SEGMENT_BY_VALUE, .of_shape = of_shape, .of_value = of_value, .key = {"k17", 3}},
+		{.type = SEGMENT_ANY_OF, .children = either, .n_children = 4},
+		{.type = SEGMENT_NOT, .children = either, .n_children = 1},
+		{.type = SEGMENT_BY_DURATION, .min = 0, .max = INT64_MAX},
+		{.type = SEGMENT_BY_END, .min = 1, .max = 2, .negate = true}
+	};
+	SegmentProjection projection = {SEGMENT_STATUS_MESSAGE, wanted, 2};
+	SpanError	error;
+
+	segment_keep(r, MEMORY_LIMIT / 8);
+	for (uint32_t n = 1; n <= 5; n++)
+	{
+		SegmentTest test = {n, conditions, n};
+
+		memset(verdicts, n % 2 ? ROW_IN : ROW_MAYBE, rows);
+		if (segment_select(r, &projection, 0, rows, &test, batch, verdicts, &error))
+			for (uint32_t i = 0; i < rows; i++)
+				sink += verdicts[i];
+	}
 }
 
 int
@@ -97,7 +140,6 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint32_t	n;
 	uint32_t	n_values;
 	uint32_t	rows;
-	SegmentTest test = {1, excludes, NULL, INT64_MIN, INT64_MAX, 0, INT64_MAX};
 	static uint32_t selected[40000];
 
 	if (r == NULL)
@@ -108,8 +150,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		rows = 40000;
 	if (segment_decode(r, &some, rows / 3, rows / 2, batch, &error))
 		sink += touch(batch);
-	if (segment_select(r, &some, 0, rows, &test, batch, selected, &error))
-		sink += touch(batch);
+	select_rows(r, rows, batch);
 	for (n = 0; n < rows / 3; n++)
 		selected[n] = n * 3 + 1;
 	if (segment_decode_rows(r, &all, selected, n, batch, &error))

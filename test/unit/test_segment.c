@@ -276,45 +276,7 @@ test_projections(Generator generate, uint32_t n, int level)
 	drop(&s);
 }
 
-/* Excludes every other kind, and shapes without a key. */
-static bool
-excludes(void *arg, SpanBatch *batch, const Span *prototype, bool more)
-{
-	const SpanText *key = arg;
-
-	(void) batch;
-	if (prototype->kind % 2 != 0)
-		return true;
-	if (key == NULL || more)
-		return false;
-	for (uint32_t i = 0; i < prototype->attributes.count; i++)
-		if (span_text_equal(prototype->attributes.items[i].key, *key))
-			return false;
-	return true;
-}
-
-static bool
-has_key(const Span *span, const SpanText *key)
-{
-	for (uint32_t i = 0; i < span->attributes.count; i++)
-		if (span_text_equal(span->attributes.items[i].key, *key))
-			return true;
-	return false;
-}
-
-/* Must segment_select() give this span? */
-static bool
-is_selected(const Span *span, const SegmentTest *test)
-{
-	int64_t		start = span->start_time_unix_nano;
-	int64_t		duration = (int64_t) ((uint64_t) span->end_time_unix_nano - (uint64_t) start);
-
-	return span->kind % 2 == 0 && (test->arg == NULL || has_key(span, test->arg)) &&
-		start >= test->min_start && start <= test->max_start &&
-		duration >= test->min_duration && duration <= test->max_duration;
-}
-
-/* Some rows, listed or selected, are what all rows have there. */
+/* Some rows, listed, are what all rows have there. */
 static void
 test_some_rows(Generator generate, uint32_t n, int level)
 {
@@ -332,15 +294,9 @@ test_some_rows(Generator generate, uint32_t n, int level)
 	for (int i = 0; i < 60; i++)
 	{
 		SegmentProjection p = {(uint32_t) random_next(&random) & SEGMENT_ALL, wanted, random_below(&random, 4)};
-		SegmentTest test = {(uint64_t) i + 1, excludes, i % 3 != 0 ? NULL : &wanted[random_below(&random, 3)],
-		INT64_MIN, INT64_MAX, INT64_MIN, INT64_MAX};
-		uint32_t	first = random_below(&random, n);
-		uint32_t	count = random_below(&random, n - first) + 1;
 		uint32_t	step = i % 2 == 0 ? 2 : 300;
 		uint32_t	taken = 0;
 		uint32_t	different = 0;
-		uint32_t	missing = 0;
-		uint32_t	at = 0;
 		const char *what = "none";
 
 		if (i % 4 != 0)
@@ -358,36 +314,6 @@ test_some_rows(Generator generate, uint32_t n, int level)
 				different += !spans_equal(s.batch, &expected, got, &got->spans[k], &what);
 			}
 		ok(different == 0, "rows, projection %x: %u spans differ, last in %s", p.parts, different, what);
-
-		p.parts |= SEGMENT_KIND;
-		p.n_keys = 3;
-		if (i % 5 == 1)
-			test.min_start = rows[first]->start_time_unix_nano;
-		if (i % 5 == 2)
-			test.max_start = rows[first]->start_time_unix_nano;
-		if (i % 5 == 3)
-			test.min_duration = 1000000;
-		if (i % 5 == 4)
-			test.max_duration = 1000000;
-		span_batch_truncate(got, 0);
-		different = 0;
-		if (!ok(segment_select(s.reader, &p, first, count, &test, got, list, &s.error), "select: %s", s.error.message))
-			continue;
-		for (uint32_t row = first; row < first + count; row++)
-		{
-			Span		expected;
-
-			if (at == got->n_spans || list[at] != row)
-			{
-				missing += is_selected(rows[row], &test);
-				continue;
-			}
-			mask(s.batch, rows[row], &p, &expected);
-			different += !spans_equal(s.batch, &expected, got, &got->spans[at++], &what) ||
-				(test.arg == NULL && !is_selected(rows[row], &test));
-		}
-		ok(at == got->n_spans && missing == 0 && different == 0,
-		   "select, projection %x: %u of %u spans, %u missing, %u wrong, last in %s", p.parts, at, got->n_spans, missing, different, what);
 	}
 	list[0] = list[1] = 0;
 	ok(!segment_decode_rows(s.reader, &all, list, 2, got, &s.error) && s.error.code == SPAN_ERROR_INVALID, "a row twice");
