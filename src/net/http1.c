@@ -218,6 +218,13 @@ http1_respond(NetRequest *base, int status, const char *content_type,
 	}
 }
 
+/* set_timeout: how long the library waits for the peer to send or take something */
+static void
+set_timeout(struct MHD_Connection *mhd, int ms)
+{
+	MHD_set_connection_option(mhd, MHD_CONNECTION_OPTION_TIMEOUT, (unsigned int) ((ms + 999) / 1000));
+}
+
 /* queue: hands the finished answer to the library */
 static enum MHD_Result
 queue(Http1Request *request)
@@ -225,6 +232,7 @@ queue(Http1Request *request)
 	if (request->gone || request->response == NULL)
 		return MHD_NO;
 	set_state(request->connection, HTTP1_ANSWERING);
+	set_timeout(request->mhd, request->base.server->options.stall_timeout_ms);
 	return MHD_queue_response(request->mhd, request->status, request->response);
 }
 
@@ -451,13 +459,13 @@ on_request_end(void *cls, struct MHD_Connection *mhd, void **context, enum MHD_R
 	Http1Request *request = *context;
 
 	(void) cls;
-	(void) mhd;
 	(void) why;
 	if (request == NULL)
 		return;
 	*context = NULL;
 	request->connection->request = NULL;
 	set_state(request->connection, HTTP1_IDLE);
+	set_timeout(mhd, request->base.server->options.idle_timeout_ms);
 	net_request_cancel(&request->base);
 	if (request->response != NULL)
 		MHD_destroy_response(request->response);
@@ -597,7 +605,7 @@ http1_sweep(Http1 *http1)
 					(uint64_t) server->options.idle_timeout_ms : UINT64_MAX;
 				break;
 			case HTTP1_BODY:
-				allowed = NET_BODY_STALL_MS;
+				allowed = server->options.stall_timeout_ms;
 				break;
 			default:
 				continue;

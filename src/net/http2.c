@@ -584,6 +584,7 @@ connection_free(Http2Connection *connection, bool linger)
 	int			fd = connection->sock.fd;
 
 	connection->dead = true;
+	net_socket_end_tls(&connection->sock, linger);
 	net_list_remove(&connection->node);
 	net_pending_remove(&connection->pending);
 	while (!net_list_empty(&connection->streams))
@@ -700,6 +701,7 @@ flush(Http2Connection *connection)
 			!net_buffer_append(out, connection->server->loop->scratch + written, filled - written))
 			connection->dead = true;
 	}
+	blocked |= connection->sock.wants_write;
 	if (!connection->dead && blocked != connection->blocked)
 	{
 		connection->blocked = blocked;
@@ -707,6 +709,10 @@ flush(Http2Connection *connection)
 		if (!net_watch_set(connection->watch, blocked ? UV_WRITABLE : UV_READABLE))
 			connection->dead = true;
 	}
+	/* decrypted already: the descriptor will not tell */
+	if (!connection->dead && !blocked && net_socket_pending(&connection->sock) &&
+		nghttp2_session_want_read(connection->session))
+		net_pending_add(connection->server->loop, &connection->pending);
 }
 
 /* finish: frees the connection if it has come to its end */
@@ -765,7 +771,8 @@ on_ready(void *arg, int status, int events)
 
 	if (status < 0)
 		connection->dead = true;
-	if (!connection->dead && (events & UV_READABLE) && !connection->blocked)
+	if (!connection->dead &&
+		(((events & UV_READABLE) && !connection->blocked) || connection->sock.wants_write))
 		read_input(connection);
 	flush(connection);
 	finish(connection);
@@ -776,6 +783,8 @@ on_pending(NetPending *pending)
 {
 	Http2Connection *connection = net_container(Http2Connection, pending, pending);
 
+	if (!connection->dead && !connection->blocked && net_socket_pending(&connection->sock))
+		read_input(connection);
 	flush(connection);
 	finish(connection);
 }
@@ -808,7 +817,7 @@ session_create(Http2Connection *connection)
 }
 
 void
-http2_add(NetServer *server, int fd)
+http2_add(NetServer *server, NetSocket sock, const char *refusal)
 {
 	static const nghttp2_settings_entry settings[] = {
 		/* first, see announce_max_streams */
@@ -821,18 +830,19 @@ http2_add(NetServer *server, int fd)
 
 	if (connection == NULL)
 	{
-		close(fd);
+		net_socket_end_tls(&sock, false);
+		close(sock.fd);
 		net_server_connection_closed(server);
 		return;
 	}
 	connection->server = server;
-	connection->sock.fd = fd;
+	connection->sock = sock;
 	connection->since = connection->write_progress = net_now(server);
 	net_list_init(&connection->streams);
 	net_list_init(&connection->node);
 	net_pending_init(&connection->pending, on_pending);
 	connection->session = session_create(connection);
-	connection->watch = net_watch_create(server->loop, fd, on_ready, connection);
+	connection->watch = net_watch_create(server->loop, sock.fd, on_ready, connection);
 	if (connection->session == NULL || connection->watch == NULL ||
 		nghttp2_submit_settings(connection->session, NGHTTP2_FLAG_NONE, settings,
 								sizeof(settings) / sizeof(settings[0])) != 0 ||
@@ -843,6 +853,18 @@ http2_add(NetServer *server, int fd)
 		return;
 	}
 	net_list_push(&server->http2, &connection->node);
+	if (refusal != NULL)
+	{
+		server->statistics.refused++;
+		nghttp2_submit_goaway(connection->session, NGHTTP2_FLAG_NONE, 0, NGHTTP2_NO_ERROR,
+							  (const uint8_t *) refusal, strlen(refusal));
+		flush(connection);
+		if (!connection->dead)
+			nghttp2_session_terminate_session(connection->session, NGHTTP2_NO_ERROR);
+		flush(connection);
+		finish(connection);
+		return;
+	}
 	on_ready(connection, 0, UV_READABLE);
 }
 
@@ -857,7 +879,7 @@ stream_stalls(const Http2Stream *stream, uint64_t now)
 
 	if (stream->unconsumed > 0)
 		return false;
-	return (receiving || sending) && now - stream->progress > NET_BODY_STALL_MS;
+	return (receiving || sending) && now - stream->progress > (uint64_t) stream->base.server->options.stall_timeout_ms;
 }
 
 static void
@@ -867,7 +889,7 @@ sweep_connection(Http2Connection *connection, uint64_t now)
 
 	if (!connection->got_settings && now - connection->since > NET_HANDSHAKE_MS)
 		connection->dead = true;
-	if (connection->blocked && now - connection->write_progress > NET_BODY_STALL_MS)
+	if (connection->blocked && now - connection->write_progress > (uint64_t) server->options.stall_timeout_ms)
 		connection->dead = true;
 	for (NetNode *node = connection->streams.next; node != &connection->streams; node = node->next)
 	{

@@ -23,7 +23,6 @@
 #define NET_MAX_HEADER_BYTES_HTTP1 (512 * 1024)	/* a query of 128 kB, percent-encoded */
 #define NET_MAX_STREAMS 100
 #define NET_HANDSHAKE_MS 10000	/* preface, request line and headers */
-#define NET_BODY_STALL_MS 30000 /* a body or an answer without progress */
 #define NET_DRAIN_BYTES (256 * 1024)	/* of a refused body, read to keep the connection */
 #define NET_COMPRESS_MIN 1024	/* smaller answers are not worth compressing */
 
@@ -180,18 +179,34 @@ extern void net_linger(NetLoop *loop, int fd);
 typedef struct NetSocket
 {
 	int			fd;
+	struct ssl_st *ssl;			/* NULL = no TLS */
+	bool		wants_write;	/* TLS cannot read on before the socket takes more */
 } NetSocket;
+
+extern ssize_t net_tls_read(NetSocket *sock, void *data, size_t len);
+extern ssize_t net_tls_write(NetSocket *sock, const void *data, size_t len);
+extern bool net_tls_pending(const NetSocket *sock);
+
+/* net_socket_end_tls: the end of TLS on a socket that is still to be closed */
+extern void net_socket_end_tls(NetSocket *sock, bool say_so);
 
 static inline ssize_t
 net_socket_read(NetSocket *sock, void *data, size_t len)
 {
-	return recv(sock->fd, data, len, 0);
+	return sock->ssl != NULL ? net_tls_read(sock, data, len) : recv(sock->fd, data, len, 0);
 }
 
 static inline ssize_t
 net_socket_write(NetSocket *sock, const void *data, size_t len)
 {
-	return send(sock->fd, data, len, MSG_NOSIGNAL);
+	return sock->ssl != NULL ? net_tls_write(sock, data, len) : send(sock->fd, data, len, MSG_NOSIGNAL);
+}
+
+/* net_socket_pending: are there bytes to be read that the descriptor does not tell of? */
+static inline bool
+net_socket_pending(const NetSocket *sock)
+{
+	return sock->ssl != NULL && net_tls_pending(sock);
 }
 
 /* ----------------------------------------------------------------- server */
@@ -207,6 +222,10 @@ struct NetServer
 	NetNode		sniffing;		/* accepted, protocol not yet known */
 	NetNode		http2;			/* Http2Connection */
 	Http1	   *http1;
+	NetTls	   *tls;			/* NULL = the port speaks without */
+	NetNode		handshaking;	/* tls.c */
+	NetNode		relaying;		/* tls.c */
+	uint64_t	relays;
 	NetTimer   *sweep;			/* once a second while connections are open */
 	NetTimer   *accept_again;
 	bool		stopping;
@@ -219,6 +238,10 @@ struct NetServer
 };
 
 extern void net_server_connection_closed(NetServer *server);
+
+/* How an HTTP/2 connection starts, and no other: so many bytes of it decide. */
+#define NET_PREFACE "PRI * HTTP/2.0\r\n"
+#define NET_PREFACE_TELLING 4
 
 /*
  * net_server_throttles: is so much held that peers should wait before they
@@ -342,12 +365,21 @@ extern void http1_respond(NetRequest *request, int status, const char *content_t
 
 /* ------------------------------------------------------------ http2, grpc */
 
-extern void http2_add(NetServer *server, int fd);
+/* http2_add: with a refusal the connection is told so and ended */
+extern void http2_add(NetServer *server, NetSocket sock, const char *refusal);
 extern void http2_sweep(NetServer *server);
 extern void http2_stop(NetServer *server, bool graceful);
 extern void http2_destroy_all(NetServer *server);
 extern void http2_relieve(NetServer *server);
 extern void http2_respond(NetRequest *request, int status, const char *content_type,
 						  const NetHeader *headers, int n_headers, const void *body, size_t len);
+
+/* -------------------------------------------------------------------- tls */
+
+/* tls_add: the handshake with an accepted connection, then its protocol */
+extern void tls_add(NetServer *server, int fd, const struct sockaddr_storage *address, socklen_t addrlen);
+extern void tls_sweep(NetServer *server);
+extern void tls_stop(NetServer *server);
+extern void tls_destroy_all(NetServer *server);
 
 #endif							/* TEMPO_NET_INTERNAL_H */

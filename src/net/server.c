@@ -4,8 +4,9 @@
  *	  Listening sockets, accepted connections, and which protocol they speak.
  *
  * An accepted socket is looked at (MSG_PEEK, nothing is consumed) until its
- * first bytes tell HTTP/2's preface from anything else; then it belongs to
- * http2.c or http1.c.
+ * first bytes tell HTTP/2's preface from TLS and from anything else; then it
+ * belongs to http2.c, tls.c or http1.c.  Who speaks what the port does not, or
+ * is one too many, is told so in words that a client shows to its user.
  *
  *-------------------------------------------------------------------------
  */
@@ -26,10 +27,12 @@
 #define ACCEPT_PAUSE_MS 100		/* out of descriptors */
 #define MAX_BODY_LIMIT ((size_t) 1 << 32)
 
-/* All HTTP/2 connections start so, and no HTTP/1 request does. */
-static const char preface[] = "PRI * HTTP/2.0\r\n";
+#define TLS_HANDSHAKE 0x16		/* first byte of TLS, and of nothing else here */
+#define STALL_TIMEOUT_MS 30000
 
-#define PREFACE_TELLING 4		/* bytes that decide */
+/* So many connections beyond max_connections are told why they are closed. */
+#define MAX_SURPLUS 64
+#define SURPLUS_MS 1000
 
 typedef struct Listener
 {
@@ -47,6 +50,7 @@ typedef struct Sniffed
 	int			fd;
 	uint64_t	since;
 	bool		waiting;		/* has fewer bytes than decide; SO_RCVLOWAT set */
+	bool		surplus;		/* one too many */
 	struct sockaddr_storage address;
 	socklen_t	addrlen;
 } Sniffed;
@@ -65,7 +69,7 @@ static void sweep(void *arg);
 static void
 schedule_sweep(NetServer *server)
 {
-	if (server->sweep == NULL && server->statistics.connections > 0)
+	if (server->sweep == NULL && (server->statistics.connections > 0 || server->relays > 0))
 		server->sweep = net_loop_timer(server->loop, 1000, sweep, server);
 }
 
@@ -140,84 +144,104 @@ sweep(void *arg)
 		Sniffed    *sniffed = net_container(Sniffed, node, node);
 
 		next = node->next;
-		if (now - sniffed->since > NET_HANDSHAKE_MS)
+		if (now - sniffed->since > (sniffed->surplus ? SURPLUS_MS : NET_HANDSHAKE_MS))
 			sniffed_drop(sniffed);
 	}
+	tls_sweep(server);
 	http2_sweep(server);
 	if (server->http1 != NULL)
 		http1_sweep(server->http1);
 	schedule_sweep(server);
 }
 
+/*
+ * turn_away: tells a peer in its own protocol why it is not served.  There is
+ * no word for it in TLS before a handshake.
+ */
+static void
+turn_away(NetServer *server, int fd, bool in_http2, int status, const char *text)
+{
+	char		answer[512];
+
+	if (in_http2)
+	{
+		NetSocket	sock = {fd, NULL, false};
+
+		http2_add(server, sock, text);
+		return;
+	}
+	server->statistics.refused++;
+	snprintf(answer, sizeof(answer),
+			 "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %zu\r\n%s\r\n%s\n",
+			 status, net_reason_phrase(status), strlen(text) + 1, status == 503 ? "Retry-After: 1\r\n" : "", text);
+	(void) !send(fd, answer, strlen(answer), MSG_NOSIGNAL | MSG_DONTWAIT);
+	net_linger(server->loop, fd);
+	net_server_connection_closed(server);
+}
+
+/* sniffed_is: hands the connection to what its first bytes belong to */
+static void
+sniffed_is(Sniffed *sniffed, const char *head, size_t len)
+{
+	NetServer  *server = sniffed->server;
+	struct sockaddr_storage address = sniffed->address;
+	socklen_t	addrlen = sniffed->addrlen;
+	bool		surplus = sniffed->surplus;
+	bool		is_tls = head[0] == TLS_HANDSHAKE;
+	bool		is_http2 = len >= NET_PREFACE_TELLING && memcmp(head, NET_PREFACE, NET_PREFACE_TELLING) == 0;
+	NetSocket	sock = {sniffed->fd, NULL, false};
+	int			one = 1;
+
+	if (sniffed->waiting)
+		setsockopt(sock.fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof(one));
+	sniffed_free(sniffed);
+	if (surplus)
+		turn_away(server, sock.fd, is_http2, 503, "too many connections, retry later");
+	else if (is_tls && server->tls == NULL)
+		turn_away(server, sock.fd, is_http2, 400, "this port does not speak TLS");
+	else if (!is_tls && server->tls != NULL)
+		turn_away(server, sock.fd, is_http2, 400, "this port speaks TLS only");
+	else if (is_tls)
+		tls_add(server, sock.fd, &address, addrlen);
+	else if (is_http2 && server->options.http2)
+		http2_add(server, sock, NULL);
+	else if (!is_http2 && server->options.http1)
+		http1_add(server->http1, sock.fd, (struct sockaddr *) &address, addrlen);
+	else
+		turn_away(server, sock.fd, false, 400, is_http2 ? "this port does not speak HTTP/2" : "this port speaks HTTP/2 only");
+}
+
 static void
 sniffed_readable(void *arg, int status, int events)
 {
 	Sniffed    *sniffed = arg;
-	NetServer  *server = sniffed->server;
-	char		head[sizeof(preface)];
+	char		head[NET_PREFACE_TELLING];
+	int			telling = NET_PREFACE_TELLING;
 	ssize_t		n;
-	size_t		compare;
-	int			fd = sniffed->fd;
 
 	(void) events;
-	n = status < 0 ? 0 : recv(fd, head, sizeof(preface) - 1, MSG_PEEK);
+	n = status < 0 ? 0 : recv(sniffed->fd, head, sizeof(head), MSG_PEEK);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n <= 0)
-	{
 		sniffed_drop(sniffed);
-		return;
-	}
-	compare = n < PREFACE_TELLING ? n : PREFACE_TELLING;
-	if (memcmp(head, preface, compare) != 0)
+	else if (n == NET_PREFACE_TELLING || memcmp(head, NET_PREFACE, n) != 0)
+		sniffed_is(sniffed, head, n);
+	else if (sniffed->waiting ||
+			 setsockopt(sniffed->fd, SOL_SOCKET, SO_RCVLOWAT, &telling, sizeof(telling)) != 0)
 	{
-		struct sockaddr_storage address = sniffed->address;
-		socklen_t	addrlen = sniffed->addrlen;
-		int			one = 1;
-
-		if (!server->options.http1)
-		{
-			sniffed_drop(sniffed);
-			return;
-		}
-		if (sniffed->waiting)
-			setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof(one));
-		sniffed_free(sniffed);
-		http1_add(server->http1, fd, (struct sockaddr *) &address, addrlen);
-	}
-	else if (n < PREFACE_TELLING)
-	{
-		int			telling = PREFACE_TELLING;
-
-		/* the bytes stay in the socket: do not be woken for the same ones again */
-		if (sniffed->waiting)
-		{
-			/* end of input after too few bytes */
-			sniffed_drop(sniffed);
-			return;
-		}
-		sniffed->waiting = true;
-		if (setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &telling, sizeof(telling)) != 0)
-			sniffed_drop(sniffed);
+		/* end of input after too few bytes */
+		sniffed_drop(sniffed);
 	}
 	else
 	{
-		int			one = 1;
-
-		if (!server->options.http2)
-		{
-			sniffed_drop(sniffed);
-			return;
-		}
-		if (sniffed->waiting)
-			setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof(one));
-		sniffed_free(sniffed);
-		http2_add(server, fd);
+		/* the bytes stay in the socket: do not be woken for the same ones again */
+		sniffed->waiting = true;
 	}
 }
 
 static void
-sniff(NetServer *server, int fd, const struct sockaddr_storage *address, socklen_t addrlen)
+sniff(NetServer *server, int fd, const struct sockaddr_storage *address, socklen_t addrlen, bool surplus)
 {
 	Sniffed    *sniffed = calloc(1, sizeof(Sniffed));
 
@@ -228,6 +252,7 @@ sniff(NetServer *server, int fd, const struct sockaddr_storage *address, socklen
 		sniffed->server = server;
 		sniffed->fd = fd;
 		sniffed->since = net_now(server);
+		sniffed->surplus = surplus;
 		sniffed->address = *address;
 		sniffed->addrlen = addrlen;
 		sniffed->watch = net_watch_create(server->loop, fd, sniffed_readable, sniffed);
@@ -295,6 +320,8 @@ on_acceptable(void *arg, int status, int events)
 	{
 		struct sockaddr_storage address;
 		socklen_t	addrlen = sizeof(address);
+		uint64_t	in_use;
+		bool		surplus;
 		int			fd;
 
 		memset(&address, 0, sizeof(address));
@@ -308,14 +335,16 @@ on_acceptable(void *arg, int status, int events)
 			return;
 		}
 		server->statistics.accepted++;
-		if (server->statistics.connections >= (uint64_t) server->options.max_connections)
+		in_use = server->statistics.connections > server->relays ? server->statistics.connections : server->relays;
+		surplus = in_use >= (uint64_t) server->options.max_connections;
+		if (in_use >= (uint64_t) server->options.max_connections + MAX_SURPLUS)
 		{
 			server->statistics.refused++;
 			close(fd);
 			continue;
 		}
 		set_socket_options(fd);
-		sniff(server, fd, &address, addrlen);
+		sniff(server, fd, &address, addrlen, surplus);
 	}
 }
 
@@ -483,17 +512,31 @@ net_server_start(NetLoop *loop, const NetServerOptions *options, char *message, 
 	net_list_init(&server->listeners);
 	net_list_init(&server->sniffing);
 	net_list_init(&server->http2);
+	net_list_init(&server->handshaking);
+	net_list_init(&server->relaying);
+	if (server->options.stall_timeout_ms <= 0)
+		server->options.stall_timeout_ms = STALL_TIMEOUT_MS;
+	net_server_set_tls(server, options->tls);
+	server->options.tls = NULL;
 	net_pending_init(&server->relief, relieve);
 	server->listen_addresses = strdup(options->listen_addresses != NULL ? options->listen_addresses : "");
 	server->options.listen_addresses = server->listen_addresses;
 	if (server->listen_addresses != NULL && options->http1)
 		server->http1 = http1_create(server);
-	if (server->listen_addresses == NULL || (options->http1 && server->http1 == NULL))
+	if (server->listen_addresses == NULL || (options->http1 && server->http1 == NULL) ||
+		(options->tls != NULL && server->tls == NULL))
 		snprintf(message, messagelen, "out of memory or descriptors");
 	else if (is_blank(server->listen_addresses) || listen_on_all(server, message, messagelen) > 0)
 		return server;
 	net_server_destroy(server);
 	return NULL;
+}
+
+void
+net_server_set_limits(NetServer *server, int idle_timeout_ms, int stall_timeout_ms)
+{
+	server->options.idle_timeout_ms = idle_timeout_ms;
+	server->options.stall_timeout_ms = stall_timeout_ms > 0 ? stall_timeout_ms : STALL_TIMEOUT_MS;
 }
 
 /* ------------------------------------------------------------------- stop */
@@ -506,6 +549,7 @@ net_server_stop(NetServer *server, bool graceful)
 	close_listeners(server);
 	while (!net_list_empty(&server->sniffing))
 		sniffed_drop(net_container(Sniffed, node, server->sniffing.next));
+	tls_stop(server);
 	http2_stop(server, graceful);
 	if (server->http1 != NULL)
 		http1_stop(server->http1, graceful);
@@ -514,7 +558,7 @@ net_server_stop(NetServer *server, bool graceful)
 bool
 net_server_idle(const NetServer *server)
 {
-	return server->statistics.connections == 0;
+	return server->statistics.connections == 0 && server->relays == 0;
 }
 
 void
@@ -530,6 +574,7 @@ net_server_destroy(NetServer *server)
 	http2_destroy_all(server);
 	if (server->http1 != NULL)
 		http1_destroy(server->http1);
+	tls_destroy_all(server);
 	net_timer_cancel(server->sweep);
 	net_pending_remove(&server->relief);
 	free(server->listen_addresses);

@@ -43,6 +43,21 @@ typedef struct NetTimer NetTimer;
 extern NetTimer *net_loop_timer(NetLoop *loop, uint64_t ms, void (*callback) (void *arg), void *arg);
 extern void net_timer_cancel(NetTimer *timer);
 
+/* ------------------------------------------------------------------- tls */
+
+typedef struct NetTlsOptions
+{
+	const char *cert_file;		/* PEM, with the chain */
+	const char *key_file;		/* PEM, without passphrase, private as PostgreSQL wants its own */
+	const char *client_ca_file; /* NULL or "" = clients need no certificate */
+	bool		tls13_only;		/* otherwise TLS 1.2 will do, too */
+} NetTlsOptions;
+
+/* net_tls_create: reads the files; NULL with a message */
+typedef struct NetTls NetTls;
+extern NetTls *net_tls_create(const NetTlsOptions *options, char *message, size_t messagelen);
+extern void net_tls_free(NetTls *tls);
+
 /* ---------------------------------------------------------------- server */
 
 typedef void (*NetHandler) (NetRequest *request, void *arg);
@@ -56,8 +71,10 @@ typedef struct NetServerOptions
 	bool		http2;			/* gRPC and plain HTTP/2, prior knowledge */
 	size_t		max_body;		/* bytes of a body, compressed and decompressed each */
 	size_t		max_buffered;	/* bytes of all bodies held together; above it 503 / UNAVAILABLE */
-	int			max_connections;
-	int			idle_timeout_ms;
+	int			max_connections;	/* those beyond it are told so and closed */
+	int			idle_timeout_ms;	/* 0 = none */
+	int			stall_timeout_ms;	/* of a body or an answer without progress; 0 = 30 s */
+	NetTls	   *tls;			/* NULL = without; the server keeps a reference */
 	NetHandler	handler;
 	void	   *arg;			/* given to handler, check and refuse */
 
@@ -84,6 +101,12 @@ typedef struct NetServerOptions
  */
 extern NetServer *net_server_start(NetLoop *loop, const NetServerOptions *options,
 								   char *message, size_t messagelen);
+
+/* net_server_set_tls: what connections accepted from now on speak; NULL = no TLS */
+extern void net_server_set_tls(NetServer *server, NetTls *tls);
+
+/* net_server_set_limits: the same for what is looked at anew each time */
+extern void net_server_set_limits(NetServer *server, int idle_timeout_ms, int stall_timeout_ms);
 
 /* net_server_stop: stops accepting; "graceful" lets requests in flight finish (GOAWAY) */
 extern void net_server_stop(NetServer *server, bool graceful);
@@ -169,6 +192,7 @@ typedef struct NetStatistics
 	uint64_t	requests;
 	uint64_t	buffered;		/* bytes of bodies held now */
 	uint64_t	unsent;			/* bytes of answers held until they have been read */
+	uint64_t	tls_failures;	/* handshakes that came to nothing */
 	uint64_t	refused;		/* answered by the transport itself: too large, bad framing, overload */
 } NetStatistics;
 

@@ -4,7 +4,8 @@
  *	  A server on src/net alone, for the transport tests: no PostgreSQL.
  *
  * Usage: echo_server PORT [name=value ...]; names: body, buffered,
- * connections, idle, http1, http2.  Prints "ready" when it listens.
+ * connections, idle, stall, http1, http2, and of TLS cert, key, ca, tls13.
+ * SIGHUP reads the certificate again.  Prints "ready" when it listens.
  * SIGTERM stops it gracefully, SIGINT at once.
  *
  *-------------------------------------------------------------------------
@@ -116,10 +117,10 @@ statistics(NetRequest *request)
 
 	snprintf(text, sizeof(text),
 			 "{\"connections\":%llu,\"accepted\":%llu,\"requests\":%llu,\"buffered\":%llu,"
-			 "\"refused\":%llu,\"cancelled\":%llu,\"held\":%llu}",
+			 "\"tls_failures\":%llu,\"refused\":%llu,\"cancelled\":%llu,\"held\":%llu}",
 			 (unsigned long long) s.connections, (unsigned long long) s.accepted,
 			 (unsigned long long) s.requests, (unsigned long long) s.buffered,
-			 (unsigned long long) s.refused, (unsigned long long) cancelled, (unsigned long long) held);
+			 (unsigned long long) s.tls_failures, (unsigned long long) s.refused, (unsigned long long) cancelled, (unsigned long long) held);
 	net_respond(request, 200, "application/json", NULL, 0, text, strlen(text));
 }
 
@@ -229,6 +230,17 @@ on_signal(int signal_number)
 	stop_signal = signal_number;
 }
 
+static const char *
+text_option(int argc, char **argv, const char *name)
+{
+	size_t		len = strlen(name);
+
+	for (int i = 2; i < argc; i++)
+		if (strncmp(argv[i], name, len) == 0 && argv[i][len] == '=')
+			return argv[i] + len + 1;
+	return NULL;
+}
+
 static size_t
 option(int argc, char **argv, const char *name, size_t otherwise)
 {
@@ -246,7 +258,8 @@ main(int argc, char **argv)
 	NetServerOptions options = {
 		.listen_addresses = "localhost", .reuse_port = true, .handler = handle, .check = check
 	};
-	char		message[256];
+	NetTlsOptions tls = {0};
+	char		message[512];
 	bool		stopped = false;
 
 	if (argc < 2)
@@ -258,10 +271,22 @@ main(int argc, char **argv)
 	options.max_buffered = option(argc, argv, "buffered", 256 * 1024 * 1024);
 	options.max_connections = option(argc, argv, "connections", 1000);
 	options.idle_timeout_ms = option(argc, argv, "idle", 60000);
+	options.stall_timeout_ms = option(argc, argv, "stall", 0);
+	tls.cert_file = text_option(argc, argv, "cert");
+	tls.key_file = text_option(argc, argv, "key");
+	tls.client_ca_file = text_option(argc, argv, "ca");
+	tls.tls13_only = option(argc, argv, "tls13", 0);
+	if (tls.cert_file != NULL && (options.tls = net_tls_create(&tls, message, sizeof(message))) == NULL)
+	{
+		fprintf(stderr, "%s\n", message);
+		return 1;
+	}
+	signal(SIGHUP, on_signal);
 	signal(SIGTERM, on_signal);
 	signal(SIGINT, on_signal);
 	loop = net_loop_create();
 	server = net_server_start(loop, &options, message, sizeof(message));
+	net_tls_free(options.tls);
 	if (server == NULL)
 	{
 		fprintf(stderr, "%s\n", message);
@@ -275,6 +300,17 @@ main(int argc, char **argv)
 		struct pollfd wait = {net_loop_fd(loop), POLLIN, 0};
 		int			timeout = net_loop_timeout(loop);
 
+		if (stop_signal == SIGHUP)
+		{
+			NetTls	   *now = net_tls_create(&tls, message, sizeof(message));
+
+			stop_signal = 0;
+			if (now != NULL)
+				net_server_set_tls(server, now);
+			net_tls_free(now);
+			puts(now != NULL ? "reloaded" : message);
+			fflush(stdout);
+		}
 		if (stop_signal != 0 && !stopped)
 		{
 			stopped = true;

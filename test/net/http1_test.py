@@ -8,13 +8,14 @@ import time
 import zlib
 
 from harness import Server, wait_for
+from wire import Connection
 
 DEADLINE = 20
 
 
 class Peer:
-    def __init__(self, server):
-        self.sock = socket.create_connection(("localhost", server.port), timeout=DEADLINE)
+    def __init__(self, server, sock=None):
+        self.sock = sock or socket.create_connection(("localhost", server.port), timeout=DEADLINE)
         self.pending = b""
 
     def __enter__(self):
@@ -370,7 +371,15 @@ def test_too_many_connections(server):
         for peer in peers:
             assert peer.send(request(body=b"x")).answer()[2] == b"x"
         with Peer(own) as extra:
-            assert extra.at_end()
+            got = extra.send(request(body=b"x")).answer()
+            assert got[0] == 503 and got[2] == b"too many connections, retry later\n" and extra.at_end()
+        with Connection(own.port) as extra:
+            assert extra.wait_goaway() == 0 and extra.farewell == b"too many connections, retry later"
+        silent = [Peer(own) for _ in range(200)]
+        assert own.descriptors() < 100
+        for peer in silent:
+            assert peer.at_end()
+            peer.sock.close()
         peers[0].sock.close()
         wait_for(lambda: _served(own), "a place is free again")
         for peer in peers:
@@ -396,16 +405,11 @@ def test_over_buffered(server):
 
 def test_only_one_protocol(server):
     with Server(http1=0) as own, Peer(own) as peer:
-        try:
-            assert peer.send(request(body=b"x")).at_end()
-        except ConnectionError:
-            pass
+        assert peer.send(request(body=b"x")).answer()[::2] == (400, b"this port speaks HTTP/2 only\n") and peer.at_end()
     with Server(http2=0) as own:
         with Peer(own) as peer:
-            try:
-                assert peer.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").at_end()
-            except ConnectionError:
-                pass
+            got = peer.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").answer()
+            assert got[::2] == (400, b"this port does not speak HTTP/2\n") and peer.at_end()
         assert ask(own, body=b"x")[2] == b"x"
 
 

@@ -176,12 +176,13 @@ class Stream:
 
 
 class Connection:
-    def __init__(self, port, settings=(), start=True):
-        self.sock = socket.create_connection(("localhost", port), timeout=DEADLINE)
+    def __init__(self, port, settings=(), start=True, sock=None):
+        self.sock = sock or socket.create_connection(("localhost", port), timeout=DEADLINE)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.decoder = Decoder()
         self.streams = {}
         self.goaways = []
+        self.farewell = b""           # debug data of the last GOAWAY
         self.pings = []
         self.closed = False
         self.settings = None
@@ -251,6 +252,7 @@ class Connection:
             self.stream(number).reset = struct.unpack(">I", payload)[0]
         elif kind == GOAWAY:
             self.goaways.append(struct.unpack(">II", payload[:8]))
+            self.farewell = payload[8:] or self.farewell
         elif kind == PING:
             if flags & ACK:
                 self.pings.append(payload)
