@@ -30,6 +30,7 @@
 #include "worker/gateway.h"
 #include "worker/health.h"
 #include "worker/ingest_metrics.h"
+#include "worker/listening.h"
 #include "worker/process.h"
 #include "worker/query.h"
 #include "worker/queue.h"
@@ -38,10 +39,8 @@ extern PGDLLEXPORT void tempo_gateway_main(Datum arg);
 
 #define QUEUE_SIZE (256 * 1024)
 #define MAX_WAITING 2000
-#define MAX_CONNECTIONS 1000
 #define MAX_BODY (1024 * 1024)
 #define MAX_BUFFERED (64 * 1024 * 1024)
-#define CONNECTION_IDLE_MS 120000
 #define WORKER_IDLE_MS 60000	/* an idle worker is let go */
 #define RETRY_MS 500			/* until a worker is started again that could not start */
 #define SHUTDOWN_MS 5000
@@ -177,6 +176,7 @@ write_metrics(ApiBody *body)
 	write_counter(body, "gateway_connections_total", "counter", "Connections accepted by the Tempo API.", net.accepted);
 	write_counter(body, "gateway_answer_bytes", "gauge", "Bytes of answers held until they have been read.", gathered + net.unsent);
 	write_counter(body, "gateway_unread_total", "counter", "Answers given up because too many others had not been read.", given_up);
+	write_counter(body, "gateway_tls_failures_total", "counter", "TLS handshakes of the Tempo API that failed.", net.tls_failures);
 	write_counter(body, "gateway_refused_total", "counter", "Requests refused as malformed, too large or too many.", net.refused);
 	write_ingest_metrics(body);
 }
@@ -914,17 +914,20 @@ static bool
 start_server(void)
 {
 	NetServerOptions options = {0};
-	char		message[256];
+	char		message[512];
 
+	listening_reserve(1);
 	options.listen_addresses = tempo_listen_addresses;
 	options.port = tempo_http_port;
 	options.http1 = true;
 	options.http2 = true;
 	options.max_body = MAX_BODY;
 	options.max_buffered = MAX_BUFFERED;
-	options.max_connections = MAX_CONNECTIONS;
-	options.idle_timeout_ms = CONNECTION_IDLE_MS;
 	options.handler = handle_request;
+	if (!listening_options(&options, "api", message, sizeof(message)))
+		ereport(FATAL,
+				(errcode(ERRCODE_CONFIG_FILE_ERROR),
+				 errmsg("could not serve the Tempo API over TLS: %s", message)));
 	server = net_server_start(loop, &options, message, sizeof(message));
 	if (server == NULL)
 		ereport(FATAL,
@@ -941,6 +944,8 @@ run_once(void)
 	int			partial;
 
 	process_interrupts();
+	if (listening_reread())
+		listening_apply(server, "api");
 	poll_workers();
 	dispatch();
 	net_loop_run(loop);

@@ -21,6 +21,7 @@
 #include "storage/sinval.h"
 #include "utils/backend_status.h"
 #include "utils/guc.h"
+#include "worker/listening.h"
 #include "worker/process.h"
 
 #define MAX_KINDS 8
@@ -36,7 +37,8 @@ typedef struct WorkerKind
 static WorkerKind kinds[MAX_KINDS];
 static int		  n_kinds;
 
-char *tempo_database;
+uint64		process_settings_read;
+char	   *tempo_database;
 bool  tempo_enabled = true;
 char *tempo_listen_addresses;
 char *tempo_otlp_grpc_listen_addresses;
@@ -186,6 +188,7 @@ process_init(void)
 	define_listening_settings(start);
 	define_addresses(start);
 	define_ingest_settings(start);
+	listening_init();
 }
 
 void
@@ -271,5 +274,6 @@ process_reread_settings(void)
 		return false;
 	ConfigReloadPending = false;
 	ProcessConfigFile(PGC_SIGHUP);
+	process_settings_read++;
 	return true;
 }

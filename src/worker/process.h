@@ -69,6 +69,9 @@ extern void process_begin(const char *activity);
  */
 extern void process_interrupts(void);
 
+/* How often settings have been read again, for who has to act on that. */
+extern uint64 process_settings_read;
+
 /* process_reread_settings: true if a SIGHUP had come and the settings were read again */
 extern bool process_reread_settings(void);
 

@@ -34,6 +34,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
+#include "worker/listening.h"
 #include "worker/process.h"
 #include "worker/protocol.h"
 #include "worker/queue.h"
@@ -41,8 +42,6 @@
 #include "worker/writer.h"
 
 #define QUEUE_SIZE (4 * 1024 * 1024)
-#define MAX_CONNECTIONS 1000
-#define IDLE_TIMEOUT_MS 0		/* exporters keep connections that are silent for minutes */
 
 /* A request that the writer has not answered by then is answered without. */
 #define REQUEST_TIMEOUT_MS 60000
@@ -84,6 +83,7 @@ typedef struct Listener
 {
 	Protocol	protocol;
 	const char *what;
+	const char *name; /* in tempo_pg.tls */
 	int			port;
 	const char *addresses;
 	bool		datagrams;
@@ -420,7 +420,7 @@ refuse_request(NetRequest *net, int status, const char *message, void *arg)
 /* ------------------------------------------------------------ the process */
 
 static void
-add_listener(Protocol protocol, const char *what, int port, const char *addresses)
+add_listener(Protocol protocol, const char *name, const char *what, int port, const char *addresses)
 {
 	Listener *listener = &listeners[n_listeners];
 	bool	  datagrams = protocol == PROTOCOL_JAEGER_COMPACT || protocol == PROTOCOL_JAEGER_BINARY;
@@ -432,6 +432,7 @@ add_listener(Protocol protocol, const char *what, int port, const char *addresse
 			return;
 	listener->protocol = protocol;
 	listener->what = what;
+	listener->name = name;
 	listener->port = port;
 	listener->addresses = addresses[0] != '\0' ? addresses : tempo_listen_addresses;
 	listener->datagrams = datagrams;
@@ -549,7 +550,7 @@ static void
 listen_on_ports(TimestampTz now)
 {
 	NetServerOptions options;
-	char		message[256];
+	char		message[512];
 
 	if (now < listen_at)
 		return;
@@ -559,8 +560,6 @@ listen_on_ports(TimestampTz now)
 	options.http2 = true;
 	options.max_body = (size_t) tempo_otlp_max_message_bytes;
 	options.max_buffered = (size_t) tempo_receiver_memory * 1024;
-	options.max_connections = MAX_CONNECTIONS;
-	options.idle_timeout_ms = IDLE_TIMEOUT_MS;
 	options.handler = handle_request;
 	options.check = handle_headers;
 	options.refuse = refuse_request;
@@ -570,7 +569,8 @@ listen_on_ports(TimestampTz now)
 
 		if (is_listening(listener))
 			continue;
-		if (listen_on_port(i, &options, message, sizeof(message)))
+		if ((listener->datagrams || listening_options(&options, listener->name, message, sizeof(message))) &&
+			listen_on_port(i, &options, message, sizeof(message)))
 			ereport(receiver_number == 0 ? LOG : DEBUG1,
 					(errmsg("receiving %s on port %d", listener->what, listener->port)));
 		else if (!listener->told)
@@ -580,6 +580,19 @@ listen_on_ports(TimestampTz now)
 					 errmsg("could not listen for %s: %s", listener->what, message)));
 			listener->told = true;
 		}
+	}
+}
+
+/* The settings have been read again. */
+static void
+apply_settings(void)
+{
+	listen_at = 0;
+	for (int i = 0; i < n_listeners; i++)
+	{
+		listeners[i].told = false;
+		if (listeners[i].server != NULL)
+			listening_apply(listeners[i].server, listeners[i].name);
 	}
 }
 
@@ -595,20 +608,21 @@ receiver_start(Datum arg)
 	control.keysize = sizeof(uint64);
 	control.entrysize = sizeof(Pending);
 	pending = hash_create("tempo_pg pending requests", 256, &control, HASH_ELEM | HASH_BLOBS);
-	add_listener(PROTOCOL_OTLP, "OTLP over gRPC", tempo_otlp_grpc_port,
+	add_listener(PROTOCOL_OTLP, "otlp_grpc", "OTLP over gRPC", tempo_otlp_grpc_port,
 				 tempo_otlp_grpc_listen_addresses);
-	add_listener(PROTOCOL_OTLP, "OTLP over HTTP", tempo_otlp_http_port,
+	add_listener(PROTOCOL_OTLP, "otlp_http", "OTLP over HTTP", tempo_otlp_http_port,
 				 tempo_otlp_http_listen_addresses);
-	add_listener(PROTOCOL_ZIPKIN, "Zipkin over HTTP", tempo_zipkin_port,
+	add_listener(PROTOCOL_ZIPKIN, "zipkin", "Zipkin over HTTP", tempo_zipkin_port,
 				 tempo_zipkin_listen_addresses);
-	add_listener(PROTOCOL_JAEGER, "Jaeger over gRPC", tempo_jaeger_grpc_port,
+	add_listener(PROTOCOL_JAEGER, "jaeger_grpc", "Jaeger over gRPC", tempo_jaeger_grpc_port,
 				 tempo_jaeger_grpc_listen_addresses);
-	add_listener(PROTOCOL_JAEGER, "Jaeger over HTTP", tempo_jaeger_http_port,
+	add_listener(PROTOCOL_JAEGER, "jaeger_http", "Jaeger over HTTP", tempo_jaeger_http_port,
 				 tempo_jaeger_http_listen_addresses);
-	add_listener(PROTOCOL_JAEGER_COMPACT, "Jaeger over UDP (compact)", tempo_jaeger_compact_port,
+	add_listener(PROTOCOL_JAEGER_COMPACT, "jaeger_compact", "Jaeger over UDP (compact)", tempo_jaeger_compact_port,
 				 tempo_jaeger_compact_listen_addresses);
-	add_listener(PROTOCOL_JAEGER_BINARY, "Jaeger over UDP (binary)", tempo_jaeger_binary_port,
+	add_listener(PROTOCOL_JAEGER_BINARY, "jaeger_binary", "Jaeger over UDP (binary)", tempo_jaeger_binary_port,
 				 tempo_jaeger_binary_listen_addresses);
+	listening_reserve(n_listeners);
 	before_shmem_exit(receiver_exit, (Datum) 0);
 	loop = net_loop_create();
 	if (loop == NULL)
@@ -665,6 +679,8 @@ tempo_receiver_main(Datum arg)
 		WaitEvent	events[3];
 
 		process_interrupts();
+		if (listening_reread())
+			apply_settings();
 		if (!ShutdownRequestPending)
 			listen_on_ports(now);
 		net_loop_run(loop);

@@ -1,5 +1,5 @@
 """TLS: what ALPN chooses, certificates of both sides, reloading, peers that stop or speak something else."""
-import atexit
+import json
 import os
 import random
 import shutil
@@ -7,37 +7,15 @@ import signal
 import socket
 import ssl
 import subprocess
-import tempfile
-import time
+import sys
 
-from harness import HERE, Server, Skip, wait_for
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + "/lib")
+import tls
+from harness import Server, Skip, wait_for
 from http1_test import Peer, request
 from wire import WINDOW, Connection, frame, message
 
 DEADLINE = 20
-
-
-class Files:
-    """An authority, certificates of it for the server and a client, and a server's of another authority."""
-
-    def __init__(self):
-        self.folder = tempfile.mkdtemp(prefix="tempo_pg-tls.")
-        atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
-        for ca, names in (("ca", ("server", "client")), ("other", ("second", "stranger"))):
-            self.openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-                         "-subj", "/CN=" + ca, "-keyout", self.path(ca + ".key"), "-out", self.path(ca + ".crt"))
-            for name in names:
-                self.openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-                             "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", self.path(name + ".key"), "-out", self.path("csr"))
-                self.openssl("x509", "-req", "-in", self.path("csr"), "-CA", self.path(ca + ".crt"), "-CAkey", self.path(ca + ".key"),
-                             "-CAcreateserial", "-days", "2", "-copy_extensions", "copy", "-out", self.path(name + ".crt"))
-                os.chmod(self.path(name + ".key"), 0o600)
-
-    def openssl(self, *arguments):
-        subprocess.run(("openssl",) + arguments, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-
-    def path(self, name):
-        return os.path.join(self.folder, name)
 
 
 _files = []
@@ -47,7 +25,7 @@ def files():
     if shutil.which("openssl") is None:
         raise Skip("openssl is not installed")
     if not _files:
-        _files.append(Files())
+        _files.append(tls.Files())
     return _files[0]
 
 
@@ -61,7 +39,6 @@ class TlsServer(Server):
 
     def stats(self):
         with peer(self) as p:
-            import json
             return json.loads(p.send(request("/stats", method="GET", headers=["Connection: close"])).answer()[2])
 
 
