@@ -13,6 +13,8 @@
 #include "access/handler.h"
 #include "api/api.h"
 #include "fmgr.h"
+#include "ingest/limits.h"
+#include "ingest/live_traces.h"
 #include "ingest/recent.h"
 #include "ingest/statistics.h"
 #include "ingest/store.h"
@@ -39,6 +41,8 @@ _PG_init(void)
 	recent_init();
 	store_init();
 	statistics_init();
+	limits_init();
+	live_traces_init();
 	receiver_init();
 	gateway_init();
 	compaction_init();

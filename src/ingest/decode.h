@@ -39,6 +39,11 @@ typedef struct DecodeResult
 	uint64_t	invalid_trace_id;
 	uint64_t	invalid_span_id;
 	uint64_t	invalid_time;
+
+	/* The decoders leave these alone; they are for what limits leave out afterwards. */
+	uint64_t	rate_limited;
+	uint64_t	trace_too_large;
+	uint64_t	live_traces_exceeded;
 } DecodeResult;
 
 /*

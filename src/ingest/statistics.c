@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "common/hashfn.h"
 #include "ingest/statistics.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
@@ -14,7 +15,10 @@
 #include "storage/shmem.h"
 
 /* Tenants with counters of their own; the last slot is for all others. */
-#define MAX_TENANTS 256
+#define MAX_TENANTS 1024
+
+/* Places where a tenant is looked for by its name; a power of two, and more than there can be. */
+#define N_BUCKETS 4096
 
 #define TRANCHE_NAME "tempo_pg_statistics"
 
@@ -23,11 +27,18 @@ typedef struct SharedStatistics
 	LWLock	   *lock;			/* taken to add a tenant */
 	pg_atomic_uint32 n_tenants;
 	TransportStatistics transports[N_TRANSPORTS];
+	pg_atomic_uint32 buckets[N_BUCKETS];	/* number of a tenant + 1, 0 = free */
 	TenantStatistics tenants[MAX_TENANTS + 1];
 } SharedStatistics;
 
 const char *const discard_reason_names[N_DISCARD_REASONS] = {
-	"invalid_trace_id", "invalid_span_id", "invalid_time", "unknown_error"
+	[DISCARD_INVALID_TRACE_ID] = "invalid_trace_id",
+	[DISCARD_INVALID_SPAN_ID] = "invalid_span_id",
+	[DISCARD_INVALID_TIME] = "invalid_time",
+	[DISCARD_RATE_LIMITED] = "rate_limited",
+	[DISCARD_TRACE_TOO_LARGE] = "trace_too_large",
+	[DISCARD_LIVE_TRACES_EXCEEDED] = "live_traces_exceeded",
+	[DISCARD_UNKNOWN_ERROR] = "unknown_error"
 };
 
 const TransportName transport_names[N_TRANSPORTS] = {
@@ -66,6 +77,10 @@ init_tenant(TenantStatistics *tenant)
 	pg_atomic_init_u64(&tenant->truncated, 0);
 	pg_atomic_init_u64(&tenant->sanitized, 0);
 	pg_atomic_init_u64(&tenant->repeated, 0);
+	pg_atomic_init_u64(&tenant->requests, 0);
+	pg_atomic_init_u64(&tenant->refused, 0);
+	pg_atomic_init_u32(&tenant->live_traces, 0);
+	SpinLockInit(&tenant->mutex);
 }
 
 static void
@@ -82,6 +97,8 @@ statistics_shmem_startup(void)
 		memset(shared, 0, sizeof(SharedStatistics));
 		shared->lock = &GetNamedLWLockTranche(TRANCHE_NAME)->lock;
 		pg_atomic_init_u32(&shared->n_tenants, 0);
+		for (int i = 0; i < N_BUCKETS; i++)
+			pg_atomic_init_u32(&shared->buckets[i], 0);
 		for (int i = 0; i <= MAX_TENANTS; i++)
 			init_tenant(&shared->tenants[i]);
 		for (int i = 0; i < N_TRANSPORTS; i++)
@@ -108,47 +125,75 @@ statistics_init(void)
 	shmem_startup_hook = statistics_shmem_startup;
 }
 
+/* The tenant, or NULL with the bucket where it belongs; names are never taken away. */
 static TenantStatistics *
-find_tenant(SpanText name)
+find_tenant(SpanText name, uint32 *bucket)
 {
-	uint32		n = pg_atomic_read_u32(&shared->n_tenants);
+	uint32		i = hash_bytes((const unsigned char *) name.data, (int) name.len) & (N_BUCKETS - 1);
 
-	pg_read_barrier();
-	for (uint32 i = 0; i < n; i++)
-		if (span_text_is(name, shared->tenants[i].tenant))
-			return &shared->tenants[i];
+	for (;;)
+	{
+		uint32		number = pg_atomic_read_u32(&shared->buckets[i]);
+
+		if (number == 0)
+			break;
+		pg_read_barrier();
+		if (span_text_is(name, shared->tenants[number - 1].tenant))
+			return &shared->tenants[number - 1];
+		i = (i + 1) & (N_BUCKETS - 1);
+	}
+	*bucket = i;
 	return NULL;
+}
+
+static TenantStatistics *
+add_tenant(SpanText name)
+{
+	TenantStatistics *tenant;
+	uint32		bucket;
+	uint32		n;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	tenant = find_tenant(name, &bucket);
+	n = pg_atomic_read_u32(&shared->n_tenants);
+	if (tenant == NULL && n < MAX_TENANTS)
+	{
+		tenant = &shared->tenants[n];
+		memcpy(tenant->tenant, name.data, name.len);
+		tenant->tenant[name.len] = '\0';
+		pg_write_barrier();
+		pg_atomic_write_u32(&shared->buckets[bucket], n + 1);
+		pg_atomic_write_u32(&shared->n_tenants, n + 1);
+	}
+	LWLockRelease(shared->lock);
+	return tenant;
 }
 
 TenantStatistics *
 statistics_tenant(SpanText name)
 {
 	TenantStatistics *tenant;
-	uint32		n;
+	uint32		bucket;
 
 	if (shared == NULL)
 		return NULL;
-	tenant = find_tenant(name);
-	if (tenant != NULL)
-		return tenant;
-	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	tenant = find_tenant(name);
-	n = pg_atomic_read_u32(&shared->n_tenants);
-	if (tenant == NULL)
-	{
-		if (n == MAX_TENANTS || name.len >= sizeof(tenant->tenant))
-			tenant = &shared->tenants[MAX_TENANTS];
-		else
-		{
-			tenant = &shared->tenants[n];
-			memcpy(tenant->tenant, name.data, name.len);
-			tenant->tenant[name.len] = '\0';
-			pg_write_barrier();
-			pg_atomic_write_u32(&shared->n_tenants, n + 1);
-		}
-	}
-	LWLockRelease(shared->lock);
-	return tenant;
+	tenant = find_tenant(name, &bucket);
+	if (tenant == NULL && name.len < sizeof(tenant->tenant) &&
+		pg_atomic_read_u32(&shared->n_tenants) < MAX_TENANTS)
+		tenant = add_tenant(name);
+	return tenant != NULL ? tenant : &shared->tenants[MAX_TENANTS];
+}
+
+uint32
+statistics_number(const TenantStatistics *tenant)
+{
+	return (uint32) (tenant - shared->tenants);
+}
+
+TenantStatistics *
+statistics_by_number(uint32 number)
+{
+	return &shared->tenants[number];
 }
 
 TransportStatistics *
@@ -170,6 +215,6 @@ statistics_each_tenant(void (*callback) (TenantStatistics *tenant, void *arg), v
 	for (uint32 i = 0; i < n; i++)
 		callback(&shared->tenants[i], arg);
 	overflow = &shared->tenants[MAX_TENANTS];
-	if (pg_atomic_read_u64(&overflow->ingress_bytes) > 0)
+	if (pg_atomic_read_u64(&overflow->requests) > 0)
 		callback(overflow, arg);
 }

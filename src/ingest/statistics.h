@@ -13,8 +13,10 @@
 
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
 #include "port/atomics.h"
 #include "span/value.h"
+#include "storage/spin.h"
 
 /* Why spans were discarded: label "reason" of tempo_discarded_spans_total. */
 typedef enum DiscardReason
@@ -22,6 +24,9 @@ typedef enum DiscardReason
 	DISCARD_INVALID_TRACE_ID,
 	DISCARD_INVALID_SPAN_ID,
 	DISCARD_INVALID_TIME,
+	DISCARD_RATE_LIMITED,
+	DISCARD_TRACE_TOO_LARGE,
+	DISCARD_LIVE_TRACES_EXCEEDED,
 	DISCARD_UNKNOWN_ERROR,
 	N_DISCARD_REASONS
 } DiscardReason;
@@ -55,13 +60,21 @@ extern const TransportName transport_names[N_TRANSPORTS];
 typedef struct TenantStatistics
 {
 	char		tenant[160];	/* "" = none */
+	pg_atomic_uint64 requests;	/* tempo_pg_requests_total, repeated and refused ones too */
+	pg_atomic_uint64 refused;	/* tempo_pg_refused_requests_total */
+	pg_atomic_uint64 repeated;	/* tempo_pg_repeated_requests_total */
 	pg_atomic_uint64 ingress_bytes; /* tempo_distributor_ingress_bytes_total */
 	pg_atomic_uint64 bytes_received;	/* tempo_distributor_bytes_received_total */
 	pg_atomic_uint64 spans_received;	/* tempo_distributor_spans_received_total */
 	pg_atomic_uint64 discarded[N_DISCARD_REASONS];	/* tempo_discarded_spans_total */
 	pg_atomic_uint64 truncated; /* tempo_distributor_attributes_truncated_total */
 	pg_atomic_uint64 sanitized; /* tempo_pg_sanitized_strings_total */
-	pg_atomic_uint64 repeated;	/* tempo_pg_repeated_requests_total */
+
+	/* What limits.c and live_traces.c keep of the tenant. */
+	slock_t		mutex;
+	double		tokens;			/* bytes that it may send now; may be negative */
+	TimestampTz refilled;		/* 0 = never */
+	pg_atomic_uint32 live_traces;
 } TenantStatistics;
 
 typedef struct TransportStatistics
@@ -82,6 +95,10 @@ extern void statistics_init(void);
  */
 extern TenantStatistics *statistics_tenant(SpanText tenant);
 extern TransportStatistics *statistics_transport(ReceiverTransport transport);
+
+/* statistics_number: the number of a tenant's counters, and back */
+extern uint32 statistics_number(const TenantStatistics *tenant);
+extern TenantStatistics *statistics_by_number(uint32 number);
 
 /* statistics_each_tenant: for /metrics */
 extern void statistics_each_tenant(void (*callback) (TenantStatistics *tenant, void *arg), void *arg);

@@ -8,13 +8,14 @@
 #include "postgres.h"
 
 #include "access/append.h"
+#include "ingest/limits.h"
+#include "ingest/live_traces.h"
 #include "ingest/recent.h"
 #include "ingest/store.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
-static int	max_attribute_bytes = 0;
 static bool reject_whole_batch = true;
 
 typedef bool (*Decoder)(const char *body, size_t len, const DecodeOptions *options,
@@ -37,10 +38,6 @@ static const Decoder decoders[] = {
 void
 store_init(void)
 {
-	DefineCustomIntVariable("tempo_pg.max_attribute_bytes",
-							"Longer attribute keys and string values are cut; 0 turns that off.",
-							"What an exporter sent is kept whole by default.", &max_attribute_bytes, 0, 0, INT_MAX,
-							PGC_SIGHUP, GUC_UNIT_BYTE, NULL, NULL, NULL);
 	DefineCustomBoolVariable("tempo_pg.reject_whole_batch",
 							 "Refuses a whole request for one span with an invalid id.",
 							 "When off, only such spans are refused, and the answer tells how many.",
@@ -48,24 +45,75 @@ store_init(void)
 }
 
 static bool
-decode_request(StoreRequest *request, SpanBatch *batch)
+decode_request(StoreRequest *request, const TenantLimits *limits, SpanBatch *batch)
 {
 	DecodeOptions options;
 
+	request->error.code = SPAN_ERROR_NONE;
 	options.tenant = request->tenant;
-	options.max_attribute_bytes = (uint32) max_attribute_bytes;
+	options.max_attribute_bytes = (uint32) limits->max_attribute_bytes;
 	options.reject_whole_batch = reject_whole_batch;
 	return decoders[request->format] (request->body, request->len, &options, batch, &request->result, &request->error);
+}
+
+/* May the tenant send so much now?  If not, the spans count as discarded. */
+static bool
+admit(StoreRequest *request, const TenantLimits *limits)
+{
+	DecodeResult *result = &request->result;
+
+	if (request->admitted == NULL || *request->admitted)
+		return true;
+	*request->admitted = limits_take(request->tenant, limits, request->len);
+	if (*request->admitted)
+		return true;
+	if (limits->burst > 0)
+		(void) span_error(&request->error, SPAN_ERROR_LIMIT,
+						  "RATE_LIMITED: tenant %.*s may send %lld bytes a second and %lld at once, and this request has %llu",
+						  (int) request->tenant.len, request->tenant.data, (long long) limits->rate,
+						  (long long) limits->burst, (unsigned long long) request->len);
+	else
+		(void) span_error(&request->error, SPAN_ERROR_LIMIT,
+						  "RATE_LIMITED: tenant %.*s may send %lld bytes a second, and this request has %llu",
+						  (int) request->tenant.len, request->tenant.data, (long long) limits->rate,
+						  (unsigned long long) request->len);
+	result->rate_limited = result->spans;
+	result->spans = 0;
+	return false;
+}
+
+/* Leaves out the spans of traces that are too large or too many. */
+static void
+limit_traces(StoreRequest *request, const TenantLimits *limits, SpanBatch *batch, uint32 first)
+{
+	DecodeResult *result = &request->result;
+	LiveTracesResult left_out;
+
+	if (limits->max_bytes_per_trace == 0 && limits->max_live_traces == 0)
+		return;
+	left_out = live_traces_filter(request->tenant, limits, batch, first, request->len);
+	result->spans = batch->n_spans - first;
+	result->trace_too_large = left_out.too_large;
+	result->live_traces_exceeded = left_out.too_many;
+	if (left_out.too_large + left_out.too_many == 0)
+		return;
+	if (result->rejected == 0 && left_out.too_large > 0)
+		snprintf(result->rejected_message, sizeof(result->rejected_message),
+				 "TRACE_TOO_LARGE: of one trace at most %lld bytes are stored", (long long) limits->max_bytes_per_trace);
+	else if (result->rejected == 0)
+		snprintf(result->rejected_message, sizeof(result->rejected_message),
+				 "LIVE_TRACES_EXCEEDED: at most %lld traces may be in the making", (long long) limits->max_live_traces);
+	result->rejected += left_out.too_large + left_out.too_many;
 }
 
 /* Decodes one request and keeps its spans in the batch if they are to be stored. */
 static void
 take_request(Relation rel, StoreRequest *request, bool wait, SpanBatch *batch)
 {
+	TenantLimits limits = limits_of(request->tenant);
 	uint32		before = batch->n_spans;
 
-	request->error.code = SPAN_ERROR_NONE;
-	if (!decode_request(request, batch))
+	if (!decode_request(request, &limits, batch))
 	{
 		request->outcome = STORE_REFUSED;
 		return;
@@ -75,10 +123,18 @@ take_request(Relation rel, StoreRequest *request, bool wait, SpanBatch *batch)
 		request->outcome = STORE_NOTHING;
 		return;
 	}
+	if (!admit(request, &limits))
+	{
+		request->outcome = STORE_LIMITED;
+		span_batch_truncate(batch, before);
+		return;
+	}
 	switch (recent_claim(rel, &request->hash, wait))
 	{
 		case RECENT_NEW:
 			request->outcome = STORE_APPENDED;
+			if (request->admitted != NULL)
+				limit_traces(request, &limits, batch, before);
 			return;
 		case RECENT_STORED:
 		case RECENT_MINE:
@@ -125,8 +181,9 @@ store_parts(Relation rel, StoreRequest *parts, int n_parts, const RequestHash *h
 {
 	for (int i = 0; i < n_parts; i++)
 	{
-		parts[i].error.code = SPAN_ERROR_NONE;
-		parts[i].outcome = decode_request(&parts[i], batch) ? STORE_APPENDED : STORE_REFUSED;
+		TenantLimits limits = limits_of(parts[i].tenant);
+
+		parts[i].outcome = decode_request(&parts[i], &limits, batch) ? STORE_APPENDED : STORE_REFUSED;
 		if (parts[i].outcome == STORE_REFUSED)
 			return false;
 	}
@@ -141,6 +198,24 @@ store_parts(Relation rel, StoreRequest *parts, int n_parts, const RequestHash *h
 	return true;
 }
 
+/* Reasons are rare, and each atomic addition costs something. */
+static void
+count_discarded(TenantStatistics *tenant, const DecodeResult *result)
+{
+	const uint64 counts[N_DISCARD_REASONS] = {
+		[DISCARD_INVALID_TRACE_ID] = result->invalid_trace_id,
+		[DISCARD_INVALID_SPAN_ID] = result->invalid_span_id,
+		[DISCARD_INVALID_TIME] = result->invalid_time,
+		[DISCARD_RATE_LIMITED] = result->rate_limited,
+		[DISCARD_TRACE_TOO_LARGE] = result->trace_too_large,
+		[DISCARD_LIVE_TRACES_EXCEEDED] = result->live_traces_exceeded
+	};
+
+	for (int i = 0; i < N_DISCARD_REASONS; i++)
+		if (counts[i] > 0)
+			pg_atomic_fetch_add_u64(&tenant->discarded[i], counts[i]);
+}
+
 void
 store_count(const StoreRequest *request)
 {
@@ -149,10 +224,9 @@ store_count(const StoreRequest *request)
 
 	if (tenant == NULL)
 		return;
+	pg_atomic_fetch_add_u64(&tenant->requests, 1);
 	pg_atomic_fetch_add_u64(&tenant->ingress_bytes, request->len);
-	pg_atomic_fetch_add_u64(&tenant->discarded[DISCARD_INVALID_TRACE_ID], result->invalid_trace_id);
-	pg_atomic_fetch_add_u64(&tenant->discarded[DISCARD_INVALID_SPAN_ID], result->invalid_span_id);
-	pg_atomic_fetch_add_u64(&tenant->discarded[DISCARD_INVALID_TIME], result->invalid_time);
+	count_discarded(tenant, result);
 	switch (request->outcome)
 	{
 		case STORE_APPENDED:
@@ -163,6 +237,10 @@ store_count(const StoreRequest *request)
 			break;
 		case STORE_REPEATED:
 			pg_atomic_fetch_add_u64(&tenant->repeated, 1);
+			break;
+		case STORE_LIMITED:
+		case STORE_REFUSED:
+			pg_atomic_fetch_add_u64(&tenant->refused, 1);
 			break;
 		default:
 			break;

@@ -21,6 +21,7 @@ typedef enum StoreOutcome
 	STORE_NOTHING,				/* right, but there is nothing to store */
 	STORE_REPEATED,				/* committed before, or in this transaction */
 	STORE_BUSY,					/* in flight elsewhere: ask again later */
+	STORE_LIMITED,				/* more than the tenant may send now; see "error" */
 	STORE_REFUSED				/* see "error" */
 } StoreOutcome;
 
@@ -31,6 +32,12 @@ typedef struct StoreRequest
 	size_t		len;
 	WireFormat	format;
 	RequestHash hash;			/* recent_hash() */
+
+	/*
+	 * Of a request from outside: has it been found to be within what the tenant
+	 * may send?  It is asked once, however often it is tried.  NULL = do not ask.
+	 */
+	bool	   *admitted;
 
 	StoreOutcome outcome;
 	DecodeResult result;
@@ -57,7 +64,7 @@ extern bool store_parts(Relation rel, StoreRequest *parts, int n_parts, const Re
 /* store_count: adds the outcome to the statistics; after the commit */
 extern void store_count(const StoreRequest *request);
 
-/* store_init: defines tempo_pg.max_attribute_bytes and tempo_pg.reject_whole_batch */
+/* store_init: defines tempo_pg.reject_whole_batch */
 extern void store_init(void);
 
 #endif							/* TEMPO_INGEST_STORE_H */

@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "ingest/limits.h"
 #include "ingest/statistics.h"
 #include "worker/ingest_metrics.h"
 
@@ -26,6 +27,8 @@ static const Counter tenant_counters[] = {
 	{"tempo_distributor_spans_received_total", "Spans received.", offsetof(TenantStatistics, spans_received)},
 	{"tempo_distributor_attributes_truncated_total", "Attribute keys and values cut to tempo_pg.max_attribute_bytes.", offsetof(TenantStatistics, truncated)},
 	{"tempo_pg_sanitized_strings_total", "Strings that were no UTF-8 or had a NUL.", offsetof(TenantStatistics, sanitized)},
+	{"tempo_pg_requests_total", "Requests received.", offsetof(TenantStatistics, requests)},
+	{"tempo_pg_refused_requests_total", "Requests refused: malformed, or beyond a limit.", offsetof(TenantStatistics, refused)},
 	{"tempo_pg_repeated_requests_total", "Requests received again and not stored twice.", offsetof(TenantStatistics, repeated)}
 };
 
@@ -83,10 +86,28 @@ write_tenant(TenantStatistics *tenant, void *arg)
 	}
 }
 
+/* The limits of tenants without settings of their own. */
+static void
+write_limits(ApiBody *body)
+{
+	TenantLimits limits = limits_default();
+
+	body_printf(body, "# HELP tempo_limits_defaults Limits of tenants without overrides; 0 means none.\n"
+				"# TYPE tempo_limits_defaults gauge\n"
+				"tempo_limits_defaults{limit_name=\"ingestion_rate_limit_bytes\"} " INT64_FORMAT "\n"
+				"tempo_limits_defaults{limit_name=\"ingestion_burst_size_bytes\"} " INT64_FORMAT "\n"
+				"tempo_limits_defaults{limit_name=\"max_global_traces_per_user\"} 0\n"
+				"tempo_limits_defaults{limit_name=\"max_local_traces_per_user\"} " INT64_FORMAT "\n"
+				"tempo_limits_defaults{limit_name=\"max_bytes_per_trace\"} " INT64_FORMAT "\n",
+				limits.rate, limits.burst, limits.max_live_traces, limits.max_bytes_per_trace);
+}
+
 void
 write_ingest_metrics(ApiBody *body)
 {
 	TenantLine	line = {body, NULL};
+
+	write_limits(body);
 
 	for (int i = 0; i < lengthof(tenant_counters); i++)
 	{

@@ -184,6 +184,13 @@ otlp_http_error(NetRequest *request, int status, RpcCode code, const char *messa
 	}
 }
 
+/* As clients know it. */
+static RpcCode
+public_code(RpcCode code)
+{
+	return code == RPC_RATE_LIMITED ? RPC_RESOURCE_EXHAUSTED : code;
+}
+
 static int
 http_status(RpcCode code, int retry_after)
 {
@@ -198,6 +205,8 @@ http_status(RpcCode code, int retry_after)
 		case RPC_UNIMPLEMENTED:
 		case RPC_NOT_FOUND:
 			return 404;
+		case RPC_RATE_LIMITED:
+			return 429;
 		case RPC_RESOURCE_EXHAUSTED:
 			/* no room in the server is to be tried again; too large is not */
 			return retry_after >= 0 ? 503 : 413;
@@ -215,7 +224,7 @@ static void
 answer_http(NetRequest *request, RpcCode code, const char *message, uint64 rejected, int retry_after)
 {
 	if (code != RPC_OK)
-		otlp_http_error(request, http_status(code, retry_after), code, message, retry_after);
+		otlp_http_error(request, http_status(code, retry_after), public_code(code), message, retry_after);
 	else if (otlp_encoding(request) == OTLP_JSON)
 	{
 		StringInfoData body;
@@ -296,6 +305,7 @@ answer_grpc(NetRequest *request, RpcCode code, const char *message, uint64 rejec
 		net_respond_grpc(request, 0, "", NULL, 0, NULL, 0, body.data, body.len);
 		return;
 	}
+	code = public_code(code);
 	message = presentable(message);
 	if (retry_after < 0)
 	{

@@ -70,6 +70,7 @@ typedef struct Waiting
 	uint64		id;
 	TimestampTz arrived;
 	bool		check;			/* WRITER_CHECK: nothing to store */
+	bool		admitted;		/* see StoreRequest */
 	StoreRequest store;
 	char		data[FLEXIBLE_ARRAY_MEMBER];	/* tenant, body */
 } Waiting;
@@ -159,7 +160,8 @@ answer(Waiting *request, RpcCode code, bool retry, const char *message)
 		reply->rejected = request->store.result.rejected;
 	}
 	else if (!request->check)
-		reply->spans = request->store.result.invalid_trace_id + request->store.result.invalid_span_id;
+		reply->spans = request->store.result.invalid_trace_id + request->store.result.invalid_span_id +
+			request->store.result.rate_limited;
 	memcpy(reply + 1, message, len + 1);
 	(void) queue_reply(queue, request->id, WRITER_ANSWER, reply, size);
 	pfree(reply);
@@ -195,6 +197,9 @@ answer_committed(Waiting *request)
 		case STORE_BUSY:
 			dlist_push_tail(&busy, &request->node);
 			n_busy++;
+			break;
+		case STORE_LIMITED:
+			answer(request, RPC_RATE_LIMITED, true, store->error.message);
 			break;
 		case STORE_REFUSED:
 			answer(request, store->error.code == SPAN_ERROR_MEMORY ? RPC_RESOURCE_EXHAUSTED : RPC_INVALID_ARGUMENT,
@@ -479,6 +484,7 @@ receive_requests(void)
 			memcpy(&head, message.payload, sizeof(head));
 			memcpy(request->data, message.payload + sizeof(head), message.len - sizeof(head));
 			request->store.hash = head.hash;
+			request->store.admitted = &request->admitted;
 			request->store.format = head.format;
 			request->store.tenant = span_text(request->data, head.tenant_len);
 			request->store.body = request->data + head.tenant_len;

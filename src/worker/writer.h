@@ -43,7 +43,10 @@ typedef enum RpcCode
 	RPC_UNIMPLEMENTED = 12,
 	RPC_INTERNAL = 13,
 	RPC_UNAVAILABLE = 14,
-	RPC_UNAUTHENTICATED = 16
+	RPC_UNAUTHENTICATED = 16,
+
+	/* RESOURCE_EXHAUSTED by a limit of the tenant's: over HTTP it has a status of its own */
+	RPC_RATE_LIMITED = 100
 } RpcCode;
 
 typedef struct WriterAnswer
