@@ -50,9 +50,9 @@
 /* A batch that has taken more is reset before it is filled again. */
 #define BATCH_BYTES (8 * 1024 * 1024)
 
-/* Candidates located at once, and traces whose rows are decoded at once. */
-#define LOCATE_AT_ONCE 24
-#define RETURN_AT_ONCE 24
+/* Candidates located, and traces returned, at once: at first, and when it goes on and on. */
+#define FIRST_AT_ONCE 24
+#define MOST_AT_ONCE 1024
 
 /* A part of a trace: rows of a segment, or of the pending batch of that number. */
 typedef struct TracePiece
@@ -130,6 +130,7 @@ typedef struct NewestScanState
 	List  *pieces; /* of TracePiece, in order */
 	int	   next_piece;
 	uint32 next_row; /* in the next piece */
+	int	   at_once; /* traces */
 
 	/* decoded rows */
 	SpanAllocator	 allocator;
@@ -564,22 +565,19 @@ is_visible(NewestScanState *state, TempoRowReader *reader, const Span *span)
 
 /* The first start among rows of a segment that the user sees. */
 static void
-take_starts(NewestScanState *state, TempoOpenSegment *open, const TempoSegment *segment,
-			Candidate *candidate, uint32 first, uint32 end)
+take_start(NewestScanState *state, TempoOpenSegment *open, const TempoSegment *segment,
+		   Candidate *candidate, uint32 first, uint32 end)
 {
-	/* rows of a trace are in the order of their starts */
-	bool sure = state->pushed->root->n_children == 0 && state->match_reader == NULL &&
-				segment->deleted == NULL;
-
 	while (first < end)
 	{
-		uint32 count = sure ? 1 : Min(MAX_RUN, end - first);
+		uint32 count = Min(MAX_RUN, end - first);
 
 		empty_batch(state->start_batch);
 		tempo_segment_decode(open, &state->start_projection, first, count, state->start_batch);
 		tempo_filter_batch(state->pushed, state->start_batch);
 		if (state->match_reader != NULL)
 			tempo_row_reader_batch(state->match_reader, state->start_batch);
+		/* rows of a trace are in the order of their starts */
 		for (uint32 i = 0; i < count; i++)
 		{
 			const Span *span = &state->start_batch->spans[i];
@@ -594,21 +592,74 @@ take_starts(NewestScanState *state, TempoOpenSegment *open, const TempoSegment *
 	}
 }
 
-static bool
-locate_in_segment(NewestScanState *state, TempoOpenSegment *open, uint32 number,
-				  Candidate *candidate)
+/* Rows of a candidate in the segment that is being looked at. */
+typedef struct Place
 {
-	SpanError error;
-	uint32	  first;
-	uint32	  count;
+	Candidate *candidate;
+	uint32	   first;
+	uint32	   count;
+} Place;
 
-	if (!segment_find_trace(tempo_segment_reader(open), &candidate->id, &first, &count, &error))
-		tempo_segment_failed(open, &error);
-	if (count == 0)
-		return false;
-	add_piece(state, candidate, false, number, first, count);
-	take_starts(state, open, &state->segments[number], candidate, first, first + count);
-	return true;
+static int
+compare_rows(const void *a, const void *b)
+{
+	const Place *x = a;
+	const Place *y = b;
+
+	return x->first < y->first ? -1 : x->first > y->first;
+}
+
+static void
+take_starts(NewestScanState *state, TempoOpenSegment *open, const TempoSegment *segment,
+			Place *places, int n)
+{
+	bool sure = state->pushed->root->n_children == 0 && state->match_reader == NULL &&
+				segment->deleted == NULL;
+
+	qsort(places, n, sizeof(Place), compare_rows);
+	for (int i = 0; i < n; i++)
+	{
+		Place	 *place = &places[i];
+		SpanError error;
+		int64	  start;
+
+		if (!sure)
+			take_start(state, open, segment, place->candidate, place->first,
+					   place->first + place->count);
+		else if (segment_row_start(tempo_segment_reader(open), place->first, &start, &error))
+			place->candidate->start = Min(place->candidate->start, start);
+		else
+			tempo_segment_failed(open, &error);
+	}
+}
+
+static void
+locate_in_segment(NewestScanState *state, uint32 number, Candidate **candidates, int n)
+{
+	const TempoSegment *segment = &state->segments[number];
+	MemoryContext		old = MemoryContextSwitchTo(state->open_context);
+	Place			   *places = palloc(sizeof(Place) * n);
+	int					n_places = 0;
+	TempoOpenSegment   *open = tempo_segment_open(state->css.ss.ss_currentRelation, segment, NULL);
+
+	MemoryContextSwitchTo(old);
+	CHECK_FOR_INTERRUPTS();
+	for (int i = 0; i < n; i++)
+	{
+		Place	 *place = &places[n_places];
+		SpanError error;
+
+		if (!segment_find_trace(tempo_segment_reader(open), &candidates[i]->id, &place->first,
+								&place->count, &error))
+			tempo_segment_failed(open, &error);
+		if (place->count == 0)
+			continue;
+		place->candidate = candidates[i];
+		add_piece(state, candidates[i], false, number, place->first, place->count);
+		n_places++;
+	}
+	take_starts(state, open, segment, places, n_places);
+	tempo_segment_close(open);
 }
 
 static void
@@ -637,36 +688,30 @@ locate_in_pending(NewestScanState *state, Candidate *candidate)
 }
 
 /*
- * Looks candidates up: "early" where they may have begun when they are still wanted,
- * and then, of those that have, in all other segments.
+ * Looks candidates up where they may have begun when they are still wanted, and then, of
+ * those that have, in all other segments.
  */
 static void
-locate_all(NewestScanState *state, Candidate **candidates, int n, bool early)
+locate_all(NewestScanState *state, Candidate **candidates, int n)
 {
-	for (uint32 s = 0; s < state->n_segments; s++)
+	int wanted = 0;
+
+	for (uint32 s = 0; s < state->n_segments && n > 0; s++)
+		if (state->segments[s].summary.min_start_nano <= state->newest_wanted)
+			locate_in_segment(state, s, candidates, n);
+	for (int i = 0; i < n; i++)
 	{
-		const TempoSegment *segment = &state->segments[s];
-		TempoOpenSegment   *open = NULL;
+		Candidate *candidate = candidates[i];
 
-		if ((segment->summary.min_start_nano <= state->newest_wanted) != early)
-			continue;
-		for (int i = 0; i < n; i++)
+		if (candidate->start <= state->newest_wanted)
 		{
-			if (!early && candidates[i]->start > state->newest_wanted)
-				continue;
-			if (open == NULL)
-			{
-				MemoryContext old = MemoryContextSwitchTo(state->open_context);
-
-				CHECK_FOR_INTERRUPTS();
-				open = tempo_segment_open(state->css.ss.ss_currentRelation, segment, NULL);
-				MemoryContextSwitchTo(old);
-			}
-			(void) locate_in_segment(state, open, s, candidates[i]);
+			candidates[i] = candidates[wanted];
+			candidates[wanted++] = candidate;
 		}
-		if (open != NULL)
-			tempo_segment_close(open);
 	}
+	for (uint32 s = 0; s < state->n_segments && wanted > 0; s++)
+		if (state->segments[s].summary.min_start_nano > state->newest_wanted)
+			locate_in_segment(state, s, candidates, wanted);
 }
 
 /* A candidate is not wanted: it is remembered only if more of it may be found. */
@@ -685,12 +730,14 @@ drop(NewestScanState *state, Candidate *candidate)
 static void
 locate(NewestScanState *state)
 {
-	Candidate *candidates[LOCATE_AT_ONCE];
-	Candidate *located[LOCATE_AT_ONCE];
-	int		   n = 0;
-	int		   n_located = 0;
+	int			at_once = state->at_once;
+	Candidate **candidates =
+		MemoryContextAlloc(state->open_context, sizeof(Candidate *) * at_once * 2);
+	Candidate **located = candidates + at_once;
+	int			n = 0;
+	int			n_located = 0;
 
-	while (n < LOCATE_AT_ONCE && n_located < LOCATE_AT_ONCE && !pairingheap_is_empty(state->heap))
+	while (n < at_once && n_located < at_once && !pairingheap_is_empty(state->heap))
 	{
 		Candidate *candidate =
 			pairingheap_container(Candidate, node, pairingheap_first(state->heap));
@@ -705,9 +752,7 @@ locate(NewestScanState *state)
 	}
 	for (int i = 0; i < n; i++)
 		locate_in_pending(state, candidates[i]);
-	locate_all(state, candidates, n, true);
-	locate_all(state, candidates, n, false);
-	MemoryContextReset(state->open_context);
+	locate_all(state, candidates, n);
 	for (int i = 0; i < n; i++)
 	{
 		state->counters.traces_located++;
@@ -721,6 +766,7 @@ locate(NewestScanState *state)
 	}
 	for (int i = 0; i < n_located; i++)
 		pairingheap_add(state->heap, &located[i]->node);
+	MemoryContextReset(state->open_context);
 }
 
 /*
@@ -755,7 +801,7 @@ next_wave(NewestScanState *state)
 	MemoryContext old;
 
 	forget_wave(state);
-	while (list_length(state->wave) < RETURN_AT_ONCE)
+	while (list_length(state->wave) < state->at_once)
 	{
 		Candidate *candidate = NULL;
 
@@ -780,6 +826,7 @@ next_wave(NewestScanState *state)
 			state->counters.traces_returned++;
 		}
 	}
+	state->at_once = Min(state->at_once * 2, MOST_AT_ONCE);
 	return state->wave != NIL;
 }
 
@@ -1003,6 +1050,7 @@ start(NewestScanState *state)
 		hash_create("tempo candidates", 256, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	state->heap = pairingheap_allocate(compare_candidates, NULL);
 	state->bound = PG_INT64_MAX;
+	state->at_once = FIRST_AT_ONCE;
 	state->exhausted = state->match->never;
 	if (!state->exhausted)
 	{

@@ -191,7 +191,8 @@ segment_load_rows(SegmentReader *r, TableId table, SpanError *error)
 	if (!segment_load_row_shapes(r, table, error))
 		return false;
 	histogram = arena_alloc0(&r->block_arena, (size_t) t->n_shapes * sizeof(uint32_t));
-	if (histogram == NULL)
+	t->seek_counts = arena_alloc(&r->block_arena, (size_t) t->n_shapes * sizeof(uint32_t));
+	if (histogram == NULL || t->seek_counts == NULL)
 		return segment_no_memory(error);
 	for (uint32_t i = 0; i < t->n_rows; i++)
 		histogram[t->row_shapes[i]]++;
@@ -213,22 +214,71 @@ segment_load_rows(SegmentReader *r, TableId table, SpanError *error)
 	return true;
 }
 
-void
-segment_seek(SegmentReader *r, TableId table, uint32_t row)
+/* The columns of the current projection that have a value for each row of the shape. */
+static bool
+list_varying(SegmentReader *r, ReadShape *shape)
+{
+	uint32_t	n = 0;
+
+	for (uint32_t k = 0; k < shape->n_items; k++)
+		n += shape->constants[k] == 0 && r->columns[shape->columns[k]].wanted;
+	shape->varying = arena_alloc(&r->projection_arena, ((size_t) n + 1) * sizeof(uint32_t));
+	if (shape->varying == NULL)
+		return false;
+	shape->n_varying = 0;
+	for (uint32_t k = 0; k < shape->n_items; k++)
+		if (shape->constants[k] == 0 && r->columns[shape->columns[k]].wanted)
+			shape->varying[shape->n_varying++] = shape->columns[k];
+	return true;
+}
+
+/* Moves the cursors over so many rows of one shape. */
+static inline bool
+move_cursors(SegmentReader *r, ReadShape *shape, uint32_t times)
+{
+	if (shape->varying == NULL && !list_varying(r, shape))
+		return false;
+	for (uint32_t k = 0; k < shape->n_varying; k++)
+		r->columns[shape->varying[k]].cursor += times;
+	return true;
+}
+
+/* Moves over fewer rows are made row by row, others by shape. */
+#define SEEK_BY_ROW 64
+
+bool
+segment_seek(SegmentReader *r, TableId table, uint32_t row, SpanError *error)
 {
 	ReadTable  *t = &r->tables[table];
+	uint32_t	from = t->next;
+	bool		ok = true;
 
-	for (uint32_t i = 0; i < r->n_columns; i++)
-		if (r->columns[i].table == table)
-			r->columns[i].cursor = 0;
-	for (uint32_t i = 0; i < row; i++)
+	if (from > row)
 	{
-		const ReadShape *shape = &t->shapes[t->row_shapes[i]];
-
-		for (uint32_t k = 0; k < shape->n_items; k++)
-			r->columns[shape->columns[k]].cursor += shape->constants[k] == 0;
+		from = 0;
+		for (uint32_t i = 0; i < r->n_columns; i++)
+			if (r->columns[i].table == table)
+				r->columns[i].cursor = 0;
 	}
+	t->next = UINT32_MAX;
+	if (row - from < SEEK_BY_ROW)
+	{
+		for (uint32_t i = from; i < row && ok; i++)
+			ok = move_cursors(r, &t->shapes[t->row_shapes[i]], 1);
+	}
+	else
+	{
+		memset(t->seek_counts, 0, (size_t) t->n_shapes * sizeof(uint32_t));
+		for (uint32_t i = from; i < row; i++)
+			t->seek_counts[t->row_shapes[i]]++;
+		for (uint32_t i = 0; i < t->n_shapes && ok; i++)
+			if (t->seek_counts[i] > 0)
+				ok = move_cursors(r, &t->shapes[i], t->seek_counts[i]);
+	}
+	if (!ok)
+		return segment_no_memory(error);
 	t->next = row;
+	return true;
 }
 
 static bool
@@ -448,6 +498,18 @@ segment_load_starts(SegmentReader *r, SpanError *error)
 	else
 		r->counters.columns_kept++;
 	r->starts = starts;
+	return true;
+}
+
+bool
+segment_row_start(SegmentReader *r, uint32_t row, int64_t *start, SpanError *error)
+{
+	if (row >= r->summary.rows)
+		return span_error(error, SPAN_ERROR_INVALID, "no such row in the segment");
+	segment_load_block(r, row / IMAGE_BLOCK_ROWS);
+	if (!segment_load_starts(r, error))
+		return false;
+	*start = r->starts[row % IMAGE_BLOCK_ROWS];
 	return true;
 }
 

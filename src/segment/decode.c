@@ -390,18 +390,17 @@ seek_row(Decoder *d, uint32_t row)
 
 	if (r->tables[TABLE_SPAN].next == row)
 		return true;
-	segment_seek(r, TABLE_SPAN, row);
+	if (!segment_seek(r, TABLE_SPAN, row, d->error))
+		return false;
 	if (r->parts & SEGMENT_EVENTS)
 	{
-		if (!count_children(r, true, row, &child, d->error))
+		if (!count_children(r, true, row, &child, d->error) || !segment_seek(r, TABLE_EVENT, child, d->error))
 			return false;
-		segment_seek(r, TABLE_EVENT, child);
 	}
 	if (r->parts & SEGMENT_LINKS)
 	{
-		if (!count_children(r, false, row, &child, d->error))
+		if (!count_children(r, false, row, &child, d->error) || !segment_seek(r, TABLE_LINK, child, d->error))
 			return false;
-		segment_seek(r, TABLE_LINK, child);
 	}
 	return true;
 }

@@ -223,6 +223,9 @@ extern uint32_t segment_block_rows(const SegmentReader *reader);
 extern bool segment_block_times(SegmentReader *reader, uint32_t first, int64_t *min_start,
 								int64_t *max_start, int64_t *max_duration, SpanError *error);
 
+/* segment_row_start: the start time of one row */
+extern bool segment_row_start(SegmentReader *reader, uint32_t row, int64_t *start, SpanError *error);
+
 /* The attribute keys of the segment, all scopes, sorted by (scope, key). */
 extern bool segment_keys(SegmentReader *reader, const SegmentKey **keys, uint32_t *count, SpanError *error);
 

@@ -95,6 +95,8 @@ typedef struct ReadShape
 	uint32_t	events_at;		/* item FIELD_N_EVENTS, or UINT32_MAX */
 	uint32_t	links_at;
 	struct Template *template;	/* for the current projection and batch */
+	uint32_t   *varying;		/* for the current projection: columns with a value for each row; NULL = not known */
+	uint32_t	n_varying;
 } ReadShape;
 
 typedef struct ReadTable
@@ -106,6 +108,7 @@ typedef struct ReadTable
 	bool		loaded;
 	uint32_t   *row_shapes;		/* NULL: not yet */
 	uint32_t   *histogram;		/* rows of each shape, if loaded */
+	uint32_t   *seek_counts;	/* the same, while seeking */
 	uint32_t	n_rows;
 	uint32_t	next;			/* row that the columns' cursors stand at */
 } ReadTable;
@@ -255,7 +258,7 @@ extern bool segment_load_starts(SegmentReader *r, SpanError *error);
 extern bool segment_load_durations(SegmentReader *r, SpanError *error);
 extern bool segment_load_event_times(SegmentReader *r, SpanError *error);
 
-/* segment_seek: sets the cursors of all loaded columns of the table to "row" of the block */
-extern void segment_seek(SegmentReader *r, TableId table, uint32_t row);
+/* segment_seek: sets the cursors of the columns of the projection, in the table, to "row" of the block */
+extern bool segment_seek(SegmentReader *r, TableId table, uint32_t row, SpanError *error);
 
 #endif							/* TEMPO_SEGMENT_READING_H */

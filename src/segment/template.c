@@ -124,7 +124,10 @@ set_projection(SegmentReader *r, const SegmentProjection *p, SpanBatch *batch)
 	for (int t = 0; t < N_TABLES; t++)
 	{
 		for (uint32_t i = 0; i < r->tables[t].n_shapes; i++)
+		{
 			r->tables[t].shapes[i].template = NULL;
+			r->tables[t].shapes[i].varying = NULL;
+		}
 		if (!same)
 			r->tables[t].next = UINT32_MAX; /* the cursors were those of other columns */
 	}
