@@ -33,4 +33,4 @@ BEGIN
 END
 $$;
 
-GRANT USAGE ON SCHEMA tempo TO tempo_reader, tempo_writer, tempo_admin;
+GRANT USAGE ON SCHEMA tempo TO tempo_reader, tempo_writer, tempo_admin, pg_monitor;

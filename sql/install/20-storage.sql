@@ -44,7 +44,11 @@ CREATE TABLE tempo.segment_deletions (
     bitmap bytea NOT NULL
 ) USING heap WITH (
     autovacuum_vacuum_threshold = 500,
-    autovacuum_vacuum_scale_factor = 0
+    autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_cost_delay = 0,
+    toast.autovacuum_vacuum_threshold = 500,
+    toast.autovacuum_vacuum_scale_factor = 0,
+    toast.autovacuum_vacuum_cost_delay = 0
 );
 COMMENT ON TABLE tempo.segment_deletions IS 'rows deleted from segments, a bitmap per segment and command; gone when the segment is merged. Changed by the access method only';
 CREATE INDEX segment_deletions_segment ON tempo.segment_deletions USING btree (storage_id, segment_id);
@@ -73,6 +77,36 @@ CREATE VIEW tempo.segments AS
          JOIN pg_catalog.pg_am a ON a.oid = c.relam AND a.amname = 'tempo'
          CROSS JOIN LATERAL tempo.storage_id(c.oid) s
          JOIN tempo.segment_directory d ON d.storage_id = s
-    WHERE c.relkind IN ('r', 'm') AND pg_catalog.has_table_privilege(c.oid, 'SELECT');
-COMMENT ON VIEW tempo.segments IS 'the segments of every table USING tempo that the current user may read';
+    WHERE c.relkind IN ('r', 'm') AND pg_catalog.has_table_privilege(c.oid, 'SELECT')
+          -- counts and times tell of rows that a policy hides
+          AND NOT pg_catalog.row_security_active(c.oid);
+COMMENT ON VIEW tempo.segments IS 'the segments of every table USING tempo that the current user may read; without those of tables with row policies for the user';
 GRANT SELECT ON tempo.segments TO tempo_reader, tempo_writer, tempo_admin;
+
+CREATE FUNCTION tempo.table_statistics(relation regclass,
+                                       OUT segments bigint, OUT level0_segments bigint, OUT level1_segments bigint, OUT level2_segments bigint,
+                                       OUT spans bigint, OUT deleted_spans bigint, OUT bytes bigint, OUT raw_bytes bigint,
+                                       OUT file_bytes bigint, OUT free_bytes bigint, OUT oldest timestamptz, OUT newest timestamptz)
+    AS 'MODULE_PATHNAME', 'tempo_table_statistics' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION tempo.table_statistics(regclass) IS 'what tempo.stat_tables shows of one table; NULL if it is locked or the user may not see all of it';
+
+CREATE VIEW tempo.stat_tables AS
+    SELECT c.oid::regclass AS relation, s.*
+    FROM pg_catalog.pg_class c
+         JOIN pg_catalog.pg_am a ON a.oid = c.relam AND a.amname = 'tempo'
+         CROSS JOIN LATERAL tempo.table_statistics(c.oid) s
+    WHERE c.relkind IN ('r', 'm') AND s.segments IS NOT NULL;
+COMMENT ON VIEW tempo.stat_tables IS 'segments, spans and space of every table USING tempo that the current user may read, without row policies';
+COMMENT ON COLUMN tempo.stat_tables.segments IS 'number of segments';
+COMMENT ON COLUMN tempo.stat_tables.level0_segments IS 'segments that were not merged yet';
+COMMENT ON COLUMN tempo.stat_tables.level1_segments IS 'segments that were merged once';
+COMMENT ON COLUMN tempo.stat_tables.level2_segments IS 'segments that were merged more than once';
+COMMENT ON COLUMN tempo.stat_tables.spans IS 'number of spans, deleted ones left out';
+COMMENT ON COLUMN tempo.stat_tables.deleted_spans IS 'deleted spans that merging has still to remove';
+COMMENT ON COLUMN tempo.stat_tables.bytes IS 'size of the segments';
+COMMENT ON COLUMN tempo.stat_tables.raw_bytes IS 'what the spans would take without compression';
+COMMENT ON COLUMN tempo.stat_tables.file_bytes IS 'size of the file';
+COMMENT ON COLUMN tempo.stat_tables.free_bytes IS 'of this, free for new segments; the rest beyond "bytes" is of segments that are no more, until VACUUM finds that nobody sees them';
+COMMENT ON COLUMN tempo.stat_tables.oldest IS 'start of the oldest span';
+COMMENT ON COLUMN tempo.stat_tables.newest IS 'start of the newest span';
+GRANT SELECT ON tempo.stat_tables TO tempo_reader, tempo_writer, tempo_admin, pg_monitor;

@@ -63,4 +63,3 @@ COMMENT ON COLUMN tempo.stat_compaction.last_error IS 'why it did';
 REVOKE ALL ON FUNCTION tempo.compaction_statistics() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION tempo.compaction_statistics() TO tempo_admin, pg_monitor;
 GRANT SELECT ON tempo.stat_compaction TO tempo_admin, pg_monitor;
-GRANT USAGE ON SCHEMA tempo TO pg_monitor;

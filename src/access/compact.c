@@ -782,9 +782,12 @@ tempo_open_to_maintain(Oid relid)
 {
 	Relation	rel;
 
-	/* who may not do it must not lock the table either; what has gone is reported by opening it */
-	if (get_rel_relkind(relid) != '\0')
-		check_may_maintain(relid);
+	if (get_rel_relkind(relid) == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", relid)));
+	/* who may not do it must not lock the table either */
+	check_may_maintain(relid);
 	rel = table_open(relid, RowExclusiveLock);
 	check_may_maintain(relid);
 	if (!tempo_relation(rel))

@@ -57,9 +57,7 @@ struct TempoCompactStat
 	TimestampTz last_merge_at;
 	TimestampTz last_error_at;
 	char		last_error[ERROR_BYTES];
-	uint64		storage_id;		/* that the floor is of */
-	uint64		floor;
-	uint64		floor_completed;
+	TempoStatFloor floor;
 };
 
 typedef struct SharedStats
@@ -319,27 +317,24 @@ tempo_stat_level0(TempoCompactStat *stat)
 }
 
 void
-tempo_stat_set_floor(TempoCompactStat *stat, uint64 storage_id, uint64 floor, uint64 completed)
+tempo_stat_set_floor(TempoCompactStat *stat, const TempoStatFloor *floor)
 {
 	if (stat == NULL)
 		return;
 	SpinLockAcquire(&stat->mutex);
-	stat->storage_id = storage_id;
-	stat->floor = floor;
-	stat->floor_completed = completed;
+	stat->floor = *floor;
 	SpinLockRelease(&stat->mutex);
 }
 
-uint64
-tempo_stat_floor(TempoCompactStat *stat, uint64 storage_id, uint64 completed)
+TempoStatFloor
+tempo_stat_floor(TempoCompactStat *stat)
 {
-	uint64		floor = 0;
+	TempoStatFloor floor = {0};
 
 	if (stat == NULL)
-		return 0;
+		return floor;
 	SpinLockAcquire(&stat->mutex);
-	if (stat->storage_id == storage_id && completed >= stat->floor_completed)
-		floor = stat->floor;
+	floor = stat->floor;
 	SpinLockRelease(&stat->mutex);
 	return floor;
 }

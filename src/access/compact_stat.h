@@ -72,10 +72,22 @@ extern uint32 tempo_stat_level0(TempoCompactStat *stat);
 
 /*
  * The floor of a storage id: no level-0 segment with a smaller id is visible
- * to a snapshot taken when "completed" transactions had ended, or later.
+ * to a snapshot that sees the end of every transaction before "end" but those
+ * that were running.
  */
-extern void tempo_stat_set_floor(TempoCompactStat *stat, uint64 storage_id, uint64 floor, uint64 completed);
-extern uint64 tempo_stat_floor(TempoCompactStat *stat, uint64 storage_id, uint64 completed);
+#define TEMPO_FLOOR_RUNNING 64
+
+typedef struct TempoStatFloor
+{
+	uint64		storage_id;		/* 0 = no floor is known */
+	uint64		segment_id;
+	TransactionId end;
+	uint32		n_running;
+	TransactionId running[TEMPO_FLOOR_RUNNING];
+} TempoStatFloor;
+
+extern void tempo_stat_set_floor(TempoCompactStat *stat, const TempoStatFloor *floor);
+extern TempoStatFloor tempo_stat_floor(TempoCompactStat *stat);
 
 extern void tempo_compact_stat_init(void);
 

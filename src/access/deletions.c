@@ -178,26 +178,40 @@ or_bitmap(const TempoSegment *segment, const uint8 *from, uint8 **to)
 		(*to)[i] |= from[i];
 }
 
-/* Adds a stored bitmap, which leaves out zeros before and after: four bytes say how many before. */
+/*
+ * A stored bitmap leaves out zeros before and after: four bytes say how many
+ * bytes before.  False if it is not within the segment's rows.
+ */
+static bool
+stored_extent(const TempoSegment *segment, const bytea *stored, uint32 *skipped, uint32 *len)
+{
+	uint32		bytes = bitmap_bytes(segment);
+
+	*len = (uint32) VARSIZE_ANY_EXHDR(stored);
+	if (*len < sizeof(*skipped))
+		return false;
+	memcpy(skipped, VARDATA_ANY(stored), sizeof(*skipped));
+	*len -= sizeof(*skipped);
+	return *skipped <= bytes && *len <= bytes - *skipped;
+}
+
+/* Adds a stored bitmap. */
 static void
 or_stored(const TempoSegment *segment, Table *table, HeapTuple tuple, uint8 **to)
 {
 	bool		isnull;
 	Datum		datum = heap_getattr(tuple, ATTNO_BITMAP, RelationGetDescr(table->heap), &isnull);
 	bytea	   *stored = DatumGetByteaPP(datum);
-	uint32		bytes = bitmap_bytes(segment);
-	uint32		len = (uint32) VARSIZE_ANY_EXHDR(stored);
-	uint32		skipped = 0;
+	uint32		skipped;
+	uint32		len;
 
-	if (len >= sizeof(skipped))
-		memcpy(&skipped, VARDATA_ANY(stored), sizeof(skipped));
-	if (len < sizeof(skipped) || skipped > bytes || len - sizeof(skipped) > bytes - skipped)
+	if (!stored_extent(segment, stored, &skipped, &len))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("the rows deleted from segment " UINT64_FORMAT " are not rows of it", segment->segment_id)));
 	if (*to == NULL)
 		*to = new_bitmap(segment);
-	for (uint32 i = 0; i < len - sizeof(skipped); i++)
+	for (uint32 i = 0; i < len; i++)
 		(*to)[skipped + i] |= ((uint8 *) VARDATA_ANY(stored))[sizeof(skipped) + i];
 	if ((Pointer) stored != DatumGetPointer(datum))
 		pfree(stored);
@@ -323,6 +337,48 @@ tempo_deletions_attach(Snapshot snapshot, TempoSegment *segments, uint32 count)
 		if (segments[i].deleted != NULL)
 			segments[i].n_deleted = (uint32) pg_popcount((const char *) segments[i].deleted,
 														 (int) bitmap_bytes(&segments[i]));
+}
+
+void
+tempo_deletions_check(Snapshot snapshot, uint64 storage_id, TempoSegment *segments, uint32 count,
+					  void (*problem) (void *arg, uint64 segment_id, const char *text), void *arg)
+{
+	Table		table;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	if (!open_table(&table, AccessShareLock))
+		return;
+	scan = begin_scan(&table, snapshot, storage_id, NULL);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		bool		isnull;
+		uint64		id = (uint64) DatumGetInt64(heap_getattr(tuple, ATTNO_SEGMENT_ID,
+															 RelationGetDescr(table.heap), &isnull));
+		Datum		datum = heap_getattr(tuple, ATTNO_BITMAP, RelationGetDescr(table.heap), &isnull);
+		TempoSegment *segment = find_segment(segments, count, id);
+		bytea	   *stored;
+		uint32		skipped;
+		uint32		len;
+		bool		inside;
+
+		if (segment == NULL)
+		{
+			problem(arg, id, "rows are deleted from a segment that does not exist");
+			continue;
+		}
+		stored = DatumGetByteaPP(datum);
+		inside = stored_extent(segment, stored, &skipped, &len);
+		/* the last byte may have bits to spare */
+		if (inside && len > 0 && skipped + len == bitmap_bytes(segment) && segment->summary.rows % 8 != 0)
+			inside = ((uint8 *) VARDATA_ANY(stored))[sizeof(skipped) + len - 1] >> segment->summary.rows % 8 == 0;
+		if (!inside)
+			problem(arg, id, "the rows deleted from the segment are not rows of it");
+		if ((Pointer) stored != DatumGetPointer(datum))
+			pfree(stored);
+	}
+	systable_endscan(scan);
+	close_table(&table);
 }
 
 void

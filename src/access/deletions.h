@@ -29,6 +29,13 @@ tempo_row_is_deleted(const TempoSegment *segment, uint32 row)
 extern void tempo_deletions_attach(Snapshot snapshot, TempoSegment *segments, uint32 count);
 
 /*
+ * tempo_deletions_check: calls "problem" for each bitmap of a storage id that
+ * does not fit one of its segments, which are ordered by segment id.
+ */
+extern void tempo_deletions_check(Snapshot snapshot, uint64 storage_id, TempoSegment *segments, uint32 count,
+								  void (*problem) (void *arg, uint64 segment_id, const char *text), void *arg);
+
+/*
  * tempo_deletions_drop: of spans "from" and later in the batch, the first of
  * which is row "first" of the segment, removes the deleted ones.
  */

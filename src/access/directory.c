@@ -442,22 +442,40 @@ list_from(TempoDirectory *directory, Relation index, const IndexShape *shape, Sn
 	systable_endscan(scan);
 }
 
+/* Does the snapshot see the end of every transaction of which the floor's did? */
+static bool
+is_later(Snapshot snapshot, const TempoStatFloor *floor)
+{
+	if (TransactionIdPrecedes(snapshot->xmax, floor->end))
+		return false;
+	for (uint32 i = 0; i < snapshot->xcnt; i++)
+	{
+		bool		was_running = false;
+
+		if (!TransactionIdPrecedes(snapshot->xip[i], floor->end))
+			continue;
+		for (uint32 k = 0; k < floor->n_running; k++)
+			was_running |= floor->running[k] == snapshot->xip[i];
+		if (!was_running)
+			return false;
+	}
+	return true;
+}
+
 /* The first level-0 segment that the snapshot may see. */
 static int64
 level0_floor(Relation rel, Snapshot snapshot, uint64 storage_id)
 {
-	uint64		floor;
+	TempoStatFloor floor;
 
-	/* 0: the snapshot came from elsewhere, so it may be of any time */
-	if (!IsMVCCSnapshot(snapshot) || snapshot->snapXactCompletionCount == 0)
+	if (!IsMVCCSnapshot(snapshot) || snapshot->takenDuringRecovery)
 		return PG_INT64_MIN;
-	floor = tempo_stat_floor(tempo_compact_stat(RelationGetRelid(rel)), storage_id,
-							 snapshot->snapXactCompletionCount);
-	return floor == 0 ? PG_INT64_MIN : (int64) floor;
+	floor = tempo_stat_floor(tempo_compact_stat(RelationGetRelid(rel)));
+	return floor.storage_id == storage_id && is_later(snapshot, &floor) ? (int64) floor.segment_id : PG_INT64_MIN;
 }
 
 TempoSegment *
-tempo_directory_list(Relation rel, Snapshot snapshot, const TempoSegmentBounds *bounds, uint32 *count)
+tempo_directory_list_images(Relation rel, Snapshot snapshot, const TempoSegmentBounds *bounds, uint32 *count)
 {
 	TempoMetaHeader meta;
 	TempoDirectory directory;
@@ -470,19 +488,48 @@ tempo_directory_list(Relation rel, Snapshot snapshot, const TempoSegmentBounds *
 
 	listing.segments = palloc(listing.allocated * sizeof(TempoSegment));
 	tempo_directory_open(&directory, AccessShareLock, false);
-	list_from(&directory, directory.merged, &merged_shape, snapshot, meta.storage_id, bounds != NULL ? bounds->min_start : PG_INT64_MIN, bounds, &listing);
+	list_from(&directory, directory.merged, &merged_shape, snapshot, meta.storage_id,
+			  bounds != NULL ? bounds->min_start : PG_INT64_MIN, bounds, &listing);
 	list_from(&directory, directory.level0, &level0_shape, snapshot, meta.storage_id,
 			  level0_floor(rel, snapshot, meta.storage_id), bounds, &listing);
 	tempo_directory_close(&directory);
 	*count = listing.count;
 	qsort(listing.segments, *count, sizeof(TempoSegment), compare_segment_id);
-	tempo_deletions_attach(snapshot, listing.segments, *count);
 	return listing.segments;
 }
 
+TempoSegment *
+tempo_directory_list(Relation rel, Snapshot snapshot, const TempoSegmentBounds *bounds, uint32 *count)
+{
+	TempoSegment *segments = tempo_directory_list_images(rel, snapshot, bounds, count);
+
+	tempo_deletions_attach(snapshot, segments, *count);
+	return segments;
+}
+
+/*
+ * Whoever has stored a segment before the one with id "next" has ended, and
+ * the snapshot sees how.
+ */
+static void
+set_floor(Relation rel, Snapshot snapshot, uint64 storage_id, uint64 next,
+		  const TempoSegment *segments, uint32 count)
+{
+	TempoStatFloor floor = {storage_id, next, snapshot->xmax, snapshot->xcnt};
+
+	if (snapshot->xcnt > TEMPO_FLOOR_RUNNING || snapshot->takenDuringRecovery)
+		return;
+	for (uint32 i = 0; i < count; i++)
+		if (segments[i].summary.level == 0)
+			floor.segment_id = Min(floor.segment_id, segments[i].segment_id);
+	for (uint32 i = 0; i < snapshot->xcnt; i++)
+		floor.running[i] = snapshot->xip[i];
+	tempo_stat_set_floor(tempo_compact_stat(RelationGetRelid(rel)), &floor);
+}
+
 void
-tempo_directory_advance_floor(Relation rel, Snapshot snapshot, const TempoSegment *segments,
-							  uint32 count, TempoFloor *floor)
+tempo_directory_advance_floor(Relation rel, Snapshot snapshot, const TempoSegment *segments, uint32 count,
+							  TempoFloor *floor)
 {
 	TempoMetaHeader meta;
 
@@ -491,17 +538,7 @@ tempo_directory_advance_floor(Relation rel, Snapshot snapshot, const TempoSegmen
 	if (floor->storage_id == meta.storage_id &&
 		TransactionIdFollowsOrEquals(snapshot->xmin, XidFromFullTransactionId(floor->xid)))
 	{
-		uint64		first = floor->next_segment_id;
-
-		/*
-		 * Whoever has stored a segment with a smaller id has ended, and this
-		 * snapshot sees how.  So will every later one.
-		 */
-		for (uint32 i = 0; i < count; i++)
-			if (segments[i].summary.level == 0)
-				first = Min(first, segments[i].segment_id);
-		tempo_stat_set_floor(tempo_compact_stat(RelationGetRelid(rel)), meta.storage_id, first,
-							 snapshot->snapXactCompletionCount);
+		set_floor(rel, snapshot, meta.storage_id, floor->next_segment_id, segments, count);
 		floor->storage_id = 0;
 	}
 	if (floor->storage_id != meta.storage_id)
@@ -553,9 +590,9 @@ tempo_directory_extents(TempoDirectory *directory, uint64 storage_id, uint32 *co
 }
 
 TempoSegment *
-tempo_directory_list_all(TempoDirectory *directory, Snapshot snapshot, uint32 *count)
+tempo_directory_scan(TempoDirectory *directory, Snapshot snapshot, uint64 storage_id, uint32 *count)
 {
-	return scan_heap(directory, snapshot, 0, count);
+	return scan_heap(directory, snapshot, storage_id, count);
 }
 
 /* ------------------------------------------------------------------ TIDs */

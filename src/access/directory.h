@@ -107,6 +107,10 @@ extern void tempo_directory_forget(uint64 storage_id);
 extern TempoSegment *tempo_directory_list(Relation rel, Snapshot snapshot,
 										  const TempoSegmentBounds *bounds, uint32 *count);
 
+/* tempo_directory_list_images: the same without looking for what is deleted from them */
+extern TempoSegment *tempo_directory_list_images(Relation rel, Snapshot snapshot,
+												 const TempoSegmentBounds *bounds, uint32 *count);
+
 /*
  * tempo_directory_advance_floor: given all that "snapshot", the latest, sees,
  * notes from which segment id on there are level-0 segments for it and later
@@ -127,11 +131,14 @@ extern void tempo_directory_advance_floor(Relation rel, Snapshot snapshot,
  * tempo_directory_extents: the extent of every row that has not been pruned
  * away, whether anybody sees it or not: what is not free in the file.
  */
-extern TempoSegment *tempo_directory_extents(TempoDirectory *directory, uint64 storage_id,
-											 uint32 *count);
+extern TempoSegment *tempo_directory_extents(TempoDirectory *directory, uint64 storage_id, uint32 *count);
 
-/* tempo_directory_list_all: the segments of every storage id that the snapshot sees */
-extern TempoSegment *tempo_directory_list_all(TempoDirectory *directory, Snapshot snapshot, uint32 *count);
+/*
+ * tempo_directory_scan: the rows that the snapshot sees, of a storage id or of
+ * all (0), without an index and in no order; deletions are not attached.
+ */
+extern TempoSegment *tempo_directory_scan(TempoDirectory *directory, Snapshot snapshot, uint64 storage_id,
+										  uint32 *count);
 
 /*
  * Rows of a segment have physical TIDs: row r is in block

@@ -98,7 +98,7 @@ tempo_remove_orphans(void)
 		tempo_directory_open(&directory, RowExclusiveLock, true))
 	{
 		uint32		count;
-		TempoSegment *segments = tempo_directory_list_all(&directory, snapshot, &count);
+		TempoSegment *segments = tempo_directory_scan(&directory, snapshot, 0, &count);
 
 		for (uint32 i = 0; i < count; i++)
 		{

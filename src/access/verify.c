@@ -4,8 +4,9 @@
  *	  tempo.verify(): is everything on disk what it should be?
  *
  * Checks the metapage, the extents (inside the file, owned once, not on the
- * free list), every page of every visible segment, that each segment decodes,
- * and that what the directory says about it holds for its rows.  Returns a row
+ * free list), that the directory's indexes find every segment, every page of
+ * every visible segment, that each segment decodes, that what the directory
+ * says about it holds for its rows, and that what is deleted are rows of it.  Returns a row
  * per problem instead of stopping at the first, none if all is well.
  *
  *-------------------------------------------------------------------------
@@ -16,6 +17,7 @@
 #include "access/ddl.h"
 
 #include "access/directory.h"
+#include "access/deletions.h"
 #include "access/insert_buffer.h"
 #include "access/memory.h"
 #include "access/pages.h"
@@ -319,6 +321,60 @@ verify_one(Verify *verify, MemoryContext context)
 	MemoryContextReset(context);
 }
 
+static int
+compare_id(const void *a, const void *b)
+{
+	uint64		x = ((const TempoSegment *) a)->segment_id;
+	uint64		y = ((const TempoSegment *) b)->segment_id;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Do the indexes, read from where they are read, find what is in the directory? */
+static void
+verify_indexes(Verify *verify, Snapshot snapshot, const TempoSegment *found, uint32 n_found)
+{
+	TempoMetaHeader meta;
+	TempoDirectory directory;
+	TempoSegment *all;
+	uint32		n_all;
+
+	if (!tempo_meta_read(verify->rel, &meta))
+		return;
+	tempo_directory_open(&directory, AccessShareLock, false);
+	all = tempo_directory_scan(&directory, snapshot, meta.storage_id, &n_all);
+	tempo_directory_close(&directory);
+	for (uint32 i = 0; i < n_all; i++)
+	{
+		if (n_found > 0 && bsearch(&all[i], found, n_found, sizeof(TempoSegment), compare_id) != NULL)
+			continue;
+		verify->segment = &all[i];
+		problem(verify, -1, "the indexes of the directory do not find the segment");
+		verify->segment = NULL;
+	}
+	pfree(all);
+}
+
+static void
+mask_problem(void *arg, uint64 segment_id, const char *text)
+{
+	Verify	   *verify = arg;
+	TempoSegment segment = {.segment_id = segment_id};
+
+	verify->segment = &segment;
+	problem(verify, -1, "%s", text);
+	verify->segment = NULL;
+}
+
+static void
+verify_deletions(Verify *verify, Snapshot snapshot, TempoSegment *segments, uint32 count)
+{
+	TempoMetaHeader meta;
+
+	if (tempo_meta_read(verify->rel, &meta))
+		tempo_deletions_check(snapshot, meta.storage_id, segments, count, mask_problem, verify);
+}
+
 /* tempo.verify(relation): a row per problem */
 Datum
 tempo_verify(PG_FUNCTION_ARGS)
@@ -342,7 +398,9 @@ tempo_verify(PG_FUNCTION_ARGS)
 
 	verify_extents(&verify);
 	snapshot = RegisterSnapshot(GetActiveSnapshot());
-	segments = tempo_directory_list(verify.rel, snapshot, NULL, &count);
+	segments = tempo_directory_list_images(verify.rel, snapshot, NULL, &count);
+	verify_indexes(&verify, snapshot, segments, count);
+	verify_deletions(&verify, snapshot, segments, count);
 	for (uint32 i = 0; i < count; i++)
 	{
 		verify.segment = &segments[i];

@@ -125,10 +125,16 @@ def orphans(node):
 
 def snapshots(node):
     """new snapshots pass by dead rows that an old one keeps, and both see what they should"""
-    count = "SELECT count(*), count(DISTINCT trace_id) FROM tempo.spans"
+    count = "SELECT count(*), count(DISTINCT trace_id), sum(duration_nano) FROM tempo.spans"
+    set(node, compaction="off")
+    cluster.poll("the worker's end", lambda: node.sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'tempo_pg compaction' AND datname IS NOT NULL") == "0")
+    for n in range(10): node.export_json(request(4000 + n))
     reader = cluster.Session(node)
     reader.sql("BEGIN ISOLATION LEVEL REPEATABLE READ")
     before = reader.sql(count)
+    exported = reader.sql("SELECT pg_export_snapshot()")
+    tap.ok(level0(node, "tempo.spans") >= 10, "an old snapshot with segments of level 0")
+    set(node, compaction="on")
     spans = int(before.split("|")[0])
     wrong = []
     for n in range(60):
@@ -139,6 +145,14 @@ def snapshots(node):
     tap.equal(wrong, [], "each commit is seen at once, whatever is merged meanwhile")
     cluster.poll("merging", lambda: level0(node, "tempo.spans") == 0)
     tap.equal(reader.sql(count), before, "the old snapshot sees what it saw")
+    other = cluster.Session(node)
+    other.sql("BEGIN ISOLATION LEVEL REPEATABLE READ; SET TRANSACTION SNAPSHOT '%s'" % exported)
+    tap.equal(other.sql(count), before, "and so does who imports it later")
+    other.sql("SELECT set_config(name, 'on', false) FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query')")
+    tap.equal(other.sql(count), before, "and its parallel workers")
+    tap.equal(other.sql("SELECT count(*) FROM tempo.verify()"), "0", "nothing is damaged")
+    other.sql("COMMIT")
+    other.close()
     reader.sql("COMMIT")
     reader.close()
 
