@@ -80,9 +80,11 @@ set_nested(TqlEvaluation *ev, TqlIntrinsic intrinsic, TqlValue *out)
 
 	tql_number_tree(trace);
 	node = &trace->nodes[ev->span - trace->spans];
-	if (intrinsic == TQL_I_CHILD_COUNT)
+	if (trace->ambiguous)
+		n = 0;
+	else if (intrinsic == TQL_I_CHILD_COUNT)
 		n = node->children;
-	else if (node->connected && !trace->ambiguous)
+	else if (node->connected)
 	{
 		if (intrinsic == TQL_I_NESTED_SET_LEFT)
 			n = node->left;

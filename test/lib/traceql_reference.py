@@ -32,6 +32,16 @@ def wrap(n):
 
 
 # ------------------------------------------------------------ evaluation
+LISTS = {"event": "events", "link": "links"}
+IDS = {"trace:id": 32, "link:traceID": 32, "span:id": 16, "span:parentID": 16, "link:spanID": 16}  # and their digits
+
+
+def read_id(text, digits):
+    """upper case and leading zeros do not count; what is no id differs from all of them"""
+    if not re.fullmatch("[0-9a-fA-F]+", text): return "none"
+    return text.lower().lstrip("0").zfill(digits)
+
+
 def look_up(name, span):
     if name == "duration": return Duration(max(0, span["duration"]))
     if name in ("name", "status", "kind", "statusMessage") or name in TRACE_INTRINSICS: return span[name]
@@ -39,9 +49,14 @@ def look_up(name, span):
     if key == "service.name" and scope != "span":
         missing = span["resource"].get(key, "")
         return missing if scope == "resource" else span["span"].get(key, missing)
-    if name.startswith("event"):
-        event = span.get("event") or (span["events"][0] if span["events"] else None)  # what met a filter, else the first
-        return None if event is None else event["name"] if name == "event:name" else event["values"].get(key)
+    if name in IDS and not name.startswith("link"): return "%0*x" % (IDS[name], span[{"span:id": "id", "span:parentID": "parent", "trace:id": "trace"}[name]] or 0)
+    if name.startswith("instrumentation:"): return span[name]
+    for kind in LISTS:
+        if not name.startswith(kind): continue
+        item = span.get(kind) or (span[LISTS[kind]][0] if span[LISTS[kind]] else None)  # what met a filter, else the first
+        if item is None: return None
+        if name == "event:timeSinceStart": return Duration(item["time"] - span["start"])
+        return item[name] if ":" in name else item["values"].get(key)
     if scope: return span[scope].get(key)
     return span["span"].get(key, span["resource"].get(key))
 
@@ -94,40 +109,44 @@ def calculate(a, op, b):
         return math.inf if op == "^" and a == 0 else math.nan
 
 
-def mentions_events(e):
-    return any(mentions_events(x) if isinstance(x, tuple) else isinstance(x, str) and x.startswith(("event:", "event.")) for x in e[1:])
+def mentions(e, kind):
+    return any(mentions(x, kind) if isinstance(x, tuple) else isinstance(x, str) and x.startswith((kind + ":", kind + ".")) for x in e[1:])
+
+
+def mentions_lists(e):
+    return any(mentions(e, kind) for kind in LISTS)
 
 
 def conjuncts(e):
     return conjuncts(e[1]) + conjuncts(e[3]) if e[0] == "binary" and e[2] == "&&" else [e]
 
 
-def is_event_condition(e):
-    return mentions_events(e) and e[0] != "not" and not (e[0] == "binary" and e[2] in ("&&", "||"))
+def is_list_condition(e):
+    return mentions_lists(e) and e[0] != "not" and not (e[0] == "binary" and e[2] in ("&&", "||"))
 
 
 def evaluate_conjunction(e, span):
-    """in a filter: conditions on events hold for one and the same"""
-    conditions = [c for c in conjuncts(e) if is_event_condition(c)]
-    others = [evaluate(c, span, True) is True for c in conjuncts(e) if not is_event_condition(c)]
+    """in a filter: conditions on events hold for one and the same, and so do those on links"""
+    others = [evaluate(c, span, True) is True for c in conjuncts(e) if not is_list_condition(c)]
     if not all(others): return False
-    for event in span["events"]:
-        if all(evaluate(c, dict(span, event=event)) is True for c in conditions):
-            span["met"].append(event)
-            return True
-    return not conditions
+    for kind in LISTS:
+        conditions = [c for c in conjuncts(e) if is_list_condition(c) and mentions(c, kind)]
+        met = [item for item in span[LISTS[kind]] if all(evaluate(c, dict(span, **{kind: item})) is True for c in conditions)]
+        if conditions and not met: return False
+        if conditions: span["met"].append((kind, met[0]))
+    return True
 
 
 def evaluate(e, span, in_filter=False):
     kind = e[0]
-    if in_filter and mentions_events(e):
-        if is_event_condition(e) or e[0] == "binary" and e[2] == "&&": return evaluate_conjunction(e, span)
+    if in_filter and mentions_lists(e):
+        if is_list_condition(e) or e[0] == "binary" and e[2] == "&&": return evaluate_conjunction(e, span)
         if e[0] == "not": return not evaluate(e[1], span, True)
         return any([evaluate(x, span, True) is True for x in (e[1], e[3])])
     if kind == "literal": return e[2]
     if kind == "attribute": return look_up(e[1], span)
     if kind == "nil":
-        if e[1].startswith("event") and not span["events"]: return False
+        if any(e[1].startswith(kind) and not span[LISTS[kind]] for kind in LISTS): return False
         return (look_up(e[1], span) is None) == (e[2] == "=")
     if kind == "regex":
         value = look_up(e[1], span)
@@ -145,6 +164,7 @@ def evaluate(e, span, in_filter=False):
     a, b = evaluate(left, span), evaluate(right, span)
     if op == "&&": return a is True and b is True
     if op == "||": return a is True or b is True
+    if left[0] == "attribute" and left[1] in IDS and right[0] == "literal": b = read_id(b, IDS[left[1]])
     return compare(a, op, b) if op in ("=", "!=", "<", "<=", ">", ">=") else calculate(a, op, b)
 
 
@@ -152,7 +172,9 @@ def matches(e, span):
     span["met"] = []
     try: found = evaluate(e, span, True) is True
     except DivisionByZero: return False
-    if found and span["met"]: span["event"] = min(span["met"], key=span["events"].index)
+    for kind in LISTS:
+        met = [item for k, item in span["met"] if k == kind]
+        if found and met: span[kind] = min(met, key=span[LISTS[kind]].index)
     return found
 
 
@@ -213,27 +235,40 @@ def random_attributes(rng, keys, share):
 def random_span(rng, trace, n, start):
     span, span_json = random_attributes(rng, KEYS, 0.4)
     resource, resource_json = random_attributes(rng, KEYS[:2], 0.4)
+    scope, scope_json = random_attributes(rng, KEYS[:2], 0.3)
     if rng.random() < 0.8:
         service = rng.choice(["svc", "x", ""])
         resource["service.name"] = service
         resource_json = '{"service.name": %s%s%s' % (json.dumps(service), ", " if len(resource_json) > 2 else "", resource_json[1:])
     return {"trace": trace, "id": n, "span": span, "span_json": span_json, "resource": resource, "resource_json": resource_json, "name": rng.choice(["op", "x", "svc", ""]), "statusMessage": rng.choice(["", "x"]),
-            "kind": Word(rng.choice(KINDS)), "status": Word(rng.choice(STATUSES)), "start": start, "duration": rng.choice([0, 1, 5, 7, 10**7, 10**9, -3]), "parent": None, "events": []}
+            "kind": Word(rng.choice(KINDS)), "status": Word(rng.choice(STATUSES)), "start": start, "duration": rng.choice([0, 1, 5, 7, 10**7, 10**9, -3]), "parent": None, "events": [], "links": [],
+            "instrumentation:name": rng.choice(["", "x", "op"]), "instrumentation:version": rng.choice(["", "5"]), "instrumentation": scope, "scope_json": scope_json}
 
 
 # ----------------------------------------------------- whole traces
+def forget(span):
+    """which event and which link met a filter before"""
+    for kind in LISTS: span.pop(kind, None)
+
+
 def complete(spans):
-    """Numbers and relates the spans of one trace, whose ids differ; returns them by start."""
+    """Numbers and relates the spans of one trace; returns them by start."""
     spans = sorted(spans, key=lambda s: (s["start"], s["id"]))
-    by_id = {s["id"]: s for s in spans}
+    owners = {}
+    for s in spans: owners.setdefault(s["id"], []).append(s)
+    ambiguous = any(len(o) > 2 for o in owners.values())
     roots = [s for s in spans if s["parent"] is None]
     for s in spans:
-        s["up"] = by_id.get(s["parent"])
+        parents = owners.get(s["parent"], [])
+        # client and server of one call may share an id
+        if len(parents) > 1: parents = [p for p in parents if p["kind"] == ("client" if s["kind"] == "server" else "server")]
+        s["up"] = parents[0] if parents else None
         if s["up"] is s: s["up"] = None
-        s["rootName"], s["rootServiceName"] = (roots[0]["name"], roots[0]["resource"].get("service.name", "")) if roots else ("", "")
+        named = [r for r in roots if not any(l["link:traceID"] == "%032x" % r["trace"] and l["values"].get("opentracing.ref_type") == "child_of" for l in r["links"])]
+        s["rootName"], s["rootServiceName"] = (named[0]["name"], named[0]["resource"].get("service.name", "")) if named else ("", "")
         s["traceDuration"] = Duration(max(x["start"] + max(0, x["duration"]) for x in spans) - spans[0]["start"])
         s["nestedSetLeft"] = s["nestedSetRight"] = s["nestedSetParent"] = 0
-    for s in spans: s["span:childCount"] = sum(x["up"] is s for x in spans)
+    for s in spans: s["span:childCount"] = 0 if ambiguous else sum(x["up"] is s for x in spans)
     counter = 0
 
     def number(span, parent):
@@ -245,7 +280,8 @@ def complete(spans):
         counter += 1
         span["nestedSetRight"] = counter
 
-    for root in roots: number(root, -1)
+    if not ambiguous:
+        for root in roots: number(root, -1)
     return spans
 
 
@@ -359,15 +395,27 @@ def random_condition(rng):
     if r < 0.5: return ("binary", ("attribute", rng.choice(INTRINSICS)), rng.choice(COMPARISONS), ("literal",) + rng.choice(LITERALS))
     if r < 0.7: return ("binary", ("attribute", rng.choice(TRACE_INTRINSICS)), rng.choice(COMPARISONS), ("literal",) + rng.choice(LITERALS))
     if r < 0.85: return random_event_condition(rng, 2)
+    if r < 0.88: return random_id_condition(rng, rng.choice(["trace:id", "span:id", "span:parentID"]))
+    if r < 0.91: return ("binary", ("attribute", rng.choice(["instrumentation:name", "instrumentation:version", "instrumentation.a"])), rng.choice(COMPARISONS), ("literal",) + rng.choice(LITERALS))
     return random_expression(rng, 2)
 
 
+def random_id_condition(rng, name):
+    if rng.random() < 0.3: return ("regex", name, rng.choice(["=~", "!~"]), rng.choice([".*1", "0+[12]", ".*", "1"]))
+    n = rng.randint(0, 3)
+    return ("binary", ("attribute", name), rng.choice(["=", "!="]), ("literal",) + rng.choice([("`%x`" % n, "%x" % n), ("`%016x`" % n, "%016x" % n), ("`%040X`" % n, "%040X" % n), ("`xyz`", "xyz"), ("``", "")]))
+
+
 def random_event_condition(rng, depth):
+    """of events and links"""
     r = rng.random()
     if depth > 0 and r < 0.6: return ("binary", random_event_condition(rng, depth - 1), rng.choice(["&&", "&&", "||"]), random_event_condition(rng, depth - 1))
     if depth > 0 and r < 0.7: return ("not", random_event_condition(rng, depth - 1))
+    if rng.random() < 0.15: return random_id_condition(rng, rng.choice(["link:spanID", "link:traceID"]))
+    if rng.random() < 0.15: return ("binary", ("attribute", rng.choice(["link.a", "link.b"])), rng.choice(COMPARISONS), ("literal",) + rng.choice(LITERALS[:12]))
+    if rng.random() < 0.1: return ("binary", ("attribute", "event:timeSinceStart"), rng.choice(COMPARISONS), ("literal",) + rng.choice([("1", 1), ("0s", Duration(0)), ("2ns", Duration(2)), ("0.5", 0.5)]))
     if r < 0.75: return ("regex", "event:name", rng.choice(["=~", "!~"]), rng.choice(["x.*", ".*", ""]))
-    if r < 0.8: return ("nil", "event.a", rng.choice(["=", "!="]))
+    if r < 0.8: return ("nil", rng.choice(["event.a", "link.a"]), rng.choice(["=", "!="]))
     if r < 0.85: return ("binary", ("attribute", "span.a"), rng.choice(COMPARISONS), ("literal",) + rng.choice(LITERALS))
     return ("binary", ("attribute", rng.choice(["event:name", "event.a", "event.b"])), rng.choice(COMPARISONS), ("literal",) + rng.choice(LITERALS[:12]))
 
@@ -380,7 +428,7 @@ def random_spanset(rng, depth, wrapped=False):
 
 def random_stage(rng):
     r = rng.random()
-    if r < 0.3: return ("by", rng.choice([("attribute", a) for a in ("name", "kind", "status", "span.a", ".b", "resource.service.name", "rootName", "event:name")] + [("binary", ("attribute", "span.a"), o, ("literal", "5", 5)) for o in ("+", "=", "/")]))
+    if r < 0.3: return ("by", rng.choice([("attribute", a) for a in ("name", "kind", "status", "span.a", ".b", "resource.service.name", "rootName", "event:name", "event:timeSinceStart", "link:spanID", "link.a", "instrumentation:name", "instrumentation.a", "span:parentID", "trace:id")] + [("binary", ("attribute", "span.a"), o, ("literal", "5", 5)) for o in ("+", "=", "/")]))
     if r < 0.4: return ("coalesce",)
     if r < 0.5: return ("select", "span.a, name")
     if r < 0.65: return ("spanset", ("filter", random_condition(rng)))
@@ -395,15 +443,23 @@ def random_pipeline(rng):
 
 
 def relate(rng, spans):
-    """gives the spans of one trace random parents and events"""
+    """gives the spans of one trace random parents, events and links; some share an id"""
+    shared = rng.choice([0, 0, 0, 0, 0, 2, 2, 3])
+    for s, kind in zip(rng.sample(spans, min(shared, len(spans))), rng.sample(["client", "server", "internal"], 2) + ["producer"]):
+        s.update(id=1, kind=Word(kind), start=s["start"] + s["id"])
     ids = [s["id"] for s in spans]
     for s in spans:
         r = rng.random()
         s["parent"] = None if r < 0.15 else rng.choice(ids) if r < 0.25 else rng.choice([i for i in ids if i < s["id"]] or [None]) if r < 0.9 else 1000 + rng.randint(0, 2)
-        s["events"] = []
+        s["events"], s["links"] = [], []
         for n in range(rng.choice([0, 0, 0, 1, 2, 3])):
             values, values_json = random_attributes(rng, ["a", "b"], 0.6)
-            s["events"].append({"name": rng.choice(["x", "op", "", "xy"]), "time": s["start"] + n, "values": values, "json": values_json})
+            s["events"].append({"event:name": rng.choice(["x", "op", "", "xy"]), "time": s["start"] + n, "values": values, "json": values_json})
+        for n in range(rng.choice([0, 0, 0, 1, 2])):
+            values, values_json = random_attributes(rng, ["a", "b"], 0.6)
+            s["links"].append({"link:traceID": "%032x" % rng.randint(1, 3), "link:spanID": "%016x" % rng.randint(1, 3), "values": values, "json": values_json})
+        if rng.random() < 0.15:
+            s["links"].append({"link:traceID": "%032x" % rng.choice([s["trace"], s["trace"], 5]), "link:spanID": "%016x" % 1, "values": {"opentracing.ref_type": "child_of"}, "json": '{"opentracing.ref_type": "child_of"}'})
 
 
 # ---------------------------------------------------------------- metrics
@@ -496,7 +552,7 @@ def query_series(query, traces, start, step, n):
     _, pipeline, function, argument, quantiles, by, seconds = query
     groups = {}
     for spans in traces:
-        for s in spans: s.pop("event", None)
+        for s in spans: forget(s)
         found = {}
         for members, _ in run_pipeline(pipeline, [(spans, [])]):
             for s in members: found[id(s)] = s
@@ -569,7 +625,7 @@ def metrics_text(e, inner=False):
     return "(%s)" % text if inner else text
 
 
-METRICS_KEYS = ["name", "kind", "status", "statusMessage", "resource.service.name", "span.a", ".b", "resource.a", "span.absent", "rootName", "span:childCount", "nestedSetParent", "event:name", "event.a"]
+METRICS_KEYS = ["name", "kind", "status", "statusMessage", "resource.service.name", "span.a", ".b", "resource.a", "span.absent", "rootName", "span:childCount", "nestedSetParent", "event:name", "event.a", "link:spanID", "link.a", "instrumentation:version", "instrumentation.b", "span:parentID"]
 
 
 def random_seconds(rng):
@@ -611,7 +667,7 @@ def compare_series(pipeline, selection, traces, start, step, n):
     """what compare() with any number of values shows"""
     groups = {}
     for spans in traces:
-        for s in spans: s.pop("event", None)
+        for s in spans: forget(s)
         found = {}
         for members, _ in run_pipeline(pipeline, [(spans, [])]):
             for s in members: found[id(s)] = s
@@ -619,8 +675,8 @@ def compare_series(pipeline, selection, traces, start, step, n):
             bucket = (s["start"] - start - 1) // step
             if not 0 <= bucket < n: continue
             values = {k: look_up(k, s) for k in ("name", "kind", "status", "statusMessage", "rootName", "rootServiceName", "span:childCount")}
-            values.update({"instrumentation:name": "", "instrumentation:version": ""})
-            for scope in ("span", "resource"): values.update({"%s.%s" % (scope, k): v for k, v in s[scope].items()})
+            values.update({k: s[k] for k in ("instrumentation:name", "instrumentation:version")})
+            for scope in ("span", "resource", "instrumentation"): values.update({"%s.%s" % (scope, k): v for k, v in s[scope].items()})
             side = "selection" if matches(selection, dict(s)) else "baseline"
             for k, v in values.items():
                 for labels in ((("__meta_type", json.dumps(side)), (k, json.dumps(label(v), sort_keys=True, ensure_ascii=False))), (("__meta_type", json.dumps(side + "_total")), (k, '"nil"'))):
