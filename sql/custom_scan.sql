@@ -2,6 +2,7 @@
 \pset null NULL
 \set SHOW_CONTEXT never
 SET max_parallel_workers_per_gather = 0;
+SET tempo_pg.enable_custom_aggregate = off;
 
 -- values of every type under few keys, in several segments
 CREATE TABLE corpus (a jsonb);

@@ -16,6 +16,7 @@
 #include "access/ddl.h"
 #include "access/deletions.h"
 #include "access/insert_buffer.h"
+#include "access/agg.h"
 #include "access/planner.h"
 #include "access/retention.h"
 #include "access/row_source.h"
@@ -306,4 +307,5 @@ tempo_access_init(void)
 	tempo_deletions_init();
 	tempo_hooks_init();
 	tempo_planner_init();
+	tempo_agg_plan_init();
 }

@@ -11,9 +11,7 @@
 
 #include "postgres.h"
 
-#include "access/scan_filter.h"
-#include "nodes/extensible.h"
-#include "nodes/pathnodes.h"
+#include "access/planner.h"
 
 /* Conditions that a span of the trace meets are told apart by so many bits. */
 #define NEWEST_MAX_CONDITIONS 32
@@ -42,10 +40,5 @@ enum
 extern const struct CustomScanMethods tempo_newest_methods;
 
 extern void tempo_newest_init(void);
-
-/* planner.c */
-extern bool tempo_may_scan(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *rte);
-extern bool tempo_may_push(RestrictInfo *restriction, RelOptInfo *rel, const ScanTarget *target);
-extern TempoColumnMap *tempo_column_map_of(Oid relid);
 
 #endif /* TEMPO_ACCESS_NEWEST_PLAN_H */

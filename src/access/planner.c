@@ -51,9 +51,8 @@
 static bool enable_custom_scan = true;
 static set_rel_pathlist_hook_type previous_hook = NULL;
 
-/* Is the relation a table whose access method is "tempo"? */
-static bool
-is_tempo_table(Oid relid)
+bool
+tempo_is_span_table(Oid relid)
 {
 	Relation	rel = table_open(relid, NoLock);
 	Oid			tempo = get_table_am_oid("tempo", true);
@@ -66,8 +65,8 @@ is_tempo_table(Oid relid)
 }
 
 /* Is a system column used that only the table access method can give? */
-static bool
-uses_system_columns(RelOptInfo *rel)
+bool
+tempo_uses_system_columns(RelOptInfo *rel)
 {
 	Bitmapset  *used = NULL;
 	ListCell   *cell;
@@ -105,8 +104,8 @@ tempo_column_map_of(Oid relid)
 	return map;
 }
 
-static bool
-is_trace_lookup(Expr *clause, const ScanTarget *target)
+bool
+tempo_is_trace_lookup(Expr *clause, const ScanTarget *target)
 {
 	Bitmapset  *columns = NULL;
 	int			attno;
@@ -161,7 +160,7 @@ cost_scan(CustomPath *path, RelOptInfo *rel, const ScanTarget *target, double di
 			continue;
 		}
 		pushed++;
-		if (is_trace_lookup(restriction->clause, target))
+		if (tempo_is_trace_lookup(restriction->clause, target))
 		{
 			spans = Min(spans, Max(rows, LOOKUP_SPANS));
 			cost += cpu_tuple_cost * Min(LOOKUP_COST, rel->tuples * 0.5);
@@ -192,8 +191,8 @@ make_path(PlannerInfo *root, RelOptInfo *rel, Relids required_outer)
 }
 
 /* Processes worth starting; compressed pages say too little about the work. */
-static int
-parallel_workers(RelOptInfo *rel, double spans)
+int
+tempo_parallel_workers(RelOptInfo *rel, double spans)
 {
 	if (!rel->consider_parallel || !bms_is_empty(rel->lateral_relids) ||
 		(spans < PARALLEL_SPANS && min_parallel_table_scan_size > 0))
@@ -203,8 +202,8 @@ parallel_workers(RelOptInfo *rel, double spans)
 }
 
 /* As the planner does for other scans: the leader helps less, the more workers it has. */
-static double
-parallel_divisor(int workers)
+double
+tempo_parallel_divisor(int workers)
 {
 	double		leader = parallel_leader_participation ? 1.0 - 0.3 * workers : 0;
 
@@ -271,7 +270,7 @@ tempo_may_scan(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *rte
 	return enable_custom_scan && rte->rtekind == RTE_RELATION && !rte->inh && rte->tablesample == NULL &&
 		(rel->reloptkind == RELOPT_BASEREL || rel->reloptkind == RELOPT_OTHER_MEMBER_REL) &&
 		!IS_DUMMY_REL(rel) && !bms_is_member(rti, root->all_result_relids) &&
-		is_tempo_table(rte->relid) && !uses_system_columns(rel);
+		tempo_is_span_table(rte->relid) && !tempo_uses_system_columns(rel);
 }
 
 static void
@@ -294,13 +293,13 @@ add_scan_path(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *rte)
 	add_path(rel, &path->path);
 	add_lookup_paths(root, rel, &target);
 
-	workers = parallel_workers(rel, spans);
+	workers = tempo_parallel_workers(rel, spans);
 	if (workers > 0)
 	{
 		path = make_path(root, rel, rel->lateral_relids);
 		path->path.parallel_aware = true;
 		path->path.parallel_workers = workers;
-		(void) cost_scan(path, rel, &target, parallel_divisor(workers));
+		(void) cost_scan(path, rel, &target, tempo_parallel_divisor(workers));
 		add_partial_path(rel, &path->path);
 	}
 }

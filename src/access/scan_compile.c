@@ -30,8 +30,8 @@
 #include "utils/typcache.h"
 
 /* Is this function tempo."name"? */
-static bool
-is_tempo_function(Oid function, const char *name)
+bool
+tempo_is_function(Oid function, const char *name)
 {
 	char	   *found;
 	char	   *schema;
@@ -46,8 +46,8 @@ is_tempo_function(Oid function, const char *name)
 }
 
 /* The span column that an expression is, or -1. */
-static int
-column_of(const Node *node, const ScanTarget *target)
+int
+tempo_column_of(const Node *node, const ScanTarget *target)
 {
 	const Var  *var = (const Var *) node;
 
@@ -104,9 +104,9 @@ attribute_of(Node *node, const ScanTarget *target, bool for_text, FilterScope *s
 		FuncExpr   *call = (FuncExpr *) node;
 		SpanText	name;
 
-		if (list_length(call->args) != 4 || !is_tempo_function(call->funcid, "attr") ||
-			column_of(linitial(call->args), target) != TEMPO_ATTRIBUTES ||
-			column_of(lsecond(call->args), target) != TEMPO_RESOURCE_ATTRIBUTES ||
+		if (list_length(call->args) != 4 || !tempo_is_function(call->funcid, "attr") ||
+			tempo_column_of(linitial(call->args), target) != TEMPO_ATTRIBUTES ||
+			tempo_column_of(lsecond(call->args), target) != TEMPO_RESOURCE_ATTRIBUTES ||
 			!const_text(lthird(call->args), &name) || !const_text(lfourth(call->args), key))
 			return false;
 		if (span_text_is(name, "span"))
@@ -127,7 +127,7 @@ attribute_of(Node *node, const ScanTarget *target, bool for_text, FilterScope *s
 
 		if (function != (for_text ? F_JSONB_OBJECT_FIELD_TEXT : F_JSONB_OBJECT_FIELD))
 			return false;
-		column = column_of(linitial(op->args), target);
+		column = tempo_column_of(linitial(op->args), target);
 		if (!const_text(lsecond(op->args), key))
 			return false;
 		*scope = column == TEMPO_ATTRIBUTES ? FILTER_SCOPE_SPAN : FILTER_SCOPE_RESOURCE;
@@ -140,7 +140,7 @@ attribute_of(Node *node, const ScanTarget *target, bool for_text, FilterScope *s
 static bool
 attributes_column(Node *node, const ScanTarget *target, FilterScope *scope)
 {
-	int			column = column_of(node, target);
+	int			column = tempo_column_of(node, target);
 
 	*scope = column == TEMPO_ATTRIBUTES ? FILTER_SCOPE_SPAN : FILTER_SCOPE_RESOURCE;
 	return column == TEMPO_ATTRIBUTES || column == TEMPO_RESOURCE_ATTRIBUTES;
@@ -245,7 +245,7 @@ text_column_of(Node *node, const ScanTarget *target, TempoColumn *column, bool *
 		node = linitial(coalesce->args);
 		*null_is_empty = true;
 	}
-	found = column_of(node, target);
+	found = tempo_column_of(node, target);
 	if (!is_text_column(found))
 		return false;
 	*column = (TempoColumn) found;
@@ -350,7 +350,7 @@ text_equality(Oid operator, Oid collation, MatchOp *op)
 static FilterNode *
 compile_comparison(Oid operator, Oid collation, Node *left, Node *right, bool list, const ScanTarget *target)
 {
-	int			column = column_of(left, target);
+	int			column = tempo_column_of(left, target);
 	FilterNode *node;
 	TempoColumn text_column;
 	bool		null_is_empty;
@@ -435,7 +435,7 @@ compile_function(FuncExpr *call, const ScanTarget *target)
 
 	if (list_length(call->args) != 3)
 		return NULL;
-	if (is_tempo_function(call->funcid, "match"))
+	if (tempo_is_function(call->funcid, "match"))
 	{
 		node = make_node_of(FILTER_MATCH);
 		if (!match_source(linitial(call->args), target, node) ||
@@ -443,7 +443,7 @@ compile_function(FuncExpr *call, const ScanTarget *target)
 			!set_operand(node, lthird(call->args), JSONBOID, target))
 			return NULL;
 	}
-	else if (is_tempo_function(call->funcid, "match_re"))
+	else if (tempo_is_function(call->funcid, "match_re"))
 	{
 		Const	   *negate = lthird(call->args);
 
@@ -464,7 +464,7 @@ static FilterNode *
 compile_null_test(NullTest *test, const ScanTarget *target)
 {
 	FilterNode *node = make_node_of(FILTER_NULL);
-	int			column = column_of((Node *) test->arg, target);
+	int			column = tempo_column_of((Node *) test->arg, target);
 
 	node->negate = test->nulltesttype == IS_NOT_NULL;
 	if (test->argisrow)
@@ -536,7 +536,7 @@ source_walker(Node *node, SourceContext *context)
 		return false;
 	if (IsA(node, Var))
 	{
-		column = column_of(node, context->target);
+		column = tempo_column_of(node, context->target);
 		if (((Var *) node)->varno != context->target->relid)
 			return false;
 		if (is_text_column(column))
@@ -808,7 +808,7 @@ needs_walker(Node *node, NeedsContext *context)
 			return false;
 		if (var->varattno == 0)
 			context->needs->all_columns = true;
-		else if (column_of(node, context->target) == TEMPO_ATTRIBUTES)
+		else if (tempo_column_of(node, context->target) == TEMPO_ATTRIBUTES)
 			context->needs->attributes = context->needs->all_keys = true;
 		else
 			context->needs->columns = bms_add_member(context->needs->columns,

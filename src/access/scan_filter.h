@@ -163,6 +163,13 @@ typedef struct ScanNeeds
 } ScanNeeds;
 
 /* scan_compile.c */
+
+/* tempo_is_function: is this function tempo."name"? */
+extern bool tempo_is_function(Oid function, const char *name);
+
+/* tempo_column_of: the span column that an expression is, or -1 */
+extern int	tempo_column_of(const Node *node, const ScanTarget *target);
+
 extern bool tempo_filter_recognise(Expr *clause, const ScanTarget *target);
 extern ScanFilter *tempo_filter_create(List *clauses, const ScanTarget *target, PlanState *parent);
 extern void tempo_scan_needs(Node *expression, const ScanTarget *target, ScanNeeds *needs);

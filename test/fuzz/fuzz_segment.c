@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "segment/reader.h"
+#include "segment/classes.h"
 #include "spangen.h"
 
 #define MEMORY_LIMIT ((size_t) 256 << 20)
@@ -124,6 +124,27 @@ select_rows(SegmentReader *r, uint32_t rows, SpanBatch *batch)
 	}
 }
 
+/* The classes of all blocks by one key. */
+static void
+classify(SegmentReader *r, const SpanText *key, const SpanAllocator *allocator, SpanError *error)
+{
+	static uint32_t numbers[16384];
+	SegmentProjection projection = {.parts = SEGMENT_CLASS_PARTS, .keys = key, .n_keys = 1};
+	SegmentClasses *classes = segment_classes_create(r, &projection, allocator, error);
+	const int64_t *starts;
+	const int64_t *durations;
+	uint32_t	n_classes;
+	bool		restarted;
+
+	if (classes == NULL)
+		return;
+	for (uint32_t first = 0; first < segment_summary(r)->rows; first += 16384)
+		if (!segment_classes_block(classes, first, numbers, &n_classes, &restarted, error) ||
+			!segment_times_block(r, first, &starts, &durations, error))
+			break;
+	segment_classes_free(classes);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -163,6 +184,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		for (uint32_t i = 0; i < n; i++)
 		{
 			AnyValue	probe = {.type = (uint8_t) (ANY_STRING + i % 4)};
+
+			if (i % 8 == 0 && keys[i].scope == ATTRIBUTE_SPAN)
+				classify(r, &keys[i].key, &limited, &error);
 
 			if (segment_key_values(r, i, &values, &n_values, &error))
 				for (uint32_t k = 0; k < n_values; k++)

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "segment/reader.h"
+#include "segment/classes.h"
 #include "spangen.h"
 #include "tap.h"
 
@@ -48,6 +48,27 @@ dry_release(void *arg, void *chunk)
 }
 
 static const SpanAllocator dry = {dry_alloc, dry_release, NULL};
+
+/* The classes of all blocks by one key. */
+static void
+classify(SegmentReader *r, const SpanText *key, const SpanAllocator *allocator, SpanError *error)
+{
+	static uint32_t numbers[16384];
+	SegmentProjection projection = {.parts = SEGMENT_CLASS_PARTS, .keys = key, .n_keys = 1};
+	SegmentClasses *classes = segment_classes_create(r, &projection, allocator, error);
+	const int64_t *starts;
+	const int64_t *durations;
+	uint32_t	n_classes;
+	bool		restarted;
+
+	if (classes == NULL)
+		return;
+	for (uint32_t first = 0; first < segment_summary(r)->rows; first += 16384)
+		if (!segment_classes_block(classes, first, numbers, &n_classes, &restarted, error) ||
+			!segment_times_block(r, first, &starts, &durations, error))
+			break;
+	segment_classes_free(classes);
+}
 
 /* Everything a reader can do.  True if nothing failed and all spans are equal to the given ones. */
 static bool
@@ -96,6 +117,8 @@ read_everything(const uint8_t *data, size_t size, const SpanBatch *expected, Spa
 			probe.type = ANY_INT;
 			probe.u.integer = 42;
 			segment_may_contain(r, keys[i].scope, keys[i].key, &probe);
+			if (i % 4 == 0 && keys[i].scope == ATTRIBUTE_SPAN)
+				classify(r, &keys[i].key, &dry, error);
 		}
 	segment_names(r, &texts, &n, error);
 	segment_tenants(r, &texts, &n, error);
