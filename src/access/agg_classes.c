@@ -189,7 +189,7 @@ evaluate_class(TempoAggState *state, uint32 class, const Span *span)
 	Datum	   *values;
 	bool	   *nulls;
 
-	state->counters.classes++;
+	state->walk.counters.classes++;
 	old = MemoryContextSwitchTo(evaluation->scratch);
 	ExecClearTuple(slot);
 	tempo_row_reader_fill(evaluation->reader, span, slot->tts_values, slot->tts_isnull);

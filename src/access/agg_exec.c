@@ -469,7 +469,7 @@ give_group(TempoAggState *state, TupleTableSlot *slot)
 			slot->tts_values[i] = Int64GetDatum(group.step);
 	}
 	state->next_cell++;
-	state->counters.groups++;
+	state->walk.counters.groups++;
 	ExecStoreVirtualTuple(slot);
 	return true;
 }
@@ -567,10 +567,6 @@ shut_down(CustomScanState *node)
 	tempo_walk_shut_down(&((TempoAggState *) node)->walk);
 }
 
-/*
- * EXPLAIN.  What is counted of the aggregation is the leader's part.
- */
-
 static void
 explain_aggregate(CustomScanState *node, List *ancestors, ExplainState *es)
 {
@@ -591,11 +587,6 @@ explain_aggregate(CustomScanState *node, List *ancestors, ExplainState *es)
 		names = lappend(names, strVal(lfirst(cell)));
 	if (names != NIL)
 		ExplainPropertyList("Attribute Keys", names, es);
-	if (!es->analyze)
-		return;
-	tempo_walk_explain(&state->walk, es);
-	ExplainPropertyInteger("Spans Aggregated", NULL, state->counters.rows, es);
-	if (state->evaluation.needed)
-		ExplainPropertyInteger("Classes Evaluated", NULL, state->counters.classes, es);
-	ExplainPropertyInteger("Groups", NULL, state->counters.groups, es);
+	if (es->analyze)
+		tempo_walk_explain(&state->walk, es);
 }

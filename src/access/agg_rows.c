@@ -176,5 +176,4 @@ tempo_agg_rows(TempoAggState *state)
 	for (int i = 0; i < state->n_terms; i++)
 		if (!state->terms[i].of_rows)
 			accumulate(state, i);
-	state->counters.rows += rows->n;
 }

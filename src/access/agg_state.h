@@ -83,13 +83,6 @@ typedef struct AggRows
 	uint32	   *cells;
 } AggRows;
 
-typedef struct AggCounters
-{
-	uint64		rows;			/* aggregated */
-	uint64		classes;		/* evaluated */
-	uint64		groups;
-} AggCounters;
-
 typedef struct TempoAggState
 {
 	CustomScanState css;		/* must be first */
@@ -125,7 +118,6 @@ typedef struct TempoAggState
 	uint32	   *block_classes;
 	AggRows		chosen;
 	uint32		chosen_size;
-	AggCounters counters;
 } TempoAggState;
 
 /* agg_classes.c */

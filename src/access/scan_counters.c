@@ -75,6 +75,8 @@ tempo_scan_explain_counters(const ScanCounters *counters, ExplainState *es)
 		{"Columns Unpacked", counters->columns, true},
 		{"Columns Found Unpacked", counters->columns_kept, false},
 		{"Values Compared", counters->values_asked, false},
+		{"Classes Evaluated", counters->classes, false},
+		{"Partial Groups", counters->groups, false},
 	};
 
 	for (size_t i = 0; i < lengthof(lines); i++)

@@ -31,6 +31,8 @@ typedef struct ScanCounters
 	uint64		columns;		/* unpacked, of a block each */
 	uint64		columns_kept;	/* that did not need to be */
 	uint64		values_asked;
+	uint64		classes;		/* custom aggregate: that expressions were evaluated for */
+	uint64		groups;			/* ... given to the node above */
 } ScanCounters;
 
 #define N_SCAN_COUNTERS (sizeof(ScanCounters) / sizeof(uint64))
