@@ -65,6 +65,13 @@ $(if $(wildcard src/traceql/grammar.y),$(filter src/traceql/%.o,$(OBJS)): src/tr
 src/proto/%.pb-c.c src/proto/%.pb-c.h: proto/%.proto
 	mkdir -p src/proto
 	protoc-c --proto_path=proto --c_out=src/proto $(notdir $<)
+# What gRPC reflection tells, as the bytes of an array.
+CLIENT_PROTOS = $(sort $(shell cd $(srcdir)/proto/client && find . -name '*.proto' | sed 's,^\./,,'))
+src/proto/client_descriptors.inc: $(CLIENT_PROTOS:%=proto/client/%)
+	mkdir -p src/proto
+	protoc-c --proto_path=proto/client --include_imports --descriptor_set_out=src/proto/client_descriptors.pb $(CLIENT_PROTOS)
+	od -An -v -tx1 src/proto/client_descriptors.pb | sed 's/ \([0-9a-f][0-9a-f]\)/0x\1,/g' > $@
+src/worker/reflection.o: src/proto/client_descriptors.inc
 src/proto/%.pb-c.o: CFLAGS += -Wno-missing-braces
 $(OBJS): | $(PROTO_GENERATED) $(PROTO_GENERATED:.c=.h)
 

@@ -103,7 +103,7 @@ write_config(ApiBody *body)
 		"search_default_limit", "search_max_limit", "search_max_range", "search_default_range",
 		"search_default_spss", "search_max_spss", "query_end_cutoff", "max_query_bytes",
 		"metrics_max_range", "metrics_max_intervals", "max_tag_response_bytes", "multi_tenant_queries",
-		"left_pad_trace_ids", "http_api_prefix", "api_version", "stream_packet_bytes",
+		"left_pad_trace_ids", "http_api_prefix", "api_version", "stream_interval", "stream_packet_bytes",
 		"max_bytes_per_trace", "gateway_memory"
 	};
 

@@ -3,7 +3,7 @@
  * grpc.c
  *	  gRPC calls on HTTP/2 streams: framing, compression, deadlines, statuses.
  *
- * A call has one request message and, unless it is answered by
+ * A call has one request message (unless net_grpc_each_message was asked for) and, unless it is answered by
  * net_grpc_send, one response message.  An error is always Trailers-Only, a
  * single HEADERS frame: some clients decide on a retry by that frame alone.
  *
@@ -297,6 +297,17 @@ net_grpc_finish(NetRequest *request, int status, const char *message)
 	end_call(stream);
 }
 
+void
+net_grpc_each_message(NetRequest *request, void (*callback) (NetRequest *request, void *arg), void *arg)
+{
+	Http2Stream *stream = net_container(Http2Stream, base, request);
+
+	if (request->kind != NET_GRPC)
+		return;
+	stream->message.each = callback;
+	stream->message.each_arg = arg;
+}
+
 /* ---------------------------------------------------------------- headers */
 
 /*
@@ -536,6 +547,41 @@ message_continues(Http2Stream *stream, const uint8_t *data, size_t len)
 		fail(stream, 200, GRPC_UNAVAILABLE, "too many requests are held in memory, retry later");
 }
 
+/* finish_decoding: false when that failed the call */
+static bool
+finish_decoding(Http2Stream *stream)
+{
+	NetDecodeResult result;
+
+	if (stream->base.decoder == NULL)
+		return true;
+	result = net_decoder_finish(stream->base.decoder);
+	if (result != NET_DECODE_OK)
+		fail_decoding(stream, result);
+	return result == NET_DECODE_OK;
+}
+
+/* message_ends: hands one of several messages over and makes room for the next */
+static void
+message_ends(Http2Stream *stream)
+{
+	GrpcMessage *message = &stream->message;
+
+	if (!finish_decoding(stream))
+		return;
+	message->each(&stream->base, message->each_arg);
+	if (stream->base.answered)
+		return;
+	if (stream->base.decoder != NULL)
+		net_decoder_destroy(stream->base.decoder);
+	stream->base.decoder = NULL;
+	stream->base.body.len = 0;
+	(void) net_request_account(&stream->base);
+	message->n_prefix = 0;
+	message->received = 0;
+	message->length = 0;
+}
+
 void
 grpc_data(Http2Stream *stream, const uint8_t *data, size_t len)
 {
@@ -565,6 +611,9 @@ grpc_data(Http2Stream *stream, const uint8_t *data, size_t len)
 			fail(stream, 200, GRPC_UNIMPLEMENTED, "grpc: more than one request message on a call that takes one");
 			return;
 		}
+		if (message->each != NULL && !stream->base.answered && message->n_prefix == 5 &&
+			message->received == message->length)
+			message_ends(stream);
 	}
 }
 
@@ -575,22 +624,12 @@ grpc_end(Http2Stream *stream)
 
 	if (stream->base.answered)
 		return;
-	if (message->n_prefix == 0)
+	if (message->n_prefix == 0 && message->each != NULL)
+		net_request_deliver(&stream->base);
+	else if (message->n_prefix == 0)
 		fail(stream, 200, GRPC_UNIMPLEMENTED, "grpc: no request message on a call that takes one");
 	else if (message->n_prefix < 5 || message->received < message->length)
 		fail(stream, 200, GRPC_INTERNAL, "grpc: the request message ends too early: unexpected EOF");
-	else
-	{
-		if (stream->base.decoder != NULL)
-		{
-			NetDecodeResult result = net_decoder_finish(stream->base.decoder);
-
-			if (result != NET_DECODE_OK)
-			{
-				fail_decoding(stream, result);
-				return;
-			}
-		}
+	else if (finish_decoding(stream))
 		net_request_deliver(&stream->base);
-	}
 }

@@ -14,7 +14,7 @@
 
 typedef struct Http2Connection Http2Connection;
 
-/* The one message of a call, as it arrives. */
+/* A message of a call, as it arrives; most have one only. */
 typedef struct GrpcMessage
 {
 	uint8_t		prefix[5];		/* compressed flag, length */
@@ -22,6 +22,10 @@ typedef struct GrpcMessage
 	size_t		length;
 	size_t		received;
 	NetCodec	codec;			/* named by grpc-encoding */
+
+	/* not NULL: there may be several, this gets each (net_grpc_each_message) */
+	void		(*each) (NetRequest *request, void *arg);
+	void	   *each_arg;
 } GrpcMessage;
 
 typedef struct Http2Stream

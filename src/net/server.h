@@ -185,6 +185,13 @@ extern void net_grpc_send(NetRequest *request, const void *message, size_t len);
 extern size_t net_grpc_pending(const NetRequest *request);
 extern void net_grpc_finish(NetRequest *request, int status, const char *message);
 
+/*
+ * net_grpc_each_message: from "check", takes a call with any number of request
+ * messages.  Each is given to the callback, as net_request_body(), which may
+ * send; the handler is called at their end, without a body.
+ */
+extern void net_grpc_each_message(NetRequest *request, void (*callback) (NetRequest *request, void *arg), void *arg);
+
 typedef struct NetStatistics
 {
 	uint64_t	connections;	/* open now */

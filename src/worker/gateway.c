@@ -34,6 +34,7 @@
 #include "worker/process.h"
 #include "worker/query.h"
 #include "worker/queue.h"
+#include "worker/reflection.h"
 
 extern PGDLLEXPORT void tempo_gateway_main(Datum arg);
 
@@ -44,7 +45,6 @@ extern PGDLLEXPORT void tempo_gateway_main(Datum arg);
 #define WORKER_IDLE_MS 60000	/* an idle worker is let go */
 #define RETRY_MS 500			/* until a worker is started again that could not start */
 #define SHUTDOWN_MS 5000
-#define PARTIAL_MS 500			/* a stream has that between messages of a query that still runs */
 #define MAX_UNSENT (4 * 1024 * 1024)	/* of a stream; its worker waits then */
 #define SMALL_ANSWER (64 * 1024)	/* is never kept waiting */
 #define PATIENCE_MS 30000		/* how long a worker waits for clients to read */
@@ -91,6 +91,7 @@ static int	n_waiting;
 static uint64 last_id;
 static Size gathered;			/* bytes of answers that are not whole yet */
 static int	tempo_gateway_memory = 256 * 1024;	/* kB */
+static int	tempo_stream_interval = 500;	/* ms */
 
 /* Why the last worker could not start, and when. */
 static char failure[1024];
@@ -563,23 +564,6 @@ add_body(Waiting *request, const QueueMessage *message)
 		gather(request, message->payload, message->len);
 }
 
-/*
- * What a query has found so far waits a while: most are complete by then, and
- * their streams have the complete answer only.
- */
-static void
-add_partial(Waiting *request, const QueueMessage *message)
-{
-	Size		len = message->len;
-
-	if (request->net == NULL)
-		return;
-	if (request->partial_due == 0)
-		request->partial_due = Max(request->arrived, request->partial_sent) + PARTIAL_MS * INT64CONST(1000);
-	gather(request, &len, sizeof(len));
-	gather(request, message->payload, len);
-}
-
 /* The complete answer has all of it, and so it may be left out for a client that does not read. */
 static void
 drop_partial(Waiting *request)
@@ -605,6 +589,25 @@ send_partial(Waiting *request)
 	}
 	drop_partial(request);
 	request->partial_sent = GetCurrentTimestamp();
+}
+
+/*
+ * What a query has found so far waits a while: most are complete by then, and
+ * their streams have the complete answer only.
+ */
+static void
+add_partial(Waiting *request, const QueueMessage *message)
+{
+	Size		len = message->len;
+
+	if (request->net == NULL)
+		return;
+	if (request->partial_due == 0)
+		request->partial_due = Max(request->arrived, request->partial_sent) + tempo_stream_interval * INT64CONST(1000);
+	gather(request, &len, sizeof(len));
+	gather(request, message->payload, len);
+	if (request->partial_due <= GetCurrentTimestamp())
+		send_partial(request);
 }
 
 /* Sends what is due; returns the milliseconds until something else is, -1 = nothing. */
@@ -831,7 +834,7 @@ handle_grpc(NetRequest *net)
 	int			tenants;
 	char	   *error;
 
-	if (health == HEALTH_ANSWERED)
+	if (health == HEALTH_ANSWERED || reflection_ends(net))
 		return;
 	if (health != HEALTH_NO_CALL)
 	{
@@ -910,6 +913,14 @@ handle_request(NetRequest *net, void *arg)
 
 /* ------------------------------------------------------------------- loop */
 
+/* Sees what arrives when its headers are complete. */
+static void
+check_request(NetRequest *net, void *arg)
+{
+	if (net_request_is_grpc(net))
+		(void) reflection_check(net);
+}
+
 static bool
 start_server(void)
 {
@@ -923,6 +934,7 @@ start_server(void)
 	options.http2 = true;
 	options.max_body = MAX_BODY;
 	options.max_buffered = MAX_BUFFERED;
+	options.check = check_request;
 	options.handler = handle_request;
 	if (!listening_options(&options, "api", message, sizeof(message)))
 		ereport(FATAL,
@@ -1003,6 +1015,10 @@ gateway_init(void)
 							"Beyond it query workers wait with theirs until clients read, at most for tempo_pg.query_timeout.",
 							&tempo_gateway_memory, 256 * 1024, 1024, MAX_KILOBYTES,
 							PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomIntVariable("tempo_pg.stream_interval",
+							"Time between messages of a streaming query that still runs.",
+							"The stream of a query that ends sooner has the complete answer only.",
+							&tempo_stream_interval, 500, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	if (tempo_http_port > 0)
 		process_add_worker("tempo_pg gateway", "tempo_gateway_main", 1, tempo_query_workers);
 }

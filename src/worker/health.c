@@ -92,7 +92,9 @@ health_read(NetRequest *net)
 		return HEALTH_ANSWERED;
 	}
 	known = request->service.len == 0 || is_name(&request->service, "tempopb.StreamingQuerier") ||
-		is_name(&request->service, "grpc.health.v1.Health");
+		is_name(&request->service, "grpc.health.v1.Health") ||
+		is_name(&request->service, "grpc.reflection.v1.ServerReflection") ||
+		is_name(&request->service, "grpc.reflection.v1alpha.ServerReflection");
 	tempo_pg__otlp__health_check_request__free_unpacked(request, NULL);
 	if (known)
 		return call;

@@ -5,14 +5,14 @@ import { isDeepStrictEqual } from 'node:util'
 import { randomBytes } from 'node:crypto'
 import { fileURLToPath } from 'node:url'
 import grpc from '@grpc/grpc-js'
-import { loadSync } from '@grpc/proto-loader'
+import { loadSync, loadFileDescriptorSetFromBuffer } from '@grpc/proto-loader'
 
 const api = process.env.TEMPO_URL ?? 'http://127.0.0.1:3200'
 const psql = process.env.PSQL ?? 'psql'
 const proto = fileURLToPath(new URL('../../proto', import.meta.url))
 const load = (file, ...folders) => grpc.loadPackageDefinition(loadSync(file, { includeDirs: folders, keepCase: true, longs: String, enums: String, defaults: false }))
 const { StreamingQuerier } = load('tempo_query.proto', proto).tempopb
-const { Health } = load('health.proto', fileURLToPath(new URL('.', import.meta.url))).grpc.health.v1
+const { Health } = load('grpc/health/v1/health.proto', proto + '/client').grpc.health.v1
 const address = new URL(api).host
 const querier = new StreamingQuerier(address, grpc.credentials.createInsecure())
 const health = new Health(address, grpc.credentials.createInsecure())
@@ -119,6 +119,51 @@ async function healthService() {
   const first = await new Promise((resolve) => { watch.on('data', resolve); watch.on('error', () => {}) })
   equal(first, { status: 'SERVING' }, 'health can be watched')
   watch.cancel()
+}
+
+// as tools do that know nothing but the address: one call, a question at a time
+async function reflection(version) {
+  const { ServerReflection } = load(`grpc/reflection/${version}/reflection.proto`, proto + '/client').grpc.reflection[version]
+  const client = new ServerReflection(address, grpc.credentials.createInsecure())
+  const stream = client.ServerReflectionInfo()
+  const answers = []
+  let wake = () => {}
+  stream.on('data', (m) => { answers.push(m); wake() })
+  stream.on('error', () => {})
+  const over = new Promise((resolve) => stream.on('status', resolve))
+  const ask = async (question) => { const next = new Promise((resolve) => { wake = resolve }); stream.write(question); await next; return answers.at(-1) }
+
+  const list = await ask({ host: 'h', list_services: '' })
+  equal(list.list_services_response.service.map((s) => s.name).sort(), ['grpc.health.v1.Health', 'grpc.reflection.v1.ServerReflection', 'grpc.reflection.v1alpha.ServerReflection', 'tempopb.StreamingQuerier'], `reflection ${version} lists the services`)
+  equal([list.valid_host, list.original_request.host], ['h', 'h'], 'and repeats what it was asked')
+  const found = await ask({ file_containing_symbol: 'tempopb.StreamingQuerier' })
+  const files = found.file_descriptor_response.file_descriptor_proto
+  equal(files.length, 3, 'a file comes with those that it needs')
+  for (const symbol of ['tempopb.StreamingQuerier.Search', 'tempopb.SearchRequest', 'tempopb.PartialStatus']) {
+    equal((await ask({ file_containing_symbol: symbol })).file_descriptor_response?.file_descriptor_proto[0].equals(files[0]), true, `${symbol} is in the same file`)
+  }
+  equal((await ask({ file_containing_symbol: 'tempopb.trace.v1.Span.SpanKind' })).file_descriptor_response?.file_descriptor_proto[0].includes('tempopb/trace.proto'), true, 'what is defined in a message is found')
+  equal((await ask({ file_by_filename: 'tempopb/tempo.proto' })).file_descriptor_response?.file_descriptor_proto[0].equals(files[0]), true, 'and a file by its name')
+  for (const question of [{ file_containing_symbol: 'tempopb.Nothing' }, { file_containing_symbol: 'tempopb' }, { file_containing_symbol: 'tempopb.' }, { file_by_filename: 'x.proto' }, { file_containing_extension: { containing_type: 'tempopb.Span', extension_number: 1 } }, { all_extension_numbers_of_type: 'tempopb.Span' }]) {
+    equal((await ask(question)).error_response?.error_code, grpc.status.NOT_FOUND, `there is no ${JSON.stringify(question)}`)
+  }
+  equal((await ask({})).error_response?.error_code, grpc.status.INVALID_ARGUMENT, 'a question that is none')
+  stream.end()
+  equal((await over).code, 0, 'the call ends when the client ends it')
+
+  // length-delimited field 1 of a FileDescriptorSet, each
+  const varint = (n) => n < 128 ? [n] : [n & 127 | 128, ...varint(n >> 7)]
+  const set = Buffer.concat(files.flatMap((f) => [Buffer.from([10, ...varint(f.length)]), f]))
+  const { StreamingQuerier: Learned } = grpc.loadPackageDefinition(loadFileDescriptorSetFromBuffer(set, { keepCase: true, longs: String, enums: String })).tempopb
+  const learned = new Learned(address, grpc.credentials.createInsecure())
+  const got = await drain(learned.Search({ Query: `{ span.run = "${run}" && name =~ "few.*" }`, ...range, Limit: 2 }))
+  equal([got.code, got.messages.at(-1)?.traces?.length, got.messages.at(-1)?.traces?.[0].spanSet?.matched], [0, 2, 2], 'a client made of what it told can search')
+  const empty = client.ServerReflectionInfo()
+  const end = drain(empty)
+  empty.end()
+  equal(await end.then((r) => [r.code, r.messages.length]), [0, 0], 'a call without a question')
+  client.close()
+  learned.close()
 }
 
 async function search() {
@@ -246,7 +291,6 @@ async function incrementsOf() {
   const total = (m) => (m.series ?? []).flatMap((s) => s.samples).reduce((n, s) => n + (s.value ?? 0), 0)
   try {
     for (const [method, request, what, first, last] of [
-      ['Search', { query: q, ...seconds }, traces, ['1'], ['1', '2']],
       ['SearchTagValuesV2', { tag_name: 'span.age', query: `{ span.run = "${run}" }`, ...seconds }, values, ['new'], ['new', 'old']],
       ['SearchTagValues', { tag_name: 'age', ...seconds }, values, ['new'], ['new', 'old']],
       ['SearchTagsV2', { scope: 'span', query: q, ...seconds }, (m) => m.scopes?.[0].tags, ['age', 'run'], ['age', 'run']],
@@ -258,7 +302,7 @@ async function incrementsOf() {
         const message = await Promise.race([new Promise((resolve) => stream.once('data', resolve)), over])
         equal(what(text(message)), first, `${method}: the newest results arrive`)
         equal([!!message.metrics, active() === 1], [true, true], `${method}: with metrics, while the query still runs`)
-        if (method === 'Search') {
+        if (method === 'SearchTagValuesV2') {
           const left = querier[method](bytes(request), metadata())
           const end = drain(left)
           await new Promise((resolve) => left.once('data', resolve))
@@ -272,10 +316,16 @@ async function incrementsOf() {
         equal([all.code, what(all.messages.at(-1)), haveMetrics(all)], [0, last, true], `${method}: the last message has everything`)
       })
     }
+    sql('ALTER TABLE tempo.spans DISABLE ROW LEVEL SECURITY')
+    await withSettings({ 'tempo_pg.stream_interval': 0 }, async () => (await call('Search', { query: q, ...seconds })).messages.length > 1, async () => {
+      const all = await call('Search', { query: q, ...seconds })
+      equal([all.code, haveMetrics(all), all.messages.map((m) => [m.metrics.completed_jobs, traces(m)])], [0, true, [[undefined, ['1']], [undefined, []], [1, ['1', '2']]]], 'a search sends the newest traces first, each once, and at last everything')
+    })
+    sql('ALTER TABLE tempo.spans ENABLE ROW LEVEL SECURITY')
     const late = await call('Search', { query: q, limit: 1, ...seconds })
     equal([late.code, late.messages.length, traces(late.messages[0])], [0, 1, ['1']], 'a search whose limit the newest part reaches does not look at the rest')
     await holding(`SELECT pg_advisory_lock(${lock})`, `locktype = 'advisory' AND objid = ${lock} AND mode = 'ExclusiveLock'`, async () => {
-      const stream = querier.Search(bytes({ query: q, ...seconds }), metadata())
+      const stream = querier.SearchTagValuesV2(bytes({ tag_name: 'span.age', query: `{ span.run = "${run}" }`, ...seconds }), metadata())
       const over = drain(stream)
       await new Promise((resolve) => stream.once('data', resolve))
       sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE backend_type = 'tempo_pg query' AND state = 'active'")
@@ -353,7 +403,7 @@ async function slowReader() {
 
 try {
   insert('single-tenant', 25, 'few')
-  for (const test of [healthService, search, tags, metrics, errors, packets, tenants, increments, patience, crowd, slowReader]) {
+  for (const test of [healthService, () => reflection('v1'), () => reflection('v1alpha'), search, tags, metrics, errors, packets, tenants, increments, patience, crowd, slowReader]) {
     try { await test() } catch (error) { failed++; console.log(`not ok ${passed + failed} - ${test.name}: ${error.stack}`) }
   }
 } catch (error) { failed++; console.log(`not ok ${passed + failed} - ${error.stack}`) }
