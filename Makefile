@@ -26,7 +26,7 @@ REGRESS_OPTS = --load-extension=tempo_pg --encoding=UTF8
 ISOLATION = $(notdir $(basename $(wildcard test/isolation/specs/*.spec)))
 ISOLATION_OPTS = --load-extension=tempo_pg --encoding=UTF8 --inputdir=test/isolation
 
-PKGS = libzstd liblz4 zlib libuv libnghttp2 libmicrohttpd libprotobuf-c re2 openssl
+PKGS = libzstd liblz4 zlib snappy libuv libnghttp2 libmicrohttpd libprotobuf-c re2 openssl
 PG_CPPFLAGS = -I$(srcdir)/src -I$(srcdir)/src/proto $(shell pkg-config --cflags $(PKGS))
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers -std=gnu11
 PG_CXXFLAGS = -std=c++17 -fvisibility=hidden

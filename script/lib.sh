@@ -7,7 +7,7 @@ PG_CONFIG=${PG_CONFIG:-/usr/lib/postgresql/$pg_major/bin/pg_config}
 export PG_CONFIG
 
 BUILD_PACKAGES="gcc g++ make pkg-config flex bison
-	libzstd-dev liblz4-dev zlib1g-dev libuv1-dev libnghttp2-dev libmicrohttpd-dev
+	libzstd-dev liblz4-dev zlib1g-dev libsnappy-dev libuv1-dev libnghttp2-dev libmicrohttpd-dev
 	libprotobuf-c-dev protobuf-c-compiler libre2-dev libssl-dev"
 SERVER_PACKAGES="postgresql-$pg_major postgresql-server-dev-$pg_major"
 RUN_PACKAGES="curl python3"

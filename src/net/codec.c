@@ -10,6 +10,7 @@
  *-------------------------------------------------------------------------
  */
 #include "net/internal.h"
+#include "net/snappy.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,7 @@ struct NetDecoder
 	z_stream	z;
 	bool		z_ready;
 	ZSTD_DStream *zstd;
+	NetSnappy  *snappy;
 	uint8_t		head[2];		/* deflate: the bytes that tell zlib from raw */
 	int			n_head;
 	bool		any_input;
@@ -44,6 +46,8 @@ net_codec_by_name(const char *name)
 		return NET_CODEC_DEFLATE;
 	if (strcasecmp(name, "zstd") == 0)
 		return NET_CODEC_ZSTD;
+	if (strcasecmp(name, "snappy") == 0 || strcasecmp(name, "x-snappy-framed") == 0)
+		return NET_CODEC_SNAPPY;
 	return NET_CODEC_UNKNOWN;
 }
 
@@ -64,7 +68,9 @@ net_decoder_create(NetCodec codec)
 		if (decoder->zstd != NULL)
 			ZSTD_DCtx_setParameter(decoder->zstd, ZSTD_d_windowLogMax, ZSTD_WINDOW_LOG_MAX);
 	}
-	if ((codec == NET_CODEC_GZIP && !decoder->z_ready) ||
+	else if (codec == NET_CODEC_SNAPPY)
+		decoder->snappy = net_snappy_create();
+	if ((codec == NET_CODEC_GZIP && !decoder->z_ready) || (codec == NET_CODEC_SNAPPY && decoder->snappy == NULL) ||
 		(codec == NET_CODEC_ZSTD && decoder->zstd == NULL))
 	{
 		net_decoder_destroy(decoder);
@@ -82,6 +88,7 @@ net_decoder_destroy(NetDecoder *decoder)
 		inflateEnd(&decoder->z);
 	if (decoder->zstd != NULL)
 		ZSTD_freeDStream(decoder->zstd);
+	net_snappy_destroy(decoder->snappy);
 	free(decoder);
 }
 
@@ -94,6 +101,8 @@ net_decoder_message(const NetDecoder *decoder)
 size_t
 net_decoder_memory(const NetDecoder *decoder)
 {
+	if (decoder->snappy != NULL)
+		return net_snappy_memory(decoder->snappy);
 	/* zlib has 32 kB of history and its tables */
 	return decoder->zstd != NULL ? ZSTD_sizeof_DStream(decoder->zstd) : 44 * 1024;
 }
@@ -252,14 +261,18 @@ net_decoder_feed(NetDecoder *decoder, const void *data, size_t len, NetBuffer *o
 			return feed_deflate(decoder, data, len, out, limit);
 		case NET_CODEC_ZSTD:
 			return feed_zstd(decoder, data, len, out, limit);
+		case NET_CODEC_SNAPPY:
+			return net_snappy_feed(decoder->snappy, data, len, out, limit, &decoder->message);
 		default:
 			return NET_DECODE_CORRUPT;
 	}
 }
 
 NetDecodeResult
-net_decoder_finish(NetDecoder *decoder)
+net_decoder_finish(NetDecoder *decoder, NetBuffer *out, size_t limit)
 {
+	if (decoder->codec == NET_CODEC_SNAPPY && decoder->any_input)
+		return net_snappy_finish(decoder->snappy, out, limit, &decoder->message);
 	if (decoder->any_input && decoder->at_end)
 		return NET_DECODE_OK;
 	decoder->message = "unexpected EOF";

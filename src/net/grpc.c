@@ -555,10 +555,14 @@ finish_decoding(Http2Stream *stream)
 
 	if (stream->base.decoder == NULL)
 		return true;
-	result = net_decoder_finish(stream->base.decoder);
+	result = net_decoder_finish(stream->base.decoder, &stream->base.body, stream->base.server->options.max_body);
 	if (result != NET_DECODE_OK)
 		fail_decoding(stream, result);
-	return result == NET_DECODE_OK;
+	else if (!net_request_account(&stream->base))
+		fail(stream, 200, GRPC_UNAVAILABLE, "too many requests are held in memory, retry later");
+	else
+		return true;
+	return false;
 }
 
 /* message_ends: hands one of several messages over and makes room for the next */

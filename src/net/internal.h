@@ -26,7 +26,7 @@
 #define NET_DRAIN_BYTES (256 * 1024)	/* of a refused body, read to keep the connection */
 #define NET_COMPRESS_MIN 1024	/* smaller answers are not worth compressing */
 
-#define NET_ACCEPT_ENCODINGS "identity,gzip,deflate,zstd"
+#define NET_ACCEPT_ENCODINGS "identity,gzip,deflate,zstd,snappy"
 
 /* ------------------------------------------------------------------ lists */
 
@@ -93,6 +93,7 @@ typedef enum NetCodec
 	NET_CODEC_GZIP,
 	NET_CODEC_DEFLATE,			/* zlib stream, or raw if it does not start like one */
 	NET_CODEC_ZSTD,
+	NET_CODEC_SNAPPY,			/* framed, or one block */
 	NET_CODEC_UNKNOWN
 } NetCodec;
 
@@ -113,8 +114,8 @@ extern NetDecoder *net_decoder_create(NetCodec codec);
 extern NetDecodeResult net_decoder_feed(NetDecoder *decoder, const void *data, size_t len,
 										NetBuffer *out, size_t limit);
 
-/* net_decoder_finish: the input has ended; was it whole? */
-extern NetDecodeResult net_decoder_finish(NetDecoder *decoder);
+/* net_decoder_finish: the input has ended; was it whole?  May still bring output. */
+extern NetDecodeResult net_decoder_finish(NetDecoder *decoder, NetBuffer *out, size_t limit);
 extern const char *net_decoder_message(const NetDecoder *decoder);
 
 /* net_decoder_memory: what it holds besides its output; a few bytes can make zstd ask for megabytes */

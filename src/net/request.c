@@ -432,13 +432,22 @@ net_request_body_append(NetRequest *request, const void *data, size_t len, const
 int
 net_request_body_end(NetRequest *request, const char **message)
 {
+	int			status;
+
 	if (request->decoder == NULL)
 		return 0;
 	/* a GET that names a coding for the body it does not have */
 	if (request->received == 0 && request->body.len == 0 &&
 		(strcmp(net_request_method(request), "GET") == 0 || strcmp(net_request_method(request), "HEAD") == 0))
 		return 0;
-	return decode_status(request, net_decoder_finish(request->decoder), message);
+	status = decode_status(request, net_decoder_finish(request->decoder, &request->body, request->server->options.max_body),
+						   message);
+	if (!net_request_account(request) && status == 0)
+	{
+		*message = "too many requests are held in memory, retry later";
+		status = 503;
+	}
+	return status;
 }
 
 /* ---------------------------------------------------------------- answers */
