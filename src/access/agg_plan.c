@@ -14,6 +14,8 @@
 
 #include "access/agg.h"
 #include "access/planner.h"
+#include "access/sysattr.h"
+#include "catalog/pg_type.h"
 
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -24,7 +26,9 @@
 #include "optimizer/prep.h"
 #include "optimizer/tlist.h"
 #include "parser/parsetree.h"
+#include "utils/fmgroids.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/selfuncs.h"
 
 /* Costs of a span, against cpu_tuple_cost. */
@@ -205,30 +209,97 @@ make_target(AggPlanning *planning, Node *having)
 	return true;
 }
 
+/* Constant bounds of start_time_unix_nano among the conditions; false unless there are both. */
+static bool
+time_range(AggPlanning *planning, double *range)
+{
+	bool		has_min = false;
+	bool		has_max = false;
+	double		min = 0;
+	double		max = 0;
+	ListCell   *cell;
+
+	foreach(cell, planning->input->baserestrictinfo)
+	{
+		OpExpr	   *op = (OpExpr *) ((RestrictInfo *) lfirst(cell))->clause;
+		Oid			function;
+		Const	   *bound;
+
+		if (!IsA(op, OpExpr) || list_length(op->args) != 2 ||
+			tempo_column_of(linitial(op->args), &planning->target) != TEMPO_START_TIME_UNIX_NANO)
+			continue;
+		bound = lsecond(op->args);
+		if (!IsA(bound, Const) || bound->constisnull || bound->consttype != INT8OID)
+			continue;
+		function = get_opcode(op->opno);
+		if (function == F_INT8GE || function == F_INT8GT)
+		{
+			has_min = true;
+			min = (double) DatumGetInt64(bound->constvalue);
+		}
+		else if (function == F_INT8LE || function == F_INT8LT)
+		{
+			has_max = true;
+			max = (double) DatumGetInt64(bound->constvalue);
+		}
+	}
+	*range = max - min;
+	return has_min && has_max && *range >= 0;
+}
+
+static double
+estimate_steps(AggPlanning *planning, const AggKey *key)
+{
+	double		width = key->type == AGG_KEY_BIN ? key->width * 1000.0 : (double) key->width;
+	double		range;
+
+	return time_range(planning, &range) ? range / width + 1 : STEP_GROUPS;
+}
+
+/* Is it made of columns that there are statistics about? */
+static bool
+is_plain(AggPlanning *planning, Expr *expression)
+{
+	ScanNeeds	needs = {0};
+	int			resource = planning->target.map->attno[TEMPO_RESOURCE_ATTRIBUTES] + 1 - FirstLowInvalidHeapAttributeNumber;
+
+	tempo_scan_needs((Node *) expression, &planning->target, &needs);
+	return !needs.attributes && (IsA(expression, Var) || !bms_is_member(resource, needs.columns));
+}
+
 /* The planner takes what is made of times and attributes for nearly unique. */
 static double
 estimate_groups(AggPlanning *planning)
 {
+	PlannerInfo *root = planning->root;
+	double		rows = planning->input->rows;
 	List	   *columns = NIL;
 	double		groups = 1;
 	int			expressions = 0;
 	ListCell   *cell;
 
+	if (planning->group_clause == NIL)
+		return 1;
 	foreach(cell, planning->partial->exprs)
 	{
 		AggKey		key;
 
 		if (IsA(lfirst(cell), Aggref) || !tempo_agg_key(lfirst(cell), &planning->target, &key))
 			continue;
-		if (IsA(lfirst(cell), Var))
+		if (key.type == AGG_KEY_LOG2)
+			groups *= LOG2_GROUPS;
+		else if (key.type != AGG_KEY_CLASS)
+			groups *= estimate_steps(planning, &key);
+		else if (is_plain(planning, lfirst(cell)))
 			columns = lappend(columns, lfirst(cell));
 		else
-			groups *= key.type == AGG_KEY_LOG2 ? LOG2_GROUPS : key.type != AGG_KEY_CLASS ? STEP_GROUPS :
-				expressions++ == 0 ? EXPRESSION_GROUPS : MORE_GROUPS;
+			groups *= expressions++ == 0 ? EXPRESSION_GROUPS : MORE_GROUPS;
 	}
 	if (columns != NIL)
-		groups *= estimate_num_groups(planning->root, columns, planning->input->rows, NULL, NULL);
-	return clamp_row_est(Min(groups, planning->input->rows));
+		groups *= estimate_num_groups(root, columns, rows, NULL, NULL);
+	/* never more than it expects of the plans that this one is compared with */
+	columns = get_sortgrouplist_exprs(planning->group_clause, root->parse->targetList);
+	return clamp_row_est(Min(groups, estimate_num_groups(root, columns, rows, NULL, NULL)));
 }
 
 static CustomPath *
