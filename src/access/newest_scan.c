@@ -47,6 +47,8 @@
 #define MAX_RUN 4096
 #define MAX_ROWS 16384
 
+#define VERDICTS vector_size(MAX_RUN)
+
 /* A batch that has taken more is reset before it is filled again. */
 #define BATCH_BYTES (8 * 1024 * 1024)
 
@@ -138,7 +140,8 @@ typedef struct NewestScanState
 	SpanBatch		*start_batch;
 	SpanBatch		*row_batch;
 	uint32			*row_of;
-	uint8			*verdicts;		/* of the rows of a run */
+	int				 n_verdicts;	/* conditions decided before rows are decoded; 0 = after that */
+	uint8			*verdicts;		/* VERDICTS for each of them: of the rows of a run */
 	const SpanBatch *rows;	   /* where selected rows are */
 	uint32			*selected; /* spans in "rows", in the order in which they are returned */
 	uint32			 n_selected;
@@ -290,7 +293,11 @@ make_projections(NewestScanState *state, CustomScan *plan)
 	state->reader = add_columns(state, &state->row_projection, (Node *) plan->scan.plan.targetlist,
 								(Node *) rest);
 	if (rest == NIL)
+	{
+		if (intVal(list_nth(plan->custom_private, NEWEST_EARLY)) != 0)
+			state->n_verdicts = state->each != NULL ? state->n_conditions : 1;
 		return;
+	}
 	state->match_reader = add_columns(state, &state->match_projection, (Node *) rest, NULL);
 	(void) add_columns(state, &state->start_projection, (Node *) rest, NULL);
 }
@@ -328,7 +335,7 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 	state->start_batch = make_batch(state);
 	state->row_batch = make_batch(state);
 	state->row_of = palloc(sizeof(uint32) * MAX_ROWS);
-	state->verdicts = palloc(vector_size(MAX_RUN));
+	state->verdicts = palloc(VERDICTS * Max(state->n_verdicts, 1));
 }
 
 /*
@@ -442,11 +449,46 @@ rest_passes(NewestScanState *state, TempoRowReader *reader, const Span *span)
 	return result;
 }
 
-/* Looks at decoded spans. */
+/* The conditions that a span meets, of which all rows that the user may see are decoded. */
+static uint32
+conditions_met(NewestScanState *state, const Span *span)
+{
+	uint32 met = 0;
+
+	if (!tempo_filter_span(state->match, span) || !rest_passes(state, state->match_reader, span))
+		return 0;
+	if (state->each == NULL)
+		return 1;
+	for (int c = 0; c < state->n_conditions; c++)
+		if (tempo_filter_span(state->each[c], span))
+			met |= 1U << c;
+	return met;
+}
+
+/* The same for row "at" of the run, about which verdicts are known. */
+static uint32
+verdicts_met(NewestScanState *state, const Span *span, uint32 at)
+{
+	uint32 met = 0;
+
+	for (int c = 0; c < state->n_verdicts; c++)
+	{
+		uint8 verdict = state->verdicts[c * VERDICTS + at];
+
+		if (verdict == ROW_IN ||
+			(verdict == ROW_MAYBE &&
+			 tempo_filter_span(state->each != NULL ? state->each[c] : state->match, span)))
+			met |= 1U << c;
+	}
+	return met;
+}
+
+/* Looks at decoded spans; of verdicts, if there are any, that for row "first" is the first. */
 static void
-search_batch(NewestScanState *state, SpanBatch *batch)
+search_batch(NewestScanState *state, SpanBatch *batch, bool verdicts, uint32 first)
 {
 	tempo_filter_batch(state->match, batch);
+	tempo_filter_batch(state->pushed, batch);
 	for (int c = 0; c < state->n_conditions && state->each != NULL; c++)
 		tempo_filter_batch(state->each[c], batch);
 	if (state->match_reader != NULL)
@@ -454,46 +496,120 @@ search_batch(NewestScanState *state, SpanBatch *batch)
 	for (uint32 i = 0; i < batch->n_spans; i++)
 	{
 		const Span *span = &batch->spans[i];
-		uint32		met = 1;
+		uint32		met = verdicts ? verdicts_met(state, span, state->row_of[i] - first) :
+									 conditions_met(state, span);
 
-		if (!tempo_filter_span(state->match, span) || !rest_passes(state, state->match_reader, span))
-			continue;
-		if (state->each != NULL)
-		{
-			met = 0;
-			for (int c = 0; c < state->n_conditions; c++)
-				if (tempo_filter_span(state->each[c], span))
-					met |= 1U << c;
-			if (met == 0)
-				continue;
-		}
-		found_span(state, span, met);
+		if (met != 0)
+			found_span(state, span, met);
 	}
 }
 
-/* Decodes the rows that may match; row_of says which they are. */
 static void
-select_rows(NewestScanState *state, TempoOpenSegment *open, const TempoSegment *segment,
-			uint32 first, uint32 count)
+add_verdict(NewestScanState *state, TempoOpenSegment *open, uint32 first, uint32 count,
+			ScanFilter *filter, uint8 *verdicts)
+{
+	if (filter->root->n_children > 0)
+		tempo_segment_select(open, &state->match_projection, first, count, &filter->test,
+							 state->match_batch, verdicts);
+}
+
+/*
+ * Verdicts about the rows, for each condition by itself if true is returned.  Conditions may fail,
+ * so if it takes decoding to tell what the user may see there is one verdict, on that.
+ */
+static bool
+give_verdicts(NewestScanState *state, TempoOpenSegment *open, const TempoSegment *segment,
+			  uint32 first, uint32 count)
 {
 	uint8 *verdicts = state->verdicts;
-	uint32 n = 0;
 
 	memset(verdicts, ROW_IN, count);
 	for (uint32 i = 0; i < count && segment->deleted != NULL; i++)
 		if (tempo_row_is_deleted(segment, first + i))
 			verdicts[i] = ROW_OUT;
-	if (state->match->root->n_children > 0)
-		tempo_segment_select(open, &state->match_projection, first, count, &state->match->test,
-							 state->match_batch, verdicts);
+	if (state->each == NULL || state->n_verdicts == 0)
+	{
+		add_verdict(state, open, first, count, state->match, verdicts);
+		return state->n_verdicts > 0;
+	}
+	add_verdict(state, open, first, count, state->pushed, verdicts);
+	if (memchr(verdicts, ROW_MAYBE, count) != NULL)
+		return false;
+	for (int c = state->n_verdicts - 1; c >= 0; c--)
+	{
+		if (c > 0)
+			memcpy(verdicts + c * VERDICTS, verdicts, count);
+		add_verdict(state, open, first, count, state->each[c], verdicts + c * VERDICTS);
+	}
+	return true;
+}
+
+/*
+ * Which rows to decode: of each trace those that may meet a condition that no row before
+ * them surely meets.
+ */
+static uint32
+choose_rows(NewestScanState *state, TempoOpenSegment *open, uint32 first, uint32 count)
+{
+	uint32 end = first;			/* of the trace */
+	uint32 sure = 0;
+	uint32 all = state->n_verdicts == 32 ? PG_UINT32_MAX : (1U << state->n_verdicts) - 1;
+	uint32 n = 0;
+
 	for (uint32 i = 0; i < count; i++)
-		if (verdicts[i] != ROW_OUT)
+	{
+		SpanError error;
+		bool	  wanted = false;
+
+		if (first + i >= end)
+			sure = 0;
+		else if (sure == all)
+		{
+			i = Min(end - first, count) - 1;
+			continue;
+		}
+		for (int c = 0; c < state->n_verdicts; c++)
+		{
+			uint8 verdict = state->verdicts[c * VERDICTS + i];
+
+			if (verdict == ROW_OUT || (sure & (1U << c)) != 0)
+				continue;
+			wanted = true;
+			if (first + i >= end &&
+				!segment_trace_end(tempo_segment_reader(open), first + i, &end, &error))
+				tempo_segment_failed(open, &error);
+			if (verdict == ROW_IN)
+				sure |= 1U << c;
+		}
+		if (wanted)
 			state->row_of[n++] = first + i;
+	}
+	return n;
+}
+
+/*
+ * Decodes the rows that may match; row_of says which they are.  Returns whether verdicts
+ * tell the conditions apart.
+ */
+static bool
+select_rows(NewestScanState *state, TempoOpenSegment *open, const TempoSegment *segment,
+			uint32 first, uint32 count)
+{
+	bool   verdicts = give_verdicts(state, open, segment, first, count);
+	uint32 n = 0;
+
+	if (verdicts)
+		n = choose_rows(state, open, first, count);
+	else
+		for (uint32 i = 0; i < count; i++)
+			if (state->verdicts[i] != ROW_OUT)
+				state->row_of[n++] = first + i;
 	if (n == count)
 		tempo_segment_decode(open, &state->match_projection, first, count, state->match_batch);
 	else if (n > 0)
 		tempo_segment_decode_rows(open, &state->match_projection, state->row_of, n,
 								  state->match_batch);
+	return verdicts;
 }
 
 static void
@@ -507,11 +623,12 @@ search_range(NewestScanState *state, const SliceRange *range)
 	for (uint32 first = range->first; first < range->end; first += MAX_RUN)
 	{
 		uint32 count = Min(MAX_RUN, range->end - first);
+		bool   verdicts;
 
 		CHECK_FOR_INTERRUPTS();
 		empty_batch(state->match_batch);
-		select_rows(state, open, segment, first, count);
-		search_batch(state, state->match_batch);
+		verdicts = select_rows(state, open, segment, first, count);
+		search_batch(state, state->match_batch, verdicts, first);
 		state->counters.spans_searched += count;
 	}
 	tempo_segment_close(open);
@@ -998,7 +1115,7 @@ search_pending(NewestScanState *state)
 
 		state->pendings = lappend(state->pendings, pending);
 		MemoryContextSwitchTo(old);
-		search_batch(state, batch);
+		search_batch(state, batch, false, 0);
 	}
 	state->last = NULL;
 }

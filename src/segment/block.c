@@ -514,6 +514,32 @@ segment_row_start(SegmentReader *r, uint32_t row, int64_t *start, SpanError *err
 }
 
 bool
+segment_trace_end(SegmentReader *r, uint32_t row, uint32_t *end, SpanError *error)
+{
+	uint32_t	begin = row / IMAGE_BLOCK_ROWS * IMAGE_BLOCK_ROWS;
+	uint32_t	low = 0;
+	uint32_t	high;
+
+	if (row >= r->summary.rows)
+		return span_error(error, SPAN_ERROR_INVALID, "no such row in the segment");
+	segment_load_block(r, row / IMAGE_BLOCK_ROWS);
+	if (!segment_load_runs(r, error))
+		return false;
+	/* the last run that begins at the row or before */
+	for (high = r->n_runs; high - low > 1;)
+	{
+		uint32_t	middle = low + (high - low) / 2;
+
+		if (r->runs[middle].first <= row - begin)
+			low = middle;
+		else
+			high = middle;
+	}
+	*end = begin + r->runs[low].first + r->runs[low].count;
+	return true;
+}
+
+bool
 segment_load_durations(SegmentReader *r, SpanError *error)
 {
 	HotBlock   *hot = hot_block(r);

@@ -226,6 +226,12 @@ extern bool segment_block_times(SegmentReader *reader, uint32_t first, int64_t *
 /* segment_row_start: the start time of one row */
 extern bool segment_row_start(SegmentReader *reader, uint32_t row, int64_t *start, SpanError *error);
 
+/*
+ * segment_trace_end: the row behind those of the trace that "row" belongs to, or
+ * behind the block if it ends before.
+ */
+extern bool segment_trace_end(SegmentReader *reader, uint32_t row, uint32_t *end, SpanError *error);
+
 /* The attribute keys of the segment, all scopes, sorted by (scope, key). */
 extern bool segment_keys(SegmentReader *reader, const SegmentKey **keys, uint32_t *count, SpanError *error);
 

@@ -395,12 +395,20 @@ static void
 complete_trace(TqlTrace *trace)
 {
 	int			kept = 0;
+	bool		sorted = true;
 
-	qsort(trace->spans, trace->n_spans, sizeof(TqlSpan), compare_spans);
+	/* they mostly come in order, and are large */
+	for (int i = 1; i < trace->n_spans && sorted; i++)
+		sorted = compare_spans(&trace->spans[i - 1], &trace->spans[i]) <= 0;
+	if (!sorted)
+		qsort(trace->spans, trace->n_spans, sizeof(TqlSpan), compare_spans);
 	for (int i = 0; i < trace->n_spans; i++)
 	{
-		if (kept == 0 || compare_spans(&trace->spans[kept - 1], &trace->spans[i]) != 0)
-			trace->spans[kept++] = trace->spans[i];
+		if (kept > 0 && compare_spans(&trace->spans[kept - 1], &trace->spans[i]) == 0)
+			continue;
+		if (kept < i)
+			trace->spans[kept] = trace->spans[i];
+		kept++;
 	}
 	trace->n_spans = kept;
 	trace->root = -1;

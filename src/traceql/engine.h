@@ -95,6 +95,7 @@ typedef struct TqlTrace
 	bool		ambiguous;		/* an id occurs more than twice: no nested sets */
 	TqlNode    *nodes;
 	int			n_cycles;
+	bool		siblings_numbered;
 	int			n_siblings;
 	int		   *marks;			/* per span, cycle or set of siblings; always left all zero */
 } TqlTrace;

@@ -86,7 +86,7 @@ static void
 link_spans(TqlTrace *trace)
 {
 	int			n = trace->n_spans;
-	IdEntry    *ids = palloc(sizeof(IdEntry) * n);
+	IdEntry    *ids = palloc_extended(sizeof(IdEntry) * n, MCXT_ALLOC_HUGE);
 
 	for (int i = 0; i < n; i++)
 		ids[i] = (IdEntry) {trace->spans[i].id, i};
@@ -102,8 +102,20 @@ link_spans(TqlTrace *trace)
 		if (node->parent >= 0 && node->parent != i)
 			trace->nodes[node->parent].children++;
 	}
+	pfree(ids);
+}
 
-	/* sets of siblings */
+/* Sets of siblings; only those who ask about them need these. */
+static void
+number_siblings(TqlTrace *trace)
+{
+	int			n = trace->n_spans;
+	IdEntry    *ids;
+
+	if (trace->siblings_numbered)
+		return;
+	trace->siblings_numbered = true;
+	ids = palloc_extended(sizeof(IdEntry) * n, MCXT_ALLOC_HUGE);
 	for (int i = 0; i < n; i++)
 		ids[i] = (IdEntry) {trace->spans[i].has_parent ? trace->spans[i].parent_id : 0, i};
 	qsort(ids, n, sizeof(IdEntry), compare_ids);
@@ -446,6 +458,7 @@ related(TqlTrace *trace, const TqlGroup *of, const TqlGroup *others, Relation re
 			related_by_child(trace, of, others, found);
 			break;
 		case HAS_SIBLING:
+			number_siblings(trace);
 			related_by_siblings(trace, of, others, found);
 			break;
 		case HAS_ANCESTOR:
