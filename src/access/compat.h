@@ -102,4 +102,13 @@
 #define TEMPO_EXPLAIN_HEADER "commands/explain.h"
 #endif
 
+/* 16: VACUUM can leave out the table itself and the database's statistics, and is given its context */
+#if PG_VERSION_NUM >= 160000
+#define TEMPO_VACUUM_OPTIONS (VACOPT_PROCESS_MAIN | VACOPT_SKIP_DATABASE_STATS)
+#define TEMPO_VACUUM_CONTEXT(context) (context),
+#else
+#define TEMPO_VACUUM_OPTIONS 0
+#define TEMPO_VACUUM_CONTEXT(context)
+#endif
+
 #endif							/* TEMPO_ACCESS_COMPAT_H */

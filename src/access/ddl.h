@@ -29,6 +29,29 @@ extern void tempo_relation_copy_for_cluster(Relation old_table, Relation new_tab
 											double *num_tuples, double *tups_vacuumed,
 											double *tups_recently_dead);
 
+/*
+ * tempo_vacuum_params, tempo_vacuum: VACUUM of some tables outside of a
+ * transaction block, as autovacuum does it: locked ones are passed by.
+ * "context" lives longer than the transactions that it takes.
+ */
+static inline void
+tempo_vacuum_params(VacuumParams *params)
+{
+	memset(params, 0, sizeof(*params));
+	params->options = VACOPT_VACUUM | VACOPT_SKIP_LOCKED | VACOPT_PROCESS_TOAST | TEMPO_VACUUM_OPTIONS;
+	params->freeze_min_age = params->freeze_table_age = -1;
+	params->multixact_freeze_min_age = params->multixact_freeze_table_age = -1;
+	params->log_min_duration = -1;
+	/* index_cleanup and truncate, zero, are as the table's options say */
+	params->nworkers = -1;
+}
+
+static inline void
+tempo_vacuum(List *relations, VacuumParams *params, MemoryContext context)
+{
+	vacuum(relations, params, NULL, TEMPO_VACUUM_CONTEXT(context) true);
+}
+
 /* vacuum.c */
 extern void tempo_relation_vacuum(Relation rel, struct VacuumParams *params, BufferAccessStrategy strategy);
 extern void tempo_relation_estimate_size(Relation rel, int32 *attr_widths, BlockNumber *pages,

@@ -25,6 +25,7 @@
 
 #include "access/compact.h"
 #include "access/compact_stat.h"
+#include "access/compat.h"
 #include "access/ddl.h"
 #include "access/genam.h"
 #include "access/htup_details.h"
@@ -492,29 +493,10 @@ vacuum_table(Attempt *attempt)
 		add_vacuum(&relations, "tempo", "segment_deletions",
 				   get_relname_relid("segment_deletions", tempo));
 
-	memset(&params, 0, sizeof(params));
-	params.options = VACOPT_VACUUM | VACOPT_SKIP_LOCKED | VACOPT_PROCESS_TOAST;
-#if PG_VERSION_NUM >= 160000
-	params.options |= VACOPT_PROCESS_MAIN | VACOPT_SKIP_DATABASE_STATS;
-#endif
-	params.freeze_min_age = params.freeze_table_age = -1;
-	params.multixact_freeze_min_age = params.multixact_freeze_table_age = -1;
-#if PG_VERSION_NUM >= 180000
-	params.log_vacuum_min_duration = -1;
-	params.log_analyze_min_duration = -1;
-#else
-	params.log_min_duration = -1;
-#endif
-	params.index_cleanup = VACOPTVALUE_AUTO;
-	params.truncate = VACOPTVALUE_ENABLED;
-	params.nworkers = -1;
+	tempo_vacuum_params(&params);
 	tempo_stat_phase(tempo_compact_stat(table->relid), TEMPO_PHASE_VACUUMING, 0);
 	if (relations != NIL)
-#if PG_VERSION_NUM >= 160000
-		vacuum(relations, &params, NULL, PortalContext, true);
-#else
-		vacuum(relations, &params, NULL, true);
-#endif
+		tempo_vacuum(relations, &params, PortalContext);
 	CommitTransactionCommand();
 	tempo_stat_phase(tempo_compact_stat(table->relid), TEMPO_PHASE_IDLE, 0);
 	pgstat_report_stat(false);
@@ -736,6 +718,8 @@ connect_worker(void)
 	SetConfigOption("idle_in_transaction_session_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("default_transaction_isolation", "read committed", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("default_transaction_read_only", "off", PGC_SUSET, PGC_S_OVERRIDE);
+	/* a merge reads each segment once */
+	SetConfigOption("tempo_pg.segment_cache_size", "1MB", PGC_SUSET, PGC_S_OVERRIDE);
 	/* losing a merge in a crash loses nothing */
 	SetConfigOption("synchronous_commit", "off", PGC_SUSET, PGC_S_OVERRIDE);
 	tables_context = AllocSetContextCreate(TopMemoryContext, "tempo_pg compaction", ALLOCSET_SMALL_SIZES);

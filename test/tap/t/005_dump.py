@@ -13,6 +13,7 @@ def test():
     tap.equal(status, 200, "a trace with every kind of field is accepted")
     for n in range(20):
         node.export_protobuf(otlp.request_bytes(otlp.request([otlp.span("%032x" % (n + 1), "%016x" % (i + 1)) for i in range(10)], "svc-%d" % (n % 3))))
+    node.sql("SELECT tempo.set_retention('single-tenant', '40000 days')")
     before = node.sql(ROWS)
     tap.equal(len(before.splitlines()), 204, "spans before the dump")
     json_before = node.sql("SELECT tempo.trace_json('%s')" % trace)
@@ -29,6 +30,7 @@ def test():
         tap.equal(r.returncode, 0, "%s: restored without an error" % form) or tap.note(r.stdout[-2000:])
         after = node.sql(ROWS, "copy_" + form)
         tap.ok(after == before, "%s: equal spans" % form, *[(a, b) for a, b in zip(before.splitlines(), after.splitlines()) if a != b][:2])
+        tap.equal(node.sql("SELECT tenant, retention FROM tempo.overrides", "copy_" + form), "single-tenant|40000 days", "%s: settings of tenants" % form)
         json_after = node.sql("SELECT tempo.trace_json('%s')" % trace, "copy_" + form)
         tap.equal(json_after, json_before, "%s: equal trace JSON, to the letter" % form)
     tap.ok("segment_directory" not in open(node.folder + "/dump.plain").read(), "the segment directory is not in the dump")
