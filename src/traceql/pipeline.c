@@ -10,6 +10,8 @@
  */
 #include "postgres.h"
 
+#include <math.h>
+
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "traceql/engine.h"
@@ -279,7 +281,7 @@ aggregate(TqlTrace *trace, const TqlScalar *scalar, const TqlGroup *group, TqlVa
 		TqlValue	value;
 
 		if (!tql_span_value(trace, &trace->spans[group->members[i]], scalar->argument, &value) ||
-			!tql_value_is_number(&value))
+			!tql_value_is_number(&value) || isnan(tql_value_number(&value)))
 			continue;
 		if (value.type == TQL_V_DOUBLE)
 			any_double = true;

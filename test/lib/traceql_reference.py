@@ -334,7 +334,7 @@ def aggregate(name, e, spans):
     for s in spans:
         try: v = evaluate(e, s)
         except DivisionByZero: continue
-        if number(v): values.append(v)
+        if number(v) and not (isinstance(v, float) and math.isnan(v)): values.append(v)
     if not values: return None
     if name in ("min", "max"):
         best = values[0]
