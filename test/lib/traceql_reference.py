@@ -560,7 +560,7 @@ def query_series(query, traces, start, step, n):
             bucket = (s["start"] - start - 1) // step
             if 0 <= bucket < n: groups.setdefault(tuple((k, json.dumps(label(look_up(k, s)), sort_keys=True, ensure_ascii=False)) for k in by), {}).setdefault(bucket, []).append(s)
     if not by and function in ("rate", "count_over_time"): groups.setdefault((), {})
-    if pipeline == [("spanset", ("filter", ("literal", "false", False)))]: groups = {}
+    if pipeline[0] == ("spanset", ("filter", ("literal", "false", False))): groups = {}
     result = {}
     for labels, members in groups.items():
         for more, samples in value_series(function, argument, quantiles, members, step, n): result[labels + more] = samples
