@@ -33,6 +33,8 @@ int			tempo_max_tag_response_bytes = 1000000;
 int			tempo_stream_packet_bytes = 1024 * 1024;
 int			tempo_max_bytes_per_trace = 50 * 1024 * 1024;
 bool		tempo_multi_tenant_queries = true;
+bool		tempo_user_configurable_overrides = false;
+bool		tempo_mcp_server = false;
 bool		tempo_left_pad_trace_ids = false;
 char	   *tempo_http_api_prefix;
 char	   *tempo_api_version;
@@ -110,6 +112,13 @@ api_init(void)
 	DefineCustomBoolVariable("tempo_pg.multi_tenant_queries",
 							 "Allows queries of several tenants at once (X-Scope-OrgID: a|b).",
 							 NULL, &tempo_multi_tenant_queries, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("tempo_pg.mcp_server",
+							 "Serves the Model Context Protocol at /api/mcp.",
+							 "Language models can search traces then.",
+							 &tempo_mcp_server, false, PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("tempo_pg.user_configurable_overrides",
+							 "Lets clients of the Tempo API read and write the settings of their tenant (/api/overrides).",
+							 NULL, &tempo_user_configurable_overrides, false, PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomBoolVariable("tempo_pg.left_pad_trace_ids",
 							 "Keeps the zeros at the start of trace ids in search results.",
 							 NULL, &tempo_left_pad_trace_ids, false, PGC_USERSET, 0, NULL, NULL, NULL);

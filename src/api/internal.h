@@ -52,6 +52,10 @@ struct ApiCall
 	ApiRange	range;
 	void		(*without_spans) (ApiCall *call);
 	char	   *unsupported;	/* what it was */
+
+	/* Answers an error raised while it was served in another way than as text. */
+	void		(*wrap_error) (ApiCall *call, const char *message);
+	const char *rpc_id;			/* of the JSON-RPC request, for that */
 };
 
 /* ---------------------------------------------------------------- router */
@@ -71,6 +75,9 @@ extern void api_answer(ApiCall *call, const ProtobufCMessage *message);
 /* api_ok: starts an answer whose body the caller writes */
 extern ApiBody *api_ok(ApiCall *call, const char *content_type);
 
+/* api_serve_inner: serves a request on behalf of another, in its transaction; raises errors */
+extern ApiResponse *api_serve_inner(const ApiRequest *request);
+
 /* The tenants as text[] */
 extern Datum tenants_array(const ApiCall *call);
 
@@ -82,6 +89,7 @@ extern bool read_search_range(ApiCall *call, bool start_before_end, ApiRange *ra
 
 /* Values without an answer: false = not one. */
 extern bool parse_go_duration(const char *text, int64 *nanoseconds);
+extern bool parse_rfc3339(const char *text, int64 *nanoseconds);
 extern bool parse_prometheus_duration(const char *text, int64 *milliseconds);
 extern char *format_go_duration(int64 nanoseconds);
 extern int64 now_seconds(void);
@@ -103,6 +111,13 @@ extern void serve_buildinfo(ApiCall *call);
 extern void serve_metrics(ApiCall *call);
 extern void serve_status(ApiCall *call);
 extern void serve_status_usage(ApiCall *call);
+extern void serve_status_overrides(ApiCall *call);
+extern void serve_status_compaction(ApiCall *call);
+extern void serve_usage_metrics(ApiCall *call);
+extern void serve_overrides(ApiCall *call);
+extern void serve_mcp(ApiCall *call);
+extern void serve_trace_diff(ApiCall *call);
+extern bool overrides_write(const char *method);
 
 /* -------------------------------------------------------------- settings */
 
@@ -122,6 +137,8 @@ extern int	tempo_max_tag_response_bytes;
 extern int	tempo_stream_packet_bytes;
 extern int	tempo_max_bytes_per_trace;
 extern bool tempo_multi_tenant_queries;
+extern bool tempo_user_configurable_overrides;
+extern bool tempo_mcp_server;
 extern bool tempo_left_pad_trace_ids;
 extern char *tempo_http_api_prefix;
 extern char *tempo_api_version;

@@ -51,7 +51,7 @@ now_nanos(void)
 }
 
 /* "2026-08-01T12:00:00.5Z", "2026-08-01T14:00:00+02:00" */
-static bool
+bool
 parse_rfc3339(const char *text, int64 *nanos)
 {
 	int			year;

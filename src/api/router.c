@@ -39,6 +39,10 @@ typedef struct Endpoint
 	const char *suffix;			/* not NULL: what is between path and suffix is an argument */
 	bool		database;		/* needs one, and a tenant */
 	void		(*serve) (ApiCall *call);
+	const char *methods;		/* NULL = any; of others, 405 says these */
+	const bool *enabled;		/* NULL = always */
+	bool		(*writes) (const char *method); /* NULL = never */
+	bool		no_tenant;		/* needs none */
 } Endpoint;
 
 /* The first that fits wins. */
@@ -49,8 +53,15 @@ static const Endpoint endpoints[] = {
 	{"buildinfo", "/api/status/buildinfo", NULL, false, serve_buildinfo},
 	{"status", "/status", NULL, false, serve_status},
 	{"status", "/status/usage-stats", NULL, false, serve_status_usage},
+	{"status", "/status/overrides", NULL, true, serve_status_overrides, .no_tenant = true},
+	{"status", "/status/overrides/", "", true, serve_status_overrides, .no_tenant = true},
+	{"status", "/status/backendscheduler", NULL, true, serve_status_compaction, .no_tenant = true},
+	{"status", "/usage_metrics", NULL, true, serve_usage_metrics, .no_tenant = true},
 	{"status", "/status/", "", false, serve_status},
 	{"search", "/api/search", NULL, true, serve_search},
+	{"mcp", "/api/mcp", NULL, true, serve_mcp, "POST, DELETE", &tempo_mcp_server},
+	{"overrides", "/api/overrides", NULL, true, serve_overrides, "GET, POST, PATCH, DELETE",
+	&tempo_user_configurable_overrides, overrides_write},
 	{"tags", "/api/search/tags", NULL, true, serve_tags_v1},
 	{"tags", "/api/v2/search/tags", NULL, true, serve_tags_v2},
 	{"tag_values", "/api/search/tag/", "/values", true, serve_tag_values_v1},
@@ -58,6 +69,7 @@ static const Endpoint endpoints[] = {
 	{"query_range", "/api/metrics/query_range", NULL, true, serve_query_range},
 	{"query_instant", "/api/metrics/query", NULL, true, serve_query_instant},
 	{"trace", "/api/traces/", "", true, serve_trace_v1},
+	{"trace_diff", "/api/v2/traces/diff", NULL, true, serve_trace_diff, "POST"},
 	{"trace", "/api/v2/traces/", "", true, serve_trace_v2},
 };
 
@@ -375,7 +387,8 @@ find_endpoint(ApiCall *call)
 {
 	for (int i = 0; i < lengthof(endpoints); i++)
 	{
-		if (endpoint_fits(call, &endpoints[i], call->request->path))
+		if ((endpoints[i].enabled == NULL || *endpoints[i].enabled) &&
+			endpoint_fits(call, &endpoints[i], call->request->path))
 			return &endpoints[i];
 	}
 	return NULL;
@@ -409,6 +422,24 @@ call_create(const ApiRequest *request)
 	return call;
 }
 
+/* Is this one of the methods, or HEAD where GET is? */
+static bool
+method_fits(const Endpoint *endpoint, const char *method)
+{
+	const char *p = endpoint->methods;
+	Size		len = strlen(method);
+
+	if (p == NULL)
+		return true;
+	for (; *p; p += strcspn(p, ","), p += strspn(p, ", "))
+	{
+		if ((strncmp(p, method, len) == 0 && (p[len] == ',' || p[len] == '\0')) ||
+			(strncmp(p, "GET", 3) == 0 && strcmp(method, "HEAD") == 0))
+			return true;
+	}
+	return false;
+}
+
 /*
  * Everything that comes before the endpoint itself.  Returns the endpoint, or
  * NULL when the call is answered.
@@ -417,6 +448,7 @@ static const Endpoint *
 call_prepare(ApiCall *call)
 {
 	const Endpoint *endpoint;
+	const ApiRequest *request = call->request;
 	const char *query;
 
 	if (redirect(call))
@@ -431,8 +463,15 @@ call_prepare(ApiCall *call)
 	parse_parameters(call);
 	if (!endpoint->database)
 		return endpoint;
+	if (!method_fits(endpoint, request->method))
+	{
+		plain_error(call, 405, "Method Not Allowed");
+		call->response->allow = endpoint->methods;
+		return NULL;
+	}
+	call->writes = endpoint->writes && endpoint->writes(request->method);
 
-	if (!read_tenants(call))
+	if (!endpoint->no_tenant && !read_tenants(call))
 		return NULL;
 	query = parameter(call, "q");
 	if (query && strlen(query) > (Size) tempo_max_query_bytes)
@@ -480,6 +519,7 @@ answer_error(ApiCall *call, const ErrorData *error)
 		case ERRCODE_FEATURE_NOT_SUPPORTED:
 			status = 501;
 			break;
+		case ERRCODE_READ_ONLY_SQL_TRANSACTION:
 		case ERRCODE_T_R_SERIALIZATION_FAILURE:
 		case ERRCODE_T_R_DEADLOCK_DETECTED:
 			/* also a query on a standby that was in the way of recovery */
@@ -490,7 +530,10 @@ answer_error(ApiCall *call, const ErrorData *error)
 		ereport(LOG_SERVER_ONLY,
 				(errmsg("tempo_pg could not answer \"%s\": %s", call->request->path, error->message),
 				 errhidestmt(true)));
-	(void) api_fail(call, status, "%s", error->message);
+	if (call->wrap_error && status != 503)
+		call->wrap_error(call, error->message);
+	else
+		(void) api_fail(call, status, "%s", error->message);
 }
 
 /*
@@ -518,6 +561,15 @@ api_open(const ApiRequest *request)
 
 	call->serve = endpoint ? endpoint->serve : NULL;
 	return call;
+}
+
+ApiResponse *
+api_serve_inner(const ApiRequest *request)
+{
+	ApiCall    *call = api_open(request);
+
+	api_serve(call);
+	return call->response;
 }
 
 void

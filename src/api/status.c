@@ -10,9 +10,22 @@
 #include "api/internal.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
+#include "utils/guc_tables.h"
 
 #define TEXT_PLAIN "text/plain; charset=utf-8"
 #define TEMPO_PG_VERSION "0.1.0"
+
+/* PostgreSQL 16 sorts what 15 gives as an array. */
+static struct config_generic **
+tempo_guc_variables(int *n)
+{
+#if PG_VERSION_NUM >= 160000
+	return get_guc_variables(n);
+#else
+	*n = GetNumConfigOptions();
+	return get_guc_variables();
+#endif
+}
 
 ApiHooks	api_hooks;
 
@@ -85,38 +98,81 @@ write_endpoints(ApiBody *body)
 		"/status/config", "/api/echo", "/api/status/buildinfo", "/api/traces/{traceID}",
 		"/api/v2/traces/{traceID}", "/api/search", "/api/search/tags", "/api/v2/search/tags",
 		"/api/search/tag/{tagName}/values", "/api/v2/search/tag/{tagName}/values",
-		"/api/metrics/query_range", "/api/metrics/query"
+		"/api/metrics/query_range", "/api/metrics/query", "/api/v2/traces/diff", "/api/overrides", "/api/mcp",
+		"/status/overrides", "/status/overrides/{tenant}", "/status/usage-stats", "/status/backendscheduler",
+		"/status/runtime_config", "/usage_metrics"
 	};
 
 	for (int i = 0; i < lengthof(paths); i++)
 		body_printf(body, "%s%s\n", strncmp(paths[i], "/api/", 5) == 0 ? tempo_http_api_prefix : "", paths[i]);
 }
 
-/* The settings of this extension, as YAML. */
-static void
-write_config(ApiBody *body)
+static const char *
+unit_of(int flags)
 {
-	static const char *const names[] = {
-		"database", "enabled", "listen_addresses", "http_port", "otlp_grpc_port", "otlp_http_port", "zipkin_port",
-		"receiver_workers", "query_workers", "multitenancy", "commit_delay", "otlp_max_message_bytes",
-		"receiver_memory", "max_attribute_bytes", "reject_whole_batch", "retry_after", "query_timeout",
-		"search_default_limit", "search_max_limit", "search_max_range", "search_default_range",
-		"search_default_spss", "search_max_spss", "query_end_cutoff", "max_query_bytes",
-		"metrics_max_range", "metrics_max_intervals", "max_tag_response_bytes", "multi_tenant_queries",
-		"left_pad_trace_ids", "http_api_prefix", "api_version", "stream_interval", "stream_packet_bytes",
-		"max_bytes_per_trace", "gateway_memory"
-	};
+	switch (flags & GUC_UNIT)
+	{
+		case GUC_UNIT_MS:
+			return "ms";
+		case GUC_UNIT_S:
+			return "s";
+		case GUC_UNIT_MIN:
+			return "min";
+		case GUC_UNIT_BYTE:
+			return "B";
+		case GUC_UNIT_KB:
+			return "kB";
+		case GUC_UNIT_MB:
+			return "MB";
+		default:
+			return "";
+	}
+}
+
+/* What a setting is without any configuration. */
+static char *
+default_of(const struct config_generic *setting)
+{
+	const char *unit = unit_of(setting->flags);
+
+	switch (setting->vartype)
+	{
+		case PGC_BOOL:
+			return pstrdup(((const struct config_bool *) setting)->boot_val ? "on" : "off");
+		case PGC_INT:
+			return psprintf("%d%s", ((const struct config_int *) setting)->boot_val, unit);
+		case PGC_REAL:
+			return psprintf("%g%s", ((const struct config_real *) setting)->boot_val, unit);
+		case PGC_STRING:
+			return pstrdup(((const struct config_string *) setting)->boot_val ? ((const struct config_string *) setting)->boot_val : "");
+		default:
+			return GetConfigOptionByName(setting->name, NULL, true);
+	}
+}
+
+/* The settings of this extension as YAML: all, only what was changed, or the defaults. */
+static void
+write_config(ApiBody *body, const char *mode)
+{
+	int			n;
+	struct config_generic **settings = tempo_guc_variables(&n);
 
 	body_text(body, "tempo_pg:\n");
-	for (int i = 0; i < lengthof(names); i++)
+	for (int i = 0; i < n; i++)
 	{
-		char	   *name = psprintf("tempo_pg.%s", names[i]);
-		char	   *value = GetConfigOptionByName(name, NULL, true);
+		const struct config_generic *setting = settings[i];
+		const char *value;
 
-		if (value == NULL)
+		if (strncmp(setting->name, "tempo_pg.", 9) != 0 || (setting->flags & GUC_NO_SHOW_ALL) != 0 ||
+			(setting->flags & GUC_SUPERUSER_ONLY) != 0 ||
+			(mode && strcmp(mode, "diff") == 0 && setting->source == PGC_S_DEFAULT))
 			continue;
-		body_printf(body, "    %s: ", names[i]);
-		body_json_string(body, value, strlen(value));
+		if (mode && strcmp(mode, "defaults") == 0)
+			value = default_of(setting);
+		else
+			value = GetConfigOptionByName(setting->name, NULL, true);
+		body_printf(body, "    %s: ", setting->name + 9);
+		body_json_string(body, value ? value : "", value ? strlen(value) : 0);
 		body_char(body, '\n');
 	}
 }
@@ -124,7 +180,7 @@ write_config(ApiBody *body)
 void
 serve_status(ApiCall *call)
 {
-	static const char *const names[] = {"version", "services", "endpoints", "config"};
+	static const char *const names[] = {"version", "services", "endpoints", "runtime_config", "config"};
 	const char *mode = parameter(call, "mode");
 	ApiBody    *body;
 	bool		known = call->argument == NULL;
@@ -160,8 +216,11 @@ serve_status(ApiCall *call)
 			case 2:
 				write_endpoints(body);
 				break;
+			case 3:
+				body_text(body, "# settings of single tenants: /status/overrides\n");
+				break;
 			default:
-				write_config(body);
+				write_config(body, mode);
 		}
 	}
 }
