@@ -289,7 +289,7 @@ one_key(TempoAggState *state)
 }
 
 void
-tempo_agg_classify(TempoAggState *state, uint32 first)
+tempo_agg_classify(TempoAggState *state, uint32 first, uint32 count)
 {
 	AggEvaluation *evaluation = &state->evaluation;
 	AggRows    *rows = &state->chosen;
@@ -311,8 +311,13 @@ tempo_agg_classify(TempoAggState *state, uint32 first)
 	if (restarted && evaluation->key_of != NULL)
 		memset(evaluation->key_of, 0, sizeof(uint32) * evaluation->known_size);
 	reserve_classes(state, n_classes);
-	for (uint32 i = 0; i < rows->n; i++)
-		rows->classes[i] = state->block_classes[rows->rows[i]];
+	rows->classes = state->block_classes;
+	if (rows->n < count)
+	{
+		for (uint32 i = 0; i < rows->n; i++)
+			rows->own_classes[i] = state->block_classes[rows->rows[i]];
+		rows->classes = rows->own_classes;
+	}
 	if (!set_keys(state))
 	{
 		know_classes(state, first);
@@ -333,9 +338,10 @@ tempo_agg_classify_spans(TempoAggState *state, SpanBatch *batch)
 	tempo_agg_close(state);
 	reserve_classes(state, rows->n);
 	tempo_row_reader_batch(state->evaluation.reader, batch);
+	rows->classes = rows->own_classes;
 	for (uint32 i = 0; i < rows->n; i++)
 	{
-		rows->classes[i] = i;
+		rows->own_classes[i] = i;
 		evaluate_class(state, i, &batch->spans[rows->rows[i]]);
 	}
 	(void) set_keys(state);

@@ -21,6 +21,7 @@
 #if PG_VERSION_NUM >= 180000
 #include "commands/explain_state.h"
 #endif
+#include "common/int.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
@@ -135,7 +136,6 @@ set_outputs(TempoAggState *state, CustomScan *plan, List **class_keys)
 			*class_keys = lappend(*class_keys, expression);
 		}
 	}
-	state->needs_starts = state->step != NULL;
 	state->needs_durations = state->log != NULL;
 	for (int i = 0; i < state->n_terms; i++)
 	{
@@ -177,6 +177,19 @@ begin_aggregate(CustomScanState *node, EState *estate, int eflags)
  * Starting: which steps are to be expected.
  */
 
+/* The steps of times that may be those of rows that do not count, so this must not fail. */
+static bool
+step_range(const AggKey *key, int64 min, int64 max, int64 *first, int64 *last)
+{
+	int64		distance;
+
+	if (min < 0 || min > max || (key->type == AGG_KEY_STEP && pg_sub_s64_overflow(max, key->origin, &distance)))
+		return false;
+	*first = tempo_agg_step(key, min);
+	*last = tempo_agg_step(key, max);
+	return true;
+}
+
 static void
 reset_groups(TempoAggState *state)
 {
@@ -184,6 +197,7 @@ reset_groups(TempoAggState *state)
 	int64		first = PG_INT64_MAX;
 	int64		last = PG_INT64_MIN;
 	int64		first_step = 0;
+	int64		last_step;
 	uint64		n_steps = 1;
 
 	for (uint32 i = 0; i < state->walk.n_segments; i++)
@@ -195,14 +209,8 @@ reset_groups(TempoAggState *state)
 	first = Max(first, bounds.min_start);
 	last = Min(last, bounds.end_start);
 	if (state->step != NULL)
-	{
-		n_steps = 0;
-		if (first <= last && first >= 0 && last - first < PG_INT64_MAX / 2)
-		{
-			first_step = tempo_agg_step(state->step, first);
-			n_steps = (uint64) tempo_agg_step(state->step, last) - (uint64) first_step + 1;
-		}
-	}
+		n_steps = step_range(state->step, first, last, &first_step, &last_step) ?
+			(uint64) last_step - (uint64) first_step + 1 : 0;
 	tempo_groups_reset(&state->groups, first_step, n_steps);
 	/* what is known of classes names keys of the groups that were */
 	tempo_agg_close(state);
@@ -238,10 +246,13 @@ reserve_rows(TempoAggState *state, uint32 count)
 
 	if (count <= state->chosen_size)
 		return;
-	rows->rows = make_array(state, sizeof(uint32), count, rows->rows);
-	rows->classes = make_array(state, sizeof(uint32), count, rows->classes);
-	rows->starts = make_array(state, sizeof(int64), count, rows->starts);
-	rows->durations = make_array(state, sizeof(int64), count, rows->durations);
+	rows->own_rows = make_array(state, sizeof(uint32), count, rows->own_rows);
+	rows->all_rows = make_array(state, sizeof(uint32), count, rows->all_rows);
+	for (uint32 i = 0; i < count; i++)
+		rows->all_rows[i] = i;
+	rows->own_classes = make_array(state, sizeof(uint32), count, rows->own_classes);
+	rows->own_starts = make_array(state, sizeof(int64), count, rows->own_starts);
+	rows->own_durations = make_array(state, sizeof(int64), count, rows->own_durations);
 	rows->keys = make_array(state, sizeof(uint32), count, rows->keys);
 	rows->logs = make_array(state, sizeof(uint8), count, rows->logs);
 	rows->steps = make_array(state, sizeof(int64), count, rows->steps);
@@ -286,53 +297,112 @@ decide_spans(TempoAggState *state, uint32 first, uint32 count)
 	}
 }
 
-/* Chooses the rows of a block that are not deleted and pass the conditions. */
+/* Decides which rows of a block are not deleted and pass the conditions. */
 static void
-choose_rows(TempoAggState *state, uint32 first, uint32 count)
+decide_rows(TempoAggState *state, uint32 first, uint32 count)
 {
 	const TempoSegment *segment = state->walk.unit->segment;
 	uint8	   *verdicts = state->verdicts;
-	AggRows    *rows = &state->chosen;
 
-	memset(verdicts, ROW_IN, count);
+	memset(verdicts, ROW_IN, vector_size(count));
 	for (uint32 i = 0; i < count && segment->deleted != NULL; i++)
 		if (tempo_row_is_deleted(segment, first + i))
 			verdicts[i] = ROW_OUT;
-	if (state->filter->root->n_children > 0)
+	if (state->filter->root->n_children == 0)
+		return;
+	empty_batch(state->filter_batch);
+	tempo_segment_select(state->walk.open, &state->filter_projection, first, count, &state->filter->test,
+						 state->filter_batch, verdicts);
+	decide_spans(state, first, count);
+}
+
+/* Are all rows in? */
+static bool
+all_in(const uint8 *verdicts, uint32 count)
+{
+	uint64		all = ~UINT64CONST(0);
+	uint32		i;
+
+	for (i = 0; i + sizeof(uint64) <= count; i += sizeof(uint64))
 	{
-		empty_batch(state->filter_batch);
-		tempo_segment_select(state->walk.open, &state->filter_projection, first, count, &state->filter->test,
-							 state->filter_batch, verdicts);
-		decide_spans(state, first, count);
+		uint64		word;
+
+		memcpy(&word, verdicts + i, sizeof(word));
+		all &= word;
 	}
-	rows->n = 0;
-	for (uint32 i = 0; i < count; i++)
+	for (; i < count; i++)
+		if (verdicts[i] != ROW_IN)
+			return false;
+	return all == ROW_IN * UINT64CONST(0x0101010101010101) || count < sizeof(uint64);
+}
+
+static void
+choose_rows(TempoAggState *state, uint32 first, uint32 count)
+{
+	AggRows    *rows = &state->chosen;
+
+	decide_rows(state, first, count);
+	rows->n = count;
+	rows->rows = rows->all_rows;
+	if (!all_in(state->verdicts, count))
 	{
-		rows->rows[rows->n] = i;
-		rows->n += verdicts[i] == ROW_IN;
+		rows->n = 0;
+		rows->rows = rows->own_rows;
+		for (uint32 i = 0; i < count; i++)
+		{
+			rows->own_rows[rows->n] = i;
+			rows->n += state->verdicts[i] == ROW_IN;
+		}
 	}
 	state->walk.counters.spans_examined += count;
 	state->walk.counters.spans_filtered += count - rows->n;
 	state->walk.counters.blocks_filtered += rows->n == 0;
 }
 
-static void
-gather_times(TempoAggState *state, uint32 first)
+/* The chosen rows' entries of an array of the block: in place if all rows are chosen. */
+static const int64 *
+gather(const AggRows *rows, uint32 count, const int64 *of_block, int64 *own)
 {
+	if (rows->n == count)
+		return of_block;
+	for (uint32 i = 0; i < rows->n; i++)
+		own[i] = of_block[rows->rows[i]];
+	return own;
+}
+
+/* Start times and durations of the chosen rows, as far as needed: not where the zone map tells the step. */
+static void
+gather_times(TempoAggState *state, uint32 first, uint32 count)
+{
+	SegmentReader *reader = tempo_segment_reader(state->walk.open);
 	AggRows    *rows = &state->chosen;
-	const int64 *starts;
-	const int64 *durations;
+	bool		needs_starts = state->needs_starts;
+	const int64 *starts = NULL;
+	const int64 *durations = NULL;
+	int64		min;
+	int64		max;
+	int64		longest;
+	int64		last_step;
 	SpanError	error = {SPAN_ERROR_NONE};
 
-	if (!state->needs_starts && !state->needs_durations)
+	rows->one_step = true;
+	rows->step = 0;
+	if (state->step != NULL)
+	{
+		if (!segment_block_times(reader, first, &min, &max, &longest, &error))
+			tempo_segment_failed(state->walk.open, &error);
+		rows->one_step = step_range(state->step, min, max, &rows->step, &last_step) && rows->step == last_step;
+		needs_starts |= !rows->one_step;
+	}
+	if (!needs_starts && !state->needs_durations)
 		return;
-	if (!segment_times_block(tempo_segment_reader(state->walk.open), first, state->needs_starts ? &starts : NULL,
+	if (!segment_times_block(reader, first, needs_starts ? &starts : NULL,
 							 state->needs_durations ? &durations : NULL, &error))
 		tempo_segment_failed(state->walk.open, &error);
-	for (uint32 i = 0; i < rows->n && state->needs_starts; i++)
-		rows->starts[i] = starts[rows->rows[i]];
-	for (uint32 i = 0; i < rows->n && state->needs_durations; i++)
-		rows->durations[i] = durations[rows->rows[i]];
+	if (needs_starts)
+		rows->starts = gather(rows, count, starts, rows->own_starts);
+	if (state->needs_durations)
+		rows->durations = gather(rows, count, durations, rows->own_durations);
 }
 
 /* Adds the rows of the block that begins at row "first". */
@@ -343,8 +413,8 @@ aggregate_block(TempoAggState *state, uint32 first, uint32 count)
 	choose_rows(state, first, count);
 	if (state->chosen.n == 0)
 		return;
-	tempo_agg_classify(state, first);
-	gather_times(state, first);
+	tempo_agg_classify(state, first, count);
+	gather_times(state, first, count);
 	tempo_agg_rows(state);
 }
 
@@ -359,9 +429,10 @@ aggregate_pending(TempoAggState *state, const TempoInsertBuffer *pending)
 	reserve_rows(state, batch->n_spans);
 	tempo_filter_batch(state->filter, batch);
 	rows->n = 0;
+	rows->rows = rows->own_rows;
 	for (uint32 i = 0; i < batch->n_spans; i++)
 		if (tempo_filter_span(state->filter, &batch->spans[i]))
-			rows->rows[rows->n++] = i;
+			rows->own_rows[rows->n++] = i;
 	state->walk.counters.spans_examined += batch->n_spans;
 	state->walk.counters.spans_filtered += batch->n_spans - rows->n;
 	if (rows->n == 0)
@@ -371,9 +442,13 @@ aggregate_pending(TempoAggState *state, const TempoInsertBuffer *pending)
 	{
 		const Span *span = &batch->spans[rows->rows[i]];
 
-		rows->starts[i] = span->start_time_unix_nano;
-		rows->durations[i] = (int64) ((uint64) span->end_time_unix_nano - (uint64) span->start_time_unix_nano);
+		rows->own_starts[i] = span->start_time_unix_nano;
+		rows->own_durations[i] = (int64) ((uint64) span->end_time_unix_nano - (uint64) span->start_time_unix_nano);
 	}
+	rows->starts = rows->own_starts;
+	rows->durations = rows->own_durations;
+	rows->one_step = state->step == NULL;
+	rows->step = 0;
 	tempo_agg_rows(state);
 }
 

@@ -277,50 +277,52 @@ make_sparse(AggGroups *groups)
 }
 
 static void
-sparse_cells(AggGroups *groups, uint32 n, const uint32 *keys, const uint8 *logs, const int64 *steps, uint32 *cells)
+sparse_cells(AggGroups *groups, uint32 n, const uint32 *keys, const uint8 *logs, const int64 *steps, int64 step,
+			 uint32 *cells)
 {
 	for (uint32 i = 0; i < n; i++)
 	{
 		uint8		log = logs != NULL ? logs[i] : 0;
-		int64		step = steps != NULL ? steps[i] : 0;
+		int64		at = steps != NULL ? steps[i] : step;
 
 		if (i > 0 && keys[i] == keys[i - 1] && (logs == NULL || log == logs[i - 1]) &&
-			(steps == NULL || step == steps[i - 1]))
+			(steps == NULL || at == steps[i - 1]))
 			cells[i] = cells[i - 1];
 		else
-			cells[i] = sparse_cell(groups, keys[i], log, step);
+			cells[i] = sparse_cell(groups, keys[i], log, at);
 	}
 }
 
 /* False if a step is outside the array. */
 static bool
 dense_cells(const AggGroups *groups, uint32 n, const uint32 *keys, const uint8 *logs, const int64 *steps,
-			uint32 *cells)
+			int64 step, uint32 *cells)
 {
 	uint32		n_logs = groups->n_logs;
 	uint32		n_steps = (uint32) groups->n_steps;
-	uint64		largest = 0;
+	uint64		largest = steps != NULL ? 0 : (uint64) step - (uint64) groups->first_step;
+	uint32		base = (uint32) largest;
 
 	if (logs != NULL)
 		for (uint32 i = 0; i < n; i++)
-			cells[i] = (keys[i] * n_logs + logs[i]) * n_steps;
+			cells[i] = (keys[i] * n_logs + logs[i]) * n_steps + base;
 	else
 		for (uint32 i = 0; i < n; i++)
-			cells[i] = keys[i] * n_logs * n_steps;
+			cells[i] = keys[i] * n_logs * n_steps + base;
 	if (steps != NULL)
 		for (uint32 i = 0; i < n; i++)
 		{
-			uint64		step = (uint64) steps[i] - (uint64) groups->first_step;
+			uint64		at = (uint64) steps[i] - (uint64) groups->first_step;
 
-			largest = Max(largest, step);
-			cells[i] += (uint32) step;
+			largest = Max(largest, at);
+			cells[i] += (uint32) at;
 		}
 	return largest < groups->n_steps;
 }
 
 void
 tempo_groups_cells(AggGroups *groups, uint32 n, const uint32 *keys, const uint8 *logs, const int64 *steps,
-				   uint32 *cells)
+				   int64 step, uint32 *cells)
 {
 	if (groups->dense && groups->n_keys > dense_limit(groups) / (groups->n_steps * groups->n_logs))
 		make_sparse(groups);
@@ -330,12 +332,12 @@ tempo_groups_cells(AggGroups *groups, uint32 n, const uint32 *keys, const uint8 
 
 		reserve_cells(groups, count);
 		groups->n_cells = count;
-		if (dense_cells(groups, n, keys, logs, steps, cells))
+		if (dense_cells(groups, n, keys, logs, steps, step, cells))
 			return;
 		/* a zone map was wrong about the times */
 		make_sparse(groups);
 	}
-	sparse_cells(groups, n, keys, logs, steps, cells);
+	sparse_cells(groups, n, keys, logs, steps, step, cells);
 }
 
 bool

@@ -81,9 +81,9 @@ extern void tempo_groups_reset(AggGroups *groups, int64 first_step, uint64 n_ste
 /* tempo_groups_key: the number of a key; copies the values if it is new */
 extern uint32 tempo_groups_key(AggGroups *groups, const Datum *values, const bool *nulls);
 
-/* tempo_groups_cells: the cells of n groups, which are made if need be; logs and steps may be NULL */
+/* tempo_groups_cells: the cells of n groups, which are made if need be; logs may be NULL, and steps if all are "step" */
 extern void tempo_groups_cells(AggGroups *groups, uint32 n, const uint32 *keys, const uint8 *logs,
-							   const int64 *steps, uint32 *cells);
+							   const int64 *steps, int64 step, uint32 *cells);
 
 /* tempo_groups_next: the next cell from *cell on that is a group; false if there is none */
 extern bool tempo_groups_next(const AggGroups *groups, uint64 *cell, AggGroup *group);

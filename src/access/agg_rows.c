@@ -165,12 +165,12 @@ tempo_agg_rows(TempoAggState *state)
 
 	if (rows->n == 0)
 		return;
-	if (state->step != NULL)
+	if (!rows->one_step)
 		find_steps(state->step, rows);
 	if (state->log != NULL)
 		find_logs(rows);
 	tempo_groups_cells(&state->groups, rows->n, rows->keys, state->log != NULL ? rows->logs : NULL,
-					   state->step != NULL ? rows->steps : NULL, rows->cells);
+					   rows->one_step ? NULL : rows->steps, rows->step, rows->cells);
 	for (uint32 i = 0; i < rows->n; i++)
 		state->groups.rows[rows->cells[i]]++;
 	for (int i = 0; i < state->n_terms; i++)

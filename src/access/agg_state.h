@@ -73,14 +73,23 @@ typedef struct AggEvaluation
 typedef struct AggRows
 {
 	uint32		n;
-	uint32	   *rows;			/* in the block */
-	uint32	   *classes;
-	int64	   *starts;
-	int64	   *durations;
+	const uint32 *rows;			/* in the block */
+	const uint32 *classes;
+	const int64 *starts;
+	const int64 *durations;
 	uint32	   *keys;
 	uint8	   *logs;
+	bool		one_step;		/* all are in "step"; "steps" are not known */
+	int64		step;
 	int64	   *steps;
 	uint32	   *cells;
+
+	/* room for what is not used as it lies in a block */
+	uint32	   *own_rows;
+	uint32	   *all_rows;		/* 0, 1, 2, ... */
+	uint32	   *own_classes;
+	int64	   *own_starts;
+	int64	   *own_durations;
 } AggRows;
 
 typedef struct TempoAggState
@@ -101,7 +110,7 @@ typedef struct TempoAggState
 	bool		log_known[AGG_LOGS];
 	bool		log_null[AGG_LOGS];
 	Datum		log_values[AGG_LOGS];
-	bool		needs_starts;
+	bool		needs_starts;	/* for other things than the step */
 	bool		needs_durations;
 	AggEvaluation evaluation;
 	ScanWalk	walk;
@@ -131,8 +140,8 @@ extern void tempo_agg_prepare(TempoAggState *state, List *keys);
 /* tempo_agg_close: the walk leaves a segment, or the groups are reset */
 extern void tempo_agg_close(TempoAggState *state);
 
-/* tempo_agg_classify: finds class and key of each chosen row of the block that begins at row "first" */
-extern void tempo_agg_classify(TempoAggState *state, uint32 first);
+/* tempo_agg_classify: finds class and key of each chosen row of the block of "count" rows that begins at row "first" */
+extern void tempo_agg_classify(TempoAggState *state, uint32 first, uint32 count);
 
 /* tempo_agg_classify_spans: the same for spans in memory, each a class of its own */
 extern void tempo_agg_classify_spans(TempoAggState *state, SpanBatch *batch);

@@ -482,13 +482,30 @@ decide_column(Selector *s, Node *node, uint32_t k, const uint8_t *rows)
  * Conditions.
  */
 
+/* Are all starts of the block inside the bounds, or all outside? */
+static bool
+zone_decides(const SegmentReader *r, const SegmentCondition *c, bool *inside)
+{
+	int64_t		min = r->zones[(size_t) r->block * 3];
+	int64_t		max = r->zones[(size_t) r->block * 3 + 1];
+
+	*inside = c->min <= min && max <= c->max;
+	return *inside || max < c->min || c->max < min;
+}
+
 static bool
 decide_times(Selector *s, Node *node)
 {
 	const SegmentCondition *c = node->condition;
 	SegmentReader *r = s->r;
 	const int64_t *times;
+	bool		inside;
 
+	if (c->type == SEGMENT_BY_START && zone_decides(r, c, &inside))
+	{
+		memset(node->truth, inside != c->negate ? TRUTH_TRUE : TRUTH_FALSE, vector_size(s->n));
+		return true;
+	}
 	if (c->type != SEGMENT_BY_DURATION && !segment_load_starts(r, s->error))
 		return false;
 	if (c->type != SEGMENT_BY_START && !segment_load_durations(r, s->error))
