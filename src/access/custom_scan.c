@@ -250,6 +250,23 @@ compare_ranges(const void *a, const void *b)
 	return x->first < y->first ? -1 : x->first > y->first;
 }
 
+/* Makes one range of those that follow each other. */
+static void
+join_ranges(TempoScanState *state)
+{
+	RowRange   *ranges = state->ranges;
+	uint32		n = 0;
+
+	for (uint32 i = 0; i < state->n_ranges; i++)
+	{
+		if (n > 0 && ranges[i].first <= ranges[n - 1].end)
+			ranges[n - 1].end = Max(ranges[n - 1].end, ranges[i].end);
+		else
+			ranges[n++] = ranges[i];
+	}
+	state->n_ranges = n;
+}
+
 /* The rows to look at in the open segment: the unit's, those of the traces asked for. */
 static bool
 find_ranges(TempoScanState *state)
@@ -285,6 +302,7 @@ find_ranges(TempoScanState *state)
 		}
 		qsort(state->ranges, state->n_ranges, sizeof(RowRange), compare_ranges);
 	}
+	join_ranges(state);
 	state->row = state->n_ranges > 0 ? state->ranges[0].first : 0;
 	return state->n_ranges > 0;
 }
@@ -370,17 +388,23 @@ select_spans(TempoScanState *state, SpanBatch *batch)
 		}
 }
 
-/* The next rows of the open segment's ranges, of one block; false at the end. */
+/*
+ * The next rows of the open segment's ranges, all that one block has; false at the
+ * end.  Rows in between that are in no range have the verdict ROW_OUT, the
+ * others ROW_IN.
+ */
 static bool
 next_run(TempoScanState *state, uint32 *first, uint32 *count)
 {
 	uint32		block_rows = segment_block_rows(tempo_segment_reader(state->walk.open));
 
+	reserve_found(state, block_rows);
 	while (state->range < state->n_ranges)
 	{
-		RowRange   *range = &state->ranges[state->range];
+		const RowRange *range = &state->ranges[state->range];
 		uint32		block = state->row - state->row % block_rows;
-		uint32		end;
+		uint32		end = block + block_rows;
+		uint32		n;
 
 		if (state->row >= range->end)
 		{
@@ -388,10 +412,22 @@ next_run(TempoScanState *state, uint32 *first, uint32 *count)
 				state->row = state->ranges[state->range].first;
 			continue;
 		}
-		end = Min(range->end, block + block_rows);
 		*first = state->row;
-		*count = end - state->row;
-		state->row = end;
+		*count = 0;
+		for (;;)
+		{
+			n = Min(range->end, end) - state->row;
+			memset(state->verdicts + *count, ROW_IN, n);
+			*count += n;
+			state->row += n;
+			if (state->row < range->end || state->range + 1 == state->n_ranges || range[1].first >= end)
+				break;
+			range = &state->ranges[++state->range];
+			n = range->first - state->row;
+			memset(state->verdicts + *count, ROW_OUT, n);
+			*count += n;
+			state->row += n;
+		}
 		if (tempo_walk_block(&state->walk, block))
 			return true;
 	}
@@ -437,23 +473,28 @@ decide_spans(TempoScanState *state, uint32 first, uint32 count)
 	}
 }
 
-/* Finds the rows of a run that pass. */
+/* Finds the rows of a run that pass, of those whose verdict is ROW_IN so far. */
 static void
 find_rows(TempoScanState *state, uint32 first, uint32 count)
 {
 	const TempoSegment *segment = state->walk.unit->segment;
-	uint8	   *verdicts;
+	uint8	   *verdicts = state->verdicts;
+	const SegmentTest *test = &state->filter->test;
+	uint32		examined = 0;
+	int			n_traces;
 
-	reserve_found(state, count);
-	verdicts = state->verdicts;
-	memset(verdicts, ROW_IN, count);
+	/* the ranges are what rows of these traces have */
+	if (tempo_filter_traces(state->filter, &n_traces) != NULL)
+		test = &state->filter->rest_of_test;
 	for (uint32 i = 0; i < count && segment->deleted != NULL; i++)
 		if (tempo_row_is_deleted(segment, first + i))
 			verdicts[i] = ROW_OUT;
-	if (state->filter->root->n_children > 0)
+	for (uint32 i = 0; i < count; i++)
+		examined += verdicts[i] == ROW_IN;
+	if (test->n_conditions > 0)
 	{
 		empty_batch(state->filter_batch);
-		tempo_segment_select(state->walk.open, &state->filter_projection, first, count, &state->filter->test,
+		tempo_segment_select(state->walk.open, &state->filter_projection, first, count, test,
 							 state->filter_batch, verdicts);
 		decide_spans(state, first, count);
 	}
@@ -463,8 +504,8 @@ find_rows(TempoScanState *state, uint32 first, uint32 count)
 		state->found[state->n_found] = first + i;
 		state->n_found += verdicts[i] == ROW_IN;
 	}
-	state->walk.counters.spans_examined += count;
-	state->walk.counters.spans_filtered += count - state->n_found;
+	state->walk.counters.spans_examined += examined;
+	state->walk.counters.spans_filtered += examined - state->n_found;
 	state->walk.counters.blocks_filtered += state->n_found == 0;
 }
 

@@ -355,9 +355,21 @@ tempo_filter_test(ScanFilter *filter)
 {
 	static uint64 last_serial = 0;
 	SegmentCondition top = {0};
+	int			traces = tempo_filter_traces_node(filter);
 
 	make_condition(filter, filter->root, &top);
 	filter->test.serial = ++last_serial;
 	filter->test.conditions = top.children;
 	filter->test.n_conditions = top.n_children;
+	filter->rest_of_test = filter->test;
+	if (traces >= 0)
+	{
+		SegmentCondition *rest = palloc(sizeof(SegmentCondition) * top.n_children);
+
+		memcpy(rest, top.children, sizeof(SegmentCondition) * traces);
+		memcpy(rest + traces, top.children + traces + 1, sizeof(SegmentCondition) * (top.n_children - traces - 1));
+		filter->rest_of_test.serial = ++last_serial;
+		filter->rest_of_test.conditions = rest;
+		filter->rest_of_test.n_conditions--;
+	}
 }

@@ -147,6 +147,7 @@ typedef struct ScanFilter
 	uint64		generation;		/* of the batch that the caches are for; 0 = none */
 	bool		never;			/* no row can pass: an operand is NULL */
 	SegmentTest test;			/* the same conditions for segments */
+	SegmentTest	rest_of_test;	/* without the condition that tempo_filter_traces() is about */
 } ScanFilter;
 
 /*
@@ -180,8 +181,9 @@ extern bool tempo_filter_zone(const ScanFilter *filter, const FilterZone *zone);
 extern bool tempo_filter_segment(ScanFilter *filter, SegmentReader *reader);
 extern void tempo_filter_bounds(const ScanFilter *filter, int64 *min_start, int64 *end_start, uint64 *tenants);
 
-/* the trace ids that rows must have; NULL if any may */
+/* the trace ids that rows must have, from one of the ANDed conditions; NULL if any may */
 extern const TraceId *tempo_filter_traces(const ScanFilter *filter, int *count);
+extern int	tempo_filter_traces_node(const ScanFilter *filter);
 
 /* scan_conditions.c: makes the test, in the current memory context */
 extern void tempo_filter_test(ScanFilter *filter);

@@ -109,22 +109,28 @@ tempo_filter_bounds(const ScanFilter *filter, int64 *min_start, int64 *end_start
 	}
 }
 
-const TraceId *
-tempo_filter_traces(const ScanFilter *filter, int *count)
+/* The number of the condition that says which traces, or -1. */
+int
+tempo_filter_traces_node(const ScanFilter *filter)
 {
 	for (int i = 0; i < filter->root->n_children; i++)
 	{
 		const FilterNode *node = filter->root->children[i];
 
-		if (node->type == FILTER_ID && node->column == TEMPO_TRACE_ID &&
-			node->op == MATCH_EQ && !node->operand_null)
-		{
-			*count = node->n_ids;
-			return (const TraceId *) node->ids;
-		}
+		if (node->type == FILTER_ID && node->column == TEMPO_TRACE_ID && node->op == MATCH_EQ &&
+			!node->operand_null)
+			return i;
 	}
-	*count = 0;
-	return NULL;
+	return -1;
+}
+
+const TraceId *
+tempo_filter_traces(const ScanFilter *filter, int *count)
+{
+	int			i = tempo_filter_traces_node(filter);
+
+	*count = i < 0 ? 0 : filter->root->children[i]->n_ids;
+	return i < 0 ? NULL : (const TraceId *) filter->root->children[i]->ids;
 }
 
 /*
