@@ -306,7 +306,7 @@ DROP TABLE reordered, parted, corpus;
 -- many rows: columns of codes and of other encodings, rare keys, several blocks
 TRUNCATE tempo.spans;
 INSERT INTO tempo.spans (trace_id, span_id, parent_span_id, name, kind, status, status_message, start_time_unix_nano, duration_nano,
-    attributes, resource_attributes, scope_name)
+    attributes, resource_attributes, scope_name, events, links)
 SELECT lpad(to_hex(n / 9 + 1), 32, '0')::tempo.trace_id, lpad(to_hex(n + 1), 16, '0')::tempo.span_id,
     CASE WHEN n % 9 <> 0 THEN lpad(to_hex(n / 9 * 9 + 1), 16, '0')::tempo.span_id END,
     'op' || n % 3, 'server', 'ok', CASE WHEN n % 11 = 0 THEN 'failed ' || n % 5 ELSE '' END,
@@ -315,7 +315,9 @@ SELECT lpad(to_hex(n / 9 + 1), 32, '0')::tempo.trace_id, lpad(to_hex(n + 1), 16,
         'mixed', CASE n % 7 WHEN 0 THEN to_jsonb(n % 100) WHEN 1 THEN to_jsonb((n % 100)::text) WHEN 2 THEN to_jsonb(n % 100 + 0.5)
             WHEN 3 THEN to_jsonb(n % 2 = 0) WHEN 4 THEN jsonb_build_array(n % 4, 'x') END,
         'rare', CASE WHEN n % 1500 = 7 THEN n % 2 END, 'big', CASE WHEN n % 5 = 0 THEN n * 1000003::bigint END)),
-    jsonb_build_object('service.name', 's' || n % 4, 'code', 'r' || n % 2), 'scope'
+    jsonb_build_object('service.name', 's' || n % 4, 'code', 'r' || n % 2), 'scope',
+    CASE WHEN n % 6 = 0 THEN (SELECT jsonb_agg(jsonb_build_object('name', 'e' || n % 7 + i, 'time_unix_nano', n)) FROM generate_series(0, n % 3) AS i) ELSE '[]' END,
+    CASE WHEN n % 70 = 0 THEN jsonb_build_array(jsonb_build_object('trace_id', lpad('1', 32, '0'), 'span_id', lpad('1', 16, '0'))) ELSE '[]' END
 FROM generate_series(0, 19999) AS n;
 SELECT c.* FROM unnest(array[
     $$attributes ->> 'code' = '17'$$, $$attributes ->> 'code' <> '17'$$, $$attributes ->> 'code' IN ('17', '18')$$, $$attributes ->> 'id' = md5('777')$$,
@@ -326,6 +328,8 @@ SELECT c.* FROM unnest(array[
     $$tempo.match(attributes -> 'big', '<=', '100000300000')$$, $$tempo.match_re(tempo.attr(attributes, resource_attributes, 'any', 'code'), 'r.', true)$$,
     $$status_message = 'failed 3'$$, $$status_message LIKE '%3'$$, $$status_message <> ''$$, $$parent_span_id IS NULL$$, $$duration > interval '7 ms'$$,
     $$end_time < '2023-11-14 22:13:20.02+00'$$, $$start_time_unix_nano BETWEEN 1700000000005000000 AND 1700000000006000000$$,
+    $$events <> '[]'$$, $$events = '[]'$$, $$links <> '[]'$$, $$events @> '[{"name": "e3"}]'$$, $$NOT events @> '[{"name": "e3"}]' AND events <> '[]'$$, $$events @> '[{"name": "e3"}]' OR links <> '[]'$$,
+    $$events @> '[{"name": "none"}]'$$, $$events @> '[{"name": "e3"}, {"name": "e4"}]'$$, $$events @> '[{"time_unix_nano": 6}]'$$, $$events @> '[]'$$, $$links @> '[{"name": "e3"}]'$$,
     $$attributes ->> 'code' = '17' AND duration_nano > 6000000 AND service_name = 's1'$$, $$attributes ->> 'code' = '17' OR status_message = 'failed 1'$$,
     $$NOT (attributes ->> 'code' = '17' OR attributes ->> 'mixed' = '42')$$, $$(attributes ->> 'code' = '17') IS NULL AND name = 'op0'$$,
     $$attributes ->> 'mixed' = '42' AND (attributes ->> 'rare' = '1' OR attributes ->> 'url' LIKE '%1') AND span_id > '0000000000000000'$$,

@@ -482,6 +482,44 @@ compile_null_test(NullTest *test, const ScanTarget *target)
 	return NULL;
 }
 
+/* events <> '[]', links <> '[]', events @> '[{"name": constant}]' */
+static FilterNode *
+compile_children(OpExpr *op, const ScanTarget *target)
+{
+	int			column = tempo_column_of(linitial(op->args), target);
+	Oid			function = get_opcode(op->opno);
+	Const	   *constant = lsecond(op->args);
+	FilterNode *node = make_node_of(FILTER_CHILDREN);
+	Jsonb	   *array;
+	JsonbIterator *it;
+	JsonbValue	value;
+
+	if ((column != TEMPO_EVENTS && column != TEMPO_LINKS) || !IsA(constant, Const) || constant->constisnull ||
+		constant->consttype != JSONBOID)
+		return NULL;
+	array = DatumGetJsonbP(constant->constvalue);
+	node->column = (TempoColumn) column;
+	if (!JB_ROOT_IS_ARRAY(array) || JB_ROOT_IS_SCALAR(array))
+		return NULL;
+	if (JB_ROOT_COUNT(array) == 0 && (function == F_JSONB_NE || function == F_JSONB_EQ))
+	{
+		node->negate = function == F_JSONB_EQ;
+		return node;
+	}
+	if (column != TEMPO_EVENTS || function != F_JSONB_CONTAINS || JB_ROOT_COUNT(array) != 1)
+		return NULL;
+	node->type = FILTER_EVENT_NAME;
+	it = JsonbIteratorInit(&array->root);
+	if (JsonbIteratorNext(&it, &value, false) != WJB_BEGIN_ARRAY ||
+		JsonbIteratorNext(&it, &value, false) != WJB_BEGIN_OBJECT || value.val.object.nPairs != 1 ||
+		JsonbIteratorNext(&it, &value, false) != WJB_KEY ||
+		!span_text_is(span_text(value.val.string.val, (uint32) value.val.string.len), "name") ||
+		JsonbIteratorNext(&it, &value, false) != WJB_VALUE || value.type != jbvString)
+		return NULL;
+	node->text = span_text(value.val.string.val, (uint32) value.val.string.len);
+	return node;
+}
+
 /* attributes ? key, attributes @> object */
 static FilterNode *
 compile_attributes(OpExpr *op, const ScanTarget *target)
@@ -622,6 +660,8 @@ compile_known(Expr *clause, const ScanTarget *target)
 										  lsecond(op->args), false, target);
 				if (node == NULL)
 					node = compile_attributes(op, target);
+				if (node == NULL)
+					node = compile_children(op, target);
 				if (node != NULL)
 					return node;
 				commutator = get_commutator(op->opno);
@@ -727,6 +767,8 @@ node_needs(const FilterNode *node, uint32 *parts, List **keys)
 		case FILTER_INT:
 		case FILTER_TEXT:
 		case FILTER_ID:
+		case FILTER_CHILDREN:
+		case FILTER_EVENT_NAME:
 			*parts |= tempo_column_parts(node->column);
 			return;
 		case FILTER_CONTAINS:

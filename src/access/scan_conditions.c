@@ -278,6 +278,13 @@ make_leaf(ScanFilter *filter, FilterNode *node, SegmentCondition *c)
 		case FILTER_ID:
 			c->type = SEGMENT_BY_SPAN;
 			return;
+		case FILTER_CHILDREN:
+			c->type = node->column == TEMPO_EVENTS ? SEGMENT_BY_EVENTS : SEGMENT_BY_LINKS;
+			c->negate = node->negate;
+			return;
+		case FILTER_EVENT_NAME:
+			c->type = SEGMENT_BY_EVENT_NAME;
+			return;
 		case FILTER_NULL:
 			if (node->scope == FILTER_SCOPE_COLUMN && node->column == TEMPO_PARENT_SPAN_ID)
 			{

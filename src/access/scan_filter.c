@@ -747,6 +747,15 @@ eval_expression(ScanFilter *filter, FilterNode *node, const AnyValue *value)
 	return result;
 }
 
+static FilterResult
+eval_event_name(const FilterNode *node, const Span *span)
+{
+	for (uint32 i = 0; i < span->n_events; i++)
+		if (span_text_equal(span->events[i].name, node->text))
+			return FILTER_TRUE;
+	return FILTER_FALSE;
+}
+
 /* A condition on one value, which may be NULL. */
 static FilterResult
 eval_value(ScanFilter *filter, FilterNode *node, const AnyValue *value)
@@ -793,6 +802,10 @@ eval_leaf(ScanFilter *filter, FilterNode *node, const Span *span)
 			if (node->scope == FILTER_SCOPE_COLUMN)
 				return result_of((tempo_service_name(span_resource(batch, span)).data == NULL) != node->negate);
 			return result_of((attribute_value(node, batch, span) == NULL) != node->negate);
+		case FILTER_CHILDREN:
+			return result_of(((node->column == TEMPO_EVENTS ? span->n_events : span->n_links) > 0) != node->negate);
+		case FILTER_EVENT_NAME:
+			return eval_event_name(node, span);
 		case FILTER_JSON_TEXT:
 			return eval_json_text(filter, node, attribute_value(node, batch, span));
 		case FILTER_CONTAINS:
@@ -833,6 +846,8 @@ tempo_filter_value(ScanFilter *filter, FilterNode *node, const AnyValue *value)
 	{
 		case FILTER_TEXT:
 			return in_texts(node, span_text(value->u.data, value->len));
+		case FILTER_EVENT_NAME:
+			return result_of(span_text_equal(span_text(value->u.data, value->len), node->text));
 		case FILTER_NULL:
 			return result_of(node->negate);
 		case FILTER_JSON_TEXT:
@@ -938,7 +953,8 @@ cache_entries(const FilterNode *node, const SpanBatch *batch)
 	bool		column = node->scope == FILTER_SCOPE_COLUMN;
 
 	if (node->type == FILTER_AND || node->type == FILTER_OR || node->type == FILTER_NOT ||
-		node->type == FILTER_INT || node->type == FILTER_ID)
+		node->type == FILTER_INT || node->type == FILTER_ID ||
+		node->type == FILTER_CHILDREN || node->type == FILTER_EVENT_NAME)
 		return 0;
 	if (node->scope == FILTER_SCOPE_RESOURCE)
 		return batch->n_resources;

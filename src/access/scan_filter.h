@@ -41,6 +41,8 @@ typedef enum FilterType
 	FILTER_NULL,				/* a column or attribute is null */
 	FILTER_JSON_TEXT,			/* attributes ->> key = or <> a text, or in a list */
 	FILTER_CONTAINS,			/* attributes @> constant object */
+	FILTER_CHILDREN,			/* events or links <> '[]', or = '[]' if negated */
+	FILTER_EVENT_NAME,			/* events @> '[{"name": constant}]' */
 	FILTER_MATCH,				/* tempo.match() */
 	FILTER_REGEX,				/* tempo.match_re() */
 	FILTER_EXPRESSION			/* any expression of one text column or attribute */
@@ -98,6 +100,7 @@ struct FilterNode
 	Expr	   *operand;
 	Oid			operand_type;
 	Oid			function;		/* of MATCH and REGEX */
+	SpanText	text;			/* EVENT_NAME */
 
 	/* the operand's value, since the scan was started */
 	ExprState  *operand_state;

@@ -342,13 +342,40 @@ take_links(Decoder *d, Span *span)
 	return true;
 }
 
+bool
+segment_n_children(SegmentReader *r, bool events, const ReadShape *shape, uint32_t at, uint32_t *count,
+				   SpanError *error)
+{
+	uint32_t	number = events ? FIELD_N_EVENTS : FIELD_N_LINKS;
+	const ReadColumn *c = &r->columns[number];
+	uint32_t	item = events ? shape->events_at : shape->links_at;
+	uint64_t	n = 0;
+
+	if (item != UINT32_MAX && shape->constants[item] != 0)
+	{
+		if (!segment_load_dictionary(r, number, error))
+			return false;
+		n = (uint64_t) c->dictionary[shape->constants[item] - 1].u.integer;
+	}
+	else if (item != UINT32_MAX)
+	{
+		if (!segment_load_column(r, number, error))
+			return false;
+		if (at >= c->n_values)
+			return segment_corrupt(error, "bad shape");
+		n = (uint64_t) (c->form == FORM_CODES ? c->dictionary[c->codes[at]].u.integer : c->numbers[at]);
+	}
+	if (n > r->tables[events ? TABLE_EVENT : TABLE_LINK].n_rows)
+		return segment_corrupt(error, "more events or links than there are");
+	*count = (uint32_t) n;
+	return true;
+}
+
 /* How many events or links the first "rows" rows of the block have. */
 static bool
 count_children(SegmentReader *r, bool events, uint32_t rows, uint32_t *count, SpanError *error)
 {
-	uint32_t	number = events ? FIELD_N_EVENTS : FIELD_N_LINKS;
-	ReadColumn *c = &r->columns[number];
-	ReadTable  *table = &r->tables[TABLE_SPAN];
+	const ReadTable *table = &r->tables[TABLE_SPAN];
 	uint64_t	sum = 0;
 	uint32_t	at = 0;
 
@@ -356,24 +383,12 @@ count_children(SegmentReader *r, bool events, uint32_t rows, uint32_t *count, Sp
 	{
 		const ReadShape *shape = &table->shapes[table->row_shapes[i]];
 		uint32_t	item = events ? shape->events_at : shape->links_at;
+		uint32_t	n;
 
-		if (item == UINT32_MAX)
-			continue;
-		if (shape->constants[item] != 0)
-		{
-			if (!segment_load_dictionary(r, number, error))
-				return false;
-			sum += (uint64_t) c->dictionary[shape->constants[item] - 1].u.integer;
-		}
-		else
-		{
-			if (!segment_load_column(r, number, error))
-				return false;
-			if (at >= c->n_values)
-				return segment_corrupt(error, "bad shape");
-			sum += (uint64_t) (c->form == FORM_CODES ? c->dictionary[c->codes[at]].u.integer : c->numbers[at]);
-			at++;
-		}
+		if (!segment_n_children(r, events, shape, at, &n, error))
+			return false;
+		at += item != UINT32_MAX && shape->constants[item] == 0;
+		sum += n;
 	}
 	if (sum > r->tables[events ? TABLE_EVENT : TABLE_LINK].n_rows)
 		return segment_corrupt(error, "more events or links than there are");
@@ -555,31 +570,19 @@ decode_block_rows(Decoder *d, uint32_t first, uint32_t end)
 	return true;
 }
 
-/* Moves the cursors behind a row that is not wanted. */
-static bool
-skip_row(Decoder *d, uint32_t row)
+/* Moves the cursors of a table behind its next row, which is not wanted. */
+static void
+skip_values(SegmentReader *r, TableId table)
 {
-	SegmentReader *r = d->r;
-	ReadTable  *table = &r->tables[TABLE_SPAN];
-	const ReadShape *shape = &table->shapes[table->row_shapes[row]];
+	ReadTable  *rows = &r->tables[table];
+	const ReadShape *shape = &rows->shapes[rows->row_shapes[rows->next++]];
 	const Template *t = shape->template;
 
-	if (r->parts & (SEGMENT_EVENTS | SEGMENT_LINKS))
-	{
-		/* those have cursors of their own */
-		static const TraceId none = {{0}};
-
-		if (!take_span(d, row, &none))
-			return false;
-		span_batch_truncate(d->batch, d->batch->n_spans - 1);
-		return true;
-	}
-	table->next++;
 	if (t == NULL)
 	{
 		for (uint32_t k = 0; k < shape->n_items; k++)
 			r->columns[shape->columns[k]].cursor += shape->constants[k] == 0;
-		return true;
+		return;
 	}
 	for (uint32_t i = 0; i < t->n_fields; i++)
 		r->columns[t->fields[i].column].cursor++;
@@ -587,6 +590,35 @@ skip_row(Decoder *d, uint32_t row)
 		r->columns[t->values[i].column].cursor++;
 	if (t->overflow != 0)
 		r->columns[t->overflow].cursor++;
+}
+
+/* The same for the events, or links, of the next span. */
+static bool
+skip_children(Decoder *d, bool events)
+{
+	SegmentReader *r = d->r;
+	const ReadTable *spans = &r->tables[TABLE_SPAN];
+	TableId		table = events ? TABLE_EVENT : TABLE_LINK;
+	uint32_t	n;
+
+	if (!segment_n_children(r, events, &spans->shapes[spans->row_shapes[spans->next]],
+							r->columns[events ? FIELD_N_EVENTS : FIELD_N_LINKS].cursor, &n, d->error))
+		return false;
+	if (n > r->tables[table].n_rows - r->tables[table].next)
+		return segment_corrupt(d->error, "more events or links than there are");
+	while (n-- > 0)
+		skip_values(r, table);
+	return true;
+}
+
+static bool
+skip_row(Decoder *d)
+{
+	if ((d->r->parts & SEGMENT_EVENTS) && !skip_children(d, true))
+		return false;
+	if ((d->r->parts & SEGMENT_LINKS) && !skip_children(d, false))
+		return false;
+	skip_values(d->r, TABLE_SPAN);
 	return true;
 }
 
@@ -624,7 +656,7 @@ segment_decode_some(Decoder *d, uint32_t begin, const uint32_t *rows, uint32_t n
 		if (!walk)
 			table->next = row;
 		while (table->next < row)
-			if (!skip_row(d, table->next))
+			if (!skip_row(d))
 				return false;
 		if (row >= run_end)
 		{

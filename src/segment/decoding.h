@@ -115,6 +115,13 @@ segment_template(Decoder *d, TableId table, uint32_t row)
  */
 extern bool segment_value_in_place(Arena *arena, const ReadColumn *c, uint32_t i, AnyValue *out, SpanError *error);
 
+/*
+ * segment_n_children: events or links of a row of the shape, whose count is value
+ * "at" of its column if it varies
+ */
+extern bool segment_n_children(SegmentReader *r, bool events, const ReadShape *shape, uint32_t at,
+							   uint32_t *count, SpanError *error);
+
 /* segment_prepare_block: loads what all rows of the block need */
 extern bool segment_prepare_block(Decoder *d, uint32_t block);
 

@@ -136,6 +136,9 @@ typedef enum SegmentConditionType
 	SEGMENT_BY_DURATION,
 	SEGMENT_BY_END,
 	SEGMENT_BY_PARENT,			/* the span has a parent, or not */
+	SEGMENT_BY_EVENTS,			/* the span has events, or not */
+	SEGMENT_BY_LINKS,
+	SEGMENT_BY_EVENT_NAME,		/* of_value is true of the name of an event; it may not fail */
 	SEGMENT_BY_SPAN				/* cannot be decided here */
 } SegmentConditionType;
 
@@ -168,7 +171,7 @@ struct SegmentCondition
 	SpanText	key;			/* BY_VALUE, BY_PRESENCE: of the attribute */
 	uint32_t	part;			/* BY_VALUE: instead of it SEGMENT_STATUS_MESSAGE; 0 = attribute */
 
-	bool		negate;			/* times, parent */
+	bool		negate;			/* times, parent, events, links */
 	int64_t		min;
 	int64_t		max;
 };

@@ -37,6 +37,8 @@ typedef struct Node
 	ValueColumn *columns;
 	uint32_t	n_columns;
 	bool		rare;			/* the key may be in the overflow column */
+	uint8_t    *by_event_shape; /* BY_EVENT_NAME: as by_shape */
+	uint8_t    *of_events;		/* of the events of block columns[0].serial; in that block's memory */
 	int64_t    *times;			/* BY_END: of a block */
 
 	/* by row of the block */
@@ -95,6 +97,26 @@ init_columns(SegmentReader *r, Node *node)
 }
 
 static bool
+init_event_names(SegmentReader *r, Node *node)
+{
+	uint32_t	n_shapes = r->tables[TABLE_EVENT].n_shapes;
+
+	node->columns = arena_alloc0(&r->selection_arena, sizeof(ValueColumn));
+	node->by_event_shape = arena_alloc(&r->selection_arena, (size_t) n_shapes + 1);
+	if (node->columns == NULL || node->by_event_shape == NULL)
+		return false;
+	node->columns[0].number = FIELD_EVENT_NAME;
+	memset(node->by_event_shape, NOT_ASKED, (size_t) n_shapes + 1);
+	return true;
+}
+
+static bool
+looks_at_attribute(const SegmentCondition *c)
+{
+	return c->type == SEGMENT_BY_VALUE || c->type == SEGMENT_BY_PRESENCE;
+}
+
+static bool
 init_node(SegmentReader *r, Node *node, const SegmentCondition *condition)
 {
 	Arena	   *arena = &r->selection_arena;
@@ -121,12 +143,16 @@ init_node(SegmentReader *r, Node *node, const SegmentCondition *condition)
 		case SEGMENT_BY_PRESENCE:
 		case SEGMENT_BY_VALUE:
 		case SEGMENT_BY_PARENT:
+		case SEGMENT_BY_EVENTS:
+		case SEGMENT_BY_LINKS:
+		case SEGMENT_BY_EVENT_NAME:
 			node->by_shape = arena_alloc(arena, (size_t) n_shapes + 1);
 			if (node->by_shape == NULL)
 				return false;
 			memset(node->by_shape, NOT_ASKED, (size_t) n_shapes + 1);
-			return condition->type == SEGMENT_BY_SHAPE || condition->type == SEGMENT_BY_PARENT ||
-				init_columns(r, node);
+			if (condition->type == SEGMENT_BY_EVENT_NAME)
+				return init_event_names(r, node);
+			return !looks_at_attribute(condition) || init_columns(r, node);
 		case SEGMENT_BY_END:
 			node->times = arena_alloc(arena, IMAGE_BLOCK_ROWS * sizeof(int64_t));
 			return node->times != NULL;
@@ -148,6 +174,8 @@ cost(const SegmentCondition *c)
 		case SEGMENT_BY_SHAPE:
 		case SEGMENT_BY_PRESENCE:
 		case SEGMENT_BY_PARENT:
+		case SEGMENT_BY_EVENTS:
+		case SEGMENT_BY_LINKS:
 			return 1;
 		case SEGMENT_BY_DURATION:
 			return 2;
@@ -156,6 +184,7 @@ cost(const SegmentCondition *c)
 		case SEGMENT_BY_END:
 			return 4;
 		case SEGMENT_BY_VALUE:
+		case SEGMENT_BY_EVENT_NAME:
 			return 5;
 		case SEGMENT_BY_SPAN:
 			return 6;
@@ -235,13 +264,28 @@ ask_prototype(Selector *s, const Node *node, ReadShape *shape, uint8_t *truth)
 	return true;
 }
 
-static bool
-has_parent(const ReadShape *shape)
+/* Of conditions that the fields of a shape decide. */
+static uint8_t
+fields_truth(const SegmentCondition *c, const ReadShape *shape)
 {
-	for (uint32_t k = 0; k < shape->n_items; k++)
-		if (shape->columns[k] == FIELD_PARENT_DISTANCE || shape->columns[k] == FIELD_PARENT_ID)
-			return true;
-	return false;
+	bool		has = false;
+
+	switch (c->type)
+	{
+		case SEGMENT_BY_PARENT:
+			for (uint32_t k = 0; k < shape->n_items; k++)
+				has |= shape->columns[k] == FIELD_PARENT_DISTANCE || shape->columns[k] == FIELD_PARENT_ID;
+			break;
+		case SEGMENT_BY_LINKS:
+			has = shape->links_at != UINT32_MAX;
+			break;
+		default:
+			has = shape->events_at != UINT32_MAX;
+			break;
+	}
+	if (c->type == SEGMENT_BY_EVENT_NAME)
+		return has ? VARIES : TRUTH_FALSE;
+	return has != c->negate ? TRUTH_TRUE : TRUTH_FALSE;
 }
 
 /* Is item k of the shape what the condition looks at? */
@@ -293,12 +337,13 @@ ask_shape(Selector *s, Node *node, uint32_t number, uint8_t row, uint8_t *truth)
 
 	if (!segment_load_shape(s->r, TABLE_SPAN, shape, s->error))
 		return false;
-	*truth = TRUTH_FALSE;
-	if (c->type == SEGMENT_BY_PARENT)
-		*truth = has_parent(shape) != c->negate ? TRUTH_TRUE : TRUTH_FALSE;
-	else if (c->type != SEGMENT_BY_SHAPE)
-		*truth = find_source(s->r, node, shape, number);
-	if (c->type != SEGMENT_BY_PARENT && *truth == TRUTH_FALSE)
+	if (c->type != SEGMENT_BY_SHAPE && !looks_at_attribute(c))
+	{
+		*truth = node->by_shape[number] = fields_truth(c, shape);
+		return true;
+	}
+	*truth = c->type == SEGMENT_BY_SHAPE ? TRUTH_FALSE : find_source(s->r, node, shape, number);
+	if (*truth == TRUTH_FALSE)
 	{
 		if (c->may_fail && row != ROW_IN)
 		{
@@ -320,7 +365,7 @@ decide_shapes(Selector *s, Node *node, const uint8_t *rows, bool *varies)
 	uint8_t    *truth = node->truth;
 
 	*varies = false;
-	if (!vector_lookup(shapes, s->n, node->by_shape, NOT_ASKED, truth) && node->n_columns == 0)
+	if (!vector_lookup(shapes, s->n, node->by_shape, NOT_ASKED | VARIES, truth))
 		return true;
 	for (uint32_t i = 0; i < s->n; i++)
 	{
@@ -408,6 +453,32 @@ ask_value(Selector *s, const Node *node, const ReadColumn *column, uint32_t i, u
 	return true;
 }
 
+/* The truth for events of a shape, or VARIES. */
+static bool
+ask_event_shape(Selector *s, const Node *node, const ReadShape *shape, uint8_t *truth)
+{
+	const SegmentCondition *c = node->condition;
+	AnyValue	name = {.type = ANY_STRING, .u.data = ""};
+
+	for (uint32_t k = 0; k < shape->n_items; k++)
+	{
+		if (shape->columns[k] != FIELD_EVENT_NAME)
+			continue;
+		if (shape->constants[k] == 0)
+		{
+			*truth = VARIES;
+			return true;
+		}
+		if (!segment_load_dictionary(s->r, FIELD_EVENT_NAME, s->error))
+			return false;
+		name = s->r->columns[FIELD_EVENT_NAME].dictionary[shape->constants[k] - 1];
+		break;
+	}
+	s->r->counters.values_asked++;
+	*truth = c->of_value(c->arg, &name);
+	return true;
+}
+
 /* Rows whose values are codes look their answers up. */
 static bool
 decide_codes(Selector *s, Node *node, uint32_t k, const uint8_t *rows, uint32_t at)
@@ -476,6 +547,102 @@ decide_column(Selector *s, Node *node, uint32_t k, const uint8_t *rows)
 	for (uint32_t i = 0; i < s->first; i++)
 		at += column->steps[t->row_shapes[i]];
 	return c->form == FORM_CODES || c->local ? decide_codes(s, node, k, rows, at) : decide_raw(s, node, k, rows, at);
+}
+
+/*
+ * Events.
+ */
+
+/* What the condition says of the names of the block's events; NULL = failed. */
+static uint8_t *
+decide_event_names(Selector *s, Node *node)
+{
+	SegmentReader *r = s->r;
+	const ReadTable *t = &r->tables[TABLE_EVENT];
+	const ReadColumn *c = &r->columns[FIELD_EVENT_NAME];
+	ValueColumn *column = &node->columns[0];
+	uint8_t    *truth;
+	uint32_t	at = 0;
+
+	if (column->serial == r->block_serial && node->of_events != NULL)
+		return node->of_events;
+	if (!segment_load_rows(r, TABLE_EVENT, s->error))
+		return NULL;
+	column->local_answers = NULL;
+	column->serial = r->block_serial;
+	node->of_events = NULL;
+	truth = arena_alloc(&r->block_arena, (size_t) t->n_rows + 1);
+	if (truth == NULL)
+	{
+		segment_no_memory(s->error);
+		return NULL;
+	}
+	for (uint32_t i = 0; i < t->n_rows; i++)
+	{
+		uint8_t    *known = &node->by_event_shape[t->row_shapes[i]];
+		uint8_t    *answer = NULL;
+
+		if (*known == NOT_ASKED && !ask_event_shape(s, node, &t->shapes[t->row_shapes[i]], known))
+			return NULL;
+		truth[i] = *known;
+		if (*known != VARIES)
+			continue;
+		if (!segment_load_column(r, FIELD_EVENT_NAME, s->error))
+			return NULL;
+		if (c->form == FORM_CODES || c->local)
+		{
+			answer = find_answers(r, column);
+			if (answer == NULL)
+			{
+				segment_no_memory(s->error);
+				return NULL;
+			}
+			answer += c->codes[at];
+			truth[i] = *answer;
+		}
+		if ((answer == NULL || *answer == NOT_ASKED) &&
+			!ask_value(s, node, c, at, ROW_IN, &truth[i], answer))
+			return NULL;
+		at++;
+	}
+	node->of_events = truth;
+	return truth;
+}
+
+/* Decides the rows that have events. */
+static bool
+decide_events(Selector *s, Node *node)
+{
+	SegmentReader *r = s->r;
+	const ReadTable *spans = &r->tables[TABLE_SPAN];
+	const uint8_t *names;
+	uint32_t	event = 0;
+	uint32_t	at = 0;
+
+	if (!segment_load_rows(r, TABLE_SPAN, s->error))
+		return false;
+	names = decide_event_names(s, node);
+	if (names == NULL)
+		return false;
+	for (uint32_t i = 0; i < s->first + s->n; i++)
+	{
+		const ReadShape *shape = &spans->shapes[spans->row_shapes[i]];
+		uint8_t		any = TRUTH_FALSE;
+		uint32_t	n;
+
+		if (shape->events_at == UINT32_MAX)
+			continue;
+		if (!segment_n_children(r, true, shape, at, &n, s->error))
+			return false;
+		if (n > r->tables[TABLE_EVENT].n_rows - event)
+			return segment_corrupt(s->error, "more events than there are");
+		at += shape->constants[shape->events_at] == 0;
+		while (n-- > 0)
+			any |= names[event++];
+		if (i >= s->first)
+			node->truth[i - s->first] = any;
+	}
+	return true;
 }
 
 /*
@@ -558,7 +725,11 @@ decide(Selector *s, Node *node, const uint8_t *rows)
 		case SEGMENT_BY_SHAPE:
 		case SEGMENT_BY_PRESENCE:
 		case SEGMENT_BY_PARENT:
+		case SEGMENT_BY_EVENTS:
+		case SEGMENT_BY_LINKS:
 			return decide_shapes(s, node, rows, &varies);
+		case SEGMENT_BY_EVENT_NAME:
+			return decide_shapes(s, node, rows, &varies) && (!varies || decide_events(s, node));
 		case SEGMENT_BY_VALUE:
 			if (!decide_shapes(s, node, rows, &varies))
 				return false;

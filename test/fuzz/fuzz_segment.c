@@ -100,11 +100,13 @@ select_rows(SegmentReader *r, uint32_t rows, SpanBatch *batch)
 		{.type = SEGMENT_BY_VALUE, .of_shape = of_shape, .of_value = of_value, .key = {"a", 1}},
 		{.type = SEGMENT_BY_VALUE, .of_shape = of_shape, .of_value = of_value, .part = SEGMENT_STATUS_MESSAGE, .may_fail = true},
 		{.type = SEGMENT_BY_PARENT},
+		{.type = SEGMENT_BY_EVENT_NAME, .of_value = of_value},
+		{.type = SEGMENT_BY_EVENTS, .negate = true},
 		{.type = SEGMENT_BY_PRESENCE, .of_shape = of_shape, .key = {"k17", 3}}
 	};
 	static const SegmentCondition conditions[] = {
 		{.type = SEGMENT_BY_VALUE, .of_shape = of_shape, .of_value = of_value, .key = {"k17", 3}},
-		{.type = SEGMENT_ANY_OF, .children = either, .n_children = 4},
+		{.type = SEGMENT_ANY_OF, .children = either, .n_children = 6},
 		{.type = SEGMENT_NOT, .children = either, .n_children = 1},
 		{.type = SEGMENT_BY_DURATION, .min = 0, .max = INT64_MAX},
 		{.type = SEGMENT_BY_END, .min = 1, .max = 2, .negate = true}

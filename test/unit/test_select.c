@@ -75,6 +75,14 @@ of_value(void *arg, const AnyValue *value)
 }
 
 static uint8_t
+name_truth(void *arg, const AnyValue *value)
+{
+	const Question *q = arg;
+
+	return (any_value_hash(value, 0) + q->seed) % 3 == 0 ? TRUTH_TRUE : TRUTH_FALSE;
+}
+
+static uint8_t
 of_shape(void *arg, SpanBatch *batch, const Span *prototype)
 {
 	AnyValue	text = {0};
@@ -138,6 +146,20 @@ truth_of(const SegmentCondition *c, const Span *span)
 			return value_truth(c->arg, find(c->arg, span, &text));
 		case SEGMENT_BY_PARENT:
 			return (memcmp(&span->parent_span_id, zero, SPAN_ID_LEN) != 0) != c->negate ? TRUTH_TRUE : TRUTH_FALSE;
+		case SEGMENT_BY_EVENTS:
+			return (span->n_events > 0) != c->negate ? TRUTH_TRUE : TRUTH_FALSE;
+		case SEGMENT_BY_LINKS:
+			return (span->n_links > 0) != c->negate ? TRUTH_TRUE : TRUTH_FALSE;
+		case SEGMENT_BY_EVENT_NAME:
+			for (uint32_t i = 0; i < span->n_events; i++)
+			{
+				text.type = ANY_STRING;
+				text.len = span->events[i].name.len;
+				text.u.data = text.len > 0 ? span->events[i].name.data : "";
+				if (name_truth(c->arg, &text) == TRUTH_TRUE)
+					return TRUTH_TRUE;
+			}
+			return TRUTH_FALSE;
 		case SEGMENT_BY_SPAN:
 			return span->flags % 2 == 0 ? TRUTH_TRUE : TRUTH_FALSE;
 		default:
@@ -185,7 +207,12 @@ make_tree(Tree *tree, SegmentCondition *c, Random *random, const Span *some, int
 			c->of_shape = present_in_shape;
 			break;
 		case 2:
-			c->type = SEGMENT_BY_PARENT;
+			c->type = SEGMENT_BY_PARENT + random_below(random, 4);
+			if (c->type == SEGMENT_BY_EVENT_NAME)
+			{
+				c->of_value = name_truth;
+				break;
+			}
 			c->negate = random_below(random, 2) == 0;
 			break;
 		case 3:
