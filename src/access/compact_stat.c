@@ -146,6 +146,12 @@ clear_slot(TempoCompactStat *stat)
 }
 
 TempoCompactStat *
+tempo_compact_stat_known(Oid relid)
+{
+	return shared == NULL ? NULL : find_slot(relid);
+}
+
+TempoCompactStat *
 tempo_compact_stat(Oid relid)
 {
 	TempoCompactStat *stat;

@@ -41,8 +41,12 @@ typedef struct TempoCompactWork
 	uint64		bytes_written;
 } TempoCompactWork;
 
-/* tempo_compact_stat: of a table of this database; the pointer stays good */
+/*
+ * tempo_compact_stat: of a table of this database; the pointer stays good.
+ * tempo_compact_stat_known: the same for readers, who do not make one.
+ */
 extern TempoCompactStat *tempo_compact_stat(Oid relid);
+extern TempoCompactStat *tempo_compact_stat_known(Oid relid);
 
 /* tempo_stat_forget_missing: makes room: tables of this database that are not in the list */
 extern void tempo_stat_forget_missing(const Oid *relids, int n);

@@ -470,7 +470,7 @@ level0_floor(Relation rel, Snapshot snapshot, uint64 storage_id)
 
 	if (!IsMVCCSnapshot(snapshot) || snapshot->takenDuringRecovery)
 		return PG_INT64_MIN;
-	floor = tempo_stat_floor(tempo_compact_stat(RelationGetRelid(rel)));
+	floor = tempo_stat_floor(tempo_compact_stat_known(RelationGetRelid(rel)));
 	return floor.storage_id == storage_id && is_later(snapshot, &floor) ? (int64) floor.segment_id : PG_INT64_MIN;
 }
 

@@ -105,8 +105,9 @@ typedef struct Table
 	Oid			relid;
 	char	   *name;	  /* as in SQL, for messages */
 	bool		seen;	  /* by the last look for tables */
-	bool		vacuum;  /* it has given up segments */
-	TransactionId horizon; /* when it was last vacuumed */
+	bool		vacuum;			/* it has given up segments */
+	TransactionId given_up;		/* by transactions before this */
+	TransactionId horizon;		/* when it was last vacuumed */
 	Backoff		backoff;
 	Damaged    *damaged;
 	uint32		n_damaged;
@@ -440,6 +441,13 @@ expire(Attempt *attempt)
 	attempt->done = attempt->expired.segments > 0;
 }
 
+static void
+needs_vacuum(Table *table)
+{
+	table->vacuum = true;
+	table->given_up = ReadNextTransactionId();
+}
+
 /* Has any transaction ended that kept rows since the last time? */
 static bool
 horizon_moved(Table *table)
@@ -500,6 +508,8 @@ vacuum_table(Attempt *attempt)
 	CommitTransactionCommand();
 	tempo_stat_phase(tempo_compact_stat(table->relid), TEMPO_PHASE_IDLE, 0);
 	pgstat_report_stat(false);
+	/* or does somebody still see what was given up? */
+	attempt->done = TransactionIdFollowsOrEquals(table->horizon, table->given_up);
 }
 
 static void
@@ -544,7 +554,7 @@ see_table(Oid relid, Oid schema, const char *name)
 		table = palloc0(sizeof(Table));
 		table->relid = relid;
 		/* what it gave up before we were there */
-		table->vacuum = true;
+		needs_vacuum(table);
 		tables = lappend(tables, table);
 	}
 	else
@@ -643,7 +653,7 @@ merge_table(Table *table, long *next)
 			*next = Max((long) attempt.result.next_fold, 10);
 		if (!attempt.done)
 			return;
-		table->vacuum = true;
+		needs_vacuum(table);
 		CHECK_FOR_INTERRUPTS();
 		throttle(table, attempt.result.work.bytes_read + attempt.result.work.bytes_written, begun);
 		if (!should_run())
@@ -659,11 +669,9 @@ tend_table(Table *table)
 	Attempt		vacuuming = {table};
 
 	if (attempt_work(&expiring, expire) && expiring.done)
-		table->vacuum = true;
-	if (!table->vacuum)
-		return;
-	/* until it was done with nothing left to do */
-	table->vacuum = !attempt_work(&vacuuming, vacuum_table);
+		needs_vacuum(table);
+	if (table->vacuum && attempt_work(&vacuuming, vacuum_table) && vacuuming.done)
+		table->vacuum = false;
 }
 
 /* Looks after every table once; returns how long to wait then. */
