@@ -22,43 +22,73 @@
 
 PG_FUNCTION_INFO_V1(tempo_trace_exemplar);
 
+/* Whole traces cost more than spans: look for fewer */
+#define TRACES_PER_WINDOW 4
+
 /* ----------------------------------------------------------------- as SQL */
 
-/* The first spans of each window; "where" is the condition without the time */
 static void
-append_windows(StringInfo out, const char *columns, const char *where, const TqlSearch *search,
-			   const TqlRange *windows, int n_windows, int per_window)
+append_exemplar(StringInfo out, const TqlSearch *search, const TqlMetricsExpr *part, int number)
 {
-	for (int i = 0; i < n_windows; i++)
-		appendStringInfo(out,
-						 "%s(SELECT %s FROM tempo.spans AS s\n"
-						 "            WHERE %s AND s.start_time_unix_nano >= " INT64_FORMAT
-						 " AND s.start_time_unix_nano < " INT64_FORMAT "%s LIMIT %d)",
-						 i == 0 ? "\n            " : "\n            UNION ALL ", columns, where,
-						 windows[i].start + 1, windows[i].stop + 1, tql_tenant_condition(search), per_window);
+	appendStringInfo(out, "tempo.trace_exemplar(%s, %d,\n            ", quote_literal_cstr(search->text), number);
+	tql_append_columns(out, tql_metrics_references(part));
+	appendStringInfoString(out, ", NULL) AS found\n");
 }
 
-/* One row for each trace of which a span was found */
-static void
-append_part(StringInfo out, const TqlSearch *search, const TqlMetricsExpr *part, int number,
-			const TqlRange *windows, int n_windows, int per_window)
+static char *
+window_sql(const TqlRange *window, const char *time)
 {
-	appendStringInfo(out, "        SELECT tempo.trace_exemplar(%s, %d,\n            ", quote_literal_cstr(search->text), number);
-	tql_append_columns(out, tql_metrics_references(part));
-	appendStringInfoString(out, ", NULL) AS found\n        FROM ");
-	if (tql_is_plain_part(part))
+	return psprintf("%s >= " INT64_FORMAT " AND %s < " INT64_FORMAT, time, window->start + 1, time, window->stop + 1);
+}
+
+/* The first spans of each window that meet the filter, by trace */
+static void
+append_plain_part(StringInfo out, const TqlSearch *search, const TqlMetricsExpr *part, int number,
+				  const TqlRange *windows, int n_windows, int per_window)
+{
+	const char *filter = tql_filter_sql(tql_plain_filter(part->pipeline));
+
+	appendStringInfoString(out, "        SELECT ");
+	append_exemplar(out, search, part, number);
+	appendStringInfoString(out, "        FROM (");
+	/* spans of one trace often stand together: read more of them */
+	for (int i = 0; i < n_windows; i++)
+		appendStringInfo(out,
+						 "%s(SELECT s.* FROM tempo.spans AS s\n"
+						 "            WHERE %s AND %s%s LIMIT %d)",
+						 i == 0 ? "\n            " : "\n            UNION ALL ", filter,
+						 window_sql(&windows[i], "s.start_time_unix_nano"), tql_tenant_condition(search), per_window * 2);
+	appendStringInfoString(out, ") AS s\n        GROUP BY s.trace_id\n");
+}
+
+/* The newest traces with something in the window, as a search looks for them */
+static void
+append_traces_part(StringInfo out, const TqlSearch *search, const TqlMetricsExpr *part, int number,
+				   const TqlRange *windows, int n_windows, int per_window)
+{
+	const char *tenants = tql_tenant_condition(search);
+
+	for (int i = 0; i < n_windows; i++)
 	{
-		appendStringInfoChar(out, '(');
-		append_windows(out, "s.*", tql_filter_sql(tql_plain_filter(part->pipeline)), search, windows, n_windows, per_window);
-		appendStringInfoString(out, ") AS s\n");
+		const TqlRange *window = &windows[i];
+		char	   *condition = tql_trace_condition(part->pipeline, window_sql(window, "s.start_time_unix_nano"));
+
+		appendStringInfo(out, "%s        (SELECT t.found FROM (\n        SELECT s.trace_id, min(s.start_time_unix_nano) AS start, ",
+						 i == 0 ? "" : "        UNION ALL\n");
+		append_exemplar(out, search, part, number);
+		appendStringInfoString(out, "        FROM tempo.spans AS s\n");
+		if (tenants[0])
+			appendStringInfo(out, "        WHERE %s\n", tenants + strlen(" AND "));
+		appendStringInfo(out,
+						 "        GROUP BY s.trace_id\n"
+						 "        HAVING %s%smin(s.start_time_unix_nano) <= " INT64_FORMAT "\n"
+						 "        ORDER BY start DESC, s.trace_id\n"
+						 "        ) AS t\n"
+						 "        WHERE %s\n"
+						 "        ORDER BY t.start DESC, t.trace_id LIMIT %d)\n",
+						 condition ? condition : "", condition ? " AND " : "", window->stop,
+						 window_sql(window, "(t.found).start_time_unix_nano"), Min(per_window, TRACES_PER_WINDOW));
 	}
-	else
-	{
-		appendStringInfoString(out, "tempo.spans AS s\n        WHERE s.trace_id = ANY (ARRAY(");
-		append_windows(out, "s.trace_id", tql_candidates(part->pipeline).where, search, windows, n_windows, per_window);
-		appendStringInfo(out, "))%s\n", tql_tenant_condition(search));
-	}
-	appendStringInfoString(out, "        GROUP BY s.trace_id\n");
 }
 
 char *
@@ -66,8 +96,7 @@ tql_exemplars_sql(const TqlSearch *search, const TqlRange *windows, int n_window
 {
 	StringInfoData parts;
 	int			n = tql_metrics_parts(search->query->metrics);
-	/* spans of one trace often stand together */
-	int			per_window = n_windows > 0 ? (limit + n_windows - 1) / n_windows * 2 : 0;
+	int			per_window = n_windows > 0 ? (limit + n_windows - 1) / n_windows : 0;
 
 	initStringInfo(&parts);
 	for (int i = 0; i < n && per_window > 0; i++)
@@ -78,7 +107,10 @@ tql_exemplars_sql(const TqlSearch *search, const TqlRange *windows, int n_window
 			continue;
 		if (parts.len > 0)
 			appendStringInfoString(&parts, "        UNION ALL\n");
-		append_part(&parts, search, part, i, windows, n_windows, per_window);
+		if (tql_is_plain_part(part))
+			append_plain_part(&parts, search, part, i, windows, n_windows, per_window);
+		else
+			append_traces_part(&parts, search, part, i, windows, n_windows, per_window);
 	}
 	if (parts.len == 0)
 		return NULL;

@@ -253,7 +253,7 @@ def forget(span):
 
 def complete(spans):
     """Numbers and relates the spans of one trace; returns them by start."""
-    spans = sorted(spans, key=lambda s: (s["start"], s["id"]))
+    spans = sorted(spans, key=lambda s: (s["start"], s["id"], KINDS.index(s["kind"])))
     owners = {}
     for s in spans: owners.setdefault(s["id"], []).append(s)
     ambiguous = any(len(o) > 2 for o in owners.values())
