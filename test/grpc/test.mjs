@@ -7,6 +7,8 @@ import { fileURLToPath } from 'node:url'
 import grpc from '@grpc/grpc-js'
 import { loadSync, loadFileDescriptorSetFromBuffer } from '@grpc/proto-loader'
 
+import { grafana } from './grafana.mjs'
+
 const api = process.env.TEMPO_URL ?? 'http://127.0.0.1:3200'
 const psql = process.env.PSQL ?? 'psql'
 const proto = fileURLToPath(new URL('../../proto', import.meta.url))
@@ -401,9 +403,25 @@ async function slowReader() {
   })
 }
 
+// with clients made of proto/client, messages left as they are
+async function replay() {
+  const { StreamingQuerier: Client } = load('tempopb/tempo.proto', proto + '/client').tempopb
+  const client = new Client(address, grpc.credentials.createInsecure())
+  const rawCall = (method, request) => new Promise((resolve) => {
+    const d = Client.service[method]
+    const stream = client.makeServerStreamRequest(d.path, d.requestSerialize, (x) => x, request, metadata(), {})
+    const messages = []
+    stream.on('data', (m) => messages.push(m))
+    stream.on('error', () => {})
+    stream.on('status', (s) => resolve({ code: s.code, messages }))
+  })
+  await grafana({ equal, fetchApi, rawCall, run, now })
+  client.close()
+}
+
 try {
   insert('single-tenant', 25, 'few')
-  for (const test of [healthService, () => reflection('v1'), () => reflection('v1alpha'), search, tags, metrics, errors, packets, tenants, increments, patience, crowd, slowReader]) {
+  for (const test of [healthService, () => reflection('v1'), () => reflection('v1alpha'), search, replay, tags, metrics, errors, packets, tenants, increments, patience, crowd, slowReader]) {
     try { await test() } catch (error) { failed++; console.log(`not ok ${passed + failed} - ${test.name}: ${error.stack}`) }
   }
 } catch (error) { failed++; console.log(`not ok ${passed + failed} - ${error.stack}`) }
