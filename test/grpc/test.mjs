@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url'
 import grpc from '@grpc/grpc-js'
 import { loadSync, loadFileDescriptorSetFromBuffer } from '@grpc/proto-loader'
 
+import { dashboards } from './dashboards.mjs'
 import { grafana } from './grafana.mjs'
 
 const api = process.env.TEMPO_URL ?? 'http://127.0.0.1:3200'
@@ -416,6 +417,7 @@ async function replay() {
     stream.on('status', (s) => resolve({ code: s.code, messages }))
   })
   await grafana({ equal, fetchApi, rawCall, run, now })
+  await dashboards({ equal, fetchApi, run, now })
   client.close()
 }
 
