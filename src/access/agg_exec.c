@@ -653,7 +653,7 @@ explain_aggregate(CustomScanState *node, List *ancestors, ExplainState *es)
 	if (plan->custom_exprs != NIL)
 	{
 		List	   *context = set_deparse_context_plan(es->deparse_cxt, &plan->scan.plan, ancestors);
-		bool		prefix = list_length(es->rtable) > 1 || es->verbose;
+		bool		prefix = TEMPO_EXPLAIN_RTABLE_SIZE(es) > 1 || es->verbose;
 
 		ExplainPropertyText("Pushed Filter",
 							deparse_expression((Node *) make_ands_explicit(plan->custom_exprs), context, prefix, false), es);

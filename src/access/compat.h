@@ -111,4 +111,11 @@
 #define TEMPO_VACUUM_CONTEXT(context)
 #endif
 
+/* 18: what an ordering operator does is no longer a B-tree's strategy, but has its number */
+#if PG_VERSION_NUM >= 180000
+typedef CompareType TempoCompare;
+#else
+typedef int16 TempoCompare;
+#endif
+
 #endif							/* TEMPO_ACCESS_COMPAT_H */

@@ -20,6 +20,7 @@
 
 #include "access/newest_plan.h"
 
+#include "access/compat.h"
 #include "access/row.h"
 #include "access/sysattr.h"
 #include "catalog/pg_am.h"
@@ -206,7 +207,7 @@ has_strategy(SortGroupClause *clause, int wanted)
 {
 	Oid	  family;
 	Oid	  type;
-	int16 strategy;
+	TempoCompare strategy;
 
 	return get_ordering_op_properties(clause->sortop, &family, &type, &strategy) &&
 		   strategy == wanted;

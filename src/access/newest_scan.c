@@ -1246,7 +1246,7 @@ static void
 explain_expression(const char *label, Expr *expression, CustomScanState *node, List *ancestors,
 				   ExplainState *es)
 {
-	bool  prefix = list_length(es->rtable) > 1 || es->verbose;
+	bool  prefix = TEMPO_EXPLAIN_RTABLE_SIZE(es) > 1 || es->verbose;
 	List *context = set_deparse_context_plan(es->deparse_cxt, node->ss.ps.plan, ancestors);
 
 	ExplainPropertyText(label, deparse_expression((Node *) expression, context, prefix, false), es);

@@ -11,13 +11,17 @@
 
 #include "postgres.h"
 
+#include "access/compat.h"
 #include "access/directory.h"
 #include "access/insert_buffer.h"
 #include "access/parallel.h"
 #include "access/scan_counters.h"
 #include "access/scan_filter.h"
 #include "access/segment_source.h"
-#include "commands/explain.h"
+#include TEMPO_EXPLAIN_HEADER
+#if PG_VERSION_NUM >= 180000
+#include "commands/explain_state.h"
+#endif
 #include "port/atomics.h"
 
 /* Rows of a segment that a process of a parallel scan takes at once: whole blocks. */
