@@ -103,7 +103,7 @@ read_need(Newest *newest, Node *node)
 			if (equal(lfirst(cell), condition))
 				return (Node *) makeInteger(foreach_current_index(cell));
 		if (list_length(newest->conditions) == NEWEST_MAX_CONDITIONS ||
-			!tempo_filter_recognise(condition, &newest->target))
+			contain_volatile_functions((Node *) condition) || contain_subplans((Node *) condition))
 			return NULL;
 		newest->conditions = lappend(newest->conditions, condition);
 		return (Node *) makeInteger(list_length(newest->conditions) - 1);
@@ -307,6 +307,20 @@ make_scan_path(Newest *newest, PathTarget *output)
 	return path;
 }
 
+/* The rows of the scan have no place. */
+static bool
+uses_ctid(RelOptInfo *rel, PathTarget *target, List *having)
+{
+	Bitmapset *used = NULL;
+	ListCell  *cell;
+
+	pull_varattnos((Node *) target->exprs, rel->relid, &used);
+	pull_varattnos((Node *) having, rel->relid, &used);
+	foreach (cell, rel->baserestrictinfo)
+		pull_varattnos((Node *) ((RestrictInfo *) lfirst(cell))->clause, rel->relid, &used);
+	return bms_is_member(SelfItemPointerAttributeNumber - FirstLowInvalidHeapAttributeNumber, used);
+}
+
 static void
 add_newest_path(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input, RelOptInfo *output,
 				void *extra)
@@ -329,6 +343,8 @@ add_newest_path(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input, R
 	if (!is_wanted_order(root->parse, root->processed_tlist, &newest.target))
 		return;
 	having = (List *) group->havingQual;
+	if (uses_ctid(input, output->reltarget, having))
+		return;
 	read_having(&newest, having);
 	if (aggregates_have_gaps(output->reltarget, newest.having))
 		newest.having = having;

@@ -109,7 +109,10 @@ typedef struct NewestScanState
 	SegmentProjection match_projection;
 	SegmentProjection start_projection;
 	SegmentProjection row_projection;
-	TempoRowReader	 *match_reader; /* for rows whose other conditions are asked while searching */
+	List			 *odd;			/* conditions, or parts of them, that are asked of rows */
+	ExprState		**each_odd;		/* of each condition; NULL if there is none */
+	TempoRowReader	 *match_reader; /* for rows that are asked while searching */
+	TempoRowReader	 *start_reader; /* the same for conditions on every row alone */
 	TempoRowReader	 *reader;
 
 	/* where the scan is */
@@ -132,7 +135,7 @@ typedef struct NewestScanState
 	List  *pieces; /* of TracePiece, in order */
 	int	   next_piece;
 	uint32 next_row; /* in the next piece */
-	int	   at_once; /* traces */
+	int	   at_once;	 /* traces */
 
 	/* decoded rows */
 	SpanAllocator	 allocator;
@@ -140,10 +143,10 @@ typedef struct NewestScanState
 	SpanBatch		*start_batch;
 	SpanBatch		*row_batch;
 	uint32			*row_of;
-	int				 n_verdicts;	/* conditions decided before rows are decoded; 0 = after that */
-	uint8			*verdicts;		/* VERDICTS for each of them: of the rows of a run */
-	const SpanBatch *rows;	   /* where selected rows are */
-	uint32			*selected; /* spans in "rows", in the order in which they are returned */
+	int				 n_verdicts; /* conditions decided before rows are decoded; 0 = after that */
+	uint8			*verdicts;	 /* VERDICTS for each of them: of the rows of a run */
+	const SpanBatch *rows;		 /* where selected rows are */
+	uint32			*selected;	 /* spans in "rows", in the order in which they are returned */
 	uint32			 n_selected;
 	uint32			 selected_size;
 	uint32			 next_selected;
@@ -248,6 +251,50 @@ first_of(List *list, int from, int n)
 	return result;
 }
 
+/*
+ * A condition in two parts: what scans decide on spans, and what has to be asked of rows.
+ * Returns the former.
+ */
+static List *
+split_condition(NewestScanState *state, Expr *condition, List **odd)
+{
+	List	 *known = NIL;
+	ListCell *cell;
+
+	*odd = NIL;
+	foreach (cell, make_ands_implicit(condition))
+	{
+		if (tempo_filter_recognise(lfirst(cell), &state->target))
+			known = lappend(known, lfirst(cell));
+		else
+			*odd = lappend(*odd, lfirst(cell));
+	}
+	return known;
+}
+
+/* The conditions one by one, where they have to be told apart or asked of rows. */
+static void
+make_conditions(NewestScanState *state, bool apart, List **known)
+{
+	PlanState *parent = &state->css.ss.ps;
+	List	  *odd[NEWEST_MAX_CONDITIONS];
+
+	for (int i = 0; i < state->n_conditions; i++)
+	{
+		known[i] = split_condition(state, list_nth(state->conditions, i), &odd[i]);
+		state->odd = list_concat(state->odd, odd[i]);
+	}
+	if (state->n_conditions == 0 || (!apart && state->odd == NIL))
+		return;
+	state->each = palloc(sizeof(ScanFilter *) * state->n_conditions);
+	state->each_odd = palloc(sizeof(ExprState *) * state->n_conditions);
+	for (int i = 0; i < state->n_conditions; i++)
+	{
+		state->each[i] = tempo_filter_create(known[i], &state->target, parent);
+		state->each_odd[i] = ExecInitQual(odd[i], parent);
+	}
+}
+
 /* What spans in slices must meet, and whether conditions have to be told apart. */
 static void
 make_filters(NewestScanState *state, CustomScan *plan)
@@ -257,6 +304,8 @@ make_filters(NewestScanState *state, CustomScan *plan)
 	bool	   early = intVal(list_nth(plan->custom_private, NEWEST_EARLY)) != 0;
 	List	  *pushed = first_of(plan->custom_exprs, 0, n_pushed);
 	List	  *match = list_copy(pushed);
+	List	  *known[NEWEST_MAX_CONDITIONS];
+	List	  *any = NIL;
 
 	state->n_conditions = intVal(list_nth(plan->custom_private, NEWEST_N_CONDITIONS));
 	state->conditions = first_of(plan->custom_exprs, n_pushed, state->n_conditions);
@@ -264,18 +313,19 @@ make_filters(NewestScanState *state, CustomScan *plan)
 	if (list_length(plan->custom_exprs) > n_pushed + state->n_conditions)
 		state->newest_state = ExecInitExpr(llast(plan->custom_exprs), parent);
 	state->pushed = tempo_filter_create(pushed, &state->target, parent);
-	if (early && state->n_conditions == 1)
-		match = list_concat(match, make_ands_implicit(linitial(state->conditions)));
-	else if (early && state->n_conditions > 1)
-		match = lappend(match, makeBoolExpr(OR_EXPR, state->conditions, -1));
-	state->match = tempo_filter_create(match, &state->target, parent);
-	if (state->n_conditions > 1 || (!early && state->n_conditions > 0))
+	make_conditions(state, state->n_conditions > 1 || !early, known);
+	for (int i = 0; i < state->n_conditions && early; i++)
 	{
-		state->each = palloc(sizeof(ScanFilter *) * state->n_conditions);
-		for (int i = 0; i < state->n_conditions; i++)
-			state->each[i] = tempo_filter_create(make_ands_implicit(list_nth(state->conditions, i)),
-												 &state->target, parent);
+		/* one of which nothing is known lets everything pass */
+		if (known[i] == NIL)
+			early = false;
+		any = lappend(any, make_ands_explicit(known[i]));
 	}
+	if (early && list_length(any) == 1)
+		match = list_concat(match, known[0]);
+	else if (early && any != NIL)
+		match = lappend(match, makeBoolExpr(OR_EXPR, any, -1));
+	state->match = tempo_filter_create(match, &state->target, parent);
 }
 
 static void
@@ -292,14 +342,17 @@ make_projections(NewestScanState *state, CustomScan *plan)
 	add_filter(&state->row_projection, state->pushed);
 	state->reader = add_columns(state, &state->row_projection, (Node *) plan->scan.plan.targetlist,
 								(Node *) rest);
-	if (rest == NIL)
+	if (rest == NIL && state->odd == NIL)
 	{
 		if (intVal(list_nth(plan->custom_private, NEWEST_EARLY)) != 0)
 			state->n_verdicts = state->each != NULL ? state->n_conditions : 1;
 		return;
 	}
-	state->match_reader = add_columns(state, &state->match_projection, (Node *) rest, NULL);
-	(void) add_columns(state, &state->start_projection, (Node *) rest, NULL);
+	state->match_reader =
+		add_columns(state, &state->match_projection, (Node *) rest, (Node *) state->odd);
+	if (rest == NIL)
+		return;
+	state->start_reader = add_columns(state, &state->start_projection, (Node *) rest, NULL);
 }
 
 static SpanBatch *
@@ -424,16 +477,16 @@ found_span(NewestScanState *state, const Span *span, uint32 met)
 	}
 }
 
-/* Do the conditions that were not pushed down let the row pass? */
+/* Does the row of a span pass?  Without a condition it does. */
 static bool
-rest_passes(NewestScanState *state, TempoRowReader *reader, const Span *span)
+row_passes(NewestScanState *state, TempoRowReader *reader, const Span *span, ExprState *qual)
 {
 	ScanState	   *node = &state->css.ss;
 	TupleTableSlot *slot = node->ss_ScanTupleSlot;
 	MemoryContext	old;
 	bool			result;
 
-	if (node->ps.qual == NULL)
+	if (qual == NULL)
 		return true;
 	ExecClearTuple(slot);
 	MemoryContextReset(state->row_context);
@@ -443,7 +496,7 @@ rest_passes(NewestScanState *state, TempoRowReader *reader, const Span *span)
 	ExecStoreVirtualTuple(slot);
 	slot->tts_tableOid = RelationGetRelid(node->ss_currentRelation);
 	node->ps.ps_ExprContext->ecxt_scantuple = slot;
-	result = ExecQual(node->ps.qual, node->ps.ps_ExprContext);
+	result = ExecQual(qual, node->ps.ps_ExprContext);
 	ResetExprContext(node->ps.ps_ExprContext);
 	ExecClearTuple(slot);
 	return result;
@@ -453,14 +506,25 @@ rest_passes(NewestScanState *state, TempoRowReader *reader, const Span *span)
 static uint32
 conditions_met(NewestScanState *state, const Span *span)
 {
-	uint32 met = 0;
+	const Candidate *candidate = state->last;
+	uint32			 known = 0;
+	uint32			 met = 0;
 
-	if (!tempo_filter_span(state->match, span) || !rest_passes(state, state->match_reader, span))
+	if (candidate != NULL && memcmp(&candidate->id, &span->trace_id, sizeof(TraceId)) == 0)
+	{
+		/* more spans change nothing but the bound */
+		if (candidate->state >= CANDIDATE_BOUNDED && span->start_time_unix_nano >= candidate->start)
+			return 0;
+		known = candidate->met;
+	}
+	if (!tempo_filter_span(state->match, span) ||
+		!row_passes(state, state->match_reader, span, state->css.ss.ps.qual))
 		return 0;
 	if (state->each == NULL)
 		return 1;
 	for (int c = 0; c < state->n_conditions; c++)
-		if (tempo_filter_span(state->each[c], span))
+		if ((known & (1U << c)) == 0 && tempo_filter_span(state->each[c], span) &&
+			row_passes(state, state->match_reader, span, state->each_odd[c]))
 			met |= 1U << c;
 	return met;
 }
@@ -496,8 +560,8 @@ search_batch(NewestScanState *state, SpanBatch *batch, bool verdicts, uint32 fir
 	for (uint32 i = 0; i < batch->n_spans; i++)
 	{
 		const Span *span = &batch->spans[i];
-		uint32		met = verdicts ? verdicts_met(state, span, state->row_of[i] - first) :
-									 conditions_met(state, span);
+		uint32		met = verdicts ? verdicts_met(state, span, state->row_of[i] - first)
+								   : conditions_met(state, span);
 
 		if (met != 0)
 			found_span(state, span, met);
@@ -551,7 +615,7 @@ give_verdicts(NewestScanState *state, TempoOpenSegment *open, const TempoSegment
 static uint32
 choose_rows(NewestScanState *state, TempoOpenSegment *open, uint32 first, uint32 count)
 {
-	uint32 end = first;			/* of the trace */
+	uint32 end = first; /* of the trace */
 	uint32 sure = 0;
 	uint32 all = state->n_verdicts == 32 ? PG_UINT32_MAX : (1U << state->n_verdicts) - 1;
 	uint32 n = 0;
@@ -677,7 +741,8 @@ add_piece(NewestScanState *state, Candidate *candidate, bool pending, uint32 sou
 static bool
 is_visible(NewestScanState *state, TempoRowReader *reader, const Span *span)
 {
-	return tempo_filter_span(state->pushed, span) && rest_passes(state, reader, span);
+	return tempo_filter_span(state->pushed, span) &&
+		   row_passes(state, reader, span, state->css.ss.ps.qual);
 }
 
 /* The first start among rows of a segment that the user sees. */
@@ -692,15 +757,15 @@ take_start(NewestScanState *state, TempoOpenSegment *open, const TempoSegment *s
 		empty_batch(state->start_batch);
 		tempo_segment_decode(open, &state->start_projection, first, count, state->start_batch);
 		tempo_filter_batch(state->pushed, state->start_batch);
-		if (state->match_reader != NULL)
-			tempo_row_reader_batch(state->match_reader, state->start_batch);
+		if (state->start_reader != NULL)
+			tempo_row_reader_batch(state->start_reader, state->start_batch);
 		/* rows of a trace are in the order of their starts */
 		for (uint32 i = 0; i < count; i++)
 		{
 			const Span *span = &state->start_batch->spans[i];
 
 			if (tempo_row_is_deleted(segment, first + i) ||
-				!is_visible(state, state->match_reader, span))
+				!is_visible(state, state->start_reader, span))
 				continue;
 			candidate->start = Min(candidate->start, span->start_time_unix_nano);
 			return;
@@ -730,7 +795,7 @@ static void
 take_starts(NewestScanState *state, TempoOpenSegment *open, const TempoSegment *segment,
 			Place *places, int n)
 {
-	bool sure = state->pushed->root->n_children == 0 && state->match_reader == NULL &&
+	bool sure = state->pushed->root->n_children == 0 && state->start_reader == NULL &&
 				segment->deleted == NULL;
 
 	qsort(places, n, sizeof(Place), compare_rows);
@@ -789,8 +854,8 @@ locate_in_pending(NewestScanState *state, Candidate *candidate)
 		SpanBatch *batch = (SpanBatch *) tempo_pending_batch(lfirst(cell));
 
 		tempo_filter_batch(state->pushed, batch);
-		if (state->match_reader != NULL)
-			tempo_row_reader_batch(state->match_reader, batch);
+		if (state->start_reader != NULL)
+			tempo_row_reader_batch(state->start_reader, batch);
 		for (uint32 i = 0; i < batch->n_spans; i++)
 		{
 			const Span *span = &batch->spans[i];
@@ -798,7 +863,7 @@ locate_in_pending(NewestScanState *state, Candidate *candidate)
 			if (memcmp(&span->trace_id, &candidate->id, sizeof(TraceId)) != 0)
 				continue;
 			add_piece(state, candidate, true, (uint32) foreach_current_index(cell), i, 1);
-			if (is_visible(state, state->match_reader, span))
+			if (is_visible(state, state->start_reader, span))
 				candidate->start = Min(candidate->start, span->start_time_unix_nano);
 		}
 	}
