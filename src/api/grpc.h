@@ -21,6 +21,7 @@
 #define GRPC_STATUS_UNIMPLEMENTED 12
 #define GRPC_STATUS_INTERNAL 13
 #define GRPC_STATUS_UNAVAILABLE 14
+#define GRPC_STATUS_UNAUTHENTICATED 16
 
 /*
  * api_from_grpc: makes a request of a call; the caller adds the tenant.  All

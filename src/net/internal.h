@@ -24,6 +24,7 @@
 #define NET_MAX_STREAMS 100
 #define NET_HANDSHAKE_MS 10000	/* preface, request line and headers */
 #define NET_DRAIN_BYTES (256 * 1024)	/* of a refused body, read to keep the connection */
+#define NET_MAX_ANSWER_HEADERS 40
 #define NET_COMPRESS_MIN 1024	/* smaller answers are not worth compressing */
 
 #define NET_ACCEPT_ENCODINGS "identity,gzip,deflate,zstd,snappy"

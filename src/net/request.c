@@ -456,12 +456,20 @@ void
 net_respond(NetRequest *request, int status, const char *content_type,
 			const NetHeader *headers, int n_headers, const void *body, size_t len)
 {
+	const NetServerOptions *options = &request->server->options;
+	NetHeader	all[NET_MAX_ANSWER_HEADERS + NET_EXTRA_HEADERS];
+	int			n = n_headers < NET_MAX_ANSWER_HEADERS ? n_headers : NET_MAX_ANSWER_HEADERS;
+
 	if (request->answered)
 		return;
+	if (n > 0)
+		memcpy(all, headers, n * sizeof(NetHeader));
+	if (options->headers != NULL && request->kind != NET_GRPC)
+		n += options->headers(request, status, all + n, options->arg);
 	if (request->kind == NET_HTTP1)
-		http1_respond(request, status, content_type, headers, n_headers, body, len);
+		http1_respond(request, status, content_type, all, n, body, len);
 	else
-		http2_respond(request, status, content_type, headers, n_headers, body, len);
+		http2_respond(request, status, content_type, all, n, body, len);
 }
 
 bool
@@ -491,7 +499,7 @@ net_answer_prepare(NetAnswer *answer, NetRequest *request, int status,
 	{
 		if (strcasecmp(headers[i].name, "content-encoding") == 0)
 			encoded = true;
-		if (strcasecmp(headers[i].name, "vary") == 0)
+		if (strcasecmp(headers[i].name, "vary") == 0 && strcasestr(headers[i].value, "accept-encoding") != NULL)
 			vary = true;
 	}
 	if (status < 200 || status == 204 || status == 304)
@@ -523,6 +531,10 @@ net_reason_phrase(int status)
 	{
 		case 400:
 			return "Bad Request";
+		case 401:
+			return "Unauthorized";
+		case 403:
+			return "Forbidden";
 		case 404:
 			return "Not Found";
 		case 405:

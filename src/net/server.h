@@ -60,6 +60,12 @@ extern void net_tls_free(NetTls *tls);
 
 /* ---------------------------------------------------------------- server */
 
+typedef struct NetHeader
+{
+	const char *name;			/* lower case */
+	const char *value;
+} NetHeader;
+
 typedef void (*NetHandler) (NetRequest *request, void *arg);
 
 typedef struct NetServerOptions
@@ -92,6 +98,10 @@ typedef struct NetServerOptions
 	 * text/plain.
 	 */
 	void		(*refuse) (NetRequest *request, int status, const char *message, void *arg);
+
+	/* Optional.  Headers for every HTTP (not gRPC) answer, also the transport's own; returns how many. */
+#define NET_EXTRA_HEADERS 8
+	int			(*headers) (const NetRequest *request, int status, NetHeader *out, void *arg);
 } NetServerOptions;
 
 /*
@@ -150,12 +160,6 @@ extern bool net_request_is_grpc(const NetRequest *request);
 
 /* net_request_on_cancel: called once if the client goes away before the answer */
 extern void net_request_on_cancel(NetRequest *request, void (*callback) (NetRequest *request, void *arg), void *arg);
-
-typedef struct NetHeader
-{
-	const char *name;			/* lower case */
-	const char *value;
-} NetHeader;
 
 /*
  * net_respond: answers an HTTP request; exactly one answer a request.  Copies

@@ -28,6 +28,8 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 #include "worker/gateway.h"
+#include "worker/cors.h"
+#include "worker/credentials.h"
 #include "worker/health.h"
 #include "worker/ingest_metrics.h"
 #include "worker/listening.h"
@@ -62,6 +64,8 @@ typedef struct Waiting
 	char	   *path;
 	char	   *query;
 
+	Credentials credentials;
+	bool		rejected;		/* by the worker: they prove no role */
 	HealthCall	health;			/* QUERY_PING for gRPC's health service */
 
 	/* the answer so far; the texts of its head are in head_texts */
@@ -258,7 +262,9 @@ finish(Waiting *request)
 	if (request->net)
 	{
 		count_request(endpoint_of(request), request->head.status, request->arrived);
-		if (request->type == QUERY_STREAM)
+		if (request->type == QUERY_STREAM && request->rejected)
+			net_grpc_finish(request->net, GRPC_STATUS_UNAUTHENTICATED, CREDENTIALS_REJECTED_TEXT);
+		else if (request->type == QUERY_STREAM)
 			respond_grpc(request->net, request->head.status, request->body ? request->body : "", request->len);
 		else
 			respond(request->net, &request->head, request->body ? request->body : "", request->len);
@@ -449,6 +455,7 @@ send_request(Worker *worker, Waiting *request)
 		append_text(&text, net_request_header(request->net, "accept", NULL));
 		append_text(&text, net_request_header(request->net, "x-scope-orgid", NULL));
 		append_text(&text, net_request_header(request->net, "if-match", NULL));
+		append_text(&text, request->credentials.given ? credentials_header(request->net) : NULL);
 		if (request->type == QUERY_RUN)
 		{
 			NetText		body = net_request_body(request->net);
@@ -514,6 +521,7 @@ read_head(Waiting *request, const QueueMessage *message)
 	end = request->head_texts + message->len;
 
 	memcpy(&head, message->payload, sizeof(QueryHead));
+	request->rejected = head.rejected;
 	request->head.status = head.status;
 	request->head.nosniff = head.nosniff;
 	request->head.vary = head.vary;
@@ -663,6 +671,9 @@ worker_message(Worker *worker, const QueueMessage *message)
 			add_body(request, message);
 			return;
 		case QUERY_DONE:
+			credentials_learned(&request->credentials, request->rejected ? CREDENTIALS_REJECTED :
+								request->head.status > 0 && request->head.status < 500 ? CREDENTIALS_ACCEPTED :
+								CREDENTIALS_UNKNOWN);
 			if (request->type == QUERY_PING || request->head.status == 200)
 				health_learned(true);
 			if (request->type == QUERY_PING)
@@ -673,6 +684,7 @@ worker_message(Worker *worker, const QueueMessage *message)
 				finish(request);
 			break;
 		case QUERY_UNAVAILABLE:
+			credentials_learned(&request->credentials, CREDENTIALS_UNKNOWN);
 			health_learned(false);
 			finish_unavailable(request, message->payload, message->payload + strlen(message->payload) + 1);
 			break;
@@ -820,6 +832,40 @@ enqueue(Waiting *request)
 	dispatch();
 }
 
+/*
+ * Is there something to verify, or nothing to be verified?  Otherwise the
+ * request has been answered.
+ */
+static bool
+has_credentials(NetRequest *net, Credentials *credentials)
+{
+	int			status = 401;
+	const char *text = CREDENTIALS_MISSING_TEXT;
+
+	switch (credentials_check(net, credentials))
+	{
+		case CREDENTIALS_NOT_NEEDED:
+		case CREDENTIALS_TO_VERIFY:
+			return true;
+		case CREDENTIALS_MISSING:
+			break;
+		case CREDENTIALS_TOO_MANY:
+			status = 429;
+			text = CREDENTIALS_TOO_MANY_TEXT;
+			break;
+	}
+	count_request("other", status, GetCurrentTimestamp());
+	if (net_request_is_grpc(net))
+		net_grpc_finish(net, status == 401 ? GRPC_STATUS_UNAUTHENTICATED : api_grpc_status(status), text);
+	else
+	{
+		NetHeader	wait = {"retry-after", "1"};
+
+		net_respond(net, status, "text/plain; charset=utf-8", &wait, status == 429, text, strlen(text));
+	}
+	return false;
+}
+
 /* A call: what it comes down to is answered here or by a worker. */
 static void
 handle_grpc(NetRequest *net)
@@ -833,6 +879,7 @@ handle_grpc(NetRequest *net)
 	int			status;
 	int			tenants;
 	char	   *error;
+	Credentials credentials;
 
 	if (health == HEALTH_ANSWERED || reflection_ends(net))
 		return;
@@ -849,6 +896,8 @@ handle_grpc(NetRequest *net)
 		return;
 	}
 
+	if (!has_credentials(net, &credentials))
+		return;
 	body = net_request_body(net);
 	if (!api_from_grpc(net_request_path(net), body.data, body.len, &request, &status, &error))
 	{
@@ -858,13 +907,14 @@ handle_grpc(NetRequest *net)
 	request.tenant = net_request_header(net, "x-scope-orgid", &tenants);
 	if (tenants != 1)
 		request.tenant = NULL;
-	response = api_begin_local(&request);
+	response = credentials.given ? NULL : api_begin_local(&request);
 	if (response)
 	{
 		answer_here(net, response, arrived);
 		return;
 	}
 	waiting = create_request(net, QUERY_STREAM);
+	waiting->credentials = credentials;
 	waiting->path = MemoryContextStrdup(TopMemoryContext, request.path);
 	waiting->query = MemoryContextStrdup(TopMemoryContext, request.query);
 	enqueue(waiting);
@@ -876,22 +926,16 @@ handle_grpc(NetRequest *net)
  * it does not keep them waiting.
  */
 static void
-handle_request(NetRequest *net, void *arg)
+handle_http(NetRequest *net)
 {
-	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "tempo_pg gateway request",
-												  ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(context);
 	ApiRequest	request = {0};
 	ApiResponse *response;
+	Waiting    *waiting;
+	Credentials credentials;
+	bool		is_open;
 
-	if (net_request_is_grpc(net))
-	{
-		handle_grpc(net);
-		MemoryContextSwitchTo(old);
-		MemoryContextDelete(context);
+	if (cors_preflight(net, "GET, HEAD, POST, PATCH, DELETE"))
 		return;
-	}
-
 	request.method = net_request_method(net);
 	request.path = net_request_path(net);
 	request.query = net_request_query(net);
@@ -899,14 +943,36 @@ handle_request(NetRequest *net, void *arg)
 	request.tenant = net_request_header(net, "x-scope-orgid", NULL);
 	request.if_match = net_request_header(net, "if-match", NULL);
 	response = api_begin_local(&request);
-	if (response == NULL)
-		enqueue(create_request(net, QUERY_RUN));
+	is_open = response && (strcmp(response->endpoint, "ready") == 0 || strcmp(response->endpoint, "metrics") == 0);
+	memset(&credentials, 0, sizeof(credentials));
+	if (!is_open && !has_credentials(net, &credentials))
+		return;
+	/* who it is must be known before anything else is said */
+	if (response == NULL || credentials.given)
+	{
+		waiting = create_request(net, QUERY_RUN);
+		waiting->credentials = credentials;
+		enqueue(waiting);
+	}
 	else if (strcmp(response->endpoint, "ready") == 0 && !(tempo_enabled && any_worker(true)))
 		enqueue(create_request(net, QUERY_PING));
 	else if (strcmp(response->endpoint, "metrics") == 0 && !all_busy())
 		enqueue(create_request(net, QUERY_STATISTICS));
 	else
 		answer_here(net, response, GetCurrentTimestamp());
+}
+
+static void
+handle_request(NetRequest *net, void *arg)
+{
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "tempo_pg gateway request",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+
+	if (net_request_is_grpc(net))
+		handle_grpc(net);
+	else
+		handle_http(net);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 }

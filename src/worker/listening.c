@@ -20,6 +20,8 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/varlena.h"
+#include "worker/cors.h"
+#include "worker/credentials.h"
 #include "worker/listening.h"
 #include "worker/process.h"
 
@@ -124,6 +126,8 @@ listening_init(void)
 	GucContext	start = process_shared_preload_libraries_in_progress ? PGC_POSTMASTER : PGC_SIGHUP;
 
 	define_tls();
+	credentials_init();
+	cors_init();
 	DefineCustomIntVariable("tempo_pg.max_connections",
 							"Largest number of connections to a port in one process.",
 							"Clients beyond it are told to come later.",
@@ -193,6 +197,17 @@ idle_timeout(const char *name)
 	return strcmp(name, "api") == 0 ? tempo_idle_timeout : 0;
 }
 
+/* What goes with every answer. */
+static int
+headers(const NetRequest *request, int status, NetHeader *out, void *arg)
+{
+	int			n = cors_headers(request, out);
+
+	if (status == 401 && tempo_authentication != 0)
+		out[n++] = (NetHeader) {"www-authenticate", credentials_challenge()};
+	return n;
+}
+
 bool
 listening_options(NetServerOptions *options, const char *name, char *message, Size len)
 {
@@ -200,6 +215,7 @@ listening_options(NetServerOptions *options, const char *name, char *message, Si
 	options->idle_timeout_ms = idle_timeout(name);
 	options->stall_timeout_ms = tempo_client_timeout;
 	options->tls = NULL;
+	options->headers = headers;
 	if (!wants_tls(name))
 		return true;
 	if (tls == NULL && !load_tls(message, len))

@@ -202,6 +202,8 @@ http_status(RpcCode code, int retry_after)
 			return 400;
 		case RPC_UNAUTHENTICATED:
 			return 401;
+		case RPC_PERMISSION_DENIED:
+			return 403;
 		case RPC_UNIMPLEMENTED:
 		case RPC_NOT_FOUND:
 			return 404;

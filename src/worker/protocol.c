@@ -8,6 +8,8 @@
 #include "postgres.h"
 
 #include "ingest/tenant.h"
+#include "worker/cors.h"
+#include "worker/credentials.h"
 #include "worker/process.h"
 #include "worker/protocol.h"
 
@@ -230,9 +232,18 @@ protocol_check(NetRequest *request, Protocol protocol)
 	bool		is_grpc = net_request_is_grpc(request);
 	SpanText	tenant;
 
+	if (cors_preflight(request, "POST"))
+		return true;
 	if (is_grpc ? !check_grpc(request, protocol) : !check_http(request, protocol))
 		return true;
-	return !protocol_is_health(request) && !protocol_tenant(request, protocol, &tenant);
+	if (protocol_is_health(request))
+		return false;
+	if (credentials_missing(request))
+	{
+		protocol_answer(request, protocol, RPC_UNAUTHENTICATED, CREDENTIALS_MISSING_TEXT, 0, -1);
+		return true;
+	}
+	return !protocol_tenant(request, protocol, &tenant);
 }
 
 /* ----------------------------------------------------------------- format */

@@ -35,6 +35,8 @@
 #include "utils/snapmgr.h"
 #include "utils/timeout.h"
 #include "utils/wait_event.h"
+#include "worker/authenticate.h"
+#include "worker/credentials.h"
 #include "worker/process.h"
 #include "worker/query.h"
 #include "worker/queue.h"
@@ -45,6 +47,10 @@ extern PGDLLEXPORT void tempo_query_main(Datum arg);
 
 static WorkerQueue *queue;
 static emit_log_hook_type next_log_hook;
+
+/* Of the request being served. */
+static const char *authorization;
+static bool rejected;			/* it proves no role */
 
 /* ----------------------------------------------------------------- start */
 
@@ -148,6 +154,7 @@ append_head(StringInfo text, const ApiResponse *response)
 
 	memset(&head, 0, sizeof(head));
 	head.status = response->status;
+	head.rejected = rejected;
 	head.nosniff = response->nosniff;
 	head.vary = response->vary;
 	appendBinaryStringInfo(text, (char *) &head, sizeof(head));
@@ -196,6 +203,19 @@ reply_response(uint64 id, QueryMessage type, ApiResponse *response)
 }
 
 /* -------------------------------------------------------------- requests */
+
+static ApiResponse *
+plain_response(int status, const char *text)
+{
+	ApiResponse *response = palloc0(sizeof(ApiResponse));
+
+	response->status = status;
+	response->content_type = "text/plain; charset=utf-8";
+	response->endpoint = "other";
+	response->body = body_create();
+	body_text(response->body, text);
+	return response;
+}
 
 /* In a transaction: can requests be run at all?  Replies if not. */
 static bool
@@ -258,7 +278,7 @@ run_in_transaction(uint64 id, QueryMessage type, ApiCall *call, MemoryContext co
 {
 	ApiResponse *response = NULL;
 	Oid			user;
-	Oid			role;
+	Oid			role = InvalidOid;
 	int			security;
 	int			limit = tempo_query_timeout;
 
@@ -274,7 +294,16 @@ run_in_transaction(uint64 id, QueryMessage type, ApiCall *call, MemoryContext co
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(context);
 
+	rejected = false;
 	if (check_available(id, XactReadOnly ? "tempo_reader" : "tempo_admin", &role))
+	{
+		if (call && tempo_authentication != 0)
+			role = authenticate(authorization);
+		rejected = !OidIsValid(role);
+	}
+	if (rejected)
+		response = plain_response(401, CREDENTIALS_REJECTED_TEXT);
+	else if (OidIsValid(role))
 	{
 		GetUserIdAndSecContext(&user, &security);
 		SetUserIdAndSecContext(role, security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
@@ -301,14 +330,10 @@ run_in_transaction(uint64 id, QueryMessage type, ApiCall *call, MemoryContext co
 static void
 reply_error(uint64 id, QueryMessage type, const ErrorData *error)
 {
-	ApiResponse response = {0};
+	bool		cancelled = error->sqlerrcode == ERRCODE_QUERY_CANCELED;
 
-	response.status = error->sqlerrcode == ERRCODE_QUERY_CANCELED ? 504 : 500;
-	response.content_type = "text/plain; charset=utf-8";
-	response.endpoint = "other";
-	response.body = body_create();
-	body_text(response.body, response.status == 504 ? "context deadline exceeded" : error->message);
-	reply_response(id, type, &response);
+	reply_response(id, type, cancelled ? plain_response(504, "context deadline exceeded") :
+				   plain_response(500, error->message));
 }
 
 /* The same with the error returned and the transaction given up. */
@@ -388,6 +413,7 @@ read_request(const QueueMessage *message, ApiRequest *request)
 		request->accept = read_text(&p, end);
 		request->tenant = read_text(&p, end);
 		request->if_match = read_text(&p, end);
+		authorization = read_text(&p, end);
 		request->body = p;
 		request->body_len = end - p;
 		if (request->stream)

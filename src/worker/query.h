@@ -20,7 +20,7 @@
 typedef enum QueryMessage
 {
 	/* to the worker */
-	/* method, path, query, accept, tenant, if-match: "+text" or "-", NUL behind each; then the body */
+	/* method, path, query, accept, tenant, if-match, authorization: "+text" or "-", NUL behind each; then the body */
 	QUERY_RUN = 1,
 	QUERY_STREAM,				/* the same of a streaming query */
 	QUERY_PING,					/* could a request be run? */
@@ -43,6 +43,7 @@ typedef struct QueryHead
 	int32		status;
 	bool		nosniff;
 	bool		vary;
+	bool		rejected;		/* authentication failed */
 } QueryHead;
 
 #endif							/* TEMPO_WORKER_QUERY_H */

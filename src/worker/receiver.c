@@ -34,6 +34,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
+#include "worker/credentials.h"
 #include "worker/listening.h"
 #include "worker/process.h"
 #include "worker/protocol.h"
@@ -61,6 +62,7 @@ typedef struct Pending
 	NetRequest		 *net; /* NULL = a datagram, which is not answered */
 	Protocol		  protocol;
 	ReceiverTransport transport;
+	Credentials credentials;
 	TimestampTz arrived;
 	dlist_node	node;
 } Pending;
@@ -126,6 +128,7 @@ add_pending(NetRequest *net, Protocol protocol, WireFormat format)
 
 	request = hash_search(pending, &id, HASH_ENTER, &found);
 	request->net = net;
+	memset(&request->credentials, 0, sizeof(Credentials));
 	request->protocol = protocol;
 	request->transport = protocol_transport(net, format);
 	request->arrived = GetCurrentTimestamp();
@@ -151,6 +154,23 @@ client_gone(NetRequest *net, void *arg)
 	remove_pending(arg);
 }
 
+/* What an answer tells of the credentials that came with the request. */
+static CredentialsOutcome
+outcome(int32 code)
+{
+	switch (code)
+	{
+		case RPC_OK:
+		case RPC_INVALID_ARGUMENT:
+		case RPC_PERMISSION_DENIED:
+			return CREDENTIALS_ACCEPTED;
+		case RPC_UNAUTHENTICATED:
+			return CREDENTIALS_REJECTED;
+		default:
+			return CREDENTIALS_UNKNOWN;
+	}
+}
+
 static void
 finish(Pending *request, const WriterAnswer *answer, const char *message)
 {
@@ -174,6 +194,7 @@ finish(Pending *request, const WriterAnswer *answer, const char *message)
 	}
 	if (net == NULL && answer->code != RPC_OK && statistics != NULL)
 		pg_atomic_fetch_add_u64(&statistics->dropped, 1);
+	credentials_learned(&request->credentials, outcome(answer->code));
 	remove_pending(request);
 	if (net != NULL)
 		protocol_answer(net, protocol, answer->code, message,
@@ -345,24 +366,29 @@ handle_health(NetRequest *net)
 
 /* Hands a request or a datagram (net = NULL) to the writer; false if it has no hash. */
 static bool
-send_to_writer(NetRequest *net, Protocol protocol, SpanText tenant, NetText body)
+send_to_writer(NetRequest *net, Protocol protocol, SpanText tenant, NetText body, const Credentials *credentials)
 {
 	WriterRequest head;
 	Pending    *request;
-	Size		size = sizeof(head) + tenant.len + body.len;
+	const char *authorization = credentials->given ? credentials_header(net) : "";
+	Size		len = strlen(authorization);
+	Size		size = sizeof(head) + tenant.len + len + body.len;
 	char	   *payload;
 
 	memset(&head, 0, sizeof(head));
 	head.tenant_len = tenant.len;
+	head.authorization_len = len;
 	head.format = protocol_format(net, protocol);
 	if (!recent_hash(tenant.data, tenant.len, body.data, body.len, &head.hash))
 		return false;
 	payload = MemoryContextAllocHuge(request_context, size);
 	memcpy(payload, &head, sizeof(head));
 	memcpy(payload + sizeof(head), tenant.data, tenant.len);
+	memcpy(payload + sizeof(head) + tenant.len, authorization, len);
 	if (body.len > 0)
-		memcpy(payload + sizeof(head) + tenant.len, body.data, body.len);
+		memcpy(payload + sizeof(head) + tenant.len + len, body.data, body.len);
 	request = add_pending(net, protocol, head.format);
+	request->credentials = *credentials;
 	if (net != NULL)
 		net_request_on_cancel(net, client_gone, request);
 	queue_send(writer, request->id, WRITER_STORE, payload, size);
@@ -375,6 +401,7 @@ handle_request(NetRequest *net, void *arg)
 {
 	Protocol protocol = ((const Listener *) arg)->protocol;
 	SpanText tenant;
+	Credentials credentials;
 
 	if (protocol_check(net, protocol))
 		return;
@@ -385,27 +412,30 @@ handle_request(NetRequest *net, void *arg)
 	}
 	if (!protocol_tenant(net, protocol, &tenant))
 		return;
-	if (writer == NULL)
+	if (credentials_check(net, &credentials) == CREDENTIALS_TOO_MANY)
+		protocol_answer(net, protocol, RPC_RESOURCE_EXHAUSTED, CREDENTIALS_TOO_MANY_TEXT, 0, 1);
+	else if (writer == NULL)
 		fail(add_pending(net, protocol, protocol_format(net, protocol)), RPC_UNAVAILABLE,
 			 unavailable);
-	else if (!send_to_writer(net, protocol, tenant, net_request_body(net)))
+	else if (!send_to_writer(net, protocol, tenant, net_request_body(net), &credentials))
 		protocol_answer(net, protocol, RPC_INTERNAL, "could not compute the hash of the request", 0,
 						-1);
 }
 
-/* A datagram has no header that could name a tenant. */
+/* A datagram has no header that could name a tenant or bring credentials. */
 static void
 handle_datagram(const void *data, size_t len, bool whole, void *arg)
 {
 	Protocol			 protocol = ((const Listener *) arg)->protocol;
 	TransportStatistics *statistics =
 		statistics_transport(protocol_transport(NULL, protocol_format(NULL, protocol)));
+	static const Credentials none;
 	NetText body;
 
 	body.data = data;
 	body.len = len;
-	if (whole && writer != NULL && n_datagrams < MAX_DATAGRAMS && !tempo_multitenancy &&
-		send_to_writer(NULL, protocol, span_text(DEFAULT_TENANT, strlen(DEFAULT_TENANT)), body))
+	if (whole && writer != NULL && n_datagrams < MAX_DATAGRAMS && !tempo_multitenancy && tempo_authentication == 0 &&
+		send_to_writer(NULL, protocol, span_text(DEFAULT_TENANT, strlen(DEFAULT_TENANT)), body, &none))
 		return;
 	if (statistics != NULL)
 		pg_atomic_fetch_add_u64(&statistics->dropped, 1);

@@ -43,7 +43,9 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
+#include "worker/authenticate.h"
 #include "worker/compaction.h"
+#include "worker/credentials.h"
 #include "worker/process.h"
 #include "worker/queue.h"
 #include "worker/writer.h"
@@ -72,7 +74,10 @@ typedef struct Waiting
 	bool		check;			/* WRITER_CHECK: nothing to store */
 	bool		admitted;		/* see StoreRequest */
 	StoreRequest store;
-	char		data[FLEXIBLE_ARRAY_MEMBER];	/* tenant, body */
+	const char *authorization;	/* NULL = none */
+	Oid			role;			/* it is stored as; invalid: see refusal */
+	RpcCode		refusal;		/* RPC_OK = none */
+	char		data[FLEXIBLE_ARRAY_MEMBER];	/* tenant, authorization with a NUL, body */
 } Waiting;
 
 extern PGDLLEXPORT void tempo_writer_main(Datum arg);
@@ -186,6 +191,12 @@ answer_committed(Waiting *request)
 		answer(request, RPC_OK, false, "");
 		return;
 	}
+	if (request->refusal != RPC_OK)
+	{
+		answer(request, request->refusal, false, request->refusal == RPC_UNAUTHENTICATED ?
+			   CREDENTIALS_REJECTED_TEXT : "permission denied for table spans");
+		return;
+	}
 	store_count(store);
 	switch (store->outcome)
 	{
@@ -230,6 +241,9 @@ is_content_error(int sqlstate)
 static bool
 is_server_error(int sqlstate)
 {
+	/* requests of several roles are in the group */
+	if (tempo_authentication != 0 && sqlstate == ERRCODE_INSUFFICIENT_PRIVILEGE)
+		return false;
 	return has_category(sqlstate, ERRCODE_INSUFFICIENT_RESOURCES) ||
 		has_category(sqlstate, ERRCODE_SYSTEM_ERROR) ||
 		has_category(sqlstate, ERRCODE_OPERATOR_INTERVENTION) ||
@@ -245,8 +259,11 @@ answer_error(Waiting **group, int n, const ErrorData *error)
 {
 	const char *message = error->message != NULL ? error->message : "unknown error";
 
+	if (tempo_authentication != 0 && error->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE)
+		answer_all(group, n, RPC_PERMISSION_DENIED, false, message);
+
 	/* no room, or none to write at all: with RetryInfo clients keep trying */
-	if (error->sqlerrcode == ERRCODE_DISK_FULL || error->sqlerrcode == ERRCODE_READ_ONLY_SQL_TRANSACTION)
+	else if (error->sqlerrcode == ERRCODE_DISK_FULL || error->sqlerrcode == ERRCODE_READ_ONLY_SQL_TRANSACTION)
 		answer_all(group, n, RPC_RESOURCE_EXHAUSTED, true, message);
 	else if (has_category(error->sqlerrcode, ERRCODE_PROGRAM_LIMIT_EXCEEDED))
 		answer_all(group, n, RPC_RESOURCE_EXHAUSTED, false, message);
@@ -295,22 +312,79 @@ open_spans(void)
 	return try_table_open(relid, RowExclusiveLock);
 }
 
-/* One transaction; false when the extension is missing. */
+/* As whom each request is to be stored, or why not at all. */
+static void
+find_roles(Waiting **group, int n, Oid spans)
+{
+	Oid			writer = get_role_oid("tempo_writer", false);
+
+	for (int i = 0; i < n; i++)
+	{
+		Waiting    *request = group[i];
+
+		request->refusal = RPC_OK;
+		request->role = writer;
+		if (tempo_authentication == 0)
+			continue;
+		request->role = request->check ? writer : authenticate(request->authorization);
+		if (!OidIsValid(request->role))
+			request->refusal = RPC_UNAUTHENTICATED;
+		else if (!request->check && pg_class_aclcheck(spans, request->role, ACL_INSERT) != ACLCHECK_OK)
+			request->refusal = RPC_PERMISSION_DENIED;
+	}
+}
+
+/*
+ * Stores the requests of one role, from the first one on; true if they have
+ * spans.  What came of each is in "stored": until the commit it may be undone.
+ */
 static bool
-store_in_transaction(Waiting **group, int n)
+store_as_role(Relation rel, Waiting **group, int n, int first, StoreRequest *stored)
 {
 	StoreRequest *requests = MemoryContextAllocZero(group_context, sizeof(StoreRequest) * n);
 	SpanAllocator allocator = tempo_context_allocator(group_context);
 	SpanBatch  *batch = span_batch_create(&allocator, BATCH_MEMORY_LIMIT);
-	Relation	rel;
-	Oid			relid;
+	Oid			role = group[first]->role;
 	Oid			user;
-	Oid			role;
 	int			security;
 	int			n_requests = 0;
 
 	if (batch == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	for (int i = first; i < n; i++)
+		if (!group[i]->check && group[i]->refusal == RPC_OK && group[i]->role == role)
+			requests[n_requests++] = group[i]->store;
+	GetUserIdAndSecContext(&user, &security);
+	SetUserIdAndSecContext(role, security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	store_requests(rel, requests, n_requests, false, batch);
+	SetUserIdAndSecContext(user, security);
+
+	n_requests = 0;
+	for (int i = first; i < n; i++)
+		if (!group[i]->check && group[i]->refusal == RPC_OK && group[i]->role == role)
+			stored[i] = requests[n_requests++];
+	return batch->n_spans > 0;
+}
+
+/* Has an earlier request of the group the same role? */
+static bool
+is_first_of_role(Waiting **group, int i)
+{
+	for (int j = 0; j < i; j++)
+		if (!group[j]->check && group[j]->refusal == RPC_OK && group[j]->role == group[i]->role)
+			return false;
+	return !group[i]->check && group[i]->refusal == RPC_OK;
+}
+
+/* One transaction; false when the extension is missing. */
+static bool
+store_in_transaction(Waiting **group, int n)
+{
+	Relation	rel;
+	Oid			relid;
+	bool		has_spans = false;
+	StoreRequest *stored = MemoryContextAllocZero(group_context, sizeof(StoreRequest) * n);
+
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -322,25 +396,19 @@ store_in_transaction(Waiting **group, int n)
 		CommitTransactionCommand();
 		return false;
 	}
-	role = get_role_oid("tempo_writer", false);
-	GetUserIdAndSecContext(&user, &security);
-	SetUserIdAndSecContext(role, security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	find_roles(group, n, RelationGetRelid(rel));
 	for (int i = 0; i < n; i++)
-		if (!group[i]->check)
-			requests[n_requests++] = group[i]->store;
-	store_requests(rel, requests, n_requests, false, batch);
-	SetUserIdAndSecContext(user, security);
+		if (is_first_of_role(group, i))
+			has_spans = store_as_role(rel, group, n, i, stored) || has_spans;
 	relid = RelationGetRelid(rel);
 	table_close(rel, NoLock);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
-	if (batch->n_spans > 0)
+	if (has_spans)
 		compaction_stored(relid);
-
-	n_requests = 0;
 	for (int i = 0; i < n; i++)
-		if (!group[i]->check)
-			group[i]->store = requests[n_requests++];
+		if (!group[i]->check && group[i]->refusal == RPC_OK)
+			group[i]->store = stored[i];
 	return true;
 }
 
@@ -466,6 +534,27 @@ run_busy(TimestampTz now)
 /* -------------------------------------------------------------- main loop */
 
 static void
+take_payload(Waiting *request, const WriterRequest *head, const char *payload, Size len)
+{
+	char	   *authorization = request->data + head->tenant_len;
+	char	   *body = authorization + head->authorization_len + 1;
+	Size		before = (Size) head->tenant_len + head->authorization_len;
+
+	if (before > len)
+		elog(ERROR, "malformed message from the receiver");
+	memcpy(request->data, payload, before);
+	authorization[head->authorization_len] = '\0';
+	memcpy(body, payload + before, len - before);
+	request->authorization = head->authorization_len > 0 ? authorization : NULL;
+	request->store.hash = head->hash;
+	request->store.admitted = &request->admitted;
+	request->store.format = head->format;
+	request->store.tenant = span_text(request->data, head->tenant_len);
+	request->store.body = body;
+	request->store.len = len - before;
+}
+
+static void
 receive_requests(void)
 {
 	QueueMessage message;
@@ -475,20 +564,15 @@ receive_requests(void)
 		WriterRequest head;
 		Waiting    *request;
 
-		request = MemoryContextAllocHuge(TopMemoryContext, offsetof(Waiting, data) + message.len);
+		/* and the NUL behind the authorization */
+		request = MemoryContextAllocHuge(TopMemoryContext, offsetof(Waiting, data) + message.len + 1);
 		memset(request, 0, offsetof(Waiting, data));
 		request->id = message.request_id;
 		request->arrived = GetCurrentTimestamp();
 		if (message.type == WRITER_STORE && message.len >= sizeof(head))
 		{
 			memcpy(&head, message.payload, sizeof(head));
-			memcpy(request->data, message.payload + sizeof(head), message.len - sizeof(head));
-			request->store.hash = head.hash;
-			request->store.admitted = &request->admitted;
-			request->store.format = head.format;
-			request->store.tenant = span_text(request->data, head.tenant_len);
-			request->store.body = request->data + head.tenant_len;
-			request->store.len = message.len - sizeof(head) - head.tenant_len;
+			take_payload(request, &head, message.payload + sizeof(head), message.len - sizeof(head));
 		}
 		else
 			request->check = true;

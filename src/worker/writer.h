@@ -16,7 +16,7 @@
 typedef enum WriterMessage
 {
 	/* to the writer */
-	WRITER_STORE = 1,			/* WriterRequest, tenant, body; answered by WRITER_ANSWER */
+	WRITER_STORE = 1,			/* WriterRequest, tenant, authorization, body; answered by WRITER_ANSWER */
 	WRITER_CHECK,				/* could a request be stored? answered by WRITER_ANSWER */
 
 	/* from the writer */
@@ -28,6 +28,7 @@ typedef struct WriterRequest
 {
 	RequestHash hash;
 	uint32		tenant_len;
+	uint32		authorization_len;	/* 0 = none */
 	WireFormat	format;
 } WriterRequest;
 
@@ -38,6 +39,7 @@ typedef enum RpcCode
 	RPC_INVALID_ARGUMENT = 3,
 	RPC_DEADLINE_EXCEEDED = 4,
 	RPC_NOT_FOUND = 5,
+	RPC_PERMISSION_DENIED = 7,
 	RPC_RESOURCE_EXHAUSTED = 8,
 	RPC_ABORTED = 10,
 	RPC_UNIMPLEMENTED = 12,
