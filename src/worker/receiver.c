@@ -413,7 +413,7 @@ handle_request(NetRequest *net, void *arg)
 	if (!protocol_tenant(net, protocol, &tenant))
 		return;
 	if (credentials_check(net, &credentials) == CREDENTIALS_TOO_MANY)
-		protocol_answer(net, protocol, RPC_RESOURCE_EXHAUSTED, CREDENTIALS_TOO_MANY_TEXT, 0, 1);
+		protocol_answer(net, protocol, RPC_RATE_LIMITED, CREDENTIALS_TOO_MANY_TEXT, 0, 1);
 	else if (writer == NULL)
 		fail(add_pending(net, protocol, protocol_format(net, protocol)), RPC_UNAVAILABLE,
 			 unavailable);
