@@ -335,6 +335,36 @@ SELECT c.* FROM unnest(array[
     $$attributes ->> 'mixed' = '42' AND (attributes ->> 'rare' = '1' OR attributes ->> 'url' LIKE '%1') AND span_id > '0000000000000000'$$,
     $$(attributes ->> 'code')::integer % 10 = 3$$, $$attributes ->> 'code' ~ '^[0-9]+$' AND (attributes ->> 'big')::bigint % 7 = 1$$
     ]) WITH ORDINALITY AS q(condition, n), compare(q.condition, 's.span_id') AS c ORDER BY n;
+-- ANALYZE is shown some rows and told of all
+SET default_statistics_target = 1;
+ANALYZE tempo.spans;
+SELECT reltuples FROM pg_class WHERE oid = 'tempo.spans'::regclass;
+SELECT attname, n_distinct FROM pg_stats
+WHERE schemaname = 'tempo' AND tablename = 'spans' AND attname IN ('service_name', 'name', 'kind', 'span_id') ORDER BY 1;
+RESET default_statistics_target;
+-- EXPLAIN adds up what all processes did
+CREATE FUNCTION explained(query text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE
+    line text;
+BEGIN
+    FOR line IN EXECUTE 'EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) ' || query LOOP
+        IF line ~ 'Gather|Vectorised|Segments Read|Spans ' THEN RETURN NEXT ltrim(regexp_replace(line, ' \(actual.*', ''), ' ->'); END IF;
+    END LOOP;
+END
+$$;
+SELECT explained($$SELECT span_id FROM tempo.spans WHERE attributes ->> 'code' = '17' AND span_id <> '0000000000000003'$$);
+SELECT explained($$SELECT span_id FROM tempo.spans WHERE attributes ->> 'rare' = '1'$$);
+SET max_parallel_workers_per_gather = 2;
+SET parallel_leader_participation = off;
+SET parallel_setup_cost = 0;
+SET parallel_tuple_cost = 0;
+SET min_parallel_table_scan_size = 0;
+SELECT explained($$SELECT span_id FROM tempo.spans WHERE attributes ->> 'code' = '17'$$);
+SET max_parallel_workers_per_gather = 0;
+RESET parallel_leader_participation;
+RESET parallel_setup_cost;
+RESET parallel_tuple_cost;
+RESET min_parallel_table_scan_size;
 -- rows that were deleted are not asked about: their values would fail
 INSERT INTO tempo.spans (trace_id, span_id, name, start_time_unix_nano, duration_nano, attributes)
 SELECT 'f0000000000000000000000000000001', lpad(to_hex(n), 16, '0')::tempo.span_id, 'fragile', n, 1, jsonb_build_object('n', CASE WHEN n % 100 = 0 THEN 'x' || n ELSE n::text END)
@@ -342,5 +372,5 @@ FROM generate_series(1, 5000) AS n;
 SELECT count(*) FROM tempo.spans WHERE name = 'fragile' AND (attributes ->> 'n')::integer > 4000;
 DELETE FROM tempo.spans WHERE attributes ->> 'n' LIKE 'x%';
 SELECT count(*) FROM tempo.spans WHERE name = 'fragile' AND (attributes ->> 'n')::integer > 4000;
-DROP FUNCTION fill, answers, compare, divides;
+DROP FUNCTION fill, answers, compare, divides, explained;
 TRUNCATE tempo.spans;

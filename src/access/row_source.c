@@ -22,6 +22,9 @@
 #define MAX_RUN 16384
 #define RUN_GROWTH 4
 
+/* A batch of single rows that has taken more is reset before the next one. */
+#define BATCH_BYTES (8 * 1024 * 1024)
+
 /* Sets of columns that are decoded apart. */
 #define MAX_LEVELS 4
 
@@ -60,6 +63,7 @@ struct TempoRowSource
 	uint32		rows;
 	uint32		block_rows;		/* rows that are encoded together */
 	uint64		serial;			/* changes with every segment or batch */
+	bool		sparse;			/* decode single rows */
 };
 
 typedef struct TempoTupleTableSlot
@@ -188,6 +192,28 @@ find_level(TempoRowSource *source, int natts)
 	return source->levels[source->n_levels++];
 }
 
+void
+tempo_row_source_set_sparse(TempoRowSource *source, bool sparse)
+{
+	source->sparse = sparse;
+}
+
+/* Decodes one row; what rows share stays in the batch as long as memory allows. */
+static void
+decode_row(TempoRowSource *source, RowLevel *level, uint32 row)
+{
+	level->valid = false;
+	level->run_first = row;
+	level->run_count = 1;
+	if (span_batch_memory(level->batch) > BATCH_BYTES)
+		span_batch_reset(level->batch);
+	else
+		span_batch_truncate(level->batch, 0);
+	tempo_segment_decode_rows(source->open, &level->projection, &row, 1, level->batch);
+	tempo_row_reader_batch(level->reader, level->batch);
+	level->valid = true;
+}
+
 /*
  * Decodes a run that has "row".  Runs grow as long as the rows asked for
  * follow each other, and end where what is encoded together ends.
@@ -243,7 +269,12 @@ fill_row(TempoRowSource *source, uint32 row, int natts, Datum *values, bool *isn
 	else
 	{
 		if (!level->valid || row < level->run_first || row - level->run_first >= level->run_count)
-			decode_run(source, level, row);
+		{
+			if (source->sparse)
+				decode_row(source, level, row);
+			else
+				decode_run(source, level, row);
+		}
 		span = &level->batch->spans[row - level->run_first];
 	}
 	tempo_row_reader_fill(level->reader, span, values, isnull);

@@ -31,6 +31,9 @@ extern void tempo_row_source_free(TempoRowSource *source);
 extern void tempo_row_source_set_relation(TempoRowSource *source, Relation rel);
 
 /* The rows that follow are of this segment, or of this batch in memory. */
+/* tempo_row_source_set_sparse: most rows will not be asked for, those that are in ascending order */
+extern void tempo_row_source_set_sparse(TempoRowSource *source, bool sparse);
+
 extern void tempo_row_source_segment(TempoRowSource *source, const TempoSegment *segment);
 extern void tempo_row_source_batch(TempoRowSource *source, const SpanBatch *batch);
 

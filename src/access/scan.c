@@ -20,13 +20,18 @@
 #include "access/row_source.h"
 #include "access/tsmapi.h"
 #include "access/xact.h"
+#include "catalog/pg_attribute.h"
+#include "commands/vacuum.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "nodes/execnodes.h"
 #include "pgstat.h"
 #include "storage/bufmgr.h"
 #include "storage/predicate.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 typedef struct TempoParallelScan
 {
@@ -67,6 +72,7 @@ typedef struct TempoScan
 	uint32		block_rows;
 	uint32		block_at;
 	BlockNumber block;
+	uint32		analyze_step;	/* ANALYZE is shown one row in so many */
 
 	ItemPointerData min_tid;
 	ItemPointerData max_tid;
@@ -418,26 +424,78 @@ tempo_scan_analyze_next_block(TableScanDesc desc, BlockNumber block, BufferAcces
 }
 #endif
 
+/* The statistics target that somebody has set for a column, or -1. */
+static int
+column_target(Relation rel, AttrNumber attno)
+{
+#if PG_VERSION_NUM >= 170000
+	HeapTuple	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(RelationGetRelid(rel)), Int16GetDatum(attno));
+	bool		isnull = true;
+	Datum		target = (Datum) 0;
+
+	if (!HeapTupleIsValid(tuple))
+		return -1;
+	target = SysCacheGetAttr(ATTNUM, tuple, Anum_pg_attribute_attstattarget, &isnull);
+	ReleaseSysCache(tuple);
+	return isnull ? -1 : DatumGetInt16(target);
+#else
+	return TupleDescAttr(RelationGetDescr(rel), attno - 1)->attstattarget;
+#endif
+}
+
+/*
+ * How many rows stand for each one that ANALYZE is shown.  It looks at up to 300
+ * blocks, and keeps up to 300 rows, per unit of the largest statistics target; twice
+ * as many rows are enough to choose from, and the others need not be decoded.
+ */
+static uint32
+find_analyze_step(TempoScan *scan)
+{
+	Relation	rel = scan->base.rs_rd;
+	double		blocks = RelationGetNumberOfBlocks(rel);
+	int			target = default_statistics_target;
+	double		rows = 0;
+
+	for (AttrNumber attno = 1; attno <= RelationGetNumberOfAttributes(rel); attno++)
+		target = Max(target, column_target(rel, attno));
+	for (uint32 i = 0; i < scan->n_segments; i++)
+		rows += scan->segments[i].summary.rows;
+	if (blocks > 300.0 * target)
+		rows *= 300.0 * target / blocks;
+	return (uint32) Max(rows / (2 * 300.0 * Max(target, 1)), 1);
+}
+
 bool
 tempo_scan_analyze_next_tuple(TableScanDesc desc, TransactionId oldest_xmin, double *live,
 							  double *dead, TupleTableSlot *slot)
 {
 	TempoScan  *scan = (TempoScan *) desc;
 
-	while (scan->block_at < scan->block_rows &&
-		   tempo_row_is_deleted(scan->block_segment, scan->block_first + scan->block_at))
+	if (scan->analyze_step == 0 && scan->block_rows > 0)
 	{
-		scan->block_at++;
-		*dead += 1;
+		scan->analyze_step = find_analyze_step(scan);
+		tempo_row_source_set_sparse(scan->source, scan->analyze_step > 1);
 	}
-	if (scan->block_at >= scan->block_rows)
+	while (scan->block_at < scan->block_rows)
 	{
-		ExecClearTuple(slot);
-		return false;
+		/* one of each group, at random; groups are counted through the segment */
+		uint32		row = scan->block_first + scan->block_at++;
+		uint32		group = row / scan->analyze_step;
+
+		if (tempo_row_is_deleted(scan->block_segment, row))
+		{
+			*dead += 1;
+			continue;
+		}
+		*live += 1;
+		if (murmurhash32(group ^ (uint32) scan->block_segment->segment_id * 0x9E3779B9) % scan->analyze_step !=
+			row % scan->analyze_step)
+			continue;
+		store_block_row(scan, row - scan->block_first, slot);
+		return true;
 	}
-	store_block_row(scan, scan->block_at++, slot);
-	*live += 1;
-	return true;
+	ExecClearTuple(slot);
+	return false;
 }
 
 bool

@@ -131,6 +131,9 @@ typedef struct Record
 	bool		selected;
 } Record;
 
+/* Things met last that are found again without a look into the table, by some place */
+#define RECENT 64
+
 typedef struct CompareState
 {
 	MemoryContext context;
@@ -149,6 +152,8 @@ typedef struct CompareState
 	Table		texts;
 	Attribute  *first;
 	Attribute  *intrinsics[2][N_INTRINSICS];	/* those met, by side */
+	Attribute  *recent[2][RECENT];	/* of spans, by side and place in the object */
+	Value	   *seen[2][2][RECENT]; /* resources and scopes, by side and place in memory */
 	StringInfoData key;
 } CompareState;
 
@@ -213,11 +218,30 @@ grow_table(CompareState *state, Table *table)
 	table->size = size;
 }
 
+/* Of keys that are mostly short; for these tables alone, never stored */
+static inline uint32
+hash_key(const char *key, uint32 len)
+{
+	uint64		h = len * UINT64CONST(0x9E3779B97F4A7C15);
+	uint64		word;
+
+	for (; len >= 8; key += 8, len -= 8)
+	{
+		memcpy(&word, key, 8);
+		h = (h ^ word) * UINT64CONST(0xFF51AFD7ED558CCD);
+		h ^= h >> 32;
+	}
+	word = 0;
+	memcpy(&word, key, len);
+	h = (h ^ word) * UINT64CONST(0xC4CEB9FE1A85EC53);
+	return (uint32) (h ^ h >> 29 ^ h >> 37);
+}
+
 /* The entry with this key; if there is none, a new one of "size" bytes, zero but for its head */
 static void *
 look_up(CompareState *state, Table *table, const void *key, uint32 len, Size size, bool *found)
 {
-	uint32		hash = hash_bytes(key, len);
+	uint32		hash = hash_key(key, len);
 	uint64		at;
 	Entry	   *entry;
 
@@ -302,6 +326,13 @@ find_cell(CompareState *state, Value *value, int step)
 }
 
 static void
+add_to_value(CompareState *state, Value *value, int step, double n)
+{
+	value->total += n;
+	find_cell(state, value, step)->n += n;
+}
+
+static Value *
 count_value(CompareState *state, Attribute *attribute, char type, const void *s, uint32 len, int step, double n)
 {
 	bool		found;
@@ -319,8 +350,8 @@ count_value(CompareState *state, Attribute *attribute, char type, const void *s,
 		attribute->values = value;
 		attribute->n_values++;
 	}
-	value->total += n;
-	find_cell(state, value, step)->n += n;
+	add_to_value(state, value, step, n);
+	return value;
 }
 
 /* Values are told apart as their labels are */
@@ -366,6 +397,17 @@ count_intrinsic(CompareState *state, TqlTrace *trace, TqlSpan *span, TqlIntrinsi
 	count(state, state->intrinsics[selected][intrinsic], &value, step, n);
 }
 
+/* The same for one of a span, which often has what the span before had in that place */
+static Attribute *
+find_span_attribute(CompareState *state, bool selected, int place, const char *name, int len)
+{
+	Attribute **recent = &state->recent[selected][place % RECENT];
+
+	if (*recent == NULL || (*recent)->entry.len != (uint32) len + 2 || memcmp((*recent)->entry.key + 2, name, len) != 0)
+		*recent = find_attribute(state, selected, FROM_SPAN, name, len);
+	return *recent;
+}
+
 /* All attributes of a set; every value in the cells given */
 static void
 count_set(CompareState *state, bool selected, int from, Jsonb *set, const Cell *cells, int n_cells)
@@ -374,6 +416,7 @@ count_set(CompareState *state, bool selected, int from, Jsonb *set, const Cell *
 	JsonbValue	key;
 	JsonbValue	v;
 	JsonbIteratorToken token;
+	int			place = 0;
 
 	if (set == NULL || !JB_ROOT_IS_OBJECT(set) || JB_ROOT_COUNT(set) == 0)
 		return;
@@ -387,17 +430,32 @@ count_set(CompareState *state, bool selected, int from, Jsonb *set, const Cell *
 			continue;
 		(void) JsonbIteratorNext(&it, &v, true);
 		tql_value_from_item(&v, &value);
-		attribute = find_attribute(state, selected, from, key.val.string.val, key.val.string.len);
+		attribute = from == FROM_SPAN ?
+			find_span_attribute(state, selected, place++, key.val.string.val, key.val.string.len) :
+			find_attribute(state, selected, from, key.val.string.val, key.val.string.len);
 		for (int i = 0; i < n_cells; i++)
 			count(state, attribute, &value, cells[i].step, cells[i].n);
 	}
 }
 
+/*
+ * A resource or scope as a whole.  Many spans have theirs at the same place in
+ * memory, so what was found for that place is tried first.
+ */
 static void
 count_whole(CompareState *state, bool selected, int from, Jsonb *set, int step, double n)
 {
-	if (set != NULL && JB_ROOT_IS_OBJECT(set) && JB_ROOT_COUNT(set) > 0)
-		count_value(state, find_attribute(state, selected, from, "", 0), TQL_V_OPAQUE, set, VARSIZE(set), step, n);
+	const Size	head = sizeof(uint32) + 1;
+	Value	  **seen;
+
+	if (set == NULL || !JB_ROOT_IS_OBJECT(set) || JB_ROOT_COUNT(set) == 0)
+		return;
+	seen = &state->seen[selected][from == WHOLE_SCOPE][((uintptr_t) set >> 4) % RECENT];
+	if (*seen != NULL && (*seen)->entry.len == head + VARSIZE(set) &&
+		memcmp((*seen)->entry.key + head, set, VARSIZE(set)) == 0)
+		add_to_value(state, *seen, step, n);
+	else
+		*seen = count_value(state, find_attribute(state, selected, from, "", 0), TQL_V_OPAQUE, set, VARSIZE(set), step, n);
 }
 
 static bool
