@@ -15,6 +15,7 @@
 #include "common/hashfn.h"
 #include "lib/stringinfo.h"
 #include "libpq/pqformat.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/datum.h"
 #include "utils/float.h"
@@ -22,8 +23,9 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
-/* The array takes at most so many bytes. */
+/* The array takes at most so many bytes, and this part of the memory that groups may take. */
 #define DENSE_BYTES (16 * 1024 * 1024)
+#define DENSE_PART 4
 
 typedef struct KeyEntry
 {
@@ -41,7 +43,7 @@ typedef struct CellEntry
 static uint64
 dense_limit(const AggGroups *groups)
 {
-	return DENSE_BYTES / (sizeof(uint64) + sizeof(AggAccumulator) * groups->n_items);
+	return Min(DENSE_BYTES, get_hash_memory_limit() / DENSE_PART) / (sizeof(uint64) + sizeof(AggAccumulator) * groups->n_items);
 }
 
 void
