@@ -749,7 +749,7 @@ tempo_compact_relation(Oid relid, const TempoCompactOptions *options, TempoCompa
 
 	memset(result, 0, sizeof(*result));
 	result->next_fold = -1;
-	if (!ConditionalLockRelationOid(relid, RowExclusiveLock))
+	if (!tempo_try_lock_own_tables(RowExclusiveLock) || !ConditionalLockRelationOid(relid, RowExclusiveLock))
 		return false;
 	rel = try_relation_open(relid, NoLock);
 	if (rel == NULL)

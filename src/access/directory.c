@@ -36,6 +36,7 @@
 #include "catalog/pg_index.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
+#include "storage/lmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -151,6 +152,24 @@ tempo_directory_open(TempoDirectory *directory, LOCKMODE lockmode, bool missing_
 				 errmsg("table \"%s.%s\" does not belong to this version of tempo_pg",
 						DIRECTORY_SCHEMA, DIRECTORY_NAME),
 				 errhint("Run ALTER EXTENSION tempo_pg UPDATE.")));
+	return true;
+}
+
+bool
+tempo_try_lock_own_tables(LOCKMODE lockmode)
+{
+	static const char *const names[] = {DIRECTORY_NAME, "segment_deletions", "overrides"};
+	Oid			schema = get_namespace_oid(DIRECTORY_SCHEMA, true);
+
+	if (!OidIsValid(schema))
+		return false;
+	for (int i = 0; i < lengthof(names); i++)
+	{
+		Oid			relid = get_relname_relid(names[i], schema);
+
+		if (!OidIsValid(relid) || !ConditionalLockRelationOid(relid, lockmode))
+			return false;
+	}
 	return true;
 }
 

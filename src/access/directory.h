@@ -77,6 +77,13 @@ extern bool tempo_directory_open(TempoDirectory *directory, LOCKMODE lockmode, b
 extern void tempo_directory_close(TempoDirectory *directory);
 
 /*
+ * tempo_try_lock_own_tables: for a worker, before it locks a table of spans:
+ * locks the extension's tables until the end of the transaction, without
+ * waiting.  DROP EXTENSION locks them first, and waits for the others.
+ */
+extern bool tempo_try_lock_own_tables(LOCKMODE lockmode);
+
+/*
  * tempo_directory_insert_heap, tempo_directory_insert_index: the two halves
  * of adding a row: only the first happens under the page lock that guards
  * extents.  The row is written with command id "cid"; sets segment->tid.

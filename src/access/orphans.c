@@ -94,7 +94,7 @@ tempo_remove_orphans(void)
 	uint32		n_ids;
 	uint32		removed = 0;
 
-	if (read_storage_ids(snapshot, &ids, &n_ids) &&
+	if (tempo_try_lock_own_tables(RowExclusiveLock) && read_storage_ids(snapshot, &ids, &n_ids) &&
 		tempo_directory_open(&directory, RowExclusiveLock, true))
 	{
 		uint32		count;

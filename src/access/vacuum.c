@@ -219,6 +219,8 @@ tempo_relation_vacuum(Relation rel, struct VacuumParams *params, BufferAccessStr
 	BlockNumber used_end;
 	double		rows;
 
+	if ((params->options & VACOPT_SKIP_LOCKED) != 0 && !tempo_try_lock_own_tables(AccessShareLock))
+		return;
 	vacuum_directory(params, strategy);
 	(void) reclaim(rel, &used_end);
 	if (params->truncate != VACOPTVALUE_DISABLED)

@@ -424,7 +424,7 @@ expire(Attempt *attempt)
 	Relation	rel;
 
 	begin_transaction();
-	rel = open_table(table, RowExclusiveLock);
+	rel = tempo_try_lock_own_tables(RowExclusiveLock) ? open_table(table, RowExclusiveLock) : NULL;
 	if (rel != NULL)
 	{
 		TempoRetention *retention = tempo_retention_read(rel);

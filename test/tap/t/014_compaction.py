@@ -173,6 +173,15 @@ def snapshots(node):
     tap.ok(True, "when the old snapshot has gone, the space comes back though nothing else happens")
 
 
+def dropping(node):
+    """the worker is in nobody's way who drops the extension, and finds the new one"""
+    for n in range(20):
+        node.sql("DROP EXTENSION tempo_pg CASCADE; CREATE EXTENSION tempo_pg")
+        node.sql("SELECT add('tempo.spans', 1, 50);\n" * 5)
+        if n % 5 == 0: cluster.poll("merging", lambda: level0(node, "tempo.spans") == 0)
+    tap.equal([l for l in node.log_text().splitlines() if "deadlock" in l], [], "no deadlock with DROP EXTENSION")
+
+
 def test():
     node = cluster.Cluster("compaction", **{"tempo_pg.compaction": "off"})
     node.start()
@@ -183,6 +192,7 @@ def test():
     pressure(node)
     snapshots(node)
     orphans(node)
+    dropping(node)
 
 
 tap.main(test)
