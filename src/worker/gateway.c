@@ -1065,7 +1065,8 @@ tempo_gateway_main(Datum arg)
 	health_stop();
 	net_server_stop(server, true);
 	stopping = GetCurrentTimestamp();
-	while (!net_server_idle(server) && any_worker(true) &&
+	while (!net_server_idle(server) &&
+		   (any_worker(true) || net_server_statistics(server).unsent > 0) &&
 		   GetCurrentTimestamp() - stopping < SHUTDOWN_MS * INT64CONST(1000))
 		run_once();
 
