@@ -16,6 +16,7 @@
 #include "access/compat.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "api/api.h"
 #include "api/grpc.h"
 #include "commands/extension.h"
@@ -281,13 +282,14 @@ run_in_transaction(uint64 id, QueryMessage type, ApiCall *call, MemoryContext co
 	Oid			role = InvalidOid;
 	int			security;
 	int			limit = tempo_query_timeout;
+	bool		writes = call != NULL && api_writes(call);
 
 	/* a scrape is not worth waiting for */
 	if (type == QUERY_STATISTICS)
 		limit = STATISTICS_TIMEOUT;
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	XactReadOnly = call == NULL || !api_writes(call);
+	XactReadOnly = !writes || RecoveryInProgress();
 	XactIsoLevel = XACT_REPEATABLE_READ;
 	if (limit > 0)
 		enable_timeout_after(STATEMENT_TIMEOUT, limit);
@@ -295,7 +297,7 @@ run_in_transaction(uint64 id, QueryMessage type, ApiCall *call, MemoryContext co
 	MemoryContextSwitchTo(context);
 
 	rejected = false;
-	if (check_available(id, XactReadOnly ? "tempo_reader" : "tempo_admin", &role))
+	if (check_available(id, writes ? "tempo_admin" : "tempo_reader", &role))
 	{
 		if (call && tempo_authentication != 0)
 			role = authenticate(authorization);
