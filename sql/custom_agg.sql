@@ -150,6 +150,9 @@ SELECT c.* FROM unnest(array[
     $$random() >= 0 AND name = 'op1'$$, $$length(status_message) = duration_nano % 3$$, $$trace_id = '000000000000000000000000000186a1'$$
     ]) WITH ORDINALITY AS q(condition, n),
     compare($$SELECT (start_time_unix_nano - 1700000001000000000) / 100000000 AS b, service_name, attributes ->> 'k' AS k, count(*), sum(duration_nano) FROM s WHERE $$ || q.condition || ' GROUP BY 1, 2, 3') AS c ORDER BY n;
+-- grouped by what a condition makes constant
+SELECT count(*) FROM tempo.spans WHERE name = 'none' GROUP BY name;
+SELECT name, count(*) > 1 AS some FROM tempo.spans WHERE name = 'op1' GROUP BY name;
 -- errors are those of rows that pass
 SELECT (attributes ->> 'k')::integer, count(*) FROM tempo.spans WHERE attributes ->> 'k' IN ('1', '2', '0') GROUP BY 1 ORDER BY 1;
 SELECT (attributes ->> 'k')::integer, count(*) FROM tempo.spans WHERE attributes ->> 'k' = 'ü' GROUP BY 1;

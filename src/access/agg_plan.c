@@ -351,6 +351,9 @@ add_paths(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input, RelOptI
 		return;
 	planning.group_clause = group_clause_of(root);
 	having = ((GroupPathExtraData *) extra)->havingQual;
+	/* grouped by constants alone: no row without input, unlike a plain aggregate */
+	if (planning.group_clause == NIL && root->parse->groupClause != NIL)
+		return;
 	if (!grouping_is_hashable(planning.group_clause) || !can_read(&planning) || !make_target(&planning, having))
 		return;
 	planning.groups = estimate_groups(&planning);
