@@ -122,6 +122,92 @@ decode(const SegmentSource *source, const char *title, uint32_t parts, const cha
 	span_batch_destroy(batch);
 }
 
+static uint8_t
+is_server(void *arg, SpanBatch *batch, const Span *prototype)
+{
+	(void) arg;
+	(void) batch;
+	return prototype->kind == 2 ? TRUTH_TRUE : TRUTH_FALSE;
+}
+
+static uint8_t
+is_text(void *arg, const AnyValue *value)
+{
+	const char *text = arg;
+
+	return value->type == ANY_STRING && span_text_equal(span_text(value->u.data, value->len), span_text(text, (uint32_t) strlen(text))) ?
+		TRUTH_TRUE : TRUTH_FALSE;
+}
+
+static uint8_t
+is_text_in_shape(void *arg, SpanBatch *batch, const Span *prototype)
+{
+	(void) batch;
+	for (uint32_t i = 0; i < prototype->attributes.count; i++)
+		if (span_text_equal(prototype->attributes.items[i].key, span_text("rpc.method", 10)))
+			return is_text(arg, &prototype->attributes.items[i].value);
+	return TRUTH_UNKNOWN;
+}
+
+/* Conditions decided in vectors; "keep": from the second time on columns are there */
+static void
+select_rows(const SegmentSource *source, const char *title, const SegmentCondition *conditions, uint32_t n, bool keep)
+{
+	static uint8_t rows[16384 + VECTOR_GROUP];
+	static const SpanText keys[] = {{"rpc.method", 10}};
+	SegmentProjection p = {SEGMENT_KIND, keys, 1};
+	SegmentTest test = {1, conditions, n};
+	SpanError	error = {0};
+	SpanBatch  *batch = span_batch_create(&span_malloc_allocator, 0);
+	SegmentReader *r = segment_open(source, &span_malloc_allocator, &error);
+	uint32_t	all = segment_summary(r)->rows;
+	uint32_t	passed = 0;
+	double		start = 0;
+	int			times = 10;
+
+	segment_keep(r, keep ? SIZE_MAX / 2 : 0);
+	for (int i = -1; i < times; i++)
+	{
+		if (i == 0)
+			start = now();
+		for (uint32_t first = 0; first < all; first += 16384)
+		{
+			uint32_t	count = all - first < 16384 ? all - first : 16384;
+
+			memset(rows, ROW_IN, count);
+			if (!segment_select(r, &p, first, count, &test, batch, rows, &error))
+				fail("select", &error);
+			for (uint32_t k = 0; k < count; k++)
+				passed += rows[k] == ROW_IN;
+		}
+	}
+	printf("  %-44s %7.2f ns/span (%u of %u pass)\n", title, (now() - start) * 1e9 / all / times, passed / (times + 1), all);
+	segment_close(r);
+	span_batch_destroy(batch);
+}
+
+static void
+selections(const SegmentSource *source)
+{
+	static const SegmentCondition by_shape[] = {
+		{.type = SEGMENT_BY_SHAPE, .of_shape = is_server},
+		{.type = SEGMENT_BY_DURATION, .min = 5000001, .max = INT64_MAX}
+	};
+	static const SegmentCondition by_value[] = {
+		{.type = SEGMENT_BY_VALUE, .of_shape = is_text_in_shape, .of_value = is_text, .key = {"rpc.method", 10}, .arg = "GetCart"}
+	};
+
+	for (int portable = 0; portable < 2; portable++)
+	{
+		vector_portable(portable);
+		select_rows(source, portable ? "select kind, duration, kept, portable" : "select kind, duration, kept", by_shape, 2, true);
+	}
+	vector_portable(false);
+	select_rows(source, "select kind, duration", by_shape, 2, false);
+	select_rows(source, "select rpc.method, kept", by_value, 1, true);
+	select_rows(source, "select rpc.method", by_value, 1, false);
+}
+
 static void
 by_id(const SegmentSource *source, const SpanBatch *spans)
 {
@@ -204,6 +290,7 @@ bench(const SpanBatch *batch, uint32_t count, uint8_t level)
 		decode(&source, "service, name, status, start, duration", SEGMENT_RESOURCE | SEGMENT_NAME | SEGMENT_STATUS | SEGMENT_END, NULL, 16384);
 		decode(&source, "http.response.status_code, trace id", SEGMENT_TRACE_ID, "http.response.status_code", 16384);
 		decode(&source, "session.id", 0, "session.id", 16384);
+		selections(&source);
 		by_id(&source, batch);
 	}
 	segment_image_free(&image, &counting);
