@@ -396,11 +396,18 @@ def section_jaeger():
     check(146, "a log with an event", (thrift(jaeger.thrift(batch(t, logs=[(5, [("event", "e"), ("k", 1)])]))), row(t, "events->0->>'name', events->0->'attributes'")), (202, 'e|{"k": 1}'))
 
 
+def receiver_memory():
+    """megabytes of private memory of the receiver"""
+    pid = node.sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'tempo_pg receiver'")
+    with open("/proc/%s/status" % pid) as f: return int(dict(l.split(":", 1) for l in f)["RssAnon"].split()[0]) >> 10
+
+
 def test():
     node.start()
     node.create_extension()
     section_grpc()
     section_http()
+    tap.ok(receiver_memory() < 50, "15, 80: bombs of 64 MB have left the receiver small", receiver_memory())
     section_content()
     section_zipkin()
     section_jaeger()
