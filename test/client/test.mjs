@@ -3,6 +3,8 @@
 import { execFileSync } from 'node:child_process'
 import { isDeepStrictEqual } from 'node:util'
 import { randomBytes } from 'node:crypto'
+import { connect } from 'node:tls'
+import { credentials } from '@grpc/grpc-js'
 import { createTraceState, ROOT_CONTEXT, SpanKind, SpanStatusCode, trace, TraceFlags } from '@opentelemetry/api'
 import { OTLPTraceExporter as GrpcExporter } from '@opentelemetry/exporter-trace-otlp-grpc'
 import { OTLPTraceExporter as JsonExporter } from '@opentelemetry/exporter-trace-otlp-http'
@@ -147,6 +149,29 @@ function checkRows(which, id, spans) {
   equal(sort(rows.map(columns)), sort(spans.map(want)), `${which}: rows of tempo.spans`)
 }
 
+// overTls: the receivers speak TLS meanwhile
+async function overTls(use) {
+  sql(`COPY (SELECT 1) TO PROGRAM 'openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -keyout client-test.key -out client-test.crt 2>/dev/null && chmod 600 client-test.key'`)
+  const ca = Buffer.from(sql("SELECT pg_read_file('client-test.crt')") + '\n')
+  const speaks = (url) => new Promise((resolve) => {
+    const { hostname: host, port } = new URL(url)
+    const socket = connect({ host, port, ca, ALPNProtocols: ['h2', 'http/1.1'] }, () => { socket.destroy(); resolve(true) })
+    socket.on('error', () => resolve(false))
+  })
+  sql(`ALTER SYSTEM SET tempo_pg.tls_cert_file = 'client-test.crt'`)
+  sql(`ALTER SYSTEM SET tempo_pg.tls_key_file = 'client-test.key'`)
+  sql(`ALTER SYSTEM SET tempo_pg.tls = 'otlp_grpc, otlp_http'`)
+  try {
+    sql('SELECT pg_reload_conf()')
+    // every receiver process: who of them gets a connection is up to the kernel
+    for (let good = 0, end = Date.now() + 30000; good < 40 && Date.now() < end;) good = (await speaks(good % 2 ? grpc : http)) ? good + 1 : 0
+    await use(ca)
+  } finally {
+    for (const name of ['tls', 'tls_cert_file', 'tls_key_file']) sql(`ALTER SYSTEM RESET tempo_pg.${name}`)
+    sql('SELECT pg_reload_conf()')
+  }
+}
+
 const odd = { 'a.nan': NaN, 'a.infinity': Infinity, 'a.minus': -Infinity }
 try {
   await check('gRPC', new GrpcExporter({ url: grpc }), odd)
@@ -156,6 +181,12 @@ try {
   // (JSON.stringify makes null of the odd numbers)
   await check('HTTP JSON', new JsonExporter({ url: http }), {})
   await check('HTTP JSON gzip', new JsonExporter({ url: http, compression: 'gzip' }), {})
+  await overTls(async (ca) => {
+    const [grpcs, https] = [grpc, http].map((url) => url.replace('http:', 'https:'))
+    await check('gRPC over TLS', new GrpcExporter({ url: grpcs, credentials: credentials.createSsl(ca) }), odd)
+    await check('HTTP protobuf over TLS', new ProtobufExporter({ url: https, httpAgentOptions: { ca } }), odd)
+    await check('HTTP JSON over TLS', new JsonExporter({ url: https, httpAgentOptions: { ca } }), {})
+  })
 } catch (error) {
   failed++
   console.log(`not ok ${passed + failed} - ${error.stack}`)

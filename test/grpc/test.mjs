@@ -421,9 +421,35 @@ async function replay() {
   client.close()
 }
 
+// the same port with TLS: what it streams is what it streams without
+async function overTls() {
+  const request = bytes({ query: `{ span.run = "${run}" }`, start: now - 3600, end: now + 3600, limit: 100 })
+  const plain = await drain(querier.Search(request, metadata(), {}))
+  sql(`COPY (SELECT 1) TO PROGRAM 'openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -keyout grpc-test.key -out grpc-test.crt 2>/dev/null && chmod 600 grpc-test.key'`)
+  const ca = Buffer.from(sql("SELECT pg_read_file('grpc-test.crt')") + '\n')
+  const client = new StreamingQuerier(address, grpc.credentials.createSsl(ca))
+  const ids = (answer) => ({ code: answer.code, traces: answer.messages.flatMap((m) => m.traces ?? []).map((t) => t.traceID).sort() })
+  const refused = await drain(client.Search(request, metadata(), {}))
+  equal(refused.code, grpc.status.UNAVAILABLE, 'TLS to a port without is refused')
+  for (const [name, value] of [['tls_cert_file', 'grpc-test.crt'], ['tls_key_file', 'grpc-test.key'], ['tls', 'api']]) sql(`ALTER SYSTEM SET tempo_pg.${name} = '${value}'`)
+  try {
+    sql('SELECT pg_reload_conf()')
+    const got = await poll('an answer over TLS', async () => { const a = await drain(client.Search(request, metadata(), {})); return a.code === 0 && a })
+    equal([ids(plain).traces.length > 0, ids(got)], [true, ids(plain)], 'Search over TLS')
+    const other = new StreamingQuerier(address, grpc.credentials.createInsecure(), { 'grpc.use_local_subchannel_pool': 1 })
+    const told = await drain(other.Search(request, metadata(), {}))
+    equal(told.code, grpc.status.UNAVAILABLE, 'plain text to a port with TLS is refused')
+    other.close()
+  } finally {
+    client.close()
+    for (const name of ['tls', 'tls_cert_file', 'tls_key_file']) sql(`ALTER SYSTEM RESET tempo_pg.${name}`)
+    sql('SELECT pg_reload_conf()')
+  }
+}
+
 try {
   insert('single-tenant', 25, 'few')
-  for (const test of [healthService, () => reflection('v1'), () => reflection('v1alpha'), search, replay, tags, metrics, errors, packets, tenants, increments, patience, crowd, slowReader]) {
+  for (const test of [healthService, () => reflection('v1'), () => reflection('v1alpha'), search, replay, tags, metrics, errors, packets, tenants, increments, patience, crowd, slowReader, overTls]) {
     try { await test() } catch (error) { failed++; console.log(`not ok ${passed + failed} - ${test.name}: ${error.stack}`) }
   }
 } catch (error) { failed++; console.log(`not ok ${passed + failed} - ${error.stack}`) }
