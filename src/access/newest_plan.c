@@ -205,8 +205,8 @@ aggregates_have_gaps(PathTarget *target, List *having)
 static bool
 has_strategy(SortGroupClause *clause, int wanted)
 {
-	Oid	  family;
-	Oid	  type;
+	Oid			 family;
+	Oid			 type;
 	TempoCompare strategy;
 
 	return get_ordering_op_properties(clause->sortop, &family, &type, &strategy) &&
@@ -291,7 +291,8 @@ make_scan_path(Newest *newest, PathTarget *output)
 	path->path.parent = rel;
 	path->path.pathtarget = input_target(newest, output);
 	path->path.param_info = NULL;
-	path->path.parallel_safe = rel->consider_parallel;
+	/* rows that the own transaction has in memory are not in workers */
+	path->path.parallel_safe = false;
 	path->path.rows = clamp_row_est(rel->rows * WANTED_PART);
 	path->path.startup_cost = cpu_tuple_cost;
 	path->path.total_cost =

@@ -18,13 +18,12 @@
  */
 #include "postgres.h"
 
-#include "access/newest_plan.h"
+#include "access/newest_state.h"
 
 #include "access/compat.h"
 #include "access/deletions.h"
 #include "access/insert_buffer.h"
 #include "access/memory.h"
-#include "access/newest_slices.h"
 #include "access/parallel.h"
 #include "access/sysattr.h"
 #include "access/xact.h"
@@ -34,125 +33,12 @@
 #include "commands/explain_state.h"
 #endif
 #include "executor/executor.h"
-#include "lib/pairingheap.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "pgstat.h"
-#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/ruleutils.h"
-
-/* Rows decoded at once at most, looking for spans and returning rows. */
-#define MAX_RUN 4096
-#define MAX_ROWS 16384
-
-#define VERDICTS vector_size(MAX_RUN)
-
-/* A batch that has taken more is reset before it is filled again. */
-#define BATCH_BYTES (8 * 1024 * 1024)
-
-/* Candidates located, and traces returned, at once: at first, and when it goes on and on. */
-#define FIRST_AT_ONCE 24
-#define MOST_AT_ONCE 1024
-
-/* A part of a trace: rows of a segment, or of the pending batch of that number. */
-typedef struct TracePiece
-{
-	bool   pending;
-	uint32 source;
-	uint32 first;
-	uint32 count;
-} TracePiece;
-
-typedef enum CandidateState
-{
-	CANDIDATE_PARTIAL, /* does not meet all conditions yet */
-	CANDIDATE_BOUNDED, /* "start" is an upper bound */
-	CANDIDATE_LOCATED, /* "start" is the trace's */
-	CANDIDATE_DONE	   /* not wanted any more */
-} CandidateState;
-
-typedef struct Candidate
-{
-	TraceId			 id; /* must be first */
-	int64			 start;
-	uint32			 met;	/* conditions */
-	uint8			 state; /* CandidateState */
-	int				 n_pieces;
-	TracePiece		*pieces;
-	pairingheap_node node;
-} Candidate;
-
-typedef struct NewestCounters
-{
-	SliceCounters slices;
-	uint64		  segments_read;
-	uint64		  spans_searched;
-	uint64		  traces_located;
-	uint64		  traces_returned;
-	uint64		  spans_decoded;
-} NewestCounters;
-
-typedef struct NewestScanState
-{
-	CustomScanState	  css; /* must be first */
-	TempoColumnMap	 *map;
-	ScanTarget		  target;
-	List			 *conditions;
-	Node			 *need;	  /* tree, see newest_plan.h */
-	ScanFilter		 *match;  /* what spans in slices must meet */
-	ScanFilter		 *pushed; /* what every row must meet */
-	ScanFilter		**each;	  /* the conditions one by one; NULL if "match" tells */
-	int				  n_conditions;
-	ExprState		 *newest_state; /* of the operand of min(start) <= operand */
-	SegmentProjection match_projection;
-	SegmentProjection start_projection;
-	SegmentProjection row_projection;
-	List			 *odd;			/* conditions, or parts of them, that are asked of rows */
-	ExprState		**each_odd;		/* of each condition; NULL if there is none */
-	TempoRowReader	 *match_reader; /* for rows that are asked while searching */
-	TempoRowReader	 *start_reader; /* the same for conditions on every row alone */
-	TempoRowReader	 *reader;
-
-	/* where the scan is */
-	bool		  started;
-	bool		  exhausted;
-	int64		  bound; /* no trace that is not known starts later */
-	int64		  newest_wanted;
-	MemoryContext context;		/* of the following, until the next rescan */
-	MemoryContext open_context; /* of open segments, briefly */
-	TempoSegment *segments;
-	uint32		  n_segments;
-	List		 *pendings;
-	NewestSlices *slices;
-	HTAB		 *candidates;
-	pairingheap	 *heap;
-	Candidate	 *last; /* whose span was found last */
-
-	/* the traces being returned */
-	List  *wave;   /* of Candidate */
-	List  *pieces; /* of TracePiece, in order */
-	int	   next_piece;
-	uint32 next_row; /* in the next piece */
-	int	   at_once;	 /* traces */
-
-	/* decoded rows */
-	SpanAllocator	 allocator;
-	SpanBatch		*match_batch;
-	SpanBatch		*start_batch;
-	SpanBatch		*row_batch;
-	uint32			*row_of;
-	int				 n_verdicts; /* conditions decided before rows are decoded; 0 = after that */
-	uint8			*verdicts;	 /* VERDICTS for each of them: of the rows of a run */
-	const SpanBatch *rows;		 /* where selected rows are */
-	uint32			*selected;	 /* spans in "rows", in the order in which they are returned */
-	uint32			 n_selected;
-	uint32			 selected_size;
-	uint32			 next_selected;
-	MemoryContext	 row_context;
-	NewestCounters	 counters;
-} NewestScanState;
 
 static Node			  *create_state(CustomScan *plan);
 static void			   begin_scan(CustomScanState *node, EState *estate, int eflags);
@@ -392,330 +278,6 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 }
 
 /*
- * As long as memory allows, what runs share stays: interned strings and
- * resources, the reader's templates, results by name.
- */
-static void
-empty_batch(SpanBatch *batch)
-{
-	if (span_batch_memory(batch) > BATCH_BYTES)
-		span_batch_reset(batch);
-	else
-		span_batch_truncate(batch, 0);
-}
-
-/*
- * Candidates.
- */
-
-/* The one that starts last is first; of those that start together, any that is only bounded. */
-static int
-compare_candidates(const pairingheap_node *a, const pairingheap_node *b, void *arg)
-{
-	const Candidate *x = pairingheap_const_container(Candidate, node, a);
-	const Candidate *y = pairingheap_const_container(Candidate, node, b);
-
-	if (x->start != y->start)
-		return x->start > y->start ? 1 : -1;
-	if (x->state != y->state)
-		return x->state == CANDIDATE_BOUNDED ? 1 : -1;
-	return -memcmp(&x->id, &y->id, sizeof(TraceId));
-}
-
-static bool
-need_is_met(const Node *need, uint32 met)
-{
-	bool all;
-
-	if (need == NULL)
-		return true;
-	if (IsA(need, Integer))
-		return (met & (1U << intVal(need))) != 0;
-	all = intVal(linitial((const List *) need)) == NEWEST_AND;
-	for (int i = 1; i < list_length((const List *) need); i++)
-		if (need_is_met(list_nth((const List *) need, i), met) != all)
-			return !all;
-	return all;
-}
-
-static void
-found_span(NewestScanState *state, const Span *span, uint32 met)
-{
-	Candidate *candidate = state->last;
-
-	if (candidate == NULL || memcmp(&candidate->id, &span->trace_id, sizeof(TraceId)) != 0)
-	{
-		bool known;
-
-		candidate = hash_search(state->candidates, &span->trace_id, HASH_ENTER, &known);
-		if (!known)
-		{
-			candidate->start = span->start_time_unix_nano;
-			candidate->met = 0;
-			candidate->state = CANDIDATE_PARTIAL;
-			candidate->n_pieces = 0;
-			candidate->pieces = NULL;
-		}
-		state->last = candidate;
-	}
-	if (candidate->state > CANDIDATE_BOUNDED)
-		return;
-	candidate->met |= met;
-	if (candidate->state == CANDIDATE_PARTIAL)
-	{
-		candidate->start = Min(candidate->start, span->start_time_unix_nano);
-		if (!need_is_met(state->need, candidate->met))
-			return;
-		candidate->state = CANDIDATE_BOUNDED;
-		pairingheap_add(state->heap, &candidate->node);
-	}
-	else if (span->start_time_unix_nano < candidate->start)
-	{
-		pairingheap_remove(state->heap, &candidate->node);
-		candidate->start = span->start_time_unix_nano;
-		pairingheap_add(state->heap, &candidate->node);
-	}
-}
-
-/* Does the row of a span pass?  Without a condition it does. */
-static bool
-row_passes(NewestScanState *state, TempoRowReader *reader, const Span *span, ExprState *qual)
-{
-	ScanState	   *node = &state->css.ss;
-	TupleTableSlot *slot = node->ss_ScanTupleSlot;
-	MemoryContext	old;
-	bool			result;
-
-	if (qual == NULL)
-		return true;
-	ExecClearTuple(slot);
-	MemoryContextReset(state->row_context);
-	old = MemoryContextSwitchTo(state->row_context);
-	tempo_row_reader_fill(reader, span, slot->tts_values, slot->tts_isnull);
-	MemoryContextSwitchTo(old);
-	ExecStoreVirtualTuple(slot);
-	slot->tts_tableOid = RelationGetRelid(node->ss_currentRelation);
-	node->ps.ps_ExprContext->ecxt_scantuple = slot;
-	result = ExecQual(qual, node->ps.ps_ExprContext);
-	ResetExprContext(node->ps.ps_ExprContext);
-	ExecClearTuple(slot);
-	return result;
-}
-
-/* The conditions that a span meets, of which all rows that the user may see are decoded. */
-static uint32
-conditions_met(NewestScanState *state, const Span *span)
-{
-	const Candidate *candidate = state->last;
-	uint32			 known = 0;
-	uint32			 met = 0;
-
-	if (candidate != NULL && memcmp(&candidate->id, &span->trace_id, sizeof(TraceId)) == 0)
-	{
-		/* more spans change nothing but the bound */
-		if (candidate->state >= CANDIDATE_BOUNDED && span->start_time_unix_nano >= candidate->start)
-			return 0;
-		known = candidate->met;
-	}
-	if (!tempo_filter_span(state->match, span) ||
-		!row_passes(state, state->match_reader, span, state->css.ss.ps.qual))
-		return 0;
-	if (state->each == NULL)
-		return 1;
-	for (int c = 0; c < state->n_conditions; c++)
-		if ((known & (1U << c)) == 0 && tempo_filter_span(state->each[c], span) &&
-			row_passes(state, state->match_reader, span, state->each_odd[c]))
-			met |= 1U << c;
-	return met;
-}
-
-/* The same for row "at" of the run, about which verdicts are known. */
-static uint32
-verdicts_met(NewestScanState *state, const Span *span, uint32 at)
-{
-	uint32 met = 0;
-
-	for (int c = 0; c < state->n_verdicts; c++)
-	{
-		uint8 verdict = state->verdicts[c * VERDICTS + at];
-
-		if (verdict == ROW_IN ||
-			(verdict == ROW_MAYBE &&
-			 tempo_filter_span(state->each != NULL ? state->each[c] : state->match, span)))
-			met |= 1U << c;
-	}
-	return met;
-}
-
-/* Looks at decoded spans; of verdicts, if there are any, that for row "first" is the first. */
-static void
-search_batch(NewestScanState *state, SpanBatch *batch, bool verdicts, uint32 first)
-{
-	tempo_filter_batch(state->match, batch);
-	tempo_filter_batch(state->pushed, batch);
-	for (int c = 0; c < state->n_conditions && state->each != NULL; c++)
-		tempo_filter_batch(state->each[c], batch);
-	if (state->match_reader != NULL)
-		tempo_row_reader_batch(state->match_reader, batch);
-	for (uint32 i = 0; i < batch->n_spans; i++)
-	{
-		const Span *span = &batch->spans[i];
-		uint32		met = verdicts ? verdicts_met(state, span, state->row_of[i] - first)
-								   : conditions_met(state, span);
-
-		if (met != 0)
-			found_span(state, span, met);
-	}
-}
-
-static void
-add_verdict(NewestScanState *state, TempoOpenSegment *open, uint32 first, uint32 count,
-			ScanFilter *filter, uint8 *verdicts)
-{
-	if (filter->root->n_children > 0)
-		tempo_segment_select(open, &state->match_projection, first, count, &filter->test,
-							 state->match_batch, verdicts);
-}
-
-/*
- * Verdicts about the rows, for each condition by itself if true is returned.  Conditions may fail,
- * so if it takes decoding to tell what the user may see there is one verdict, on that.
- */
-static bool
-give_verdicts(NewestScanState *state, TempoOpenSegment *open, const TempoSegment *segment,
-			  uint32 first, uint32 count)
-{
-	uint8 *verdicts = state->verdicts;
-
-	memset(verdicts, ROW_IN, count);
-	for (uint32 i = 0; i < count && segment->deleted != NULL; i++)
-		if (tempo_row_is_deleted(segment, first + i))
-			verdicts[i] = ROW_OUT;
-	if (state->each == NULL || state->n_verdicts == 0)
-	{
-		add_verdict(state, open, first, count, state->match, verdicts);
-		return state->n_verdicts > 0;
-	}
-	add_verdict(state, open, first, count, state->pushed, verdicts);
-	if (memchr(verdicts, ROW_MAYBE, count) != NULL)
-		return false;
-	for (int c = state->n_verdicts - 1; c >= 0; c--)
-	{
-		if (c > 0)
-			memcpy(verdicts + c * VERDICTS, verdicts, count);
-		add_verdict(state, open, first, count, state->each[c], verdicts + c * VERDICTS);
-	}
-	return true;
-}
-
-/*
- * Which rows to decode: of each trace those that may meet a condition that no row before
- * them surely meets.
- */
-static uint32
-choose_rows(NewestScanState *state, TempoOpenSegment *open, uint32 first, uint32 count)
-{
-	uint32 end = first; /* of the trace */
-	uint32 sure = 0;
-	uint32 all = state->n_verdicts == 32 ? PG_UINT32_MAX : (1U << state->n_verdicts) - 1;
-	uint32 n = 0;
-
-	for (uint32 i = 0; i < count; i++)
-	{
-		SpanError error;
-		bool	  wanted = false;
-
-		if (first + i >= end)
-			sure = 0;
-		else if (sure == all)
-		{
-			i = Min(end - first, count) - 1;
-			continue;
-		}
-		for (int c = 0; c < state->n_verdicts; c++)
-		{
-			uint8 verdict = state->verdicts[c * VERDICTS + i];
-
-			if (verdict == ROW_OUT || (sure & (1U << c)) != 0)
-				continue;
-			wanted = true;
-			if (first + i >= end &&
-				!segment_trace_end(tempo_segment_reader(open), first + i, &end, &error))
-				tempo_segment_failed(open, &error);
-			if (verdict == ROW_IN)
-				sure |= 1U << c;
-		}
-		if (wanted)
-			state->row_of[n++] = first + i;
-	}
-	return n;
-}
-
-/*
- * Decodes the rows that may match; row_of says which they are.  Returns whether verdicts
- * tell the conditions apart.
- */
-static bool
-select_rows(NewestScanState *state, TempoOpenSegment *open, const TempoSegment *segment,
-			uint32 first, uint32 count)
-{
-	bool   verdicts = give_verdicts(state, open, segment, first, count);
-	uint32 n = 0;
-
-	if (verdicts)
-		n = choose_rows(state, open, first, count);
-	else
-		for (uint32 i = 0; i < count; i++)
-			if (state->verdicts[i] != ROW_OUT)
-				state->row_of[n++] = first + i;
-	if (n == count)
-		tempo_segment_decode(open, &state->match_projection, first, count, state->match_batch);
-	else if (n > 0)
-		tempo_segment_decode_rows(open, &state->match_projection, state->row_of, n,
-								  state->match_batch);
-	return verdicts;
-}
-
-static void
-search_range(NewestScanState *state, const SliceRange *range)
-{
-	const TempoSegment *segment = &state->segments[range->segment];
-	MemoryContext		old = MemoryContextSwitchTo(state->open_context);
-	TempoOpenSegment   *open = tempo_segment_open(state->css.ss.ss_currentRelation, segment, NULL);
-
-	MemoryContextSwitchTo(old);
-	for (uint32 first = range->first; first < range->end; first += MAX_RUN)
-	{
-		uint32 count = Min(MAX_RUN, range->end - first);
-		bool   verdicts;
-
-		CHECK_FOR_INTERRUPTS();
-		empty_batch(state->match_batch);
-		verdicts = select_rows(state, open, segment, first, count);
-		search_batch(state, state->match_batch, verdicts, first);
-		state->counters.spans_searched += count;
-	}
-	tempo_segment_close(open);
-}
-
-static void
-search_slice(NewestScanState *state)
-{
-	SliceRange *ranges;
-	uint32		n_ranges;
-
-	if (!tempo_slices_next(state->slices, &ranges, &n_ranges, &state->bound))
-	{
-		state->exhausted = true;
-		return;
-	}
-	for (uint32 i = 0; i < n_ranges; i++)
-		search_range(state, &ranges[i]);
-	MemoryContextReset(state->open_context);
-	state->last = NULL;
-}
-
-/*
  * Locating: all rows of candidates, and their starts.
  */
 
@@ -742,7 +304,7 @@ static bool
 is_visible(NewestScanState *state, TempoRowReader *reader, const Span *span)
 {
 	return tempo_filter_span(state->pushed, span) &&
-		   row_passes(state, reader, span, state->css.ss.ps.qual);
+		   tempo_newest_row_passes(state, reader, span, state->css.ss.ps.qual);
 }
 
 /* The first start among rows of a segment that the user sees. */
@@ -754,7 +316,7 @@ take_start(NewestScanState *state, TempoOpenSegment *open, const TempoSegment *s
 	{
 		uint32 count = Min(MAX_RUN, end - first);
 
-		empty_batch(state->start_batch);
+		tempo_newest_empty(state->start_batch);
 		tempo_segment_decode(open, &state->start_projection, first, count, state->start_batch);
 		tempo_filter_batch(state->pushed, state->start_batch);
 		if (state->start_reader != NULL)
@@ -993,7 +555,7 @@ next_wave(NewestScanState *state)
 		{
 			if (state->wave != NIL || state->exhausted)
 				break;
-			search_slice(state);
+			tempo_newest_search_slice(state);
 		}
 		else if (candidate->state == CANDIDATE_BOUNDED)
 			locate(state);
@@ -1091,7 +653,7 @@ decode_runs(NewestScanState *state)
 	TempoOpenSegment *open = NULL;
 
 	qsort(runs, n_runs, sizeof(PieceRun), compare_places);
-	empty_batch(state->row_batch);
+	tempo_newest_empty(state->row_batch);
 	reserve_rows(state, n_rows);
 	for (uint32 i = 0; i < n_runs; i++)
 	{
@@ -1170,7 +732,7 @@ search_pending(NewestScanState *state)
 	TempoInsertBuffer *pending = NULL;
 
 	state->pendings = NIL;
-	if (IsInParallelMode())
+	if (IsParallelWorker())
 		return;
 	while ((pending = tempo_pending_next(node->ss_currentRelation, node->ps.state->es_snapshot,
 										 pending)) != NULL)
@@ -1180,7 +742,7 @@ search_pending(NewestScanState *state)
 
 		state->pendings = lappend(state->pendings, pending);
 		MemoryContextSwitchTo(old);
-		search_batch(state, batch, false, 0);
+		tempo_newest_search_pending(state, batch);
 	}
 	state->last = NULL;
 }
@@ -1230,7 +792,7 @@ start(NewestScanState *state)
 	control.hcxt = state->context;
 	state->candidates =
 		hash_create("tempo candidates", 256, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	state->heap = pairingheap_allocate(compare_candidates, NULL);
+	state->heap = pairingheap_allocate(tempo_newest_compare, NULL);
 	state->bound = PG_INT64_MAX;
 	state->at_once = FIRST_AT_ONCE;
 	state->exhausted = state->match->never;
