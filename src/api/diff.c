@@ -17,7 +17,6 @@
 #include "access/memory.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
-#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/syscache.h"
@@ -71,14 +70,8 @@ read_side(ApiCall *call, JsonbContainer *body, const char *name, DiffSide *side)
 		if (time && time->type != jbvNumeric)
 			return bad_body(call, psprintf("%s.%s must be a number", name, times[i]));
 	}
-	for (const char *p = id; *p; p++)
-	{
-		if (!isxdigit((unsigned char) *p))
-			return api_fail(call, 400, "trace IDs can only contain hex characters: invalid character '%.*s' at position %d",
-							pg_utf_mblen((const unsigned char *) p), p, (int) (p - id) + 1);
-	}
-	if (!id_from_short_hex(id, strlen(id), side->id.bytes, TRACE_ID_LEN))
-		return api_fail(call, 400, "trace IDs can't be larger than 128 bits");
+	if (!read_trace_id(call, id, &side->id))
+		return false;
 	id_to_hex(side->id.bytes, TRACE_ID_LEN, side->hex);
 	return true;
 }

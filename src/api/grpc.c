@@ -33,18 +33,6 @@ message_free(void *context, void *pointer)
 
 static ProtobufCAllocator allocator = {message_alloc, message_free, NULL};
 
-static void
-append_encoded(StringInfo out, const char *data, Size len)
-{
-	for (Size i = 0; i < len; i++)
-	{
-		if (isalnum((unsigned char) data[i]) && (unsigned char) data[i] < 0x80)
-			appendStringInfoChar(out, data[i]);
-		else
-			appendStringInfo(out, "%%%02X", (unsigned char) data[i]);
-	}
-}
-
 /* What is empty in a message is absent, as in a query string. */
 static void
 add_bytes(StringInfo query, const char *name, const ProtobufCBinaryData *value)
@@ -52,7 +40,7 @@ add_bytes(StringInfo query, const char *name, const ProtobufCBinaryData *value)
 	if (value->len == 0)
 		return;
 	appendStringInfo(query, "%s%s=", query->len > 0 ? "&" : "", name);
-	append_encoded(query, (const char *) value->data, value->len);
+	append_percent(query, (const char *) value->data, value->len);
 }
 
 static void
@@ -142,7 +130,7 @@ read_tag_values(const ProtobufCMessage *message, const char *path, StringInfo qu
 		return NULL;
 	initStringInfo(&full);
 	appendStringInfoString(&full, path);
-	append_encoded(&full, (const char *) values->tag_name.data, values->tag_name.len);
+	append_percent(&full, (const char *) values->tag_name.data, values->tag_name.len);
 	appendStringInfoString(&full, "/values");
 	add_bytes(query, "q", &values->query);
 	add_number(query, "start", NUMBER, values->start);

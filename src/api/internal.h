@@ -16,6 +16,7 @@
 #include "api/api.h"
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
+#include "span/ids.h"
 
 typedef enum ApiFormat
 {
@@ -84,8 +85,12 @@ extern Datum tenants_array(const ApiCall *call);
 /* ---------------------------------------------------------------- params */
 
 /* Each answers 400 and returns false when the value is no such thing. */
+extern bool read_integer(ApiCall *call, const char *name, const char *function, int64 *value);
 extern bool read_seconds(ApiCall *call, const char *name, int64 *value);
 extern bool read_search_range(ApiCall *call, bool start_before_end, ApiRange *range);
+
+/* append_percent: percent-encodes what is no ASCII letter or digit */
+extern void append_percent(StringInfo out, const char *data, Size len);
 
 /* Values without an answer: false = not one. */
 extern bool parse_go_duration(const char *text, int64 *nanoseconds);
@@ -96,6 +101,7 @@ extern int64 now_seconds(void);
 
 /* ------------------------------------------------------------- endpoints */
 
+extern bool read_trace_id(ApiCall *call, const char *text, TraceId *id);
 extern void serve_trace_v1(ApiCall *call);
 extern void serve_trace_v2(ApiCall *call);
 extern void serve_search(ApiCall *call);

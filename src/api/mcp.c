@@ -180,18 +180,6 @@ wrap_tool_error(ApiCall *call, const char *message)
 	answer_tool(call, call->rpc_id, NULL, message, strlen(message), true);
 }
 
-static void
-append_encoded(StringInfo out, const char *text)
-{
-	for (; *text; text++)
-	{
-		if (isalnum((unsigned char) *text) && (unsigned char) *text < 0x80)
-			appendStringInfoChar(out, *text);
-		else
-			appendStringInfo(out, "%%%02X", (unsigned char) *text);
-	}
-}
-
 /* Seconds since 1970; false if it is no time. */
 static bool
 read_time(const char *text, int64 *seconds)
@@ -253,7 +241,7 @@ read_arguments(ApiCall *call, const char *id, const McpTool *tool, JsonbContaine
 		else if (a->parameter)
 		{
 			appendStringInfo(query, "%s%s=", query->len ? "&" : "", a->parameter);
-			append_encoded(query, value);
+			append_percent(query, value, strlen(value));
 		}
 		else
 			*in_path = value;
@@ -308,7 +296,7 @@ call_tool(ApiCall *call, const char *id, JsonbContainer *params)
 	{
 		if (strncmp(p, "%s", 2) == 0)
 		{
-			append_encoded(&path, in_path);
+			append_percent(&path, in_path, strlen(in_path));
 			p++;
 		}
 		else

@@ -203,8 +203,9 @@ format_go_duration(int64 nanoseconds)
 
 /* ----------------------------------------------------------------- range */
 
+/* "function" is the one of Go's that clients of Tempo know from its errors. */
 bool
-read_seconds(ApiCall *call, const char *name, int64 *value)
+read_integer(ApiCall *call, const char *name, const char *function, int64 *value)
 {
 	const char *text = parameter(call, name);
 	char	   *end;
@@ -214,10 +215,28 @@ read_seconds(ApiCall *call, const char *name, int64 *value)
 	errno = 0;
 	*value = strtoll(text, &end, 10);
 	if (*end != '\0' || end == text || isspace((unsigned char) *text))
-		return api_fail(call, 400, "invalid %s: strconv.ParseInt: parsing \"%s\": invalid syntax", name, text);
+		return api_fail(call, 400, "invalid %s: strconv.%s: parsing \"%s\": invalid syntax", name, function, text);
 	if (errno == ERANGE)
-		return api_fail(call, 400, "invalid %s: strconv.ParseInt: parsing \"%s\": value out of range", name, text);
+		return api_fail(call, 400, "invalid %s: strconv.%s: parsing \"%s\": value out of range", name, function, text);
 	return true;
+}
+
+bool
+read_seconds(ApiCall *call, const char *name, int64 *value)
+{
+	return read_integer(call, name, "ParseInt", value);
+}
+
+void
+append_percent(StringInfo out, const char *data, Size len)
+{
+	for (Size i = 0; i < len; i++)
+	{
+		if (isalnum((unsigned char) data[i]) && (unsigned char) data[i] < 0x80)
+			appendStringInfoChar(out, data[i]);
+		else
+			appendStringInfo(out, "%%%02X", (unsigned char) data[i]);
+	}
 }
 
 /* The range the client left open, or that reaches into the future. */

@@ -35,23 +35,6 @@ typedef struct Search
 /* ------------------------------------------------------------ parameters */
 
 static bool
-read_count(ApiCall *call, const char *name, int64 *value)
-{
-	const char *text = parameter(call, name);
-	char	   *end;
-
-	if (text == NULL)
-		return true;
-	errno = 0;
-	*value = strtoll(text, &end, 10);
-	if (*end != '\0' || end == text || isspace((unsigned char) *text))
-		return api_fail(call, 400, "invalid %s: strconv.Atoi: parsing \"%s\": invalid syntax", name, text);
-	if (errno == ERANGE)
-		return api_fail(call, 400, "invalid %s: strconv.Atoi: parsing \"%s\": value out of range", name, text);
-	return true;
-}
-
-static bool
 read_duration(ApiCall *call, const char *name, int64 *milliseconds)
 {
 	const char *text = parameter(call, name);
@@ -114,11 +97,11 @@ read_search(ApiCall *call, Search *search)
 	if (parameter(call, "maxDuration") && search->max_duration < search->min_duration)
 		return api_fail(call, 400, "invalid maxDuration: must be greater than minDuration");
 
-	if (!read_count(call, "limit", &search->limit))
+	if (!read_integer(call, "limit", "Atoi", &search->limit))
 		return false;
 	if (search->limit <= 0)
 		return api_fail(call, 400, "invalid limit: must be a positive number");
-	if (!read_count(call, "spss", &search->spss))
+	if (!read_integer(call, "spss", "Atoi", &search->spss))
 		return false;
 	if (search->spss < 0)
 		return api_fail(call, 400, "invalid spss: must be a non-negative number");

@@ -25,10 +25,9 @@
  * A short id has zeros in front.  What is wrong with another is named by
  * place and character.
  */
-static bool
-read_trace_id(ApiCall *call, TraceId *id)
+bool
+read_trace_id(ApiCall *call, const char *text, TraceId *id)
 {
-	const char *text = call->argument;
 	Size		len = strlen(text);
 
 	for (Size i = 0; i < len; i++)
@@ -84,7 +83,7 @@ find_trace(ApiCall *call, TraceId *id)
 {
 	SpanBatch  *batch;
 
-	if (!read_trace_id(call, id) || !check_parameters(call))
+	if (!read_trace_id(call, call->argument, id) || !check_parameters(call))
 		return NULL;
 	batch = create_batch();
 	read_trace(id, call->tenants, batch);
@@ -241,7 +240,7 @@ serve_trace_v2(ApiCall *call)
 	StringInfoData message;		/* why it is not whole; empty if it is */
 	ApiBody    *body;
 
-	if (!read_trace_id(call, &id) || !check_parameters(call) || !read_filter(call, &id, &filter))
+	if (!read_trace_id(call, call->argument, &id) || !check_parameters(call) || !read_filter(call, &id, &filter))
 		return;
 	batch = find_trace(call, &id);
 	initStringInfo(&message);
