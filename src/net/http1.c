@@ -25,8 +25,13 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-/* Headers and the read buffer of a connection; mapped, so unused parts cost nothing. */
-#define CONNECTION_MEMORY (NET_MAX_HEADER_BYTES_HTTP1 + 64 * 1024)
+/*
+ * The read buffer of a connection, beside its headers.  The library clears all
+ * of this memory after each request, so that every connection that was used
+ * once has it for good.
+ */
+#define READ_BUFFER (64 * 1024)
+#define READ_BUFFER_SMALL (32 * 1024)
 
 typedef enum Http1State
 {
@@ -638,6 +643,7 @@ http1_create(NetServer *server)
 {
 	Http1	   *http1 = calloc(1, sizeof(Http1));
 	const union MHD_DaemonInfo *info;
+	size_t		max_header = server->options.max_header > 0 ? server->options.max_header : NET_MAX_HEADER_BYTES_HTTP1;
 
 	if (http1 == NULL)
 		return NULL;
@@ -651,7 +657,7 @@ http1_create(NetServer *server)
 						 MHD_OPTION_NOTIFY_COMPLETED, on_request_end, http1,
 						 MHD_OPTION_URI_LOG_CALLBACK, on_request_line, http1,
 						 MHD_OPTION_CONNECTION_LIMIT, (unsigned int) server->options.max_connections + 1,
-						 MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) CONNECTION_MEMORY,
+						 MHD_OPTION_CONNECTION_MEMORY_LIMIT, max_header + (max_header < READ_BUFFER ? READ_BUFFER_SMALL : READ_BUFFER),
 						 MHD_OPTION_CONNECTION_TIMEOUT,
 						 (unsigned int) ((server->options.idle_timeout_ms + 999) / 1000),
 						 MHD_OPTION_STRICT_FOR_CLIENT, 1,

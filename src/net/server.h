@@ -75,6 +75,7 @@ typedef struct NetServerOptions
 	bool		reuse_port;		/* SO_REUSEPORT: several processes accept on one port */
 	bool		http1;			/* which protocols the port speaks */
 	bool		http2;			/* gRPC and plain HTTP/2, prior knowledge */
+	size_t		max_header;		/* bytes of the headers of an HTTP/1.1 request; 0 = 512 kB */
 	size_t		max_body;		/* bytes of a body, compressed and decompressed each */
 	size_t		max_buffered;	/* bytes of all bodies held together; above it 503 / UNAVAILABLE */
 	int			max_connections;	/* those beyond it are told so and closed */

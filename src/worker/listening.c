@@ -29,6 +29,7 @@
 #define OTHER_DESCRIPTORS 256
 
 int			tempo_max_connections = 10000;
+static int	tempo_api_max_connections = 1000;
 static char *tempo_tls;
 static char *tempo_tls_cert_file;
 static char *tempo_tls_key_file;
@@ -129,9 +130,13 @@ listening_init(void)
 	credentials_init();
 	cors_init();
 	DefineCustomIntVariable("tempo_pg.max_connections",
-							"Largest number of connections to a port in one process.",
+							"Largest number of connections to a port for spans in one process.",
 							"Clients beyond it are told to come later.",
 							&tempo_max_connections, 10000, 1, 1000000, start, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("tempo_pg.api_max_connections",
+							"Largest number of connections to the Tempo API.",
+							"One that was used takes half a megabyte, since queries may be long.",
+							&tempo_api_max_connections, 1000, 1, 1000000, start, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("tempo_pg.client_timeout",
 							"How long a client may stand still in the middle of a request or of an answer.",
 							NULL, &tempo_client_timeout, 30000, 1000, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
@@ -211,7 +216,7 @@ headers(const NetRequest *request, int status, NetHeader *out, void *arg)
 bool
 listening_options(NetServerOptions *options, const char *name, char *message, Size len)
 {
-	options->max_connections = tempo_max_connections;
+	options->max_connections = strcmp(name, "api") == 0 ? tempo_api_max_connections : tempo_max_connections;
 	options->idle_timeout_ms = idle_timeout(name);
 	options->stall_timeout_ms = tempo_client_timeout;
 	options->tls = NULL;
@@ -258,7 +263,7 @@ void
 listening_reserve(int ports)
 {
 	struct rlimit limit;
-	rlim_t		wanted = (rlim_t) tempo_max_connections * ports * (is_off() ? 1 : 3) + OTHER_DESCRIPTORS;
+	rlim_t		wanted = (rlim_t) Max(tempo_max_connections, tempo_api_max_connections) * ports * (is_off() ? 1 : 3) + OTHER_DESCRIPTORS;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= wanted)
 		return;

@@ -43,6 +43,7 @@
 #include "worker/writer.h"
 
 #define QUEUE_SIZE (4 * 1024 * 1024)
+#define MAX_HEADER (32 * 1024)	/* each connection that was used has memory for it */
 
 /* A request that the writer has not answered by then is answered without. */
 #define REQUEST_TIMEOUT_MS 60000
@@ -588,6 +589,7 @@ listen_on_ports(TimestampTz now)
 	memset(&options, 0, sizeof(options));
 	options.http1 = true;
 	options.http2 = true;
+	options.max_header = MAX_HEADER;
 	options.max_body = (size_t) tempo_otlp_max_message_bytes;
 	options.max_buffered = (size_t) tempo_receiver_memory * 1024;
 	options.handler = handle_request;

@@ -2,7 +2,7 @@
 import json, resource, select, socket, threading
 import cluster, otlp, tap
 
-node = cluster.Cluster("crowd", **{"tempo_pg.query_workers": 1, "tempo_pg.receiver_workers": 1, "tempo_pg.max_connections": 2500, "tempo_pg.query_timeout": "60s"})
+node = cluster.Cluster("crowd", **{"tempo_pg.query_workers": 1, "tempo_pg.receiver_workers": 1, "tempo_pg.max_connections": 2500, "tempo_pg.api_max_connections": 2500, "tempo_pg.query_timeout": "60s"})
 IDLE = 1000
 SEARCH = b"GET /api/search?q=%7B%7D HTTP/1.1\r\nHost: x\r\n\r\n"
 
