@@ -581,12 +581,37 @@ claim_source(TempoDirectory *directory, TempoSegment *segment)
 	return segment->n_deleted == n_deleted || !IsolationUsesXactSnapshot();
 }
 
+/*
+ * Nothing is left of the sources but the requests they came from, which must
+ * be known for a while, lest one that is sent again brings its spans back.  The
+ * smallest other segment is written again to remember them.  NULL if there is
+ * none.
+ */
+static TempoSegment *
+claim_heir(Step *step, TempoDirectory *directory, TempoSegment **claimed, uint32 n)
+{
+	TempoSegment *heir = NULL;
+
+	for (uint32 i = 0; i < step->count; i++)
+	{
+		TempoSegment *segment = &step->segments[i];
+		bool		source = false;
+
+		for (uint32 c = 0; c < n; c++)
+			source |= claimed[c] == segment;
+		if (!source && segment->n_deleted < segment->summary.rows &&
+			(heir == NULL || segment->summary.rows < heir->summary.rows))
+			heir = segment;
+	}
+	return heir != NULL && claim_source(directory, heir) ? heir : NULL;
+}
+
 static bool
 merge_sources(Step *step, TempoDirectory *directory, const Sources *sources)
 {
 	Merge		merge = {step};
 	TempoCompactResult *result = step->result;
-	TempoSegment **claimed = palloc(sizeof(TempoSegment *) * sources->count);
+	TempoSegment **claimed = palloc(sizeof(TempoSegment *) * (sources->count + 1));
 	uint32		n = 0;
 	uint32		needed = sources->segments[0]->summary.level == 0 ? 1 : Min(sources->count, 2);
 	uint32		n_read = 0;
@@ -613,6 +638,16 @@ merge_sources(Step *step, TempoDirectory *directory, const Sources *sources)
 	while (n_read < n &&
 		   (n_read < needed || span_batch_memory(merge.batch) < (Size) compaction_memory * 1024))
 		read_source(&merge, claimed[n_read++]);
+	if (merge.batch->n_spans == 0 && merge.n_hashes > 0)
+	{
+		/* those that are claimed and not read stay as they are */
+		claimed[n_read] = claim_heir(step, directory, claimed, n);
+		if (claimed[n_read] == NULL)
+			return false;
+		read_source(&merge, claimed[n_read++]);
+		if (merge.batch->n_spans == 0)
+			return false;
+	}
 	write_targets(&merge);
 	for (uint32 i = 0; i < n_read; i++)
 	{

@@ -78,6 +78,7 @@ typedef struct Deletion
 	uint8	   *written;		/* by this command */
 	uint8	   *later;			/* by commands that it called */
 	uint8	   *gone;			/* by anybody else, or earlier */
+	uint8	   *kept;			/* of rows with provisional TIDs: what was written */
 } Deletion;
 
 static dlist_head deletions = DLIST_STATIC_INIT(deletions);
@@ -104,6 +105,11 @@ open_table(Table *table, LOCKMODE lockmode)
 	if (!OidIsValid(relid))
 		return false;
 	table->heap = table_open(relid, lockmode);
+	if (RelationGetNumberOfAttributes(table->heap) != NATTS)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s.%s\" does not belong to this version of tempo_pg", TABLE_SCHEMA, TABLE_NAME),
+				 errhint("Run ALTER EXTENSION tempo_pg UPDATE.")));
 	table->lockmode = lockmode;
 	indexes = RelationGetIndexList(table->heap);
 	table->index = NULL;
@@ -411,12 +417,12 @@ tempo_deletions_decode(TempoOpenSegment *open, const TempoSegment *segment, Span
 
 /* -------------------------------------------------------------- deleting */
 
-static void
-superseded(Relation rel)
+void
+tempo_deletions_superseded(Relation rel)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-			 errmsg("could not delete from table \"%s\" because a concurrent merge has moved the rows",
+			 errmsg("could not delete from table \"%s\" because a merge has moved the rows",
 					RelationGetRelationName(rel)),
 			 errhint("Retry the transaction.")));
 }
@@ -438,7 +444,7 @@ lock_segment(Relation rel, const TempoSegment *segment)
 	ReleaseBuffer(buffer);
 	tempo_directory_close(&directory);
 	if (result != TM_Ok)
-		superseded(rel);
+		tempo_deletions_superseded(rel);
 }
 
 static void
@@ -559,6 +565,20 @@ hold_directory(void)
 	locked_by = GetCurrentSubTransactionId();
 }
 
+/* A row that the transaction has inserted must be in a segment to be deleted. */
+static void
+settle_provisional(Relation rel, ItemPointer tid)
+{
+	TempoProvisional found;
+
+	if (tempo_has_inserts(RelationGetRelid(rel)))
+		tempo_flush_inserts(RelationGetRelid(rel));
+	if (tempo_provisional_find(rel, tid, &found) && found.segment == NULL)
+		TEMPO_UNSUPPORTED(errmsg("cannot delete rows of table \"%s\" that a calling statement is still inserting",
+								 RelationGetRelationName(rel)),
+						  errhint("Delete them after that statement."));
+}
+
 TM_Result
 tempo_delete_row(Relation rel, ItemPointer tid, CommandId cid, Snapshot snapshot,
 				 Snapshot crosscheck, TM_FailureData *failure, bool mark)
@@ -571,13 +591,11 @@ tempo_delete_row(Relation rel, ItemPointer tid, CommandId cid, Snapshot snapshot
 	failure->ctid = *tid;
 	failure->cmax = InvalidCommandId;
 	if (tempo_tid_is_provisional(tid))
-		TEMPO_UNSUPPORTED(errmsg("cannot delete rows of table \"%s\" that a calling statement is still inserting",
-								 RelationGetRelationName(rel)),
-						  errhint("Delete them after that statement."));
+		settle_provisional(rel, tid);
 	hold_directory();
 	/* what came after the transaction's snapshot must not go unnoticed */
 	if (crosscheck != InvalidSnapshot && !tempo_fetch_locate(rel, tid, crosscheck, &segment, &row))
-		superseded(rel);
+		tempo_deletions_superseded(rel);
 	if (!tempo_fetch_locate(rel, tid, snapshot, &segment, &row))
 		return TM_Invisible;
 
@@ -605,6 +623,23 @@ tempo_delete_row(Relation rel, ItemPointer tid, CommandId cid, Snapshot snapshot
 	deletion->dirty = true;
 	pgstat_count_heap_delete(rel);
 	return TM_Ok;
+}
+
+bool
+tempo_deletions_own(const TempoSegment *segment, uint32 row)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &deletions)
+	{
+		Deletion   *deletion = dlist_container(Deletion, node, iter.cur);
+
+		if (deletion->segment.segment_id == segment->segment_id &&
+			deletion->segment.storage_id == segment->storage_id &&
+			(bit_set(deletion->unwritten, row) || bit_set(deletion->kept, row)))
+			return true;
+	}
+	return false;
 }
 
 const TempoSegment *
@@ -687,6 +722,16 @@ write_deletion(Table *table, Deletion *deletion)
 	pfree(DatumGetPointer(values[2]));
 }
 
+/* A deferred check of a foreign key may still ask what has become of the rows. */
+static void
+keep_written(Deletion *deletion)
+{
+	MemoryContext caller = MemoryContextSwitchTo(TopTransactionContext);
+
+	or_bitmap(&deletion->segment, deletion->unwritten, &deletion->kept);
+	MemoryContextSwitchTo(caller);
+}
+
 void
 tempo_flush_deletions(void)
 {
@@ -708,6 +753,8 @@ tempo_flush_deletions(void)
 			deletion->dirty = false;
 			n_dirty--;
 			generation++;
+			if (tempo_inserted_segment(&deletion->segment))
+				keep_written(deletion);
 		}
 		free_bitmap(&deletion->unwritten);
 		free_bitmap(&deletion->written);
@@ -754,6 +801,7 @@ free_deletion(Deletion *deletion)
 	free_bitmap(&deletion->written);
 	free_bitmap(&deletion->later);
 	free_bitmap(&deletion->gone);
+	free_bitmap(&deletion->kept);
 	pfree(deletion);
 }
 

@@ -57,6 +57,12 @@ extern void tempo_deletions_forget(uint64 storage_id, const TempoSegment *segmen
 extern TM_Result tempo_delete_row(Relation rel, ItemPointer tid, CommandId cid, Snapshot snapshot,
 								  Snapshot crosscheck, TM_FailureData *failure, bool mark);
 
+/* tempo_deletions_superseded: the error of who comes for rows that a merge has moved */
+extern void tempo_deletions_superseded(Relation rel) pg_attribute_noreturn();
+
+/* tempo_deletions_own: has this transaction deleted the row of a segment with rows that it inserted? */
+extern bool tempo_deletions_own(const TempoSegment *segment, uint32 row);
+
 /* tempo_deletions_segment: the segment with "block" that the transaction has locked, or NULL */
 extern const TempoSegment *tempo_deletions_segment(Oid relid, BlockNumber block);
 

@@ -131,6 +131,62 @@ list_segments(Relation rel, Snapshot snapshot)
 }
 
 /*
+ * Is the row of a provisional TID there, for this snapshot?  Nobody else can
+ * have deleted it.
+ */
+static bool
+sees_provisional(Relation rel, Snapshot snapshot, const TempoProvisional *found)
+{
+	const TempoSegment *listed;
+
+	if (snapshot == SnapshotAny)
+		return true;
+	/* a foreign key's check asks for each row: no list of segments */
+	if (!IsMVCCSnapshot(snapshot))
+		return !tempo_deletions_own(found->segment, found->segment_row);
+	if (found->cid >= snapshot->curcid)
+		return false;
+	list_segments(rel, snapshot);
+	listed = tempo_segments_find_block(fetch.segments, fetch.n_segments, found->segment->first_block);
+	if (listed != NULL && listed->segment_id == found->segment->segment_id &&
+		listed->storage_id == found->segment->storage_id)
+		return !tempo_row_is_deleted(listed, found->segment_row);
+	if (fetch.n_segments > 0 && fetch.segments[0].storage_id == found->segment->storage_id)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("rows of table \"%s\" that this transaction inserted have moved when segments were merged",
+						RelationGetRelationName(rel)),
+				 errhint("Find them by their trace and span ids.")));
+	return false;
+}
+
+static bool
+find_provisional(Relation rel, ItemPointer tid, Snapshot snapshot,
+				 const SpanBatch **batch, TempoSegment *segment, uint32 *row)
+{
+	TempoProvisional found;
+
+	if (!tempo_provisional_find(rel, tid, &found))
+	{
+		if (tempo_provisional_forgotten(rel))
+			ereport(ERROR,
+					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					 errmsg("too many rows were inserted into table \"%s\" to find one by its TID in the same transaction",
+							RelationGetRelationName(rel)),
+					 errhint("Find it by its trace and span ids.")));
+		return false;
+	}
+	*batch = found.batch;
+	*row = found.batch_row;
+	if (found.segment == NULL)
+		return true;
+	*segment = *found.segment;
+	if (found.batch == NULL)
+		*row = found.segment_row;
+	return sees_provisional(rel, snapshot, &found);
+}
+
+/*
  * Where the row of a TID is: *batch, or *segment.  False if the snapshot sees
  * no such row.
  */
@@ -143,7 +199,7 @@ find_row(Relation rel, ItemPointer tid, Snapshot snapshot,
 
 	*batch = NULL;
 	if (tempo_tid_is_provisional(tid))
-		return tempo_provisional_find(rel, tid, batch, segment, row);
+		return find_provisional(rel, tid, snapshot, batch, segment, row);
 	if (!IsInParallelMode() && tempo_has_inserts(RelationGetRelid(rel)))
 		tempo_flush_inserts(RelationGetRelid(rel));
 	/* SnapshotAny is for rows the transaction has seen: whatever is committed or its own */
@@ -214,8 +270,17 @@ bool
 tempo_fetch_locate(Relation rel, ItemPointer tid, Snapshot snapshot, TempoSegment *segment, uint32 *row)
 {
 	const SpanBatch *batch;
+	TempoProvisional found;
 
-	return find_row(rel, tid, snapshot, &batch, segment, row) && batch == NULL;
+	if (!find_row(rel, tid, snapshot, &batch, segment, row))
+		return false;
+	if (tempo_tid_is_provisional(tid))
+	{
+		if (!tempo_provisional_find(rel, tid, &found) || found.segment == NULL)
+			return false;
+		*row = found.segment_row;
+	}
+	return true;
 }
 
 bool
@@ -229,7 +294,16 @@ tempo_tid_valid(TableScanDesc scan, ItemPointer tid)
 void
 tempo_get_latest_tid(TableScanDesc scan, ItemPointer tid)
 {
-	/* rows are never updated, so the TID is the latest */
+	/*
+	 * WHERE CURRENT OF asks for a row that its cursor sees.  Rows are never
+	 * updated, so the TID is the latest, unless the segment has been merged;
+	 * then to find nothing there would be to pass by the row.
+	 */
+	if (tempo_tid_is_provisional(tid))
+		return;
+	list_segments(scan->rs_rd, scan->rs_snapshot);
+	if (tempo_segments_find_block(fetch.segments, fetch.n_segments, ItemPointerGetBlockNumber(tid)) == NULL)
+		tempo_deletions_superseded(scan->rs_rd);
 }
 
 bool

@@ -205,15 +205,12 @@ tempo_tuple_lock(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlo
 	tmfd->cmax = InvalidCommandId;
 
 	/*
-	 * A foreign key's check that nothing refers to a row any more asks for
-	 * KEY SHARE locks.  Rows do not change, and one that goes meanwhile makes
-	 * the check too strict at worst.
+	 * A DELETE with row triggers asks for an exclusive lock, and a foreign
+	 * key's check that nothing refers to a row any more for KEY SHARE.  Both
+	 * wait for those who delete from the segment: a reference that goes is
+	 * none.  SELECT FOR UPDATE does not come here, see hooks.c.
 	 */
-	if (mode == LockTupleKeyShare && InNoForceRLSOperation())
-		return tempo_fetch_row_version(rel, tid, snapshot, slot) ? TM_Ok : TM_Deleted;
-
-	/* a DELETE with row triggers; SELECT FOR UPDATE does not come here, see hooks.c */
-	if (mode != LockTupleExclusive)
+	if (mode != LockTupleExclusive && !(mode == LockTupleKeyShare && InNoForceRLSOperation()))
 		TEMPO_UNSUPPORTED(errmsg("cannot lock rows of table \"%s\"", RelationGetRelationName(rel)),
 						  TEMPO_HINT_LOCK);
 	result = tempo_delete_row(rel, tid, cid, snapshot, InvalidSnapshot, tmfd, false);

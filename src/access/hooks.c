@@ -31,6 +31,7 @@
 #include "parser/parsetree.h"
 #include "tcop/utility.h"
 #include "utils/lsyscache.h"
+#include "utils/resowner.h"
 
 static ExecutorStart_hook_type prev_executor_start = NULL;
 static ExecutorRun_hook_type prev_executor_run = NULL;
@@ -374,13 +375,70 @@ forget_relation(Oid relid)
 	Relation	rel;
 	TempoMetaHeader meta;
 
-	if (!tempo_relation_oid(relid))
-		return;
 	/* DROP holds the lock */
 	rel = relation_open(relid, NoLock);
 	if (tempo_meta_read(rel, &meta))
 		tempo_directory_forget(meta.storage_id);
 	relation_close(rel, NoLock);
+}
+
+/* May a table be dropped although this is why its rows of the directory stay? */
+static bool
+is_unreadable(int sqlerrcode)
+{
+	switch (sqlerrcode)
+	{
+		case ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE:
+		case ERRCODE_FEATURE_NOT_SUPPORTED:
+		case ERRCODE_DATA_CORRUPTED:
+		case ERRCODE_INDEX_CORRUPTED:
+		case ERRCODE_UNDEFINED_FILE:
+		case ERRCODE_UNDEFINED_TABLE:
+		case ERRCODE_IO_ERROR:
+			return true;
+		default:
+			return false;
+	}
+}
+
+/*
+ * DROP must work also for a table that is damaged or of another version, or
+ * there would be no way to get rid of it.  What it leaves in the directory
+ * belongs to no table then, and orphans.c finds it.
+ */
+static void
+forget_if_readable(Oid relid)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		forget_relation(relid);
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		if (!is_unreadable(error->sqlerrcode))
+			ReThrowError(error);
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("the segments of table \"%s\" could not be removed from the directory", get_rel_name(relid)),
+				 errdetail("%s", error->message)));
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
 }
 
 static void
@@ -391,7 +449,10 @@ tempo_object_access(ObjectAccessType access, Oid class_id, Oid object_id, int su
 	if (class_id != RelationRelationId)
 		return;
 	if (access == OAT_DROP && sub_id == 0)
-		forget_relation(object_id);
+	{
+		if (tempo_relation_oid(object_id))
+			forget_if_readable(object_id);
+	}
 	else if (access == OAT_POST_CREATE && sub_id > 0 && tempo_relation_oid(object_id))
 		refuse_columns(get_rel_name(object_id));
 }

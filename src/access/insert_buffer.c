@@ -65,6 +65,7 @@ typedef struct RowCounter
 	slist_node	node;
 	Oid			relid;
 	uint64		next_row;
+	uint64		forgotten;		/* rows before this are not all known any more */
 } RowCounter;
 
 struct TempoInsertBuffer
@@ -138,8 +139,7 @@ buffer_has_row(const TempoInsertBuffer *buffer, Oid relid, uint64 number, uint32
 }
 
 bool
-tempo_provisional_find(Relation rel, ItemPointer tid, const SpanBatch **batch,
-					   TempoSegment *segment, uint32 *row)
+tempo_provisional_find(Relation rel, ItemPointer tid, TempoProvisional *found)
 {
 	Oid			relid = RelationGetRelid(rel);
 	uint64		number;
@@ -151,9 +151,11 @@ tempo_provisional_find(Relation rel, ItemPointer tid, const SpanBatch **batch,
 	{
 		TempoInsertBuffer *buffer = dlist_container(TempoInsertBuffer, node, iter.cur);
 
-		if (buffer_has_row(buffer, relid, number, row))
+		if (buffer_has_row(buffer, relid, number, &found->batch_row))
 		{
-			*batch = buffer->batch;
+			found->batch = buffer->batch;
+			found->segment = NULL;
+			found->cid = buffer->cid;
 			return true;
 		}
 	}
@@ -161,15 +163,53 @@ tempo_provisional_find(Relation rel, ItemPointer tid, const SpanBatch **batch,
 	{
 		TempoInsertBuffer *buffer = dlist_container(TempoInsertBuffer, node, iter.cur);
 
-		if (!buffer_has_row(buffer, relid, number, row))
+		if (!buffer_has_row(buffer, relid, number, &found->batch_row))
 			continue;
-		*batch = buffer->batch;
-		if (buffer->batch == NULL)
-		{
-			*segment = buffer->segment;
-			*row = buffer->row_of[*row];
-		}
+		found->batch = buffer->batch;
+		found->segment = &buffer->segment;
+		found->segment_row = buffer->row_of[found->batch_row];
+		found->cid = buffer->cid;
 		return true;
+	}
+	return false;
+}
+
+static RowCounter *
+find_counter(Oid relid)
+{
+	slist_iter	iter;
+	RowCounter *counter;
+
+	slist_foreach(iter, &counters)
+	{
+		counter = slist_container(RowCounter, node, iter.cur);
+		if (counter->relid == relid)
+			return counter;
+	}
+	counter = MemoryContextAllocZero(TopTransactionContext, sizeof(RowCounter));
+	counter->relid = relid;
+	slist_push_head(&counters, &counter->node);
+	return counter;
+}
+
+bool
+tempo_provisional_forgotten(Relation rel)
+{
+	return find_counter(RelationGetRelid(rel))->forgotten > 0;
+}
+
+bool
+tempo_inserted_segment(const TempoSegment *segment)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &settled)
+	{
+		TempoInsertBuffer *buffer = dlist_container(TempoInsertBuffer, node, iter.cur);
+
+		if (buffer->segment.segment_id == segment->segment_id &&
+			buffer->segment.storage_id == segment->storage_id)
+			return true;
 	}
 	return false;
 }
@@ -209,24 +249,6 @@ free_buffer(TempoInsertBuffer *buffer)
 	buffer->row_of = NULL;
 	if (buffer->shown == NULL)
 		pfree(buffer);
-}
-
-static RowCounter *
-find_counter(Oid relid)
-{
-	slist_iter	iter;
-	RowCounter *counter;
-
-	slist_foreach(iter, &counters)
-	{
-		counter = slist_container(RowCounter, node, iter.cur);
-		if (counter->relid == relid)
-			return counter;
-	}
-	counter = MemoryContextAllocZero(TopTransactionContext, sizeof(RowCounter));
-	counter->relid = relid;
-	slist_push_head(&counters, &counter->node);
-	return counter;
 }
 
 static TempoInsertBuffer *
@@ -294,7 +316,10 @@ settle_buffer(TempoInsertBuffer *buffer)
 		free_batch(buffer);
 	if (!buffer->for_triggers &&
 		(buffer->n_rows > KEEP_ROWS || kept_buffers > KEEP_BUFFERS))
+	{
+		buffer->counter->forgotten = buffer->first_row + buffer->n_rows;
 		free_buffer(buffer);
+	}
 }
 
 void

@@ -58,12 +58,25 @@ extern const SpanBatch *tempo_pending_batch(const TempoInsertBuffer *buffer);
 extern void tempo_pending_tid(const TempoInsertBuffer *buffer, uint32 row, ItemPointer tid);
 
 /*
- * tempo_provisional_find: where the row with a provisional TID is: in memory
- * (*batch, *row), or in a segment (*segment, *row with *batch = NULL).  False
- * if this transaction has no such row.
+ * tempo_provisional_find: where the row with a provisional TID is: in memory,
+ * in a segment, or both.  False if this transaction has no such row.
  */
+typedef struct TempoProvisional
+{
+	const SpanBatch *batch;		/* NULL = no longer in memory */
+	uint32		batch_row;
+	const TempoSegment *segment;	/* NULL = not yet in a segment */
+	uint32		segment_row;
+	CommandId	cid;			/* of the INSERT */
+} TempoProvisional;
+
 extern bool tempo_tid_is_provisional(ItemPointer tid);
-extern bool tempo_provisional_find(Relation rel, ItemPointer tid, const SpanBatch **batch,
-								   TempoSegment *segment, uint32 *row);
+extern bool tempo_provisional_find(Relation rel, ItemPointer tid, TempoProvisional *found);
+
+/* tempo_provisional_forgotten: are there rows whose provisional TIDs mean nothing any more? */
+extern bool tempo_provisional_forgotten(Relation rel);
+
+/* tempo_inserted_segment: is it one whose rows have provisional TIDs? */
+extern bool tempo_inserted_segment(const TempoSegment *segment);
 
 #endif							/* TEMPO_ACCESS_INSERT_BUFFER_H */

@@ -19,6 +19,7 @@
 #include "access/sysattr.h"
 #include "access/table.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_operator_d.h"
 #include "commands/defrem.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -263,6 +264,71 @@ add_lookup_paths(PlannerInfo *root, RelOptInfo *rel, ScanTarget *target)
 	}
 }
 
+/* Is it "ctid = value" or "ctid = ANY (values)"? */
+static bool
+is_tid_lookup(PlannerInfo *root, RelOptInfo *rel, RestrictInfo *restriction)
+{
+	Expr	   *clause = restriction->clause;
+	List	   *args = NIL;
+	Oid			operator = InvalidOid;
+	Node	   *value;
+	Var		   *var;
+
+	if (IsA(clause, OpExpr))
+	{
+		args = ((OpExpr *) clause)->args;
+		operator = ((OpExpr *) clause)->opno;
+	}
+	else if (IsA(clause, ScalarArrayOpExpr) && ((ScalarArrayOpExpr *) clause)->useOr)
+	{
+		args = ((ScalarArrayOpExpr *) clause)->args;
+		operator = ((ScalarArrayOpExpr *) clause)->opno;
+	}
+	if (operator != TIDEqualOperator || list_length(args) != 2)
+		return false;
+	var = linitial(args);
+	value = lsecond(args);
+	if (IsA(clause, OpExpr) && !IsA(var, Var))
+	{
+		var = lsecond(args);
+		value = linitial(args);
+	}
+	return IsA(var, Var) && var->varno == rel->relid && var->varlevelsup == 0 &&
+		var->varattno == SelfItemPointerAttributeNumber &&
+		!bms_is_member(rel->relid, pull_varnos(root, value)) && !contain_volatile_functions(value) &&
+		restriction_is_securely_promotable(restriction, rel);
+}
+
+/*
+ * Rows that the transaction has just inserted may have provisional TIDs, which
+ * only a fetch by TID resolves: a scan that compares would find nothing.
+ */
+static bool
+force_tid_path(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *rte)
+{
+	ListCell   *cell;
+	TidPath    *path;
+
+	if (rte->rtekind != RTE_RELATION || rte->inh || rte->tablesample != NULL || rel->baserestrictinfo == NIL ||
+		(rel->reloptkind != RELOPT_BASEREL && rel->reloptkind != RELOPT_OTHER_MEMBER_REL) ||
+		IS_DUMMY_REL(rel))
+		return false;
+	foreach(cell, rel->baserestrictinfo)
+	{
+		RestrictInfo *restriction = lfirst_node(RestrictInfo, cell);
+
+		if (!is_tid_lookup(root, rel, restriction) || !tempo_is_span_table(rte->relid))
+			continue;
+		path = create_tidscan_path(root, rel, list_make1(restriction), rel->lateral_relids);
+		/* only this process knows them */
+		path->path.parallel_safe = false;
+		rel->pathlist = list_make1(path);
+		rel->partial_pathlist = NIL;
+		return true;
+	}
+	return false;
+}
+
 /* Is it a tempo table that a custom scan can read? */
 bool
 tempo_may_scan(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *rte)
@@ -283,7 +349,7 @@ add_scan_path(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *rte)
 
 	if (previous_hook != NULL)
 		previous_hook(root, rel, rti, rte);
-	if (!tempo_may_scan(root, rel, rti, rte))
+	if (force_tid_path(root, rel, rti, rte) || !tempo_may_scan(root, rel, rti, rte))
 		return;
 
 	target.relid = rti;
