@@ -38,6 +38,7 @@
 #include "access/relation.h"
 #include "access/retention.h"
 #include "access/segment_source.h"
+#include "access/stop_at.h"
 #include "access/store.h"
 #include "access/table.h"
 #include "access/xact.h"
@@ -627,6 +628,7 @@ merge_sources(Step *step, TempoDirectory *directory, const Sources *sources)
 	if (n < needed || n == 0)
 		return false;
 
+	tempo_stop(MERGE_CLAIMED);
 	tempo_stat_phase(step->stat, sources->phase, n);
 	memset(&result->work, 0, sizeof(result->work));
 	merge.work = &result->work;
@@ -648,13 +650,17 @@ merge_sources(Step *step, TempoDirectory *directory, const Sources *sources)
 		if (merge.batch->n_spans == 0)
 			return false;
 	}
+	tempo_stop(MERGE_READ);
 	write_targets(&merge);
+	tempo_stop(MERGE_WRITTEN);
 	for (uint32 i = 0; i < n_read; i++)
 	{
 		tempo_directory_delete(directory, claimed[i]);
 		if (claimed[i]->deleted != NULL)
 			tempo_deletions_forget(claimed[i]->storage_id, claimed[i]);
+		tempo_stop(MERGE_DELETED);
 	}
+	tempo_stop(MERGE_DONE);
 	result->sources += n_read;
 	result->targets += (uint32) result->work.targets;
 	result->spans += result->work.rows_out;

@@ -27,6 +27,7 @@
 #include "access/insert_buffer.h"
 #include "access/scan.h"
 #include "access/skey.h"
+#include "access/stop_at.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/index.h"
@@ -533,6 +534,7 @@ enter_segment(Relation rel, const TempoSegment *segment, CommandId cid)
 	if (found == NULL)
 	{
 		lock_segment(rel, segment);
+		tempo_stop(DELETE_LOCKED);
 		found = MemoryContextAllocZero(TopTransactionContext, sizeof(Deletion));
 		found->relid = RelationGetRelid(rel);
 		found->subid = subid;
@@ -696,6 +698,7 @@ write_deletion(Table *table, Deletion *deletion)
 	tuple = heap_form_tuple(RelationGetDescr(table->heap), values, isnull);
 	tuple->t_tableOid = RelationGetRelid(table->heap);
 	heap_insert(table->heap, tuple, deletion->cid, HEAP_INSERT_NO_LOGICAL, NULL);
+	tempo_stop(DELETE_ADDED);
 	indexes = RelationGetIndexList(table->heap);
 	foreach(cell, indexes)
 	{
@@ -718,6 +721,7 @@ write_deletion(Table *table, Deletion *deletion)
 		index_close(index, NoLock);
 	}
 	list_free(indexes);
+	tempo_stop(DELETE_INDEXED);
 	heap_freetuple(tuple);
 	pfree(DatumGetPointer(values[2]));
 }

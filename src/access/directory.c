@@ -22,6 +22,7 @@
 #include "access/deletions.h"
 #include "access/directory.h"
 #include "access/pages.h"
+#include "access/stop_at.h"
 
 #include "access/genam.h"
 #include "access/heapam.h"
@@ -373,6 +374,7 @@ tempo_directory_forget(uint64 storage_id)
 	if (!tempo_directory_open(&directory, RowExclusiveLock, true))
 		return;
 	forget_in(&directory, directory.merged, storage_id);
+	tempo_stop(TRUNCATE_FORGOTTEN);
 	forget_in(&directory, directory.level0, storage_id);
 	tempo_directory_close(&directory);
 	tempo_deletions_forget(storage_id, NULL);

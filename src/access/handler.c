@@ -23,6 +23,7 @@
 #include "access/scan.h"
 #include "access/segment_source.h"
 #include "access/relation.h"
+#include "access/stop_at.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/htup_details.h"
@@ -302,6 +303,7 @@ tempo_access_init(void)
 	tempo_compact_stat_init();
 	tempo_retention_init();
 	tempo_deletions_init();
+	tempo_stop_init();
 	tempo_hooks_init();
 	tempo_planner_init();
 	tempo_agg_plan_init();

@@ -18,10 +18,12 @@
 
 #include "access/directory.h"
 #include "access/generic_xlog.h"
+#include "access/stop_at.h"
 #include "access/xlog.h"
 #include "access/xloginsert.h"
 #include "catalog/pg_control.h"
 #include "miscadmin.h"
+#include "port/pg_crc32c.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "storage/smgr.h"
@@ -65,6 +67,21 @@ page_is(Page page, uint32 magic, uint32 segment_id, Size payload)
 
 /* ------------------------------------------------------------- metapage */
 
+static uint32
+meta_crc(const TempoMeta *meta)
+{
+	Size		size = offsetof(TempoMeta, free) + meta->header.n_free * sizeof(TempoExtent);
+	Size		from = offsetof(TempoMetaHeader, crc);
+	Size		to = from + sizeof(meta->header.crc);
+	pg_crc32c	crc;
+
+	INIT_CRC32C(crc);
+	COMP_CRC32C(crc, meta, from);
+	COMP_CRC32C(crc, (const char *) meta + to, size - to);
+	FIN_CRC32C(crc);
+	return crc;
+}
+
 static void
 meta_check(Relation rel, Page page)
 {
@@ -87,23 +104,32 @@ meta_check(Relation rel, Page page)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("relation \"%s\" has storage format %u, but this library reads format %d",
 						RelationGetRelationName(rel), header->version, TEMPO_FORMAT_VERSION),
-				 errhint("Install the version of tempo_pg that wrote it, or a later one.")));
+				 errhint("Install the version of tempo_pg that wrote it, or move the data by dump and restore.")));
+	if (meta_crc((const TempoMeta *) header) != header->crc)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("metapage of relation \"%s\" is damaged", RelationGetRelationName(rel)),
+				 errdetail("The checksum of block 0 is wrong.")));
 }
 
 static bool
 meta_copy(Relation rel, void *dst, Size len)
 {
+	BlockNumber n_blocks = RelationGetNumberOfBlocks(rel);
 	Buffer		buffer;
 	Page		page;
 
-	if (RelationGetNumberOfBlocks(rel) == 0)
+	if (n_blocks == 0)
 		return false;
 	buffer = ReadBuffer(rel, 0);
 	LockBuffer(buffer, BUFFER_LOCK_SHARE);
 	page = BufferGetPage(buffer);
-	if (PageIsNew(page))
+	if (PageIsNew(page) && n_blocks == 1)
 	{
-		/* the extension of the file survived a crash, the metapage did not */
+		/*
+		 * The extension of the file survived a crash, the metapage did not.
+		 * Where there are more blocks it did, and has been lost since.
+		 */
 		UnlockReleaseBuffer(buffer);
 		return false;
 	}
@@ -127,7 +153,7 @@ tempo_meta_read_all(Relation rel, TempoMeta *meta)
 
 /* Writes the metapage; the caller holds the extent lock. */
 static void
-meta_write(Relation rel, const TempoMeta *meta)
+meta_write(Relation rel, TempoMeta *meta)
 {
 	Buffer		buffer = ReadBuffer(rel, 0);
 	GenericXLogState *state;
@@ -135,6 +161,7 @@ meta_write(Relation rel, const TempoMeta *meta)
 	char	   *content;
 	bool		is_new;
 
+	meta->header.crc = meta_crc(meta);
 	LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
 	is_new = PageIsNew(BufferGetPage(buffer));
 	state = GenericXLogStart(rel);
@@ -205,6 +232,9 @@ meta_read_or_create(Relation rel, TempoMeta *meta)
 	if (RelationGetNumberOfBlocks(rel) == 0)
 		extend_file(rel, 1);
 	meta_write(rel, meta);
+	/* before the file grows any further, so that more than one block tells that there is a metapage */
+	if (RelationNeedsWAL(rel))
+		XLogFlush(XactLastRecEnd);
 }
 
 /*
@@ -267,6 +297,7 @@ tempo_extent_take(Relation rel, BlockNumber count, uint64 *storage_id, uint64 *s
 	if (!free_list_take(meta, count, &extent))
 	{
 		extent.first = extend_file(rel, count);
+		tempo_stop(STORE_EXTENDED);
 		extent.count = count;
 	}
 	*storage_id = meta->header.storage_id;
@@ -381,6 +412,8 @@ tempo_pages_write(Relation rel, TempoExtent extent, uint64 segment_id, const Seg
 	for (BlockNumber done = 0; done < extent.count; done += PAGES_PER_RECORD)
 	{
 		CHECK_FOR_INTERRUPTS();
+		if (done > 0)
+			tempo_stop(STORE_HALF);
 		write_run(rel, extent.first + done, Min(PAGES_PER_RECORD, extent.count - done),
 				  segment_id, image, (uint64) done * TEMPO_PAGE_PAYLOAD, strategy);
 	}

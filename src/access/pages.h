@@ -25,7 +25,7 @@
 #include "storage/bufpage.h"
 #include "utils/rel.h"
 
-#define TEMPO_FORMAT_VERSION 1
+#define TEMPO_FORMAT_VERSION 2
 #define TEMPO_META_MAGIC 0x4f504d54 /* "TMPO" */
 
 /* The special space of every page. */
@@ -54,7 +54,7 @@ typedef struct TempoMetaHeader
 	uint64		storage_id;		/* random; the key of the directory */
 	uint64		next_segment_id;
 	uint64		rewrite_xid;	/* FullTransactionId: older snapshots must not read; 0 = none */
-	uint32		flags;			/* none yet */
+	uint32		crc;			/* CRC-32C of all the rest, free list included */
 	uint32		n_free;
 } TempoMetaHeader;
 

@@ -26,6 +26,7 @@
 #include "access/genam.h"
 #include "access/relation.h"
 #include "access/segment_source.h"
+#include "access/stop_at.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
@@ -361,8 +362,11 @@ tempo_expire(Relation rel, const TempoRetention *retention, const TempoSegmentKe
 			!is_expired(rel, retention, &segments[i], expired) ||
 			!tempo_directory_claim(&directory, &segments[i]))
 			continue;
+		tempo_stop(RETENTION_CLAIMED);
 		tempo_directory_delete(&directory, &segments[i]);
+		tempo_stop(RETENTION_DELETED);
 		tempo_deletions_forget(segments[i].storage_id, &segments[i]);
+		tempo_stop(RETENTION_DONE);
 		expired->segments++;
 		expired->rows += segments[i].summary.rows - segments[i].n_deleted;
 		expired->bytes += segments[i].summary.size;

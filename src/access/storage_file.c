@@ -23,6 +23,7 @@
 #include "access/pages.h"
 #include "access/row.h"
 #include "access/segment_source.h"
+#include "access/stop_at.h"
 #include "access/store.h"
 #include "access/transam.h"
 #include "access/xact.h"
@@ -66,6 +67,7 @@ tempo_relation_set_new_file(Relation rel, const RelFileLocator *newfile, char pe
 
 	file = RelationCreateStorage(*newfile, persistence, true);
 	smgrclose(file);
+	tempo_stop(TRUNCATE_CREATED);
 }
 
 void
@@ -90,6 +92,7 @@ tempo_relation_copy_data(Relation rel, const RelFileLocator *newfile)
 	FlushRelationBuffers(rel);
 	target = RelationCreateStorage(*newfile, rel->rd_rel->relpersistence, true);
 	RelationCopyStorage(RelationGetSmgr(rel), target, MAIN_FORKNUM, rel->rd_rel->relpersistence);
+	tempo_stop(TABLESPACE_COPIED);
 	RelationDropStorage(rel);
 	smgrclose(target);
 }
@@ -173,6 +176,7 @@ tempo_relation_copy_for_cluster(Relation old_table, Relation new_table, Relation
 		source.extent.count = segment.n_blocks;
 		source.segment_id = segment.segment_id;
 		tempo_store_image(new_table, &image, GetCurrentCommandId(true), &segment);
+		tempo_stop(REWRITE_COPIED);
 		*num_tuples += segment.summary.rows;
 	}
 	if (count > 0)
@@ -182,6 +186,7 @@ tempo_relation_copy_for_cluster(Relation old_table, Relation new_table, Relation
 		tempo_lock_extents(new_table);
 		tempo_meta_set_rewrite(new_table, xid);
 		tempo_unlock_extents(new_table);
+		tempo_stop(REWRITE_MARKED);
 		pfree(segments);
 	}
 	FreeAccessStrategy(source.strategy);

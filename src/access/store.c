@@ -13,6 +13,7 @@
 
 #include "access/memory.h"
 #include "access/pages.h"
+#include "access/stop_at.h"
 #include "access/xact.h"
 #include "utils/memutils.h"
 
@@ -30,15 +31,20 @@ tempo_store_image(Relation rel, const SegmentSource *image, CommandId cid, Tempo
 	 */
 	tempo_directory_open(&directory, RowExclusiveLock, false);
 	(void) GetCurrentTransactionId();
+	tempo_stop(STORE_BEGIN);
 
 	tempo_lock_extents(rel);
 	extent = tempo_extent_take(rel, segment->n_blocks, &segment->storage_id, &segment->segment_id);
 	segment->first_block = extent.first;
+	tempo_stop(STORE_TAKEN);
 	tempo_directory_insert_heap(&directory, segment, cid);
+	tempo_stop(STORE_OWNED);
 	tempo_unlock_extents(rel);
 
 	tempo_directory_insert_index(&directory, segment);
+	tempo_stop(STORE_INDEXED);
 	tempo_pages_write(rel, extent, segment->segment_id, image);
+	tempo_stop(STORE_WRITTEN);
 	tempo_directory_close(&directory);
 }
 

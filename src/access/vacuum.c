@@ -21,6 +21,7 @@
 
 #include "access/multixact.h"
 #include "access/pages.h"
+#include "access/stop_at.h"
 #include "access/tableam.h"
 #include "access/transam.h"
 #include "access/xact.h"
@@ -171,7 +172,9 @@ truncate_file(Relation rel, BlockNumber used_end)
 		tempo_lock_extents(rel);
 		tempo_free_list_replace(rel, meta->free, n);
 		tempo_unlock_extents(rel);
+		tempo_stop(VACUUM_CUT);
 		RelationTruncate(rel, used_end);
+		tempo_stop(VACUUM_TRUNCATED);
 	}
 	pfree(meta);
 	UnlockRelation(rel, AccessExclusiveLock);
@@ -222,7 +225,9 @@ tempo_relation_vacuum(Relation rel, struct VacuumParams *params, BufferAccessStr
 	if ((params->options & VACOPT_SKIP_LOCKED) != 0 && !tempo_try_lock_own_tables(AccessShareLock))
 		return;
 	vacuum_directory(params, strategy);
+	tempo_stop(VACUUM_PRUNED);
 	(void) reclaim(rel, &used_end);
+	tempo_stop(VACUUM_LISTED);
 	if (params->truncate != VACOPTVALUE_DISABLED)
 		truncate_file(rel, used_end);
 

@@ -23,12 +23,14 @@
 #include "access/pages.h"
 #include "access/segment_source.h"
 #include "access/table.h"
+#include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
+#include "storage/procarray.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -68,6 +70,23 @@ problem(Verify *verify, int64 block, const char *format,...)
 
 /* --------------------------------------------------------------- extents */
 
+/*
+ * An extent whose transaction was aborted may lie behind the end of the file,
+ * or be given to somebody else since: making the file longer is not logged,
+ * so recovery that stops before the pages were written leaves a file without
+ * it.
+ */
+static uint32
+leave_out_aborted(TempoSegment *used, uint32 n_used)
+{
+	uint32		kept = 0;
+
+	for (uint32 i = 0; i < n_used; i++)
+		if (TransactionIdIsInProgress(used[i].xmin) || TransactionIdDidCommit(used[i].xmin))
+			used[kept++] = used[i];
+	return kept;
+}
+
 /* Extents of all directory rows, dead ones too, against file and free list. */
 static void
 verify_extents(Verify *verify)
@@ -90,6 +109,7 @@ verify_extents(Verify *verify)
 	tempo_unlock_extents(verify->rel);
 	tempo_directory_close(&directory);
 
+	n_used = leave_out_aborted(used, n_used);
 	tempo_segments_sort_by_block(used, n_used);
 	for (uint32 i = 0; i < n_used; i++)
 	{

@@ -4,6 +4,7 @@ The server never runs as root: as root everything of it runs as the user postgre
 """
 import atexit, json, os, pwd, random, shutil, signal, socket, struct, subprocess, sys, tempfile, time, urllib.error, urllib.request
 
+LONG = os.environ.get("TEMPO_PG_TEST_LONG", "") != ""     # everything, not what a few minutes allow
 PG_CONFIG = os.environ.get("PG_CONFIG", "/usr/lib/postgresql/15/bin/pg_config")
 BIN = subprocess.run([PG_CONFIG, "--bindir"], check=True, capture_output=True, text=True).stdout.strip()
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -126,6 +127,33 @@ class Cluster:
         try:
             with open(self.log, errors="replace") as f: return f.read()
         except OSError: return ""
+
+    # ----------------------------------------------------- replication
+    def allow_replication(self):
+        """before the start"""
+        self.run("sh", "-c", 'printf "local all all trust\\nhost all all 127.0.0.1/32 trust\\nhost replication all 127.0.0.1/32 trust\\n" > "$1"', "sh", self.data + "/pg_hba.conf")
+
+    def backup(self, folder, *options):
+        self.run(BIN + "/pg_basebackup", "-D", folder, "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-X", "stream", "-c", "fast", *options)
+
+    def standby(self, name="standby", **settings):
+        """a started hot standby of this server"""
+        other = Cluster(name, init=False)
+        self.backup(other.data)
+        other.follow(self, **settings)
+        other.start()
+        return other
+
+    def follow(self, node, **settings):
+        """what is in the data directory is to be a standby of node"""
+        self.run("touch", self.data + "/standby.signal")
+        settings = dict({"hot_standby": "on", "wal_retrieve_retry_interval": "100ms", "primary_conninfo": "host=127.0.0.1 port=%d user=postgres application_name=%s" % (node.port, self.name)}, **settings)
+        self.configure(**settings)
+
+    def wait_replayed(self, node, seconds=60):
+        """until this standby has replayed what node has written"""
+        end = node.sql("SELECT pg_current_wal_insert_lsn()")
+        poll("replay", lambda: self.try_sql("SELECT pg_last_wal_replay_lsn() >= '%s'" % end) == "t", seconds)
 
     # ------------------------------------------------------------- SQL
     def psql(self, text, db="postgres", user="postgres", options=()):
