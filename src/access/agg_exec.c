@@ -459,7 +459,7 @@ next_segment(TempoAggState *state)
 	tempo_agg_close(state);
 	while (tempo_walk_next(&state->walk))
 	{
-		if (tempo_filter_segment(state->filter, tempo_segment_reader(state->walk.open)))
+		if (tempo_filter_segment(state->filter, state->walk.open))
 		{
 			state->walk.counters.segments_read++;
 			state->row = state->walk.unit->rows.first;

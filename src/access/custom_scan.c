@@ -316,7 +316,7 @@ footer_passes(TempoScanState *state)
 	if (!find_ranges(state))
 		state->walk.counters.segments_traces++;
 	else if (tempo_filter_traces(state->filter, &n_traces) != NULL ||
-			 tempo_filter_segment(state->filter, tempo_segment_reader(state->walk.open)))
+			 tempo_filter_segment(state->filter, state->walk.open))
 		return true;
 	else
 		state->walk.counters.segments_values++;

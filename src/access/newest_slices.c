@@ -176,7 +176,7 @@ take_part(NewestSlices *slices, SlicePart *part)
 	uint64 taken = 0;
 
 	MemoryContextSwitchTo(old);
-	if (!part->opened && !tempo_filter_segment(slices->filter, tempo_segment_reader(open)))
+	if (!part->opened && !tempo_filter_segment(slices->filter, open))
 	{
 		slices->counters->segments_lists++;
 		part->end = 0;

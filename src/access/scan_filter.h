@@ -18,6 +18,7 @@
 #include "postgres.h"
 
 #include "access/row.h"
+#include "access/segment_source.h"
 #include "nodes/execnodes.h"
 #include "nodes/primnodes.h"
 #include "segment/filter.h"
@@ -181,7 +182,7 @@ extern void tempo_filter_needs(const ScanFilter *filter, uint32 *parts, List **k
 
 /* scan_prune.c */
 extern bool tempo_filter_zone(const ScanFilter *filter, const FilterZone *zone);
-extern bool tempo_filter_segment(ScanFilter *filter, SegmentReader *reader);
+extern bool tempo_filter_segment(ScanFilter *filter, TempoOpenSegment *open);
 extern void tempo_filter_bounds(const ScanFilter *filter, int64 *min_start, int64 *end_start, uint64 *tenants);
 
 /* the trace ids that rows must have, from one of the ANDed conditions; NULL if any may */

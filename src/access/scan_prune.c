@@ -9,7 +9,6 @@
 
 #include "access/scan_filter.h"
 
-#include "access/memory.h"
 
 static const SpanText service_name_key = {"service.name", 12};
 
@@ -139,14 +138,14 @@ tempo_filter_traces(const ScanFilter *filter, int *count)
  */
 
 static const SegmentKey *
-find_key(SegmentReader *reader, AttributeScope scope, SpanText key)
+find_key(TempoOpenSegment *open, AttributeScope scope, SpanText key)
 {
 	const SegmentKey *keys;
 	uint32		count;
-	SpanError	error;
+	SpanError	error = {SPAN_ERROR_NONE};
 
-	if (!segment_keys(reader, &keys, &count, &error))
-		tempo_raise(&error);
+	if (!segment_keys(tempo_segment_reader(open), &keys, &count, &error))
+		tempo_segment_failed(open, &error);
 	for (uint32 i = 0; i < count; i++)
 		if (keys[i].scope == scope && span_text_equal(keys[i].key, key))
 			return &keys[i];
@@ -155,7 +154,7 @@ find_key(SegmentReader *reader, AttributeScope scope, SpanText key)
 
 /* May a value under the key, in this scope, satisfy the node? */
 static bool
-key_may_match(const FilterNode *node, SegmentReader *reader, AttributeScope scope)
+key_may_match(const FilterNode *node, TempoOpenSegment *open, AttributeScope scope)
 {
 	const SegmentKey *key;
 	AnyValue	text = {.type = ANY_STRING};
@@ -164,14 +163,14 @@ key_may_match(const FilterNode *node, SegmentReader *reader, AttributeScope scop
 		(node->type != FILTER_MATCH || node->op != MATCH_EQ || !node->plain ||
 		 (node->literal.type == ANY_STRING && node->literal.len == 0)))
 		return true;
-	key = find_key(reader, scope, node->key);
+	key = find_key(open, scope, node->key);
 	if (key == NULL)
 		return false;
 	if (node->type == FILTER_MATCH && node->op == MATCH_EQ && node->plain)
 	{
 		if ((key->types & ~SCALAR_TYPES) != 0)
 			return true;
-		return segment_may_contain(reader, scope, node->key, &node->literal);
+		return segment_may_contain(tempo_segment_reader(open), scope, node->key, &node->literal);
 	}
 	if (node->type == FILTER_JSON_TEXT && node->op == MATCH_EQ && key->types == (1U << ANY_STRING))
 	{
@@ -179,7 +178,7 @@ key_may_match(const FilterNode *node, SegmentReader *reader, AttributeScope scop
 		{
 			text.len = node->texts[i].len;
 			text.u.data = node->texts[i].data;
-			if (segment_may_contain(reader, scope, node->key, &text))
+			if (segment_may_contain(tempo_segment_reader(open), scope, node->key, &text))
 				return true;
 		}
 		return false;
@@ -188,33 +187,33 @@ key_may_match(const FilterNode *node, SegmentReader *reader, AttributeScope scop
 }
 
 static bool
-pairs_may_match(const FilterNode *node, SegmentReader *reader)
+pairs_may_match(const FilterNode *node, TempoOpenSegment *open)
 {
 	AttributeScope scope = node->scope == FILTER_SCOPE_SPAN ? ATTRIBUTE_SPAN : ATTRIBUTE_RESOURCE;
 
 	for (int i = 0; i < node->n_pairs; i++)
 	{
 		const FilterPair *pair = &node->pairs[i];
-		const SegmentKey *key = find_key(reader, scope, pair->key);
+		const SegmentKey *key = find_key(open, scope, pair->key);
 
 		if (key == NULL)
 			return false;
 		if (pair->plain && (key->types & ~SCALAR_TYPES) == 0 &&
-			!segment_may_contain(reader, scope, pair->key, &pair->value))
+			!segment_may_contain(tempo_segment_reader(open), scope, pair->key, &pair->value))
 			return false;
 	}
 	return true;
 }
 
 static bool
-name_may_match(const FilterNode *node, SegmentReader *reader)
+name_may_match(const FilterNode *node, TempoOpenSegment *open)
 {
 	const SpanText *names;
 	uint32		count;
-	SpanError	error;
+	SpanError	error = {SPAN_ERROR_NONE};
 
-	if (!segment_names(reader, &names, &count, &error))
-		tempo_raise(&error);
+	if (!segment_names(tempo_segment_reader(open), &names, &count, &error))
+		tempo_segment_failed(open, &error);
 	for (uint32 i = 0; i < count; i++)
 		for (int t = 0; t < node->n_texts; t++)
 			if (span_text_equal(names[i], node->texts[t]))
@@ -223,7 +222,7 @@ name_may_match(const FilterNode *node, SegmentReader *reader)
 }
 
 static bool
-service_may_match(const FilterNode *node, SegmentReader *reader)
+service_may_match(const FilterNode *node, TempoOpenSegment *open)
 {
 	AnyValue	value = {.type = ANY_STRING};
 
@@ -232,25 +231,25 @@ service_may_match(const FilterNode *node, SegmentReader *reader)
 		value.len = node->texts[t].len;
 		value.u.data = node->texts[t].data;
 		if ((node->null_is_empty && value.len == 0) ||
-			segment_may_contain(reader, ATTRIBUTE_RESOURCE, service_name_key, &value))
+			segment_may_contain(tempo_segment_reader(open), ATTRIBUTE_RESOURCE, service_name_key, &value))
 			return true;
 	}
 	return false;
 }
 
 static bool
-node_segment(const FilterNode *node, SegmentReader *reader)
+node_segment(const FilterNode *node, TempoOpenSegment *open)
 {
 	switch (node->type)
 	{
 		case FILTER_AND:
 			for (int i = 0; i < node->n_children; i++)
-				if (!node_segment(node->children[i], reader))
+				if (!node_segment(node->children[i], open))
 					return false;
 			return true;
 		case FILTER_OR:
 			for (int i = 0; i < node->n_children; i++)
-				if (node_segment(node->children[i], reader))
+				if (node_segment(node->children[i], open))
 					return true;
 			return false;
 		case FILTER_TEXT:
@@ -259,12 +258,12 @@ node_segment(const FilterNode *node, SegmentReader *reader)
 			if (node->op != MATCH_EQ)
 				return true;
 			if (node->column == TEMPO_NAME)
-				return name_may_match(node, reader);
+				return name_may_match(node, open);
 			if (node->column == TEMPO_SERVICE_NAME)
-				return service_may_match(node, reader);
+				return service_may_match(node, open);
 			return true;
 		case FILTER_CONTAINS:
-			return pairs_may_match(node, reader);
+			return pairs_may_match(node, open);
 		case FILTER_NULL:
 			if (!node->negate || node->scope == FILTER_SCOPE_COLUMN)
 				return true;
@@ -277,12 +276,12 @@ node_segment(const FilterNode *node, SegmentReader *reader)
 				case FILTER_SCOPE_COLUMN:
 					return true;
 				case FILTER_SCOPE_SPAN:
-					return key_may_match(node, reader, ATTRIBUTE_SPAN);
+					return key_may_match(node, open, ATTRIBUTE_SPAN);
 				case FILTER_SCOPE_RESOURCE:
-					return key_may_match(node, reader, ATTRIBUTE_RESOURCE);
+					return key_may_match(node, open, ATTRIBUTE_RESOURCE);
 				case FILTER_SCOPE_ANY:
-					return key_may_match(node, reader, ATTRIBUTE_SPAN) ||
-						key_may_match(node, reader, ATTRIBUTE_RESOURCE);
+					return key_may_match(node, open, ATTRIBUTE_SPAN) ||
+						key_may_match(node, open, ATTRIBUTE_RESOURCE);
 			}
 			return true;
 		default:
@@ -291,7 +290,7 @@ node_segment(const FilterNode *node, SegmentReader *reader)
 }
 
 bool
-tempo_filter_segment(ScanFilter *filter, SegmentReader *reader)
+tempo_filter_segment(ScanFilter *filter, TempoOpenSegment *open)
 {
-	return node_segment(filter->root, reader);
+	return node_segment(filter->root, open);
 }
