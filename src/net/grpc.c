@@ -481,8 +481,7 @@ message_begins(Http2Stream *stream)
 		snprintf(text, sizeof(text), "grpc: received message larger than max (%zu vs. %zu)", message->length, max);
 		fail(stream, 200, GRPC_RESOURCE_EXHAUSTED, text);
 	}
-	else if (message->length > 0 &&
-			 stream->base.server->statistics.buffered >= stream->base.server->options.max_buffered)
+	else if (message->length > 0 && net_server_is_full(stream->base.server))
 		fail(stream, 200, GRPC_UNAVAILABLE, "too many requests are held in memory, retry later");
 	else if (message->prefix[0] == 1)
 	{

@@ -127,6 +127,13 @@ on_pending(NetPending *pending)
 
 /* ---------------------------------------------------------------- answers */
 
+static bool
+append_header(NetBuffer *out, const char *name, const char *value)
+{
+	return net_buffer_append(out, name, strlen(name)) && net_buffer_append(out, ": ", 2) &&
+		net_buffer_append(out, value, strlen(value)) && net_buffer_append(out, "\r\n", 2);
+}
+
 /* answer_raw: writes the answer to the socket itself; the connection ends with it */
 static void
 answer_raw(Http1Request *request, const NetAnswer *answer, const char *content_type,
@@ -134,26 +141,19 @@ answer_raw(Http1Request *request, const NetAnswer *answer, const char *content_t
 {
 	NetBuffer	out = {0};
 	char		line[256];
+	bool		whole;
 
 	snprintf(line, sizeof(line), "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Length: %zu\r\n",
 			 answer->status, net_reason_phrase(answer->status), answer->len);
-	net_buffer_append(&out, line, strlen(line));
+	whole = net_buffer_append(&out, line, strlen(line));
 	if (content_type != NULL)
-	{
-		snprintf(line, sizeof(line), "Content-Type: %s\r\n", content_type);
-		net_buffer_append(&out, line, strlen(line));
-	}
+		whole = whole && append_header(&out, "Content-Type", content_type);
 	for (int i = 0; i < n_headers; i++)
-	{
-		if (!net_header_passes(&headers[i]))
-			continue;
-		snprintf(line, sizeof(line), "%s: %s\r\n", headers[i].name, headers[i].value);
-		net_buffer_append(&out, line, strlen(line));
-	}
+		if (net_header_passes(&headers[i]))
+			whole = whole && append_header(&out, headers[i].name, headers[i].value);
 	if (answer->gzip)
-		net_buffer_append(&out, "Content-Encoding: gzip\r\n", 24);
-	net_buffer_append(&out, "\r\n", 2);
-	if (net_buffer_append(&out, answer->body, answer->len))
+		whole = whole && append_header(&out, "Content-Encoding", "gzip");
+	if (whole && net_buffer_append(&out, "\r\n", 2) && net_buffer_append(&out, answer->body, answer->len))
 		send(request->connection->fd, out.data, out.len, MSG_NOSIGNAL | MSG_DONTWAIT);
 	net_buffer_free(&out);
 	request->answered_raw = true;
@@ -367,8 +367,7 @@ on_headers(Http1Request *request, const char *method, const char *version)
 			status = 413;
 			message = "request body too large";
 		}
-		else if (status == 0 && has_body &&
-				 base->server->statistics.buffered >= base->server->options.max_buffered)
+		else if (status == 0 && has_body && net_server_is_full(base->server))
 		{
 			status = 503;
 			message = "too many requests are held in memory, retry later";

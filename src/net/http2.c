@@ -348,8 +348,7 @@ plain_headers(Http2Stream *stream)
 		status = 413;
 		message = "request body too large";
 	}
-	else if (status == 0 && !stream->input_ended &&
-			 request->server->statistics.buffered >= request->server->options.max_buffered)
+	else if (status == 0 && !stream->input_ended && net_server_is_full(request->server))
 	{
 		status = 503;
 		message = "too many requests are held in memory, retry later";

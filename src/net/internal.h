@@ -145,6 +145,7 @@ struct NetLoop
 	NetNode		pending;
 	NetNode		lingering;
 	bool		running;
+	size_t		buffered;		/* bytes of bodies that its servers hold */
 	char	   *scratch;		/* what is read from or written to any socket */
 };
 
@@ -308,6 +309,9 @@ extern bool net_request_set_target(NetRequest *request, const char *target, size
 extern bool net_request_set_method(NetRequest *request, const char *method, size_t len);
 extern bool net_request_add_header(NetRequest *request, const char *name, size_t namelen,
 								   const char *value, size_t valuelen);
+
+/* net_server_is_full: is there no memory for more bodies?  That of all ports of a loop is one. */
+extern bool net_server_is_full(const NetServer *server);
 
 /* net_request_account: makes the statistics follow the body's memory; false = over max_buffered */
 extern bool net_request_account(NetRequest *request);

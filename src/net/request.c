@@ -77,12 +77,19 @@ net_request_init(NetRequest *request, NetServer *server, NetKind kind)
 	return net_buffer_append(&request->text, "", 1);
 }
 
+static void
+set_accounted(NetRequest *request, size_t bytes)
+{
+	request->server->statistics.buffered += bytes - request->accounted;
+	request->server->loop->buffered += bytes - request->accounted;
+	request->accounted = bytes;
+}
+
 void
 net_request_release(NetRequest *request)
 {
 	net_request_holds(request, 0);
-	request->server->statistics.buffered -= request->accounted;
-	request->accounted = 0;
+	set_accounted(request, 0);
 	net_buffer_free(&request->text);
 	net_buffer_free(&request->body);
 	free(request->fields);
@@ -255,9 +262,8 @@ net_request_account(NetRequest *request)
 
 	if (held <= request->accounted)
 		return true;
-	server->statistics.buffered += held - request->accounted;
-	request->accounted = held;
-	return server->statistics.buffered <= server->options.max_buffered;
+	set_accounted(request, held);
+	return server->loop->buffered <= server->options.max_buffered;
 }
 
 void
@@ -289,6 +295,11 @@ net_request_deliver(NetRequest *request)
 	server->statistics.requests++;
 	server->handling++;
 	request->delivered = true;
+	/* the body is whole: what decoded it can be megabytes */
+	net_decoder_destroy(request->decoder);
+	request->decoder = NULL;
+	if (request->accounted > request->body.len)
+		set_accounted(request, request->body.len);
 	server->options.handler(request, server->options.arg);
 }
 
@@ -340,8 +351,7 @@ net_request_answered(NetRequest *request)
 		request->server->handling--;
 	}
 	request->on_cancel = NULL;
-	request->server->statistics.buffered -= request->accounted;
-	request->accounted = 0;
+	set_accounted(request, 0);
 	net_buffer_free(&request->body);
 	net_decoder_destroy(request->decoder);
 	request->decoder = NULL;

@@ -84,7 +84,13 @@ net_server_connection_closed(NetServer *server)
 static bool
 is_crowded(const NetServer *server)
 {
-	return server->handling > 0 && server->statistics.buffered > server->options.max_buffered / 2;
+	return server->handling > 0 && server->loop->buffered > server->options.max_buffered / 2;
+}
+
+bool
+net_server_is_full(const NetServer *server)
+{
+	return server->loop->buffered >= server->options.max_buffered;
 }
 
 bool

@@ -77,7 +77,7 @@ typedef struct NetServerOptions
 	bool		http2;			/* gRPC and plain HTTP/2, prior knowledge */
 	size_t		max_header;		/* bytes of the headers of an HTTP/1.1 request; 0 = 512 kB */
 	size_t		max_body;		/* bytes of a body, compressed and decompressed each */
-	size_t		max_buffered;	/* bytes of all bodies held together; above it 503 / UNAVAILABLE */
+	size_t		max_buffered;	/* bytes of all bodies that servers of the loop hold together; above it 503 / UNAVAILABLE */
 	int			max_connections;	/* those beyond it are told so and closed */
 	int			idle_timeout_ms;	/* 0 = none */
 	int			stall_timeout_ms;	/* of a body or an answer without progress; 0 = 30 s */
