@@ -97,4 +97,11 @@ extern ApiHooks api_hooks;
 
 extern void api_init(void);		/* from _PG_init */
 
+/*
+ * api_printable: makes what a client sent fit for the log and for
+ * pg_stat_activity, where a byte that is no text in the encoding of the server
+ * is an error of whoever reads it.  In place; returns the text.
+ */
+extern char *api_printable(char *text);
+
 #endif							/* TEMPO_API_API_H */

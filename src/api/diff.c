@@ -18,7 +18,6 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/syscache.h"
 
 /* A patch that is longer is left out of "trace-summary-v0-composed". */
@@ -181,22 +180,18 @@ static const char diff_sql[] =
 "    ELSE jsonb_build_object('attributes', changed) END ORDER BY start, op, text) FILTER (WHERE op <> 'keep'), '[]'::jsonb)::text "
 "FROM pairs";
 
-/* The names in the statement are PostgreSQL's and ours, whatever the search_path says. */
 static void
 run_diff(ApiCall *call, const DiffSide sides[2])
 {
 	Oid			types[3] = {TEXTARRAYOID, InvalidOid, InvalidOid};
 	Datum		values[3];
-	int			nest = NewGUCNestLevel();
 
 	types[1] = types[2] = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("trace_id"),
 										  ObjectIdGetDatum(get_namespace_oid("tempo", false)));
 	values[0] = tenants_array(call);
 	values[1] = PointerGetDatum(&sides[0].id);
 	values[2] = PointerGetDatum(&sides[1].id);
-	(void) set_config_option("search_path", "pg_catalog, tempo", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	run_query(diff_sql, 3, types, values, NULL);
-	AtEOXact_GUC(true, nest);
 }
 
 void

@@ -132,6 +132,17 @@ not_found(ApiCall *call)
 	plain_error(call, 404, "404 page not found");
 }
 
+char *
+api_printable(char *text)
+{
+	for (char *p = text; *p; p++)
+	{
+		if (*p < 0x20 || *p > 0x7E)
+			*p = '?';
+	}
+	return text;
+}
+
 /* ------------------------------------------------------------ parameters */
 
 static int
@@ -528,7 +539,7 @@ answer_error(ApiCall *call, const ErrorData *error)
 	}
 	if (status == 500)
 		ereport(LOG_SERVER_ONLY,
-				(errmsg("tempo_pg could not answer \"%s\": %s", call->request->path, error->message),
+				(errmsg("tempo_pg could not answer \"%s\": %s", api_printable(pstrdup(call->request->path)), error->message),
 				 errhidestmt(true)));
 	if (call->wrap_error && status != 503)
 		call->wrap_error(call, error->message);

@@ -1,6 +1,6 @@
 -- Overrides, differences of traces, the Model Context Protocol, pages about what is stored.
 BEGIN;
-SELECT plan(60);
+SELECT plan(61);
 
 CREATE FUNCTION ask(method text, path text, query text DEFAULT '', headers jsonb DEFAULT '{}', body text DEFAULT NULL,
                     OUT status int, OUT headers_out jsonb, OUT answer text)
@@ -100,5 +100,12 @@ SELECT is((SELECT status FROM ask('POST', '/api/mcp', body => '{"jsonrpc": "2.0"
 
 -- pages
 SELECT matches(told('GET', '/usage_metrics'), 'tempo_pg_tenant_spans\{tenant="single-tenant"\} [1-9]', 'what a tenant uses');
+
+-- names and operators of whoever may create some where the caller looks
+CREATE SCHEMA theirs;
+CREATE FUNCTION theirs.equal(numeric, integer) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'called as %', current_user; END $$;
+CREATE OPERATOR theirs.= (LEFTARG = numeric, RIGHTARG = integer, FUNCTION = theirs.equal);
+SET LOCAL search_path = public, tap, theirs;
+SELECT matches(told('GET', '/usage_metrics'), 'tempo_pg_tenant_spans', 'are not what the statements of the API mean');
 SELECT * FROM finish();
 ROLLBACK;
