@@ -172,9 +172,21 @@ bearer(const char *token, const char **detail)
 	return role;
 }
 
-Oid
-authenticate(const char *header)
+/*
+ * Settings reach one process after the other.  Until both sides have read the
+ * same ones, what either of them demands is demanded.
+ */
+bool
+authentication_needed(int demanded)
 {
+	return demanded != 0 || tempo_authentication != 0;
+}
+
+Oid
+authenticate(const char *header, int demanded)
+{
+	int			kinds = demanded == 0 ? tempo_authentication :
+		tempo_authentication == 0 ? demanded : demanded & tempo_authentication;
 	const char *detail = "There are no credentials.";
 	const char *value = header != NULL ? strchr(header, ' ') : NULL;
 	Oid			role = InvalidOid;
@@ -183,9 +195,9 @@ authenticate(const char *header)
 	{
 		value += strspn(value, " ");
 		detail = "Credentials of this kind are not taken.";
-		if ((tempo_authentication & AUTHENTICATION_BASIC) && pg_strncasecmp(header, "Basic ", 6) == 0)
+		if ((kinds & AUTHENTICATION_BASIC) && pg_strncasecmp(header, "Basic ", 6) == 0)
 			role = basic(value, &detail);
-		else if ((tempo_authentication & AUTHENTICATION_BEARER) && pg_strncasecmp(header, "Bearer ", 7) == 0)
+		else if ((kinds & AUTHENTICATION_BEARER) && pg_strncasecmp(header, "Bearer ", 7) == 0)
 			role = bearer(value, &detail);
 	}
 	if (!OidIsValid(role))

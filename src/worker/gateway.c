@@ -188,6 +188,13 @@ write_metrics(ApiBody *body)
 
 /* --------------------------------------------------------------- answers */
 
+/* Do answers that have not been read take all the memory there is for them? */
+static bool
+memory_is_full(void)
+{
+	return net_server_statistics(server).unsent + gathered >= (Size) tempo_gateway_memory * 1024;
+}
+
 static void
 free_request(Waiting *request)
 {
@@ -282,6 +289,14 @@ answer_here(NetRequest *net, ApiResponse *response, TimestampTz arrived)
 	initStringInfo(&body);
 	while (api_next(response, &data, &len))
 		appendBinaryStringInfo(&body, data, (int) len);
+	/* nobody has to wait for these, so nothing else bounds how many there are */
+	if (body.len > SMALL_ANSWER && memory_is_full())
+	{
+		given_up++;
+		count_request(response->endpoint, 503, arrived);
+		respond_text(net, 503, "too many answers have not been read yet");
+		return;
+	}
 	count_request(response->endpoint, response->status, arrived);
 	if (net_request_is_grpc(net))
 		respond_grpc(net, response->status, body.data, body.len);
@@ -354,18 +369,25 @@ static void
 lose_worker(Worker *worker)
 {
 	Waiting    *request = worker->request;
+	bool		connected = worker->connected;
 
 	workers_lost++;
-	if (!worker->connected)
+	stop_worker(worker);
+	if (!connected)
 	{
 		failed_at = GetCurrentTimestamp();
 		if (*failure == '\0')
 			strlcpy(failure, "the query worker could not start", sizeof(failure));
-	}
-	if (!worker->connected)
 		health_learned(false);
-	stop_worker(worker);
-	if (request)
+	}
+	if (request == NULL)
+		return;
+	credentials_learned(&request->credentials, CREDENTIALS_UNKNOWN);
+
+	/* what it died of may be the request, which is not to be repeated then */
+	if (connected && !ShutdownRequestPending && tempo_enabled && (request->type == QUERY_RUN || request->type == QUERY_STREAM))
+		finish_text(request, 500, "the query worker was terminated\nSee the server log.\n");
+	else
 		finish_unavailable(request, *failure ? failure : "the query worker was terminated",
 						   "See the server log.");
 }
@@ -449,6 +471,8 @@ send_request(Worker *worker, Waiting *request)
 	initStringInfo(&text);
 	if (request->type == QUERY_RUN || request->type == QUERY_STREAM)
 	{
+		appendStringInfo(&text, "+%d", tempo_authentication);
+		appendStringInfoChar(&text, '\0');
 		append_text(&text, net_request_method(request->net));
 		append_text(&text, request->path ? request->path : net_request_path(request->net));
 		append_text(&text, request->query ? request->query : net_request_query(request->net));
@@ -866,12 +890,17 @@ has_credentials(NetRequest *net, Credentials *credentials)
 	return false;
 }
 
+static const char *const services[] = {
+	"tempopb.StreamingQuerier", "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection",
+	"grpc.reflection.v1alpha.ServerReflection", NULL
+};
+
 /* A call: what it comes down to is answered here or by a worker. */
 static void
 handle_grpc(NetRequest *net)
 {
 	TimestampTz arrived = GetCurrentTimestamp();
-	HealthCall	health = health_read(net);
+	HealthCall	health = health_read(net, services);
 	NetText		body;
 	ApiRequest	request;
 	ApiResponse *response;
@@ -984,7 +1013,7 @@ static void
 check_request(NetRequest *net, void *arg)
 {
 	if (net_request_is_grpc(net))
-		(void) reflection_check(net);
+		(void) reflection_check(net, memory_is_full);
 }
 
 static bool

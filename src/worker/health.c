@@ -1,10 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * health.c
- *	  grpc.health.v1.Health of the gateway.
+ *	  grpc.health.v1.Health of a listening process.
  *
- * Whether queries can be answered is known by asking a query worker, which the
- * gateway does for every call, and from what becomes of other requests.
+ * A process has one state for all its services.  The gateway knows it by
+ * asking a query worker, which it does for every call, and from what becomes
+ * of other requests; a receiver by what its writer said last.
  *
  *-------------------------------------------------------------------------
  */
@@ -30,6 +31,7 @@ typedef struct Watcher
 } Watcher;
 
 static dlist_head watchers = DLIST_STATIC_INIT(watchers);
+static bool stopped;
 
 static Size
 encode(int status, uint8 *out)
@@ -59,9 +61,15 @@ watcher_gone(NetRequest *net, void *arg)
 static void
 watch(NetRequest *net, int status)
 {
-	Watcher    *watcher = MemoryContextAllocZero(TopMemoryContext, sizeof(Watcher));
+	Watcher    *watcher;
 	uint8		message[16];
 
+	if (stopped)
+	{
+		net_grpc_finish(net, GRPC_STATUS_UNAVAILABLE, "the server is shutting down");
+		return;
+	}
+	watcher = MemoryContextAllocZero(TopMemoryContext, sizeof(Watcher));
 	watcher->net = net;
 	watcher->told = status;
 	dlist_push_tail(&watchers, &watcher->node);
@@ -70,7 +78,7 @@ watch(NetRequest *net, int status)
 }
 
 HealthCall
-health_read(NetRequest *net)
+health_read(NetRequest *net, const char *const *services)
 {
 	const char *path = net_request_path(net);
 	NetText		body = net_request_body(net);
@@ -91,10 +99,9 @@ health_read(NetRequest *net)
 		net_grpc_finish(net, GRPC_STATUS_INTERNAL, "grpc: failed to unmarshal the received message");
 		return HEALTH_ANSWERED;
 	}
-	known = request->service.len == 0 || is_name(&request->service, "tempopb.StreamingQuerier") ||
-		is_name(&request->service, "grpc.health.v1.Health") ||
-		is_name(&request->service, "grpc.reflection.v1.ServerReflection") ||
-		is_name(&request->service, "grpc.reflection.v1alpha.ServerReflection");
+	known = request->service.len == 0;
+	for (int i = 0; services[i] != NULL; i++)
+		known |= is_name(&request->service, services[i]);
 	tempo_pg__otlp__health_check_request__free_unpacked(request, NULL);
 	if (known)
 		return call;
@@ -142,6 +149,7 @@ health_learned(bool serving)
 void
 health_stop(void)
 {
+	stopped = true;
 	health_learned(false);
 	while (!dlist_is_empty(&watchers))
 	{

@@ -20,13 +20,13 @@ typedef enum HealthCall
 	HEALTH_WATCH
 } HealthCall;
 
-/* health_read: what kind of call is it? */
-extern HealthCall health_read(NetRequest *net);
+/* health_read: what kind of call is it?  "services" are those that there are, and NULL. */
+extern HealthCall health_read(NetRequest *net, const char *const *services);
 
 /* health_answer: answers a call; one that watches hears of changes from then on */
 extern void health_answer(NetRequest *net, HealthCall call, bool serving);
 
-/* health_learned: queries can be answered, or not */
+/* health_learned: the services can be used, or not */
 extern void health_learned(bool serving);
 
 /* health_stop: no more changes */

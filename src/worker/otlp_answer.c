@@ -329,14 +329,3 @@ otlp_answer(NetRequest *request, RpcCode code, const char *message, uint64 rejec
 	else
 		answer_http(request, code, message, rejected, retry_after);
 }
-
-void
-otlp_answer_health(NetRequest *request, bool serving)
-{
-	TempoPg__Otlp__HealthCheckResponse response = TEMPO_PG__OTLP__HEALTH_CHECK_RESPONSE__INIT;
-	Packed		body;
-
-	response.status = serving ? 1 : 2;
-	body = pack(&response);
-	net_respond_grpc(request, 0, "", NULL, 0, NULL, 0, body.data, body.len);
-}

@@ -44,7 +44,5 @@ extern void plain_error(NetRequest *request, int status, const char *message, in
 /* request_type_is: is this the request's Content-Type, but for parameters? */
 extern bool request_type_is(const NetRequest *request, const char *wanted);
 
-/* otlp_answer_health: grpc.health.v1.Health/Check */
-extern void otlp_answer_health(NetRequest *request, bool serving);
 
 #endif							/* TEMPO_WORKER_OTLP_ANSWER_H */

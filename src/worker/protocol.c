@@ -13,8 +13,6 @@
 #include "worker/process.h"
 #include "worker/protocol.h"
 
-#define JAEGER_SERVICE "jaeger.api_v2.CollectorService"
-
 void
 protocol_answer(NetRequest *request, Protocol protocol, RpcCode code, const char *message, uint64 rejected, int retry_after)
 {
@@ -223,7 +221,10 @@ check_grpc(NetRequest *request, Protocol protocol)
 bool
 protocol_is_health(const NetRequest *request)
 {
-	return net_request_is_grpc(request) && strcmp(net_request_path(request), "/" HEALTH_SERVICE "/Check") == 0;
+	const char *path = net_request_path(request);
+
+	return net_request_is_grpc(request) &&
+		(strcmp(path, "/" HEALTH_SERVICE "/Check") == 0 || strcmp(path, "/" HEALTH_SERVICE "/Watch") == 0);
 }
 
 bool

@@ -15,6 +15,7 @@
 
 #define TRACE_SERVICE "opentelemetry.proto.collector.trace.v1.TraceService"
 #define HEALTH_SERVICE "grpc.health.v1.Health"
+#define JAEGER_SERVICE "jaeger.api_v2.CollectorService"
 
 /* What a port speaks; over TCP all speak gRPC and HTTP, since clients mix them up. */
 typedef enum Protocol

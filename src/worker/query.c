@@ -51,6 +51,7 @@ static emit_log_hook_type next_log_hook;
 
 /* Of the request being served. */
 static const char *authorization;
+static int	authentication;		/* what the gateway demanded */
 static bool rejected;			/* it proves no role */
 
 /* ----------------------------------------------------------------- start */
@@ -94,7 +95,7 @@ query_start(Datum arg)
 	BackgroundWorkerInitializeConnection(tempo_database, NULL, 0);
 
 	/* What a database or a role sets for its sessions is not meant for us. */
-	SetConfigOption("search_path", "pg_catalog, tempo", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("search_path", "pg_catalog, tempo, pg_temp", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("idle_in_transaction_session_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("jit", "off", PGC_SUSET, PGC_S_OVERRIDE);
@@ -299,8 +300,8 @@ run_in_transaction(uint64 id, QueryMessage type, ApiCall *call, MemoryContext co
 	rejected = false;
 	if (check_available(id, writes ? "tempo_admin" : "tempo_reader", &role))
 	{
-		if (call && tempo_authentication != 0)
-			role = authenticate(authorization);
+		if (call && authentication_needed(authentication))
+			role = authenticate(authorization, authentication);
 		rejected = !OidIsValid(role);
 	}
 	if (rejected)
@@ -408,6 +409,9 @@ read_request(const QueueMessage *message, ApiRequest *request)
 	memcpy(copy, message->payload, message->len);
 	if (takes_request((QueryMessage) message->type))
 	{
+		const char *number = read_text(&p, end);
+
+		authentication = number != NULL ? atoi(number) : 0;
 		request->stream = message->type == QUERY_STREAM;
 		request->method = read_text(&p, end);
 		request->path = read_text(&p, end);
@@ -446,7 +450,7 @@ serve_message(const QueueMessage *message, MemoryContext context)
 	else
 	{
 		char	   *activity = takes_request(type) ?
-			psprintf("%s %s%s%s", request.method, request.path, *request.query ? "?" : "", request.query) :
+			api_printable(psprintf("%s %s%s%s", request.method, request.path, *request.query ? "?" : "", request.query)) :
 			type == QUERY_PING ? "health check" : "statistics";
 
 		debug_query_string = activity;

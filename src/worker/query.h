@@ -20,7 +20,11 @@
 typedef enum QueryMessage
 {
 	/* to the worker */
-	/* method, path, query, accept, tenant, if-match, authorization: "+text" or "-", NUL behind each; then the body */
+	/*
+	 * tempo_pg.authentication as a number, method, path, query, accept,
+	 * tenant, if-match, authorization: "+text" or "-", NUL behind each; then
+	 * the body
+	 */
 	QUERY_RUN = 1,
 	QUERY_STREAM,				/* the same of a streaming query */
 	QUERY_PING,					/* could a request be run? */

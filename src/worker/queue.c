@@ -71,6 +71,8 @@ typedef struct QueueItem
 	QueueHeader header;
 	Size		sent;			/* payload bytes in fragments sent whole */
 	bool		started;		/* is the first fragment, with the header, sent? */
+	char	   *body;			/* what follows the payload; malloc'd, or NULL */
+	Size		len;			/* of the payload */
 	char		payload[FLEXIBLE_ARRAY_MEMBER];
 } QueueItem;
 
@@ -108,6 +110,13 @@ queue_allocate(dsm_segment *segment)
 	queue->segment = segment;
 	dlist_init(&queue->pending);
 	return queue;
+}
+
+static void
+free_item(QueueItem *item)
+{
+	free(item->body);
+	pfree(item);
 }
 
 /* ------------------------------------------------ the listening side */
@@ -224,7 +233,7 @@ queue_destroy(WorkerQueue *queue)
 	shm_mq_detach(queue->out);
 	dsm_detach(queue->segment);
 	dlist_foreach_modify(iter, &queue->pending)
-		pfree(dlist_container(QueueItem, node, iter.cur));
+		free_item(dlist_container(QueueItem, node, iter.cur));
 	if (queue->assembly)
 		pfree(queue->assembly);
 	pfree(queue->worker);
@@ -236,22 +245,34 @@ queue_destroy(WorkerQueue *queue)
 void
 queue_send(WorkerQueue *queue, uint64 request_id, uint32 type, const void *payload, Size len)
 {
+	queue_send_body(queue, request_id, type, payload, len, NULL, 0);
+}
+
+void
+queue_send_body(WorkerQueue *queue, uint64 request_id, uint32 type, const void *payload, Size len,
+				char *body, Size body_len)
+{
 	QueueItem  *item;
 
 	if (queue->detached)
+	{
+		free(body);
 		return;
+	}
 
 	item = MemoryContextAllocHuge(TopMemoryContext, offsetof(QueueItem, payload) + len);
 	memset(&item->header, 0, sizeof(QueueHeader));
 	item->header.request_id = request_id;
 	item->header.type = type;
-	item->header.len = len;
+	item->header.len = len + body_len;
+	item->len = len;
+	item->body = body;
 	item->sent = 0;
 	item->started = false;
 	if (len > 0)
 		memcpy(item->payload, payload, len);
 	dlist_push_tail(&queue->pending, &item->node);
-	queue->pending_bytes += len + sizeof(QueueHeader);
+	queue->pending_bytes += item->header.len + sizeof(QueueHeader);
 	queue_flush(queue);
 }
 
@@ -261,19 +282,25 @@ queue_send(WorkerQueue *queue, uint64 request_id, uint32 type, const void *paylo
 static bool
 send_fragment(WorkerQueue *queue, QueueItem *item)
 {
-	shm_mq_iovec iov[2];
+	shm_mq_iovec iov[3];
 	int			n = 0;
 	Size		len = Min(item->header.len - item->sent, queue->fragment);
+	Size		of_payload = item->sent < item->len ? Min(item->len - item->sent, len) : 0;
 
 	if (!item->started)
 	{
 		iov[n].data = (char *) &item->header;
 		iov[n++].len = sizeof(QueueHeader);
 	}
-	if (len > 0)
+	if (of_payload > 0)
 	{
 		iov[n].data = item->payload + item->sent;
-		iov[n++].len = len;
+		iov[n++].len = of_payload;
+	}
+	if (len > of_payload)
+	{
+		iov[n].data = item->body + (item->sent + of_payload - item->len);
+		iov[n++].len = len - of_payload;
 	}
 
 	switch (shm_mq_sendv(queue->out, iov, n, true, true))
@@ -304,7 +331,7 @@ queue_flush(WorkerQueue *queue)
 		{
 			dlist_delete(&item->node);
 			queue->pending_bytes -= item->header.len + sizeof(QueueHeader);
-			pfree(item);
+			free_item(item);
 		}
 	}
 }

@@ -47,9 +47,16 @@ extern WorkerQueue *queue_launch(const char *function, const char *name, const c
  */
 extern bool queue_alive(WorkerQueue *queue);
 
-/* queue_send: queues one message; payload parts are copied */
+/* queue_send: queues one message; the payload is copied */
 extern void queue_send(WorkerQueue *queue, uint64 request_id, uint32 type,
 					   const void *payload, Size len);
+
+/*
+ * queue_send_body: the same with a second part in memory of malloc's, which is
+ * the queue's from then on.
+ */
+extern void queue_send_body(WorkerQueue *queue, uint64 request_id, uint32 type,
+							const void *payload, Size len, char *body, Size body_len);
 extern void queue_flush(WorkerQueue *queue);
 extern Size queue_pending(const WorkerQueue *queue);
 

@@ -22,7 +22,6 @@
 #include "miscadmin.h"
 #include "net/server.h"
 #include "net/udp.h"
-#include "otlp_service.pb-c.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
@@ -35,6 +34,7 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 #include "worker/credentials.h"
+#include "worker/health.h"
 #include "worker/listening.h"
 #include "worker/process.h"
 #include "worker/protocol.h"
@@ -53,6 +53,9 @@
 #define LAST_RETRY_MS 10000
 
 #define SHUTDOWN_MS 5000
+
+/* Of that, or when tempo_pg is turned off, for what the writer has to be stored. */
+#define LEAVING_MS 3000
 
 /* Datagrams at the writer: their senders do not wait, so the rest is dropped. */
 #define MAX_DATAGRAMS 1000
@@ -115,6 +118,7 @@ static WorkerQueue *writer;
 static bool writer_serving;		/* did the last thing heard of it say that it can store? */
 static int	retry_ms = FIRST_RETRY_MS;
 static TimestampTz retry_at;
+static TimestampTz leaving_since;	/* 0 = it has not been asked to leave */
 static TimestampTz listen_at;
 static char unavailable[1024] = "the receiver is starting";
 
@@ -250,9 +254,19 @@ retry_later(TimestampTz now)
 	retry_ms = Min(retry_ms * 2, LAST_RETRY_MS);
 }
 
+/* No more requests are taken, but what the writer has may still be stored. */
+static bool
+is_leaving(void)
+{
+	return !tempo_enabled || ShutdownRequestPending;
+}
+
 static void
 stop_writer(const char *reason)
 {
+	/* nobody will hear what becomes of it, and it must not hold up the server */
+	if (!dlist_is_empty(&pending_by_age))
+		queue_cancel(writer);
 	queue_destroy(writer);
 	writer = NULL;
 	set_unavailable(reason);
@@ -303,15 +317,33 @@ receive_answers(void)
 	}
 }
 
+/* The requests under way have a moment to be stored; clients would send the others again. */
+static void
+let_writer_go(TimestampTz now)
+{
+	const char *reason = ShutdownRequestPending ? "the server is shutting down" : "tempo_pg.enabled is off";
+
+	if (leaving_since == 0)
+		leaving_since = now;
+	set_unavailable(reason);
+	if (queue_alive(writer) && !dlist_is_empty(&pending_by_age) &&
+		!TimestampDifferenceExceeds(leaving_since, now, LEAVING_MS))
+		return;
+	receive_answers();
+	stop_writer(reason);
+}
+
 static void
 tend_writer(TimestampTz now)
 {
+	if (!is_leaving())
+		leaving_since = 0;
 	if (writer != NULL)
 	{
 		queue_flush(writer);
 		receive_answers();
-		if (!tempo_enabled || ShutdownRequestPending)
-			stop_writer(ShutdownRequestPending ? "the server is shutting down" : "tempo_pg.enabled is off");
+		if (is_leaving())
+			let_writer_go(now);
 		else if (!queue_alive(writer))
 		{
 			receive_answers();
@@ -341,31 +373,20 @@ handle_headers(NetRequest *net, void *arg)
 		(void) protocol_check(net, listener->protocol);
 }
 
-static void
-handle_health(NetRequest *net)
-{
-	NetText		body = net_request_body(net);
-	TempoPg__Otlp__HealthCheckRequest *request;
-	const char *known[] = {"", HEALTH_SERVICE, TRACE_SERVICE};
-	bool		found = false;
+static const char *const services[] = {HEALTH_SERVICE, TRACE_SERVICE, JAEGER_SERVICE, NULL};
 
-	request = tempo_pg__otlp__health_check_request__unpack(NULL, body.len, (const uint8 *) body.data);
-	if (request == NULL)
-	{
-		otlp_answer(net, RPC_INTERNAL, "malformed protobuf", 0, -1);
-		return;
-	}
-	for (int i = 0; i < lengthof(known); i++)
-		if (span_text_is(span_text((const char *) request->service.data, (uint32) request->service.len), known[i]))
-			found = true;
-	tempo_pg__otlp__health_check_request__free_unpacked(request, NULL);
-	if (found)
-		otlp_answer_health(net, writer != NULL && writer_serving);
-	else
-		otlp_answer(net, RPC_NOT_FOUND, "unknown service", 0, -1);
+/* Are spans stored that come now? */
+static bool
+is_serving(void)
+{
+	return writer != NULL && writer_serving && !is_leaving();
 }
 
-/* Hands a request or a datagram (net = NULL) to the writer; false if it has no hash. */
+/*
+ * Hands a request or a datagram (net = NULL) to the writer; false if it has no
+ * hash or there is no memory.  The body of a request is handed over, so that
+ * it is in memory once.
+ */
 static bool
 send_to_writer(NetRequest *net, Protocol protocol, SpanText tenant, NetText body, const Credentials *credentials)
 {
@@ -373,26 +394,32 @@ send_to_writer(NetRequest *net, Protocol protocol, SpanText tenant, NetText body
 	Pending    *request;
 	const char *authorization = credentials->given ? credentials_header(net) : "";
 	Size		len = strlen(authorization);
-	Size		size = sizeof(head) + tenant.len + len + body.len;
+	Size		size = sizeof(head) + tenant.len + len;
 	char	   *payload;
+	char	   *kept = NULL;
 
 	memset(&head, 0, sizeof(head));
 	head.tenant_len = tenant.len;
 	head.authorization_len = len;
 	head.format = protocol_format(net, protocol);
+	head.authentication = tempo_authentication;
 	if (!recent_hash(tenant.data, tenant.len, body.data, body.len, &head.hash))
 		return false;
-	payload = MemoryContextAllocHuge(request_context, size);
+	if (net != NULL)
+		kept = net_request_keep_body(net);
+	else if ((kept = malloc(Max(body.len, 1))) == NULL)
+		return false;
+	else
+		memcpy(kept, body.data, body.len);
+	payload = MemoryContextAlloc(request_context, size);
 	memcpy(payload, &head, sizeof(head));
 	memcpy(payload + sizeof(head), tenant.data, tenant.len);
 	memcpy(payload + sizeof(head) + tenant.len, authorization, len);
-	if (body.len > 0)
-		memcpy(payload + sizeof(head) + tenant.len + len, body.data, body.len);
 	request = add_pending(net, protocol, head.format);
 	request->credentials = *credentials;
 	if (net != NULL)
 		net_request_on_cancel(net, client_gone, request);
-	queue_send(writer, request->id, WRITER_STORE, payload, size);
+	queue_send_body(writer, request->id, WRITER_STORE, payload, size, kept, body.len);
 	pfree(payload);
 	return true;
 }
@@ -403,21 +430,28 @@ handle_request(NetRequest *net, void *arg)
 	Protocol protocol = ((const Listener *) arg)->protocol;
 	SpanText tenant;
 	Credentials credentials;
+	HealthCall	health;
 
 	if (protocol_check(net, protocol))
 		return;
 	if (protocol_is_health(net))
 	{
-		handle_health(net);
+		health = health_read(net, services);
+		if (health != HEALTH_ANSWERED)
+			health_answer(net, health, is_serving());
 		return;
 	}
 	if (!protocol_tenant(net, protocol, &tenant))
 		return;
 	if (credentials_check(net, &credentials) == CREDENTIALS_TOO_MANY)
 		protocol_answer(net, protocol, RPC_RATE_LIMITED, CREDENTIALS_TOO_MANY_TEXT, 0, 1);
-	else if (writer == NULL)
+	else if (writer == NULL || is_leaving())
 		fail(add_pending(net, protocol, protocol_format(net, protocol)), RPC_UNAVAILABLE,
 			 unavailable);
+	/* what the writer is still to get also has the requests of clients that have gone */
+	else if (queue_pending(writer) > (Size) tempo_receiver_memory * 1024)
+		fail(add_pending(net, protocol, protocol_format(net, protocol)), RPC_UNAVAILABLE,
+			 "too many requests are held in memory, retry later");
 	else if (!send_to_writer(net, protocol, tenant, net_request_body(net), &credentials))
 		protocol_answer(net, protocol, RPC_INTERNAL, "could not compute the hash of the request", 0,
 						-1);
@@ -435,7 +469,7 @@ handle_datagram(const void *data, size_t len, bool whole, void *arg)
 
 	body.data = data;
 	body.len = len;
-	if (whole && writer != NULL && n_datagrams < MAX_DATAGRAMS && !tempo_multitenancy && tempo_authentication == 0 &&
+	if (whole && writer != NULL && !is_leaving() && n_datagrams < MAX_DATAGRAMS && !tempo_multitenancy && tempo_authentication == 0 &&
 		send_to_writer(NULL, protocol, span_text(DEFAULT_TENANT, strlen(DEFAULT_TENANT)), body, &none))
 		return;
 	if (statistics != NULL)
@@ -671,6 +705,7 @@ shut_down(TimestampTz now)
 	if (since == 0)
 	{
 		since = now;
+		health_stop();
 		for (int i = 0; i < n_listeners; i++)
 			stop_listening(&listeners[i]);
 	}
@@ -718,6 +753,7 @@ tempo_receiver_main(Datum arg)
 		net_loop_run(loop);
 		tend_writer(now);
 		expire_pending(now);
+		health_learned(is_serving());
 
 		/* answers are written by the loop */
 		net_loop_run(loop);

@@ -29,6 +29,8 @@ static const uint8 descriptor_set[] = {
 #include "client_descriptors.inc"
 };
 
+static bool (*is_full) (void);
+
 /* The set, and each file of it; read once, kept. */
 static TempoPg__Reflection__FileSet *set;
 static File **files;
@@ -251,8 +253,8 @@ on_message(NetRequest *net, void *arg)
 
 	if (request == NULL)
 		net_grpc_finish(net, GRPC_STATUS_INTERNAL, "grpc: failed to unmarshal the received message");
-	/* one that asks and does not read is cut off before it fills the memory */
-	else if (net_grpc_pending(net) > 1024 * 1024)
+	/* those that ask and do not read are cut off before they fill the memory */
+	else if (net_grpc_pending(net) > 1024 * 1024 || (net_grpc_pending(net) > 0 && is_full()))
 		net_grpc_finish(net, 8, "answers have not been read");
 	else
 	{
@@ -281,10 +283,11 @@ is_reflection(const NetRequest *net)
 }
 
 bool
-reflection_check(NetRequest *net)
+reflection_check(NetRequest *net, bool (*full) (void))
 {
 	if (!is_reflection(net))
 		return false;
+	is_full = full;
 	net_grpc_each_message(net, on_message, NULL);
 	return true;
 }

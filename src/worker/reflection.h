@@ -10,8 +10,11 @@
 
 #include "net/server.h"
 
-/* reflection_check: takes a call of reflection before its messages come; true if it is one */
-extern bool reflection_check(NetRequest *net);
+/*
+ * reflection_check: takes a call of reflection before its messages come; true
+ * if it is one.  "full" says whether there are too many unread answers already.
+ */
+extern bool reflection_check(NetRequest *net, bool (*full) (void));
 
 /* reflection_ends: of a call that reflection_check() took, when its last message has come */
 extern bool reflection_ends(NetRequest *net);

@@ -17,6 +17,7 @@
 #include "postgres.h"
 
 #include <malloc.h>
+#include <signal.h>
 
 #include "access/append.h"
 #include "access/memory.h"
@@ -75,6 +76,7 @@ typedef struct Waiting
 	bool		admitted;		/* see StoreRequest */
 	StoreRequest store;
 	const char *authorization;	/* NULL = none */
+	int			authentication; /* what the receiver demanded */
 	Oid			role;			/* it is stored as; invalid: see refusal */
 	RpcCode		refusal;		/* RPC_OK = none */
 	char		data[FLEXIBLE_ARRAY_MEMBER];	/* tenant, authorization with a NUL, body */
@@ -92,6 +94,7 @@ static int	n_busy;
 static TimestampTz busy_tried;
 static TimestampTz last_commit; /* when the last group was begun */
 static MemoryContext group_context;
+static volatile sig_atomic_t in_group = false;	/* storing, or answering */
 
 /* ----------------------------------------------------------------- start */
 
@@ -113,12 +116,21 @@ tell_last_words(ErrorData *error)
 		next_log_hook(error);
 }
 
-/* An idle writer just leaves; a busy one gives up what it is doing. */
+/*
+ * An idle writer just leaves.  A busy one finishes its group, whose clients
+ * would not know otherwise whether it is stored; the receiver cancels it if
+ * that takes long, and a second signal ends it at once.
+ */
 static void
 writer_terminate(SIGNAL_ARGS)
 {
-	ShutdownRequestPending = true;
-	die(postgres_signal_arg);
+	if (in_group && !ShutdownRequestPending)
+		ShutdownRequestPending = true;
+	else
+	{
+		ShutdownRequestPending = true;
+		die(postgres_signal_arg);
+	}
 }
 
 static void
@@ -324,12 +336,12 @@ find_roles(Waiting **group, int n, Oid spans)
 
 		request->refusal = RPC_OK;
 		request->role = writer;
-		if (tempo_authentication == 0)
+		if (request->check || !authentication_needed(request->authentication))
 			continue;
-		request->role = request->check ? writer : authenticate(request->authorization);
+		request->role = authenticate(request->authorization, request->authentication);
 		if (!OidIsValid(request->role))
 			request->refusal = RPC_UNAUTHENTICATED;
-		else if (!request->check && pg_class_aclcheck(spans, request->role, ACL_INSERT) != ACLCHECK_OK)
+		else if (pg_class_aclcheck(spans, request->role, ACL_INSERT) != ACLCHECK_OK)
 			request->refusal = RPC_PERMISSION_DENIED;
 	}
 }
@@ -499,7 +511,9 @@ run_group(dlist_head *list, int *count)
 		return;
 	last_commit = GetCurrentTimestamp();
 	pgstat_report_activity(STATE_RUNNING, psprintf("storing %d requests", n));
+	in_group = true;
 	store_group(group, n);
+	in_group = false;
 	MemoryContextSwitchTo(TopMemoryContext);
 	MemoryContextReset(group_context);
 	pgstat_report_stat(false);
@@ -546,6 +560,7 @@ take_payload(Waiting *request, const WriterRequest *head, const char *payload, S
 	authorization[head->authorization_len] = '\0';
 	memcpy(body, payload + before, len - before);
 	request->authorization = head->authorization_len > 0 ? authorization : NULL;
+	request->authentication = head->authentication;
 	request->store.hash = head->hash;
 	request->store.admitted = &request->admitted;
 	request->store.format = head->format;

@@ -30,6 +30,7 @@ typedef struct WriterRequest
 	uint32		tenant_len;
 	uint32		authorization_len;	/* 0 = none */
 	WireFormat	format;
+	int32		authentication; /* tempo_pg.authentication, as the receiver saw it */
 } WriterRequest;
 
 /* The gRPC status codes in use. */

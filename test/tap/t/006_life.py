@@ -48,6 +48,88 @@ def dropped_while_storing(node):
     tap.equal(answers and answers[0][0], 503, "the request that waited is answered 503")
 
 
+class Locked:
+    """a session that has tempo.spans for itself, until close() or its end"""
+    def __init__(self, node):
+        self.session = subprocess.Popen([cluster.BIN + "/psql", "-XqAt", "-h", "127.0.0.1", "-p", str(node.port), "-U", "postgres"], stdin=subprocess.PIPE, text=True)
+        self.session.stdin.write("BEGIN; LOCK tempo.spans;\n")
+        self.session.stdin.flush()
+        cluster.poll("the lock", lambda: node.sql("SELECT count(*) FROM pg_locks WHERE relation = 'tempo.spans'::regclass AND mode = 'AccessExclusiveLock' AND granted") == "1")
+
+    def close(self): self.session.communicate("COMMIT;\n")
+
+
+def waiting_export(node, trace):
+    """a request that the writer cannot store yet; its answers come into the list"""
+    answers = []
+    body = otlp.request_bytes(otlp.request([otlp.span(trace, "e" * 16)]))
+    client = threading.Thread(target=lambda: answers.append(node.export_protobuf(body)))
+    client.start()
+    cluster.poll("the writer waits", lambda: node.sql("SELECT count(*) FROM pg_locks WHERE NOT granted") != "0")
+    return client, answers
+
+
+def leaving(node):
+    lock = Locked(node)
+    client, answers = waiting_export(node, "1" * 32)
+    node.configure(**{"tempo_pg.enabled": "off"})
+    node.reload()
+    cluster.poll("off", lambda: b"tempo_pg.enabled is off" in node.export_protobuf(otlp.request_bytes(otlp.request([otlp.span("2" * 32, "e" * 16)])))[2])
+    lock.close()
+    client.join(30)
+    tap.equal((answers[0][0], node.sql("SELECT count(*) FROM tempo.spans WHERE trace_id = '%s'" % ("1" * 32))), (200, "1"), "a request under way is stored and answered when tempo_pg is turned off")
+    node.configure(**{"tempo_pg.enabled": "on"})
+    node.reload()
+    works(node, "3" * 32, "turned on again")
+
+    # the shutdown ends the session that keeps the writer waiting
+    lock = Locked(node)
+    client, answers = waiting_export(node, "4" * 32)
+    node.stop()
+    client.join(30)
+    node.start()
+    node.wait_ready()
+    tap.equal((answers[0][0], node.sql("SELECT count(*) FROM tempo.spans WHERE trace_id = '%s'" % ("4" * 32))), (200, "1"), "a request under way is stored and answered at a shutdown")
+    lock.session.communicate()
+
+
+def abandoned(node):
+    """clients that leave do not take their requests with them"""
+    lock = Locked(node)
+    body = otlp.request_bytes(otlp.request([otlp.span("5" * 32, "e" * 16, name="x" * 900000)]))
+    head = b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\nContent-Length: %d\r\n\r\n" % (len(body) + 10)
+    rounds = []
+    for i in range(3):
+        clients = [socket.create_connection(("127.0.0.1", node.otlp_port), timeout=30) for _ in range(8)]
+        for j, s in enumerate(clients):
+            s.sendall(head + body + b"\x7a\x08%04d%04d" % (i, j))
+            s.shutdown(socket.SHUT_WR)
+        rounds.append({s.recv(12) for s in clients})
+        for s in clients: s.close()
+    tap.equal((rounds[0], b"HTTP/1.1 503" in rounds[2]), ({b""}, True), "what the writer has still to get is bounded, whoever waits for it")
+    lock.close()
+    cluster.poll("the next request", lambda: node.export_protobuf(otlp.request_bytes(otlp.request([otlp.span("6" * 32, "e" * 16)])))[0] == 200)
+    tap.ok(True, "and room again once it has it")
+
+
+def health(node):
+    watch = subprocess.Popen(["curl", "-sN", "--noproxy", "*", "--http2-prior-knowledge", "--data-binary", "@-", "-H", "Content-Type: application/grpc", "-H", "TE: trailers", "http://127.0.0.1:%d/grpc.health.v1.Health/Watch" % node.grpc_port],
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    watch.stdin.write(b"\0\0\0\0\0")
+    watch.stdin.close()
+    tap.equal(watch.stdout.read(7), b"\0\0\0\0\2\x08\1", "the health of a receiver can be watched")
+    node.configure(**{"tempo_pg.enabled": "off"})
+    node.reload()
+    tap.equal(watch.stdout.read(7), b"\0\0\0\0\2\x08\2", "it tells when spans are not stored any more")
+    node.configure(**{"tempo_pg.enabled": "on"})
+    node.reload()
+    tap.equal(watch.stdout.read(7), b"\0\0\0\0\2\x08\1", "and when they are again")
+    node.restart()
+    node.wait_ready()
+    tap.equal(watch.stdout.read(), b"", "the call ends with the server")
+    watch.wait(30)
+
+
 def test():
     node = cluster.Cluster("life")
     node.start()
@@ -76,6 +158,12 @@ def test():
     tap.ok(workers, "workers show in pg_stat_activity")
     for pid in workers: node.sql("SELECT pg_terminate_backend(%s)" % pid)
     works(node, "e" * 32, "after its workers were terminated")
+    node.configure(**{"tempo_pg.receiver_workers": 1, "tempo_pg.receiver_memory": "8MB"})
+    node.restart()
+    node.wait_ready()
+    leaving(node)
+    abandoned(node)
+    health(node)
 
     # switched off, the database can be dropped
     node.sql("CREATE DATABASE traces")

@@ -117,7 +117,13 @@ def patience(node):
             answer = pool.submit(node.get, SEARCH, "one")
             cluster.poll("the query", lambda: active(node) == 1)
             node.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'tempo_pg query' AND state = 'active'")
-            tap.equal(answer.result()[0], 503, "a request whose worker dies is told so")
+            tap.equal(answer.result()[::2], (500, b"the query worker was terminated\nSee the server log.\n"), "a request whose worker dies is told so")
+
+        # what a client sends is no text in the encoding of the server; pg_stat_activity must be
+        with socket.create_connection(("127.0.0.1", node.http_port), timeout=30) as s:
+            s.sendall(b"GET /api/traces/\xff\x1b[1m HTTP/1.1\r\nHost: x\r\nX-Scope-OrgID: one\r\nConnection: close\r\n\r\n")
+            while s.recv(65536): pass
+        tap.equal(node.sql("SELECT count(*) FROM pg_stat_activity WHERE query = 'GET /api/traces/??[1m'"), "1", "what a worker does is shown without the bytes that are no text")
 
         # all workers are taken: what needs none is served
         with concurrent.futures.ThreadPoolExecutor(4) as pool:

@@ -1,5 +1,5 @@
 """Who may ask and send: passwords and tokens of roles, their privileges and row policies, guessing, pages of other origins."""
-import base64, concurrent.futures, json, subprocess, time
+import base64, concurrent.futures, http.client, json, os, signal, socket, subprocess, time
 import cluster, otlp, tap
 
 node = cluster.Cluster("auth", **{"tempo_pg.zipkin_port": cluster.free_ports(1)[0], "tempo_pg.multitenancy": "on", "tempo_pg.query_workers": 2})
@@ -176,6 +176,22 @@ def guessing(reader):
     tap.equal(until(200, lambda: get(SEARCH, basic("old", "m")))[0], 200, "nor anybody for long")
 
 
+def halfway(reader, nobody):
+    """processes read the settings one after the other; here those that listen have, and those behind them have not yet"""
+    set_and_reload(authentication="off")
+    until(200, lambda: get(SEARCH))
+    for i in range(20): until(200, lambda: post(None, 300 + i))
+    node.configure(**{"tempo_pg.authentication": "basic"})
+    for pid in node.sql("SELECT pid FROM pg_stat_activity WHERE backend_type IN ('tempo_pg gateway', 'tempo_pg receiver')").split():
+        os.kill(int(pid), signal.SIGHUP)
+    until(401, lambda: get(SEARCH))
+    cluster.poll("both receivers", lambda: all(post(None, 330)[0] == 401 for _ in range(20)))
+    tap.equal([get(SEARCH, who)[0] for who in (reader, nobody, basic("reader", "wrong"))], [200, 403, 401], "a query worker that has not read the settings verifies what the gateway demands")
+    tap.equal([post(who, 331)[0] for who in (nobody, basic("writer", "wrong"))], [403, 401], "a writer does, too")
+    node.reload()
+    tap.equal(until(200, lambda: get(SEARCH, reader))[0], 200, "and when it has")
+
+
 def origins():
     set_and_reload(authentication="off", multitenancy="off")
     until(200, lambda: get(SEARCH, tenant=None))
@@ -200,10 +216,23 @@ def origins():
     tap.equal([(r[0], r[1].get("access-control-allow-origin"), r[1].get("vary")) for r in got], [(s, page["Origin"], "Origin") for s in (200, 400, 404, 400, 415)], "every answer lets the page read it")
     tap.equal(ask("GET", node.http_port, "/api/search?q=%7B", {"Origin": page["Origin"]})[:2], (400, page["Origin"]), "those of the API as well")
     tap.equal(ask("GET", node.http_port, "/api/echo", {"Origin": "https://evil"})[:2], (200, None), "but not others")
+    tap.equal(cut_short("https://" + "a" * 3000 + ".example.org"), ("https://" + "a" * 3000 + ".example.org", "Origin"), "also one that is given amid the body, with a long name")
     set_and_reload(cors_allowed_origins="*", authentication="basic")
     got = cluster.poll("the star", lambda: (lambda r: r if r[0] == 401 and r[1] else None)(ask("GET", node.http_port, "/api/echo", page)))
     tap.equal((got[1], got[4]), ("*", None), "any origin, but then without the user's credentials")
     tap.equal(ask("OPTIONS", node.http_port, SEARCH, page)[0], 204, "a preflight needs no credentials")
+
+
+def cut_short(origin):
+    """-> two headers of the answer to a body that grows too large"""
+    with socket.create_connection(("127.0.0.1", node.http_port), timeout=30) as s:
+        s.sendall(b"POST /api/echo HTTP/1.1\r\nHost: x\r\nOrigin: %s\r\nTransfer-Encoding: chunked\r\n\r\n" % origin.encode())
+        for _ in range(20):
+            try: s.sendall(b"20000\r\n" + b"x" * 0x20000 + b"\r\n")
+            except ConnectionError: break
+        answer = http.client.HTTPResponse(s)
+        answer.begin()
+        return answer.getheader("Access-Control-Allow-Origin"), answer.getheader("Vary")
 
 
 def dump():
@@ -227,6 +256,7 @@ def test():
     tokens()
     policies(reader, writer)
     guessing(reader)
+    halfway(reader, nobody)
     origins()
     dump()
 
