@@ -41,6 +41,7 @@ extern PGDLLEXPORT void tempo_gateway_main(Datum arg);
 #define MAX_BODY (1024 * 1024)
 #define MAX_BUFFERED (64 * 1024 * 1024)
 #define SHUTDOWN_MS 5000
+#define LISTEN_RETRY_MS 5000
 
 static NetLoop *loop;
 static NetServer *server;
@@ -230,12 +231,11 @@ check_request(NetRequest *net, void *arg)
 }
 
 static bool
-start_server(void)
+start_server(char *message, Size len)
 {
 	NetServerOptions options = {0};
-	char		message[512];
+	char		reason[512];
 
-	listening_reserve(1);
 	options.listen_addresses = tempo_listen_addresses;
 	options.port = tempo_http_port;
 	options.http1 = true;
@@ -244,18 +244,44 @@ start_server(void)
 	options.max_buffered = MAX_BUFFERED;
 	options.check = check_request;
 	options.handler = handle_request;
-	if (!listening_options(&options, "api", message, sizeof(message)))
-		ereport(FATAL,
-				(errcode(ERRCODE_CONFIG_FILE_ERROR),
-				 errmsg("could not serve the Tempo API over TLS: %s", message)));
-	server = net_server_start(loop, &options, message, sizeof(message));
+	if (!listening_options(&options, "api", reason, sizeof(reason)))
+	{
+		snprintf(message, len, "could not serve the Tempo API over TLS: %s", reason);
+		return false;
+	}
+	server = net_server_start(loop, &options, reason, sizeof(reason));
 	if (server == NULL)
-		ereport(FATAL,
-				(errcode(ERRCODE_CONNECTION_FAILURE),
-				 errmsg("could not serve the Tempo API: %s", message),
-				 errhint("Is another process using the port?  Change tempo_pg.http_port, or tempo_pg.listen_addresses.")));
+	{
+		snprintf(message, len, "could not serve the Tempo API: %s", reason);
+		net_loop_run(loop);
+		return false;
+	}
 	waiting_init(server);
 	return true;
+}
+
+/* Serves as soon as the port and the certificate allow it.  Why they do not is told once. */
+static void
+wait_for_server(void)
+{
+	char		message[1024];
+	bool		told = false;
+
+	listening_reserve(1);
+	while (!ShutdownRequestPending && !start_server(message, sizeof(message)))
+	{
+		if (!told)
+			ereport(WARNING,
+					(errcode(ERRCODE_CONFIG_FILE_ERROR),
+					 errmsg("%s", message),
+					 errhint("It is tried again every %d seconds, and when the settings are reloaded.", LISTEN_RETRY_MS / 1000)));
+		told = true;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LISTEN_RETRY_MS, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		process_interrupts();
+		if (listening_reread())
+			told = false;
+	}
 }
 
 static void
@@ -295,7 +321,9 @@ tempo_gateway_main(Datum arg)
 	loop = net_loop_create();
 	if (loop == NULL)
 		ereport(FATAL, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("could not create an event loop")));
-	start_server();
+	wait_for_server();
+	if (server == NULL)
+		proc_exit(1);
 	api_hooks.metrics = write_metrics;
 	ereport(LOG, (errmsg("serving the Tempo API on port %d", tempo_http_port)));
 

@@ -117,6 +117,7 @@ def from_the_start(files):
     for words in ('could not serve the Tempo API over TLS: could not load certificate file "missing.crt"', 'could not listen for OTLP over HTTP: could not load certificate file "missing.crt"'):
         cluster.poll(words, lambda: words in node.log_text()[before:])
     tap.equal((node.get("/ready")[0], node.export_protobuf(b"")[0]), (0, 0), "without its certificate no port is opened")
+    tap.equal("FATAL" in node.log_text()[before:], False, "and no process ends for that")
     set_and_reload(tls_cert_file="tls.crt")
     cluster.poll("TLS", lambda: curl(files, node.http_port, "/ready")[2] == 200 and curl(files, node.otlp_port, "/v1/traces")[2] == 405)
     tap.ok(True, "they are once it is there")
