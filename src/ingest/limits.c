@@ -45,6 +45,7 @@ static int	max_live_traces;
 static int	max_attribute_bytes;
 
 static HTAB *overrides;			/* NULL = to be read */
+static bool overrides_complete;	/* false: an error ended the reading */
 static Oid	overrides_relid;
 static bool callback_registered;
 
@@ -156,8 +157,11 @@ read_overrides(void)
 	control.hcxt = TopMemoryContext;
 	overrides_relid = get_relname_relid("overrides", get_namespace_oid("tempo", true));
 	rel = OidIsValid(overrides_relid) ? try_table_open(overrides_relid, AccessShareLock) : NULL;
+	if (overrides != NULL)
+		hash_destroy(overrides);
 	table = hash_create("tempo_pg overrides", 16, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	overrides = table;
+	overrides_complete = rel == NULL;
 	if (rel == NULL)
 		return;
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
@@ -167,6 +171,7 @@ read_overrides(void)
 	table_endscan(scan);
 	UnregisterSnapshot(snapshot);
 	table_close(rel, AccessShareLock);
+	overrides_complete = true;
 }
 
 TenantLimits
@@ -176,7 +181,7 @@ limits_of(SpanText tenant)
 	char		key[TENANT_MAX_BYTES + 1];
 	const Override *override;
 
-	if (overrides == NULL)
+	if (overrides == NULL || !overrides_complete)
 		read_overrides();
 	if (overrides == NULL || hash_get_num_entries(overrides) == 0 || tenant.len > TENANT_MAX_BYTES)
 		return limits;
