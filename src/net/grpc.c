@@ -23,6 +23,8 @@
 #define GRPC_INTERNAL 13
 #define GRPC_UNAVAILABLE 14
 
+#define FULL "too many requests are held in memory, retry later"
+
 /* Clients bound the headers they take, some at 8 kB in all. */
 #define MAX_MESSAGE_HEADER 2048
 #define MAX_DETAILS 3072
@@ -408,6 +410,7 @@ grpc_headers(Http2Stream *stream)
 	const char *encoding = net_request_header(request, "grpc-encoding", NULL);
 	uint64_t	ms = 0;
 	char		text[256];
+	bool		has_room;
 
 	request->kind = NET_GRPC;
 	if (request->headers_too_large)
@@ -444,8 +447,14 @@ grpc_headers(Http2Stream *stream)
 		fail(stream, 200, GRPC_DEADLINE_EXCEEDED, "deadline exceeded");
 		return;
 	}
+	has_room = net_request_account_headers(request);
 	if (net_request_check(request))
 		return;
+	if (!has_room)
+	{
+		fail(stream, 200, GRPC_UNAVAILABLE, FULL);
+		return;
+	}
 	stream->message.codec = encoding != NULL ? net_codec_by_name(encoding) : NET_CODEC_IDENTITY;
 	if (stream->message.codec == NET_CODEC_UNKNOWN)
 	{
@@ -482,7 +491,7 @@ message_begins(Http2Stream *stream)
 		fail(stream, 200, GRPC_RESOURCE_EXHAUSTED, text);
 	}
 	else if (message->length > 0 && net_server_is_full(stream->base.server))
-		fail(stream, 200, GRPC_UNAVAILABLE, "too many requests are held in memory, retry later");
+		fail(stream, 200, GRPC_UNAVAILABLE, FULL);
 	else if (message->prefix[0] == 1)
 	{
 		stream->base.decoder = net_decoder_create(message->codec);
@@ -543,7 +552,7 @@ message_continues(Http2Stream *stream, const uint8_t *data, size_t len)
 		return;
 	}
 	if (!net_request_account(request))
-		fail(stream, 200, GRPC_UNAVAILABLE, "too many requests are held in memory, retry later");
+		fail(stream, 200, GRPC_UNAVAILABLE, FULL);
 }
 
 /* finish_decoding: false when that failed the call */
@@ -558,7 +567,7 @@ finish_decoding(Http2Stream *stream)
 	if (result != NET_DECODE_OK)
 		fail_decoding(stream, result);
 	else if (!net_request_account(&stream->base))
-		fail(stream, 200, GRPC_UNAVAILABLE, "too many requests are held in memory, retry later");
+		fail(stream, 200, GRPC_UNAVAILABLE, FULL);
 	else
 		return true;
 	return false;

@@ -339,6 +339,7 @@ on_headers(Http1Request *request, const char *method, const char *version)
 	const char *message = NULL;
 	const char *expect;
 	bool		has_body;
+	bool		has_room;
 	int			status;
 
 	if (!net_request_set_method(base, method, strlen(method)))
@@ -359,6 +360,7 @@ on_headers(Http1Request *request, const char *method, const char *version)
 	request->expects = has_body && expect != NULL && strcasecmp(expect, "100-continue") == 0 &&
 		strcmp(version, MHD_HTTP_VERSION_1_1) == 0;
 
+	has_room = net_request_account_headers(base);
 	if (!net_request_check(base))
 	{
 		status = net_request_body_begin(base, &message);
@@ -367,7 +369,7 @@ on_headers(Http1Request *request, const char *method, const char *version)
 			status = 413;
 			message = "request body too large";
 		}
-		else if (status == 0 && has_body && net_server_is_full(base->server))
+		else if (status == 0 && (!has_room || (has_body && net_server_is_full(base->server))))
 		{
 			status = 503;
 			message = "too many requests are held in memory, retry later";

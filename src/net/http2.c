@@ -332,6 +332,7 @@ plain_headers(Http2Stream *stream)
 	NetRequest *request = &stream->base;
 	const char *length = net_request_header(request, "content-length", NULL);
 	const char *message = NULL;
+	bool		has_room;
 	int			status;
 
 	if (request->headers_too_large)
@@ -339,6 +340,7 @@ plain_headers(Http2Stream *stream)
 		net_request_refuse(request, 431, "request header fields too large");
 		return;
 	}
+	has_room = net_request_account_headers(request);
 	if (net_request_check(request))
 		return;
 	status = net_request_body_begin(request, &message);
@@ -348,7 +350,7 @@ plain_headers(Http2Stream *stream)
 		status = 413;
 		message = "request body too large";
 	}
-	else if (status == 0 && !stream->input_ended && net_server_is_full(request->server))
+	else if (status == 0 && (!has_room || (!stream->input_ended && net_server_is_full(request->server))))
 	{
 		status = 503;
 		message = "too many requests are held in memory, retry later";

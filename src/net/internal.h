@@ -145,7 +145,7 @@ struct NetLoop
 	NetNode		pending;
 	NetNode		lingering;
 	bool		running;
-	size_t		buffered;		/* bytes of bodies that its servers hold */
+	size_t		buffered;		/* bytes of headers and bodies that its servers hold */
 	char	   *scratch;		/* what is read from or written to any socket */
 };
 
@@ -294,6 +294,7 @@ struct NetRequest
 	NetBuffer	body;
 	size_t		received;		/* bytes of the body before decompression */
 	size_t		accounted;		/* of server->statistics.buffered */
+	size_t		headers_accounted;	/* of loop->buffered only */
 	size_t		unsent;			/* of server->statistics.unsent */
 	NetDecoder *decoder;
 
@@ -312,6 +313,9 @@ extern bool net_request_add_header(NetRequest *request, const char *name, size_t
 
 /* net_server_is_full: is there no memory for more bodies?  That of all ports of a loop is one. */
 extern bool net_server_is_full(const NetServer *server);
+
+/* net_request_account_headers: once they are complete; false = over max_buffered */
+extern bool net_request_account_headers(NetRequest *request);
 
 /* net_request_account: makes the statistics follow the body's memory; false = over max_buffered */
 extern bool net_request_account(NetRequest *request);

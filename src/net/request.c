@@ -17,6 +17,8 @@
 #include <string.h>
 #include <strings.h>
 
+#define SMALL_HEADERS 4096
+
 /* ----------------------------------------------------------------- buffer */
 
 bool
@@ -90,6 +92,8 @@ net_request_release(NetRequest *request)
 {
 	net_request_holds(request, 0);
 	set_accounted(request, 0);
+	request->server->loop->buffered -= request->headers_accounted;
+	request->headers_accounted = 0;
 	net_buffer_free(&request->text);
 	net_buffer_free(&request->body);
 	free(request->fields);
@@ -250,6 +254,19 @@ net_request_on_cancel(NetRequest *request, void (*callback) (NetRequest *request
 }
 
 /* ------------------------------------------------------------- life cycle */
+
+/* Small ones, such as those for the health, find room when bodies take all of it. */
+bool
+net_request_account_headers(NetRequest *request)
+{
+	size_t		limit = request->server->options.max_buffered;
+
+	request->headers_accounted = request->text.len + request->n_fields * sizeof(NetField);
+	request->server->loop->buffered += request->headers_accounted;
+	if (request->headers_accounted <= SMALL_HEADERS)
+		limit += limit / 2;
+	return request->server->loop->buffered <= limit;
+}
 
 bool
 net_request_account(NetRequest *request)

@@ -358,7 +358,7 @@ async function patience() {
     const lost = call('Search', { query: '{}', ...range })
     await poll('the query', () => active() === 1)
     sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'tempo_pg query' AND state = 'active'")
-    equal((await lost).code, grpc.status.UNAVAILABLE, 'a query whose worker dies')
+    equal((await lost).code, grpc.status.INTERNAL, 'a query whose worker dies')
   })
   equal((await call('Search', { query: '{}', ...range })).code, 0, 'the next one has another worker')
 }

@@ -397,8 +397,8 @@ def _served(own):
 def test_over_buffered(server):
     with Server(buffered=1000000, body=4000000) as own:
         with Peer(own) as holder:
-            holder.send(request("/hold", b"x" * 1500000)[:1000000])
-            wait_for(lambda: ask(own, "/discard", b"x" * 100)[0] == 503, "overload is noticed")
+            holder.send(request("/hold", b"x" * 1500000)[:990000])
+            wait_for(lambda: ask(own, "/discard", b"x" * 20000)[0] == 503, "overload is noticed")
             assert ask(own, "/describe", method="GET")[0] == 200
         wait_for(lambda: ask(own, "/discard", b"x" * 100)[0] == 200, "memory is free again")
 

@@ -244,6 +244,23 @@ def test_overrun_of_the_window(server):
         assert stream.reset == FLOW_CONTROL_ERROR or connection.goaways[0][1] == FLOW_CONTROL_ERROR
 
 
+def test_headers_count_as_memory(_):
+    """Who sends headers and no bodies cannot take more than the bodies may."""
+    with Server(buffered=1000000) as own, Connection(own.port) as connection:
+        numbers = [connection.open(plain(extra=[("x-long", "x" * 12000)])) for _ in range(90)]
+        numbers += [connection.open(grpc_headers("/test.Echo/Discard") + [("x-long", "x" * 12000)])]
+        streams = [connection.stream(n) for n in numbers]
+        connection.pump(lambda: streams[-1].ended)
+        assert streams[0].blocks == [] and streams[-2].header(":status") == "503" and streams[-1].status == 14
+        assert 50 < sum(s.blocks == [] for s in streams) < 90
+        assert own.stats()["held"] == 0, "a small request is still served"
+        for number, stream in zip(numbers, streams):
+            if not stream.ended:
+                connection.data(number, b"late", end=True)
+        assert bytes(connection.wait(numbers[0]).data) == b"late"
+        wait_for(lambda: connection.wait(connection.open(plain(extra=[("x-long", "x" * 12000)]), end=True)).header(":status") == "200", "memory given back")
+
+
 def test_goaway_from_the_client(server):
     with Connection(server.port) as connection:
         number = connection.open(plain("/delay/50"))
