@@ -34,6 +34,8 @@ CREATE TABLE tempo.spans (
     scope_schema_url text DEFAULT '',
     resource_entity_refs jsonb DEFAULT '[]'
 ) USING tempo;
+-- nothing of it is decoded, but a publication of all tables would refuse DELETE
+ALTER TABLE tempo.spans REPLICA IDENTITY FULL;
 COMMENT ON TABLE tempo.spans IS 'every span: filled by the OTLP receiver, INSERT and COPY';
 COMMENT ON COLUMN tempo.spans.tenant IS 'tenant that the span belongs to (X-Scope-OrgID)';
 COMMENT ON COLUMN tempo.spans.trace_id IS 'trace that the span is part of';
