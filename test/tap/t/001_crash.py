@@ -1,9 +1,8 @@
-"""Crashes under load: what was acknowledged is there exactly once, also when
-clients repeat requests whose answer they did not get."""
-import os, threading, time
+"""Crashes under load, of the whole server, of its postmaster, of a receiver, a writer and the compaction worker, and immediate restarts:
+what was acknowledged is there exactly once, also when clients repeat requests whose answer they did not get."""
+import os, signal, threading, time
 import cluster, otlp, tap
 
-CRASHES = 4
 CLIENTS = 6
 SPANS = 7
 
@@ -53,6 +52,43 @@ def check(node, want, when):
     tap.equal(len(set(got) - set(want)), 0, "%s: nothing else is there" % when)
 
 
+def kill_one(node, what):
+    """postgres ends all the others, and begins anew"""
+    pid = int(cluster.poll("a process to kill: " + what, lambda: node.try_sql("SELECT pid FROM pg_stat_activity WHERE backend_type LIKE '%s' ORDER BY random() LIMIT 1" % what)))
+    os.kill(pid, signal.SIGKILL)
+    cluster.poll("the end of %s" % what, lambda: not os.path.exists("/proc/%d" % pid))
+    cluster.poll("the server's recovery", lambda: node.try_sql("SELECT 1") == "1")
+
+
+def kill_postmaster(node):
+    """the others see that it has gone, and end by themselves"""
+    children = node.children()
+    os.kill(node.postmaster, signal.SIGKILL)
+    cluster.poll("the end of all processes", lambda: not any(os.path.exists("/proc/%d" % pid) for pid in children + [node.postmaster]), 120)
+    node.postmaster = None
+    node.start()
+
+
+def kill_all(node):
+    node.kill9()
+    node.start()
+
+
+def restart_at_once(node):
+    node.stop("immediate")
+    node.start()
+
+
+CRASHES = {
+    "the whole server": kill_all,
+    "a receiver": lambda node: kill_one(node, "tempo_pg receiver%"),
+    "a writer": lambda node: kill_one(node, "tempo_pg writer%"),
+    "the compaction worker": lambda node: kill_one(node, "tempo_pg compaction%"),
+    "the postmaster": kill_postmaster,
+    "an immediate restart": restart_at_once,
+}
+
+
 def test():
     node = cluster.Cluster("crash", **{"wal_level": "replica", "max_wal_size": "64MB", "checkpoint_timeout": "30s"})
     node.start()
@@ -61,12 +97,11 @@ def test():
     clients = [Client(node, i + 1, stop) for i in range(CLIENTS)]
     for c in clients: c.start()
     done = lambda: sum(len(c.acknowledged) for c in clients)
-    for crash in range(CRASHES):
+    for what, crash in list(CRASHES.items()) * (8 if cluster.LONG else 1):
         before = done()
-        cluster.poll("load before crash %d" % (crash + 1), lambda: done() >= before + 150)
-        node.kill9()
-        node.start()
-        tap.ok(True, "crash %d: the server starts again" % (crash + 1))
+        cluster.poll("load before the end of %s" % what, lambda: done() >= before + 100)
+        crash(node)
+        tap.ok(True, "%s: the server starts again" % what)
     before = done()
     cluster.poll("load after the last crash", lambda: done() >= before + 150)
     stop.set()
@@ -91,6 +126,7 @@ def test():
     status, headers, body = node.get("/api/traces/" + n)
     tap.equal(status, 200, "the API serves a trace of before the crashes")
     log = node.log_text()
+    tap.equal(node.sql("SELECT count(*) FROM tempo.verify()"), "0", "nothing is damaged")
     bad = [l for l in log.splitlines() if " PANIC: " in l or "invalid page" in l or "corrupt" in l or "segmentation" in l.lower() or "signal 11" in l or "TRAP:" in l]
     tap.equal(bad[:5], [], "no panic and no corruption in the log")
 
