@@ -34,10 +34,12 @@
 #include "access/append.h"
 #include "access/compat.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "common/hashfn.h"
 #include "ingest/recent.h"
 #include "lib/ilist.h"
 #include "miscadmin.h"
+#include "replication/syncrep.h"
 #include "storage/ipc.h"
 #include "storage/lock.h"
 #include "storage/lwlock.h"
@@ -426,6 +428,19 @@ is_mine(uint32 file, const RequestHash *hash)
 	return false;
 }
 
+/*
+ * What is stored here need not be where synchronous_commit promises that it
+ * is: the server, or the process that stored it, may have ended while its
+ * commit waited for a standby.  So whoever acknowledges it waits, too.
+ */
+static void
+wait_for_standbys(void)
+{
+	HOLD_INTERRUPTS();
+	SyncRepWaitForLSN(GetFlushRecPtr(NULL), true);
+	RESUME_INTERRUPTS();
+}
+
 RecentState
 recent_claim(Relation rel, const RequestHash *hash, bool wait)
 {
@@ -450,6 +465,7 @@ recent_claim(Relation rel, const RequestHash *hash, bool wait)
 	{
 		/* nothing is in flight, so others need not wait for us */
 		LockRelease(&tag, ExclusiveLock, false);
+		wait_for_standbys();
 		return RECENT_STORED;
 	}
 	claim = MemoryContextAlloc(TopTransactionContext, sizeof(RecentClaim));
