@@ -27,6 +27,7 @@ typedef struct SharedStatistics
 	LWLock	   *lock;			/* taken to add a tenant */
 	pg_atomic_uint32 n_tenants;
 	TransportStatistics transports[N_TRANSPORTS];
+	Histogram	histograms[N_HISTOGRAMS];
 	pg_atomic_uint32 buckets[N_BUCKETS];	/* number of a tenant + 1, 0 = free */
 	TenantStatistics tenants[MAX_TENANTS + 1];
 } SharedStatistics;
@@ -52,6 +53,12 @@ const TransportName transport_names[N_TRANSPORTS] = {
 	[TRANSPORT_JAEGER_HTTP] = {"jaeger/jaeger_receiver", "collector_http"},
 	[TRANSPORT_JAEGER_COMPACT] = {"jaeger/jaeger_receiver", "udp_thrift_compact"},
 	[TRANSPORT_JAEGER_BINARY] = {"jaeger/jaeger_receiver", "udp_thrift_binary"}};
+
+const HistogramInfo histogram_infos[N_HISTOGRAMS] = {
+	[HISTOGRAM_TRACES_PER_BATCH] = {"tempo_distributor_traces_per_batch", "Traces in a request.", 10,
+		{2, 4, 8, 16, 32, 64, 128, 256, 512, 1024}, 1},
+	[HISTOGRAM_PUSH_DURATION] = {"tempo_distributor_push_duration_seconds", "Time from the whole request to its answer.", 11,
+		{5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000}, 1e6}};
 
 static SharedStatistics *shared;
 static shmem_request_hook_type next_shmem_request_hook;
@@ -108,6 +115,12 @@ statistics_shmem_startup(void)
 			pg_atomic_init_u64(&shared->transports[i].requests, 0);
 			pg_atomic_init_u64(&shared->transports[i].failed_requests, 0);
 			pg_atomic_init_u64(&shared->transports[i].dropped, 0);
+		}
+		for (int i = 0; i < N_HISTOGRAMS; i++)
+		{
+			for (int bucket = 0; bucket <= HISTOGRAM_BUCKETS; bucket++)
+				pg_atomic_init_u64(&shared->histograms[i].counts[bucket], 0);
+			pg_atomic_init_u64(&shared->histograms[i].sum, 0);
 		}
 		strcpy(shared->tenants[MAX_TENANTS].tenant, "__overflow__");
 	}
@@ -200,6 +213,26 @@ TransportStatistics *
 statistics_transport(ReceiverTransport transport)
 {
 	return shared == NULL ? NULL : &shared->transports[transport];
+}
+
+Histogram *
+statistics_histogram(HistogramKind kind)
+{
+	return shared == NULL ? NULL : &shared->histograms[kind];
+}
+
+void
+statistics_observe(HistogramKind kind, uint64 value)
+{
+	const HistogramInfo *info = &histogram_infos[kind];
+	int			bucket = 0;
+
+	if (shared == NULL)
+		return;
+	while (bucket < info->n_bounds && value > info->bounds[bucket])
+		bucket++;
+	pg_atomic_fetch_add_u64(&shared->histograms[kind].counts[bucket], 1);
+	pg_atomic_fetch_add_u64(&shared->histograms[kind].sum, value);
 }
 
 void

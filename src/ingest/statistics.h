@@ -86,7 +86,43 @@ typedef struct TransportStatistics
 	pg_atomic_uint64 dropped;		  /* tempo_pg_receiver_dropped_datagrams_total */
 } TransportStatistics;
 
+/*
+ * A distribution over all receivers.  Values are whole numbers of a unit;
+ * bounds and sum are shown divided by "scale".
+ */
+#define HISTOGRAM_BUCKETS 11
+
+typedef struct Histogram
+{
+	pg_atomic_uint64 counts[HISTOGRAM_BUCKETS + 1]; /* not cumulative; the last one: above all bounds */
+	pg_atomic_uint64 sum;
+} Histogram;
+
+typedef enum HistogramKind
+{
+	HISTOGRAM_TRACES_PER_BATCH,
+	HISTOGRAM_PUSH_DURATION,		/* microseconds */
+	N_HISTOGRAMS
+} HistogramKind;
+
+typedef struct HistogramInfo
+{
+	const char *name;
+	const char *help;
+	int			n_bounds;
+	uint64		bounds[HISTOGRAM_BUCKETS];
+	double		scale;
+} HistogramInfo;
+
+extern const HistogramInfo histogram_infos[N_HISTOGRAMS];
+
 extern void statistics_init(void);
+
+/* statistics_observe: adds a value to a distribution */
+extern void statistics_observe(HistogramKind kind, uint64 value);
+
+/* statistics_histogram: NULL without preloading */
+extern Histogram *statistics_histogram(HistogramKind kind);
 
 /*
  * statistics_tenant: the counters of a tenant, which stay where they are;

@@ -11,7 +11,9 @@
 #include "ingest/limits.h"
 #include "ingest/live_traces.h"
 #include "ingest/recent.h"
+#include "ingest/statistics.h"
 #include "ingest/store.h"
+#include "port/pg_bitutils.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -106,6 +108,34 @@ limit_traces(StoreRequest *request, const TenantLimits *limits, SpanBatch *batch
 	result->rejected += left_out.too_large + left_out.too_many;
 }
 
+/* How many traces do the spans from "first" on have?  For a metric: 64 bits of the ids will do. */
+static uint32
+count_traces(const SpanBatch *batch, uint32 first)
+{
+	uint32		n_slots = pg_nextpower2_32(Max(batch->n_spans - first, 8)) * 2;
+	uint64	   *slots = palloc0(sizeof(uint64) * n_slots);
+	uint64		last = 0;
+	uint32		n = 0;
+
+	for (uint32 i = first; i < batch->n_spans; i++)
+	{
+		uint64		id;
+		uint32		at;
+
+		memcpy(&id, batch->spans[i].trace_id.bytes + TRACE_ID_LEN - sizeof(id), sizeof(id));
+		id |= 1;				/* 0 is a free slot */
+		if (id == last)
+			continue;
+		last = id;
+		for (at = (uint32) (id >> 32) & (n_slots - 1); slots[at] != 0 && slots[at] != id; at = (at + 1) & (n_slots - 1))
+			;
+		n += slots[at] == 0;
+		slots[at] = id;
+	}
+	pfree(slots);
+	return n;
+}
+
 /* Decodes one request and keeps its spans in the batch if they are to be stored. */
 static void
 take_request(Relation rel, StoreRequest *request, bool wait, SpanBatch *batch)
@@ -133,6 +163,7 @@ take_request(Relation rel, StoreRequest *request, bool wait, SpanBatch *batch)
 	{
 		case RECENT_NEW:
 			request->outcome = STORE_APPENDED;
+			statistics_observe(HISTOGRAM_TRACES_PER_BATCH, count_traces(batch, before));
 			if (request->admitted != NULL)
 				limit_traces(request, &limits, batch, before);
 			return;

@@ -86,6 +86,28 @@ write_tenant(TenantStatistics *tenant, void *arg)
 	}
 }
 
+static void
+write_histogram(ApiBody *body, HistogramKind kind)
+{
+	const HistogramInfo *info = &histogram_infos[kind];
+	Histogram  *histogram = statistics_histogram(kind);
+	uint64		count = 0;
+
+	if (histogram == NULL)
+		return;
+	body_printf(body, "# HELP %s %s\n# TYPE %s histogram\n", info->name, info->help, info->name);
+	for (int i = 0; i <= info->n_bounds; i++)
+	{
+		count += pg_atomic_read_u64(&histogram->counts[i]);
+		if (i < info->n_bounds)
+			body_printf(body, "%s_bucket{le=\"%g\"} " UINT64_FORMAT "\n", info->name, (double) info->bounds[i] / info->scale, count);
+		else
+			body_printf(body, "%s_bucket{le=\"+Inf\"} " UINT64_FORMAT "\n", info->name, count);
+	}
+	body_printf(body, "%s_sum %.17g\n%s_count " UINT64_FORMAT "\n", info->name,
+				(double) pg_atomic_read_u64(&histogram->sum) / info->scale, info->name, count);
+}
+
 /* The limits of tenants without settings of their own. */
 static void
 write_limits(ApiBody *body)
@@ -118,6 +140,9 @@ write_ingest_metrics(ApiBody *body)
 	line.counter = NULL;
 	write_head(body, "tempo_discarded_spans_total", "Spans refused, by reason.");
 	statistics_each_tenant(write_tenant, &line);
+
+	for (int i = 0; i < N_HISTOGRAMS; i++)
+		write_histogram(body, (HistogramKind) i);
 
 	for (int i = 0; i < lengthof(transport_counters); i++)
 	{

@@ -199,6 +199,8 @@ finish(Pending *request, const WriterAnswer *answer, const char *message)
 	}
 	if (net == NULL && answer->code != RPC_OK && statistics != NULL)
 		pg_atomic_fetch_add_u64(&statistics->dropped, 1);
+	if (net != NULL)
+		statistics_observe(HISTOGRAM_PUSH_DURATION, (uint64) Max(GetCurrentTimestamp() - request->arrived, 0));
 	credentials_learned(&request->credentials, outcome(answer->code));
 	remove_pending(request);
 	if (net != NULL)

@@ -144,6 +144,10 @@ def test_refused_grpc():
     tap.equal(grpc(otlp.text_field(1, "x"), "/grpc.health.v1.Health/Check")[0], 5, "health of an unknown service: NOT_FOUND")
 
 
+def histogram(name):
+    return {line[len(name):].split(" ")[0]: float(line.split(" ")[1]) for line in node.get("/metrics")[2].decode().splitlines() if line.startswith(name)}
+
+
 def test_content():
     before = count()
     trace = new_trace()
@@ -154,6 +158,12 @@ def test_content():
     tap.equal(post(body, PROTO)[0], 400, "over HTTP too")
     tap.equal(json.loads(post(json.dumps(otlp.request(spans)).encode())[2])["message"], "trace ids must be 128 bit, received 0 bits", "in JSON too")
     tap.equal(count(), before, "nothing of it is stored")
+    before = histogram("tempo_distributor_traces_per_batch"), histogram("tempo_distributor_push_duration_seconds")
+    post(otlp.request_bytes(otlp.request([otlp.span(t, "%016x" % (i + 1)) for i in range(4) for t in (trace[::-1], trace[5:] + trace[:5], trace[7:] + trace[:7])])), PROTO)
+    after = histogram("tempo_distributor_traces_per_batch"), histogram("tempo_distributor_push_duration_seconds")
+    tap.equal([after[0][k] - before[0][k] for k in ('_bucket{le="2"}', '_bucket{le="4"}', '_bucket{le="+Inf"}', "_sum", "_count")], [0, 1, 1, 3, 1], "a request of three traces is in the histogram")
+    tap.ok(after[1]["_count"] == before[1]["_count"] + 1 and after[1]["_sum"] > before[1]["_sum"], "and so is its time", before[1], after[1])
+    before = count()
     tap.ok('tempo_discarded_spans_total{tenant="single-tenant",reason="invalid_trace_id"} 30' in node.get("/metrics")[2].decode(), "all its spans count as discarded")
     node.sql("ALTER SYSTEM SET tempo_pg.reject_whole_batch = off")
     node.reload()
