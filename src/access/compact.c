@@ -30,6 +30,7 @@
 #include "access/compact_stat.h"
 
 #include <limits.h>
+#include <math.h>
 
 #include "access/ddl.h"
 #include "access/deletions.h"
@@ -46,6 +47,7 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "port/pg_bitutils.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "utils/acl.h"
@@ -75,6 +77,23 @@ PG_FUNCTION_INFO_V1(tempo_compact);
 /* How long a merged segment remembers requests: a little longer than receivers do. */
 #define REQUEST_MEMORY_MS (15 * 60 * 1000)
 
+/* A merge has its turn after so many folds. */
+#define FOLDS_PER_MERGE 4
+
+/*
+ * With so many tenants a fold waits for so many rows of each, but not for more
+ * than so many times the usual segments or age.
+ */
+#define MANY_TENANTS 16
+#define ROWS_PER_TENANT 256
+#define FOLD_PATIENCE 4
+
+/* Segments whose tenant a process remembers. */
+#define MAX_KNOWN_TENANTS (128 * 1024)
+
+/* Segments are merged together that were stored about the same time. */
+#define SAME_TIME (60 * USECS_PER_SEC)
+
 /* Decoded spans take about this many times their raw size. */
 #define DECODED_FACTOR 2
 
@@ -96,6 +115,9 @@ typedef struct Sources
 {
 	TempoSegment **segments;
 	uint32		count;
+	uint64		rows;
+	uint64		raw;
+	TimestampTz newest_at;
 	TempoCompactPhase phase;
 } Sources;
 
@@ -177,6 +199,43 @@ fitting_run(TempoSegment **segments, uint32 first, uint32 count, uint32 max_span
 	return n;
 }
 
+/* About how many tenants do these segments have?  At most 64 bits tell. */
+static uint32
+count_tenants(TempoSegment **segments, uint32 n)
+{
+	uint64		filter = 0;
+	uint32		most = 0;
+	int			bits;
+
+	for (uint32 i = 0; i < n; i++)
+	{
+		filter |= segments[i]->summary.tenant_filter;
+		most = Max(most, segments[i]->summary.n_tenants);
+	}
+	bits = pg_popcount64(filter);
+	/* so many tenants set so many of 64 bits, on average */
+	return Max(most, (uint32) (64 * log(64 / (64 - Min(bits, 63.5)))));
+}
+
+/*
+ * When may level 0 be folded; in how many milliseconds?  A fold writes a
+ * segment for each tenant, so with many tenants it waits until they have
+ * something to put into one, but not for long.
+ */
+static int64
+fold_due(const TempoCompactOptions *options, TempoSegment **level0, uint32 n, TimestampTz oldest)
+{
+	int64		age = (GetCurrentTimestamp() - oldest) / 1000;
+	uint32		tenants = count_tenants(level0, n);
+	uint64		rows = 0;
+
+	for (uint32 i = 0; i < n; i++)
+		rows += level0[i]->summary.rows;
+	if (tenants >= MANY_TENANTS && rows < (uint64) tenants * ROWS_PER_TENANT && n < options->fold_count * FOLD_PATIENCE)
+		return options->fold_age * FOLD_PATIENCE - age;
+	return n >= options->fold_count ? 0 : options->fold_age - age;
+}
+
 /* Level-0 segments: all of them, oldest first, as far as they fit. */
 static bool
 choose_fold(Step *step, Sources *sources)
@@ -199,9 +258,9 @@ choose_fold(Step *step, Sources *sources)
 	result->next_fold = -1;
 	if (n == 0)
 		return false;
-	if (options->mode == TEMPO_COMPACT_LAZY && n < options->fold_count)
+	if (options->mode == TEMPO_COMPACT_LAZY)
 	{
-		int64		due = options->fold_age - (GetCurrentTimestamp() - oldest) / 1000;
+		int64		due = fold_due(options, level0, n, oldest);
 
 		if (due > 0)
 		{
@@ -239,7 +298,42 @@ set_reading(TempoCompactResult *result, const TempoSegment *segment)
 	result->reading.segment_id = segment == NULL ? 0 : segment->segment_id;
 }
 
-/* The hash of the only tenant of a segment; 0 if it has several. */
+/* What is known of a segment, which never changes. */
+typedef struct KnownTenant
+{
+	TempoSegmentKey key;
+	uint64		hash;
+} KnownTenant;
+
+static HTAB *known_tenants;
+
+static void
+remember_tenant(const TempoSegment *segment, uint64 hash)
+{
+	TempoSegmentKey key = {segment->storage_id, segment->segment_id};
+	KnownTenant *known;
+	bool		found;
+
+	if (known_tenants != NULL && hash_get_num_entries(known_tenants) >= MAX_KNOWN_TENANTS)
+	{
+		hash_destroy(known_tenants);
+		known_tenants = NULL;
+	}
+	if (known_tenants == NULL)
+	{
+		HASHCTL		control = {.keysize = sizeof(TempoSegmentKey), .entrysize = sizeof(KnownTenant), .hcxt = TopMemoryContext};
+
+		known_tenants = hash_create("tenants of segments", 1024, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	known = hash_search(known_tenants, &key, HASH_ENTER, &found);
+	known->hash = hash;
+}
+
+/*
+ * The hash of the only tenant of a segment; 0 if it has several.  Of many
+ * tenants some always share the bit in the directory, so that they are asked
+ * for again and again.
+ */
 static uint64
 only_tenant(Step *step, const TempoSegment *segment)
 {
@@ -248,9 +342,14 @@ only_tenant(Step *step, const TempoSegment *segment)
 	uint32_t	count;
 	SpanError	error = {SPAN_ERROR_NONE};
 	uint64		hash = 0;
+	TempoSegmentKey key = {segment->storage_id, segment->segment_id};
+	const KnownTenant *known;
 
 	if (segment->summary.n_tenants != 1)
 		return 0;
+	known = known_tenants == NULL ? NULL : hash_search(known_tenants, &key, HASH_FIND, NULL);
+	if (known != NULL)
+		return known->hash;
 	set_reading(step->result, segment);
 	open = tempo_segment_open(step->rel, segment, NULL);
 	if (!segment_tenants(tempo_segment_reader(open), &tenants, &count, &error))
@@ -259,12 +358,44 @@ only_tenant(Step *step, const TempoSegment *segment)
 		hash = span_bytes_hash(tenants[0].data, tenants[0].len, 0) | 1;
 	tempo_segment_close(open);
 	set_reading(step->result, NULL);
+	remember_tenant(segment, hash);
 	return hash;
 }
 
+/* Adds a run of neighbours to what is merged; false if it does not fit. */
+static bool
+add_run(Step *step, Sources *sources, TempoSegment **run, uint32 count)
+{
+	uint64		rows = 0;
+	uint64		raw = 0;
+	TimestampTz newest_at = DT_NOBEGIN;
+
+	for (uint32 i = 0; i < count; i++)
+	{
+		rows += run[i]->summary.rows;
+		raw += run[i]->summary.raw_size;
+		newest_at = Max(newest_at, run[i]->newest_at);
+	}
+	if (sources->count > 0 &&
+		(sources->count + count > MAX_SOURCES || sources->rows + rows > step->max_spans || sources->raw + raw > raw_budget() ||
+		 newest_at > sources->newest_at + SAME_TIME || newest_at < sources->newest_at - SAME_TIME))
+		return false;
+	if (sources->count == 0)
+		sources->newest_at = newest_at;
+	sources->segments = sources->segments == NULL ?
+		palloc(sizeof(TempoSegment *) * count) :
+		repalloc(sources->segments, sizeof(TempoSegment *) * (sources->count + count));
+	memcpy(sources->segments + sources->count, run, sizeof(TempoSegment *) * count);
+	sources->count += count;
+	sources->rows += rows;
+	sources->raw += raw;
+	return true;
+}
+
 /*
- * The first run of at least two neighbours that fits, in a group of "count"
- * candidates that may belong to several tenants.
+ * Of each tenant the first run of at least two neighbours that fits, in a
+ * group of "count" candidates that may belong to several tenants; false when
+ * one did not fit with what there is already.
  */
 static bool
 choose_in_group(Step *step, Candidate *group, uint32 count, uint32 wanted, Sources *sources)
@@ -287,13 +418,20 @@ choose_in_group(Step *step, Candidate *group, uint32 count, uint32 wanted, Sourc
 			continue;
 		for (uint32 at = first; at + 1 < next; at++)
 		{
-			sources->segments = &ordered[at];
-			sources->count = fitting_run(ordered, at, next, step->max_spans);
-			if (sources->count >= 2)
-				return true;
+			uint32		n = fitting_run(ordered, at, next, step->max_spans);
+
+			if (n < 2)
+				continue;
+			if (!add_run(step, sources, &ordered[at], n))
+			{
+				pfree(ordered);
+				return false;
+			}
+			break;
 		}
 	}
-	return false;
+	pfree(ordered);
+	return true;
 }
 
 /* Merged segments that are not too large already. */
@@ -324,8 +462,11 @@ find_candidates(Step *step, Candidate *candidates)
 }
 
 /*
- * Merged segments: a run of neighbours in time, of one tenant.  Lazily there
- * must be enough of them in one size class; in full mode two that fit do.
+ * Merged segments: runs of neighbours in time, each of one tenant.  Lazily
+ * there must be enough of them in one size class; in full mode two that fit
+ * do.  With many tenants the runs are short, and those of several go into one
+ * merge, which writes a segment for each: what a transaction and a look at the
+ * directory cost is shared.
  */
 static bool
 choose_merge(Step *step, Sources *sources)
@@ -344,10 +485,10 @@ choose_merge(Step *step, Sources *sources)
 				candidates[next].size_class != candidates[first].size_class)
 				break;
 		if (next - first >= wanted &&
-			choose_in_group(step, &candidates[first], next - first, wanted, sources))
-			return true;
+			!choose_in_group(step, &candidates[first], next - first, wanted, sources))
+			break;
 	}
-	return false;
+	return sources->count > 0;
 }
 
 static void
@@ -678,6 +819,30 @@ is_avoided(const TempoCompactOptions *options, const TempoSegment *segment)
 	return false;
 }
 
+/*
+ * Level 0 first, as it slows down receivers.  But it may never be empty, and
+ * what is folded of many tenants is small: then every few folds make room for
+ * a merge.
+ */
+static bool
+choose(Step *step, Sources *sources)
+{
+	static uint32 folds = 0;
+
+	if (folds >= FOLDS_PER_MERGE && choose_merge(step, sources))
+	{
+		folds = 0;
+		return true;
+	}
+	if (choose_fold(step, sources))
+	{
+		folds++;
+		return true;
+	}
+	folds = 0;
+	return choose_merge(step, sources) || choose_deleted(step, sources) || choose_move(step, sources);
+}
+
 /* Chooses a merge and does it. */
 static bool
 run_step(Step *step)
@@ -687,7 +852,7 @@ run_step(Step *step)
 	Snapshot	snapshot;
 	TempoSegment *listed;
 	uint32		n_listed;
-	Sources		sources;
+	Sources		sources = {NULL};
 	bool		done = false;
 
 	/*
@@ -711,8 +876,7 @@ run_step(Step *step)
 		if (!is_avoided(options, &listed[i]))
 			step->segments[step->count++] = listed[i];
 	step->retention = tempo_retention_read(step->rel);
-	if (choose_fold(step, &sources) || choose_merge(step, &sources) ||
-		choose_deleted(step, &sources) || choose_move(step, &sources))
+	if (choose(step, &sources))
 		done = merge_sources(step, &directory, &sources);
 	UnregisterSnapshot(snapshot);
 	tempo_directory_close(&directory);

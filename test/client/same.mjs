@@ -3,7 +3,7 @@
 // What a protocol cannot carry is left out of the comparison: Zipkin has only
 // text for attributes, no attributes for events, and its client writes names in
 // lower case; clients for Jaeger write
-// every number as a double; neither has a scope.
+// every number as a double; neither has a scope (a later one tells it in tags).
 //
 // Clients in other languages are programs that get a service name and grpc or
 // http: SAME_CLIENTS is a JSON object of name -> command.
@@ -122,8 +122,14 @@ if (process.env.ZIPKIN_URL)
   for (const version of [1, 2]) ways[`zipkin-js-v${version}`] = [(s) => zipkin(s, process.env.ZIPKIN_URL, version), asZipkin(want)]
 if (process.env.JAEGER_HTTP_URL) ways['jaeger-client-http'] = [(s) => jaeger(s, { collectorEndpoint: process.env.JAEGER_HTTP_URL + '/api/traces' }), withoutScope(want)]
 if (process.env.JAEGER_BINARY_PORT) ways['jaeger-client-udp'] = [(s) => jaeger(s, { agentHost: '127.0.0.1', agentPort: Number(process.env.JAEGER_BINARY_PORT) }), withoutScope(want)]
-for (const [name, command] of Object.entries(JSON.parse(process.env.SAME_CLIENTS ?? '{}')))
-  for (const protocol of ['grpc', 'http']) ways[`${name}-${protocol}`] = [(s) => execFileSync(command[0], [...command.slice(1), s, protocol], { stdio: ['ignore', 'inherit', 'inherit'] }), want]
+for (const [name, command] of Object.entries(JSON.parse(process.env.SAME_CLIENTS ?? '{}'))) {
+  const run = (protocol) => (s) => execFileSync(command[0], [...command.slice(1), s, protocol], { stdio: ['ignore', 'inherit', 'inherit'] })
+  for (const protocol of ['grpc', 'http']) ways[`${name}-${protocol}`] = [run(protocol), want]
+  if (name !== 'go') continue
+  // what only Go has: Jaeger's compact Thrift over UDP, and the client generated from Jaeger's own definitions of gRPC
+  if (process.env.JAEGER_COMPACT_PORT) ways['go-jaeger-compact'] = [run('jaeger-compact'), withoutScope(want).map((s) => ({ ...s, attributes: { ...s.attributes, 'otel.library.name': 'same', 'otel.library.version': '1' } }))]
+  if (process.env.JAEGER_GRPC_PORT) ways['go-jaeger-grpc'] = [run('jaeger-grpc'), withoutScope(want)]
+}
 
 for (const [name, [send, expected]] of Object.entries(ways)) {
   const service = `same-${name}-${run}`

@@ -1,5 +1,6 @@
 // The trace that all clients of this test export, by the OpenTelemetry Go SDK:
-// main SERVICE over gRPC or HTTP, as the second argument says.
+// main SERVICE over gRPC or HTTP, as the second argument says, or over UDP to
+// Jaeger's compact port; jaeger-grpc is Jaeger's own client.
 package main
 
 import (
@@ -9,7 +10,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
+	"go.opentelemetry.io/otel/exporters/jaeger"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	"go.opentelemetry.io/otel/sdk/resource"
@@ -19,11 +20,19 @@ import (
 
 func main() {
 	ctx := context.Background()
-	var exporter *otlptrace.Exporter
+	var exporter sdktrace.SpanExporter
 	var err error
-	if os.Args[2] == "grpc" {
+	switch os.Args[2] {
+	case "jaeger-grpc":
+		if err := postSpans(os.Args[1]); err != nil {
+			log.Fatal(err)
+		}
+		return
+	case "jaeger-compact":
+		exporter, err = jaeger.New(jaeger.WithAgentEndpoint(jaeger.WithAgentHost("127.0.0.1"), jaeger.WithAgentPort(os.Getenv("JAEGER_COMPACT_PORT"))))
+	case "grpc":
 		exporter, err = otlptracegrpc.New(ctx, otlptracegrpc.WithEndpointURL(os.Getenv("OTLP_GRPC_URL")), otlptracegrpc.WithCompressor("gzip"))
-	} else {
+	default:
 		exporter, err = otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(os.Getenv("OTLP_HTTP_URL")+"/v1/traces"), otlptracehttp.WithCompression(otlptracehttp.GzipCompression))
 	}
 	if err != nil {

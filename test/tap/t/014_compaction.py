@@ -173,6 +173,30 @@ def snapshots(node):
     tap.ok(True, "when the old snapshot has gone, the space comes back though nothing else happens")
 
 
+def tenants(node):
+    """segments of many tenants are merged in few merges, each into one of its own"""
+    node.sql("TRUNCATE tempo.spans")
+    set(node, compaction="off")
+    # what the worker has begun
+    node.sql("SELECT tempo.compact()")
+    add = """INSERT INTO tempo.spans (tenant, trace_id, span_id, start_time_unix_nano, duration_nano)
+             SELECT 't' || i %% 40, lpad(to_hex(i + 1), 32, '0')::tempo.trace_id, lpad(to_hex(%d), 16, '0')::tempo.span_id, (extract(epoch FROM now()) * 1e9)::bigint, 1 FROM generate_series(0, 3999) i"""
+    done = []
+    for n in range(1, 5):
+        node.sql(add % n)
+        done.append(node.sql("SELECT merges FROM tempo.compact()"))
+        node.sql("VACUUM tempo.spans")
+    tap.ok(int(done[0]) == 1 and all(2 <= int(m) <= 4 for m in done[1:]), "a fold, and a merge for all tenants", done)
+    tap.equal(node.sql("SELECT count(*), min(spans), max(spans), max(tenants) FROM tempo.segments WHERE relation = 'tempo.spans'::regclass"), "40|400|400|1", "a segment for each tenant")
+    tap.equal(node.sql("SELECT count(*), count(DISTINCT tenant), min(n), max(n) FROM (SELECT tenant, count(DISTINCT (trace_id, span_id)) AS n FROM tempo.spans GROUP BY 1) s"), "40|40|400|400", "with all that it has sent")
+    tap.equal(node.sql("SELECT count(*) FROM tempo.verify()"), "0", "nothing is damaged")
+    # the worker waits with a fold until there is something to put into each segment, but not for long
+    set(node, compaction="on")
+    node.sql((add % 5).replace("3999", "99"))
+    cluster.poll("a fold of a few spans of each of many tenants", lambda: level0(node, "tempo.spans") == 0)
+    tap.equal(node.sql("SELECT count(*) FROM tempo.segments WHERE relation = 'tempo.spans'::regclass"), "80", "comes in the end")
+
+
 def dropping(node):
     """the worker is in nobody's way who drops the extension, and finds the new one"""
     for n in range(20):
@@ -192,6 +216,7 @@ def test():
     pressure(node)
     snapshots(node)
     orphans(node)
+    tenants(node)
     dropping(node)
 
 
