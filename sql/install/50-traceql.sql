@@ -135,25 +135,29 @@ CREATE TYPE tempo.compared AS (
 );
 COMMENT ON TYPE tempo.compared IS 'how many spans compare() counts in a time step with a side, attribute and value (JSON text); without a value: with those that are too many to show';
 
-CREATE FUNCTION tempo.compare_span(internal, query text, part integer, start bigint, stop bigint, step bigint,
+CREATE FUNCTION tempo.attribute_label(scope text, name text) RETURNS text
+    AS 'MODULE_PATHNAME', 'tempo_attribute_label' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION tempo.attribute_label(text, text) IS 'an attribute of span, resource or instrumentation as TraceQL writes it';
+
+CREATE FUNCTION tempo.compare_span(internal, counted boolean, selected boolean, weight double precision, start bigint, step bigint, steps integer, "values" integer,
     trace_id tempo.trace_id, span_id tempo.span_id, parent_span_id tempo.span_id,
     name text, kind text, status text, status_message text, start_time_unix_nano bigint, duration_nano bigint, service_name text,
     attributes jsonb, resource_attributes jsonb, scope_name text, scope_version text, scope_attributes jsonb, events jsonb, links jsonb, trace_state text)
     RETURNS internal
     AS 'MODULE_PATHNAME', 'tempo_compare_span' LANGUAGE C IMMUTABLE PARALLEL SAFE COST 20;
-COMMENT ON FUNCTION tempo.compare_span(internal, text, integer, bigint, bigint, bigint, tempo.trace_id, tempo.span_id, tempo.span_id, text, text, text, text, bigint, bigint, text, jsonb, jsonb, text, text, jsonb, jsonb, jsonb, text) IS 'transition function of compare_spans()';
+COMMENT ON FUNCTION tempo.compare_span(internal, boolean, boolean, double precision, bigint, bigint, integer, integer, tempo.trace_id, tempo.span_id, tempo.span_id, text, text, text, text, bigint, bigint, text, jsonb, jsonb, text, text, jsonb, jsonb, jsonb, text) IS 'transition function of compare_spans()';
 CREATE FUNCTION tempo.compare_spans_final(internal) RETURNS tempo.compared[]
     AS 'MODULE_PATHNAME', 'tempo_compare_spans' LANGUAGE C IMMUTABLE PARALLEL SAFE COST 1000;
 COMMENT ON FUNCTION tempo.compare_spans_final(internal) IS 'final function of compare_spans()';
 
-CREATE AGGREGATE tempo.compare_spans(query text, part integer, start bigint, stop bigint, step bigint,
+CREATE AGGREGATE tempo.compare_spans(counted boolean, selected boolean, weight double precision, start bigint, step bigint, steps integer, "values" integer,
     trace_id tempo.trace_id, span_id tempo.span_id, parent_span_id tempo.span_id,
     name text, kind text, status text, status_message text, start_time_unix_nano bigint, duration_nano bigint, service_name text,
     attributes jsonb, resource_attributes jsonb, scope_name text, scope_version text, scope_attributes jsonb, events jsonb, links jsonb, trace_state text) (
     SFUNC = tempo.compare_span, STYPE = internal, FINALFUNC = tempo.compare_spans_final, FINALFUNC_MODIFY = READ_WRITE, PARALLEL = SAFE
 );
-COMMENT ON AGGREGATE tempo.compare_spans(text, integer, bigint, bigint, bigint, tempo.trace_id, tempo.span_id, tempo.span_id, text, text, text, text, bigint, bigint, text, jsonb, jsonb, text, text, jsonb, jsonb, jsonb, text) IS
-    'what compare() counts of whole traces, for a TraceQL query whose filters are of single spans; of arithmetic on metrics queries query number part';
+COMMENT ON AGGREGATE tempo.compare_spans(boolean, boolean, double precision, bigint, bigint, integer, integer, tempo.trace_id, tempo.span_id, tempo.span_id, text, text, text, text, bigint, bigint, text, jsonb, jsonb, text, text, jsonb, jsonb, jsonb, text) IS
+    'how often spans that are counted have each value of each attribute, selected ones and others, in steps of time that begin behind start; of an attribute the most frequent values; rows are those of whole traces, and spans that come twice count once';
 
 CREATE FUNCTION tempo.number(value jsonb) RETURNS double precision
     AS 'MODULE_PATHNAME', 'tempo_number' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 3;

@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "access/agg.h"
+#include "access/compare_state.h"
 #include "access/planner.h"
 #include "access/sysattr.h"
 #include "catalog/pg_type.h"
@@ -347,7 +348,10 @@ add_paths(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input, RelOptI
 	if (previous_hook != NULL)
 		previous_hook(root, stage, input, grouped, extra);
 	if (stage != UPPERREL_GROUP_AGG || !enable_custom_aggregate || extra == NULL ||
-		root->parse->groupingSets != NIL || root->hasNonPartialAggs || root->hasNonSerialAggs)
+		root->parse->groupingSets != NIL)
+		return;
+	tempo_compare_add_path(root, input, grouped);
+	if (root->hasNonPartialAggs || root->hasNonSerialAggs)
 		return;
 	planning.group_clause = group_clause_of(root);
 	having = ((GroupPathExtraData *) extra)->havingQual;
@@ -433,4 +437,5 @@ tempo_agg_plan_init(void)
 	previous_hook = create_upper_paths_hook;
 	create_upper_paths_hook = add_paths;
 	RegisterCustomScanMethods(&tempo_agg_methods);
+	RegisterCustomScanMethods(&tempo_compare_methods);
 }

@@ -2,7 +2,8 @@
  *
  * compare.c
  *	  The aggregate tempo.compare_spans(): what compare() counts, for filters
- *	  that can be told of single spans.
+ *	  that can be told of single spans, row by row.  Where it can, the planner
+ *	  has it computed on encoded spans instead (access/compare_exec.c).
  *
  * Spans come in any order, and are counted as they come in one hash table of
  * sides, attributes and values.  A resource or scope is counted as a whole and
@@ -32,6 +33,7 @@
 
 PG_FUNCTION_INFO_V1(tempo_compare_span);
 PG_FUNCTION_INFO_V1(tempo_compare_spans);
+PG_FUNCTION_INFO_V1(tempo_attribute_label);
 
 #define CHUNK_SIZE (1024 * 1024)
 
@@ -40,11 +42,13 @@ PG_FUNCTION_INFO_V1(tempo_compare_spans);
 /* Arguments of the aggregate behind the state; the columns of the span follow */
 enum
 {
-	ARG_QUERY = 1,
-	ARG_PART,
+	ARG_COUNTED = 1,
+	ARG_SELECTED,
+	ARG_WEIGHT,
 	ARG_START,
-	ARG_STOP,
 	ARG_STEP,
+	ARG_STEPS,
+	ARG_VALUES,
 	ARG_COLUMNS
 };
 
@@ -137,13 +141,10 @@ typedef struct Record
 typedef struct CompareState
 {
 	MemoryContext context;
-	const TqlMetrics *metrics;
-	const TqlExpr *filter;
-	bool		extrapolate;
 	int64		start;
-	int64		stop;
 	int64		step;
 	int			n_steps;
+	int			n_values;		/* shown of an attribute */
 	char	   *chunk;
 	Size		left;
 	Table		attributes;
@@ -458,37 +459,22 @@ count_whole(CompareState *state, bool selected, int from, Jsonb *set, int step, 
 		*seen = count_value(state, find_attribute(state, selected, from, "", 0), TQL_V_OPAQUE, set, VARSIZE(set), step, n);
 }
 
-static bool
-is_selected(const TqlMetrics *metrics, TqlTrace *trace, TqlSpan *span)
-{
-	return tql_span_matches(trace, span, metrics->compare) &&
-		(list_length(metrics->compare_args) != 3 ||
-		 (span->start > ((TqlStatic *) lsecond(metrics->compare_args))->n &&
-		  span->start <= ((TqlStatic *) lthird(metrics->compare_args))->n));
-}
-
 static CompareState *
 start_state(FunctionCallInfo fcinfo, MemoryContext aggregate)
 {
 	MemoryContext context = AllocSetContextCreate(aggregate, "TraceQL compare", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	CompareState *state = palloc0(sizeof(CompareState));
-	text	   *source = PG_GETARG_TEXT_PP(ARG_QUERY);
-	TqlQuery   *query = tql_parse(VARDATA_ANY(source), VARSIZE_ANY_EXHDR(source));
-	const TqlMetricsExpr *part = query->metrics ? tql_metrics_part(query->metrics, PG_GETARG_INT32(ARG_PART)) : NULL;
 
-	if (part == NULL || !tql_is_plain_compare(part))
+	state->context = context;
+	state->start = PG_GETARG_INT64(ARG_START);
+	state->step = PG_GETARG_INT64(ARG_STEP);
+	state->n_steps = PG_GETARG_INT32(ARG_STEPS);
+	state->n_values = PG_GETARG_INT32(ARG_VALUES);
+	if (state->step <= 0 || state->n_steps <= 0 || state->n_values < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("not a compare() whose filters are of single spans")));
-	state->context = context;
-	state->metrics = part->metrics;
-	state->filter = tql_plain_filter(part->pipeline);
-	state->extrapolate = tql_hint_is_true(query, "extrapolate");
-	state->start = PG_GETARG_INT64(ARG_START);
-	state->stop = PG_GETARG_INT64(ARG_STOP);
-	state->step = PG_GETARG_INT64(ARG_STEP);
-	state->n_steps = tql_count_steps(state->start, state->stop, state->step);
+				 errmsg("steps must be above 0, and the number of values not below")));
 	initStringInfo(&state->key);
 	MemoryContextSwitchTo(old);
 	return state;
@@ -523,7 +509,22 @@ keep_span(CompareState *state, TqlTrace *trace, TqlSpan *span)
 	return record;
 }
 
-/* tempo.compare_span(state, query, part, start, stop, step, columns...) */
+static bool
+is_true(FunctionCallInfo fcinfo, int arg)
+{
+	return !PG_ARGISNULL(arg) && PG_GETARG_BOOL(arg);
+}
+
+/* The step of a span that counts, or -1 */
+static int
+find_step(const CompareState *state, int64 start)
+{
+	uint64		step = ((uint64) start - (uint64) state->start - 1) / (uint64) state->step;
+
+	return start > state->start && step < (uint64) state->n_steps ? (int) step : -1;
+}
+
+/* tempo.compare_span(state, counted, selected, weight, start, step, steps, values, columns...) */
 Datum
 tempo_compare_span(PG_FUNCTION_ARGS)
 {
@@ -541,7 +542,7 @@ tempo_compare_span(PG_FUNCTION_ARGS)
 		elog(ERROR, "called outside of an aggregate");
 	if (PG_ARGISNULL(0))
 	{
-		for (int arg = ARG_QUERY; arg <= ARG_STEP; arg++)
+		for (int arg = ARG_START; arg <= ARG_VALUES; arg++)
 		{
 			if (PG_ARGISNULL(arg))
 				PG_RETURN_NULL();
@@ -555,12 +556,13 @@ tempo_compare_span(PG_FUNCTION_ARGS)
 	memcpy(trace.trace_id, DatumGetPointer(PG_GETARG_DATUM(ARG_COLUMNS)), sizeof(trace.trace_id));
 
 	record = keep_span(state, &trace, &span);
-	if (record == NULL || span.start <= state->start || span.start > state->stop ||
-		!tql_span_matches(&trace, &span, state->filter))
+	if (record == NULL || !is_true(fcinfo, ARG_COUNTED))
 		PG_RETURN_POINTER(state);
-	record->step = (span.start - state->start - 1) / state->step;
-	record->selected = is_selected(state->metrics, &trace, &span);
-	record->weight = state->extrapolate ? tql_sampling_weight(span.trace_state.s, span.trace_state.len) : 1;
+	record->step = find_step(state, span.start);
+	if (record->step < 0)
+		PG_RETURN_POINTER(state);
+	record->selected = is_true(fcinfo, ARG_SELECTED);
+	record->weight = PG_ARGISNULL(ARG_WEIGHT) ? 1 : PG_GETARG_FLOAT8(ARG_WEIGHT);
 	cell = (Cell) {record->step, record->weight};
 	for (int i = 0; i < lengthof(intrinsics); i++)
 		count_intrinsic(state, &trace, &span, intrinsics[i], record->selected, cell.step, cell.n);
@@ -828,7 +830,7 @@ make_keys(const char *side, const char *attribute, const char *label)
 static void
 add_attribute(CompareState *state, const Attribute *attribute, Rows *out, double *others)
 {
-	int			limit = (int) Min(tql_compare_values(state->metrics), attribute->n_values);
+	int			limit = (int) Min(state->n_values, attribute->n_values);
 	Top		   *top = palloc(sizeof(Top) * limit);
 	const char *side = attribute->entry.key[0] ? "selection" : "baseline";
 	const char *name = attribute_text(attribute);
@@ -858,6 +860,26 @@ add_attribute(CompareState *state, const Attribute *attribute, Rows *out, double
 		if (others[i] != 0)
 			add_row(out, i, keys, others[i]);
 	}
+}
+
+/* tempo.attribute_label(scope, name): an attribute as TraceQL writes it */
+Datum
+tempo_attribute_label(PG_FUNCTION_ARGS)
+{
+	static const TqlScope scopes[] = {TQL_SCOPE_SPAN, TQL_SCOPE_RESOURCE, TQL_SCOPE_INSTRUMENTATION};
+	static const char *const names[] = {"span", "resource", "instrumentation"};
+	const char *scope = text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+	for (int i = 0; i < lengthof(scopes); i++)
+	{
+		TqlAttribute attribute = {.intrinsic = TQL_ATTRIBUTE,.scope = scopes[i]};
+
+		if (strcmp(scope, names[i]) != 0)
+			continue;
+		attribute.name = text_to_cstring(PG_GETARG_TEXT_PP(1));
+		PG_RETURN_TEXT_P(cstring_to_text(tql_print_attribute(&attribute)));
+	}
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown scope \"%s\"", scope)));
 }
 
 /* Final function of tempo.compare_spans(): tempo.compared[] */

@@ -181,20 +181,38 @@ append_candidates(StringInfo out, const TqlSearch *search, const TqlMetricsExpr 
 	appendStringInfo(out, "))%s\n", tql_tenant_condition(search));
 }
 
+/* The spans that are compared with the others */
+static char *
+selection_sql(const TqlMetrics *metrics)
+{
+	char	   *filter = tql_filter_sql(metrics->compare);
+
+	if (list_length(metrics->compare_args) != 3)
+		return filter;
+	return psprintf("%s AND s.start_time_unix_nano > " INT64_FORMAT " AND s.start_time_unix_nano <= " INT64_FORMAT, filter,
+					((TqlStatic *) lsecond(metrics->compare_args))->n, ((TqlStatic *) lthird(metrics->compare_args))->n);
+}
+
 /* compare() whose filters are of single spans */
 static void
-append_compare_part(StringInfo out, const TqlSearch *search, const TqlMetricsExpr *part, int number, const TqlRange *range)
+append_compare_part(StringInfo out, const TqlSearch *search, const TqlMetricsExpr *part, const TqlRange *range)
 {
 	appendStringInfo(out,
 					 "    SELECT m.bucket, m.keys, NULL::double precision AS value, m.n\n"
-					 "    FROM (SELECT tempo.compare_spans(%s, %d, " INT64_FORMAT ", " INT64_FORMAT ", " INT64_FORMAT ",\n        ",
-					 quote_literal_cstr(search->text), number, range->start, range->stop, range->step);
+					 "    FROM (SELECT tempo.compare_spans(\n"
+					 "        %s AND %s,\n"
+					 "        %s,\n"
+					 "        %s, " INT64_FORMAT ", " INT64_FORMAT ", %d, " INT64_FORMAT ",\n        ",
+					 tql_filter_sql(tql_plain_filter(part->pipeline)), window_sql("s.start_time_unix_nano", range),
+					 selection_sql(part->metrics),
+					 tql_hint_is_true(search->query, "extrapolate") ? "tempo.sampling_weight(s.trace_state)" : "1",
+					 range->start, range->step, tql_count_steps(range->start, range->stop, range->step),
+					 tql_compare_values(part->metrics));
 	tql_append_columns(out, tql_metrics_references(part));
-	appendStringInfo(out,
-					 ", %s) AS counts\n"
-					 "        FROM tempo.spans AS s\n"
-					 "        WHERE ",
-					 tql_hint_is_true(search->query, "extrapolate") ? "s.trace_state" : "NULL");
+	appendStringInfoString(out,
+						   ", NULL) AS counts\n"
+						   "        FROM tempo.spans AS s\n"
+						   "        WHERE ");
 	append_candidates(out, search, part, range);
 	appendStringInfoString(out, "    ) AS t, unnest(t.counts) AS m\n");
 }
@@ -246,7 +264,7 @@ tql_metrics_sql(const TqlSearch *search, const TqlRange *range, bool samples)
 		if (tql_is_plain_part(part))
 			append_plain_part(&out, search, part, range);
 		else if (tql_is_plain_compare(part))
-			append_compare_part(&out, search, part, i, range);
+			append_compare_part(&out, search, part, range);
 		else
 			append_traces_part(&out, search, part, i, range);
 		appendStringInfoChar(&out, ')');

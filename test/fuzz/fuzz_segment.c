@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "segment/classes.h"
+#include "segment/tally.h"
 #include "spangen.h"
 
 #define MEMORY_LIMIT ((size_t) 256 << 20)
@@ -147,6 +148,63 @@ classify(SegmentReader *r, const SpanText *key, const SpanAllocator *allocator, 
 	segment_classes_free(classes);
 }
 
+/* A sink that looks at every value. */
+static void *
+sink_attribute(void *arg, TallyPlace place, SpanText key)
+{
+	return arg;
+}
+
+static void *
+sink_value(void *arg, void *attribute, const AnyValue *value)
+{
+	*(uint64_t *) arg += any_value_hash(value, 0);
+	return arg;
+}
+
+static void
+sink_add(void *arg, void *value, uint32_t slot, uint32_t n)
+{
+	*(uint64_t *) value += slot + n;
+}
+
+static void
+sink_codes(void *arg, void *const *values, const uint32_t *codes, const uint32_t *slots, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		if (slots[i] != TALLY_NONE)
+			sink_add(arg, values[codes[i]], slots[i], 1);
+}
+
+static void
+sink_values(void *arg, void *attribute, const AnyValue *values, const uint32_t *slots, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		if (slots[i] != TALLY_NONE)
+			sink_add(arg, sink_value(arg, attribute, &values[i]), slots[i], 1);
+}
+
+/* The values of all blocks. */
+static void
+tally(SegmentReader *r, const SpanAllocator *allocator, SpanError *error)
+{
+	static uint32_t slots[16384];
+	uint64_t	seen = 0;
+	TallySink	to = {&seen, sink_attribute, sink_value, sink_add, sink_codes, sink_values};
+	SegmentTally *t = segment_tally_create(r, &to, 7, allocator, error);
+	const uint32_t *rest;
+	uint32_t	n_rest;
+
+	if (t == NULL)
+		return;
+	for (uint32_t i = 0; i < 16384; i++)
+		slots[i] = i % 8 == 7 ? TALLY_NONE : i % 8;
+	for (uint32_t first = 0; first < segment_summary(r)->rows; first += 16384)
+		if (!segment_tally_block(t, first, slots, &rest, &n_rest, error))
+			break;
+	segment_tally_free(t);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -189,6 +247,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 			if (i % 8 == 0 && keys[i].scope == ATTRIBUTE_SPAN)
 				classify(r, &keys[i].key, &limited, &error);
+			if (i == 0)
+				tally(r, &limited, &error);
 
 			if (segment_key_values(r, i, &values, &n_values, &error))
 				for (uint32_t k = 0; k < n_values; k++)
