@@ -331,6 +331,8 @@ decode_batch(Thrift *in, DecodeContext *context, uint32_t *count)
 	uint32_t	field;
 
 	jaeger_process_begin(&process);
+	/* of a batch before this one */
+	*count = 0;
 	for (;;)
 	{
 		bool		good;

@@ -125,6 +125,9 @@ def datagrams():
     udp(jaeger.datagram({"spans": [{"trace": t, "id": 2, "tags": [("big", "x" * 60000)]}]}, True), COMPACT)
     cluster.poll("the next one", lambda: len(rows(t)) == 1)
     tap.equal(len(rows(t, "attributes->>'big'")[0]), 60000, "and the next good one is stored")
+    p = jaeger.Binary()
+    twice = p.message(b"emitBatch") + p.struct([(1, jaeger.STRUCT, jaeger.batch_fields({"spans": [{"trace": t, "id": 3}]})), (1, jaeger.STRUCT, [])])
+    tap.equal(node.sql("SELECT tempo.ingest('\\x%s', 'jaeger_binary')" % twice.hex()), "1", "a batch without spans has none, also behind one with some")
     accepted = metric("tempo_receiver_accepted_spans", "udp_thrift_compact")
     tap.ok(accepted >= 1, "/metrics counts the accepted spans", accepted)
 
