@@ -14,6 +14,7 @@
 static char *tempo_cors_allowed_origins;
 static char *tempo_cors_allowed_headers;
 static int	tempo_cors_max_age;
+bool		cors_answers_are_private = false;
 static bool denied;				/* the preflight that is being answered */
 
 void
@@ -93,7 +94,7 @@ allow_origin(const char *origin, NetHeader *out)
 	 * names the origin.  Where credentials count, any origin is not to have
 	 * them.
 	 */
-	if (tempo_authentication != 0 && is_listed(tempo_cors_allowed_origins, "\1", 1))
+	if ((cors_answers_are_private || tempo_authentication != 0) && is_listed(tempo_cors_allowed_origins, "\1", 1))
 	{
 		out[n++] = (NetHeader) {"access-control-allow-origin", "*"};
 		return n;
@@ -114,6 +115,14 @@ cors_headers(const NetRequest *request, NetHeader *out)
 		n = allow_origin(net_request_header(request, "origin", NULL), out);
 	out[n++] = (NetHeader) {"vary", "Origin"};
 	return n;
+}
+
+bool
+cors_is_foreign(const NetRequest *request)
+{
+	const char *origin = net_request_header(request, "origin", NULL);
+
+	return origin != NULL && !is_listed(tempo_cors_allowed_origins, origin, strlen(origin));
 }
 
 bool

@@ -42,6 +42,7 @@ extern PGDLLEXPORT void tempo_gateway_main(Datum arg);
 #define MAX_BUFFERED (64 * 1024 * 1024)
 #define SHUTDOWN_MS 5000
 #define LISTEN_RETRY_MS 5000
+#define FOREIGN_TEXT "the origin is not in tempo_pg.cors_allowed_origins"
 
 static NetLoop *loop;
 static NetServer *server;
@@ -120,7 +121,6 @@ handle_grpc(NetRequest *net)
 	ApiResponse *response;
 	Waiting    *waiting;
 	int			status;
-	int			tenants;
 	char	   *error;
 	Credentials credentials;
 
@@ -147,9 +147,7 @@ handle_grpc(NetRequest *net)
 		net_grpc_finish(net, status, error);
 		return;
 	}
-	request.tenant = net_request_header(net, "x-scope-orgid", &tenants);
-	if (tenants != 1)
-		request.tenant = NULL;
+	request.tenant = tenant_header(net);
 	response = credentials.given ? NULL : api_begin_local(&request);
 	if (response)
 	{
@@ -161,6 +159,21 @@ handle_grpc(NetRequest *net)
 	waiting->path = MemoryContextStrdup(TopMemoryContext, request.path);
 	waiting->query = MemoryContextStrdup(TopMemoryContext, request.query);
 	pool_add(waiting);
+}
+
+/*
+ * The Model Context Protocol demands that a server looks at the origin: a page
+ * that makes its own name mean this machine passes for one of ours otherwise,
+ * since its browser sees no other origin.
+ */
+static bool
+is_foreign_page(const NetRequest *net)
+{
+	static const char endpoint[] = "/api/mcp";
+	const char *path = net_request_path(net);
+	Size		len = strlen(path);
+
+	return len >= strlen(endpoint) && strcmp(path + len - strlen(endpoint), endpoint) == 0 && cors_is_foreign(net);
 }
 
 /*
@@ -179,11 +192,17 @@ handle_http(NetRequest *net)
 
 	if (cors_preflight(net, "GET, HEAD, POST, PATCH, DELETE"))
 		return;
+	if (is_foreign_page(net))
+	{
+		count_request("mcp", 403, GetCurrentTimestamp());
+		net_respond(net, 403, "text/plain; charset=utf-8", NULL, 0, FOREIGN_TEXT, strlen(FOREIGN_TEXT));
+		return;
+	}
 	request.method = net_request_method(net);
 	request.path = net_request_path(net);
 	request.query = net_request_query(net);
 	request.accept = net_request_header(net, "accept", NULL);
-	request.tenant = net_request_header(net, "x-scope-orgid", NULL);
+	request.tenant = tenant_header(net);
 	request.if_match = net_request_header(net, "if-match", NULL);
 	response = api_begin_local(&request);
 	is_open = response && (strcmp(response->endpoint, "ready") == 0 || strcmp(response->endpoint, "metrics") == 0);
@@ -325,6 +344,7 @@ tempo_gateway_main(Datum arg)
 	if (server == NULL)
 		proc_exit(1);
 	api_hooks.metrics = write_metrics;
+	cors_answers_are_private = true;
 	ereport(LOG, (errmsg("serving the Tempo API on port %d", tempo_http_port)));
 
 	while (!ShutdownRequestPending)

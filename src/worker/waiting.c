@@ -35,6 +35,15 @@ waiting_init(const NetServer *net_server)
 	server = net_server;
 }
 
+const char *
+tenant_header(const NetRequest *request)
+{
+	int			count;
+	const char *tenant = net_request_header(request, "x-scope-orgid", &count);
+
+	return count == 1 ? tenant : NULL;
+}
+
 Waiting *
 waiting_create(NetRequest *net, QueryMessage type)
 {

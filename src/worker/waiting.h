@@ -52,6 +52,9 @@ extern int	tempo_stream_interval;	/* ms */
 /* waiting_init: whose answers take the memory */
 extern void waiting_init(const NetServer *server);
 
+/* tenant_header: the X-Scope-OrgID of a request, NULL if it has not just one: a proxy may have added the right one */
+extern const char *tenant_header(const NetRequest *request);
+
 extern Waiting *waiting_create(NetRequest *net, QueryMessage type);
 extern void waiting_free(Waiting *request);
 

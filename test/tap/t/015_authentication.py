@@ -176,6 +176,19 @@ def guessing(reader):
     tap.equal(until(200, lambda: get(SEARCH, basic("old", "m")))[0], 200, "nor anybody for long")
 
 
+def two_tenants():
+    """a proxy that adds the right tenant to whatever the client said"""
+    answers = []
+    for port, method, path in ((node.http_port, "GET", SEARCH), (node.otlp_port, "POST", "/v1/traces")):
+        c = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        c.putrequest(method, path)
+        for name, value in (("X-Scope-OrgID", "two"), ("X-Scope-OrgID", "one"), ("Content-Type", "application/x-protobuf"), ("Content-Length", "0")): c.putheader(name, value)
+        c.endheaders()
+        answers.append(c.getresponse().status)
+        c.close()
+    tap.equal(answers, [401, 401], "two tenants in a request are none")
+
+
 def halfway(reader, nobody):
     """processes read the settings one after the other; here those that listen have, and those behind them have not yet"""
     set_and_reload(authentication="off")
@@ -216,7 +229,15 @@ def origins():
     tap.equal([(r[0], r[1].get("access-control-allow-origin"), r[1].get("vary")) for r in got], [(s, page["Origin"], "Origin") for s in (200, 400, 404, 400, 415)], "every answer lets the page read it")
     tap.equal(ask("GET", node.http_port, "/api/search?q=%7B", {"Origin": page["Origin"]})[:2], (400, page["Origin"]), "those of the API as well")
     tap.equal(ask("GET", node.http_port, "/api/echo", {"Origin": "https://evil"})[:2], (200, None), "but not others")
+    ping = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "ping"}).encode()
+    set_and_reload(mcp_server="on")
+    until(200, lambda: node.http("POST", node.http_port, "/api/mcp", ping))
+    tap.equal([node.http("POST", node.http_port, "/api/mcp", ping, {"Origin": o})[0] for o in (page["Origin"], "http://rebound.example:3200", "null")], [200, 403, 403], "other pages cannot use the tools for language models, not even under the name of this machine")
     tap.equal(cut_short("https://" + "a" * 3000 + ".example.org"), ("https://" + "a" * 3000 + ".example.org", "Origin"), "also one that is given amid the body, with a long name")
+    set_and_reload(cors_allowed_origins="*")
+    other = {**page, "Origin": "https://other"}
+    got = [cluster.poll("the star", lambda: (lambda r: r if r[1] else None)(ask(method, port, path, other))) for method, port, path in (("GET", node.http_port, "/api/echo"), ("OPTIONS", node.otlp_port, "/v1/traces"))]
+    tap.equal([(g[1], g[4]) for g in got], [("*", None), ("https://other", "true")], "any origin: spans with the user's credentials, answers of the API without")
     set_and_reload(cors_allowed_origins="*", authentication="basic")
     got = cluster.poll("the star", lambda: (lambda r: r if r[0] == 401 and r[1] else None)(ask("GET", node.http_port, "/api/echo", page)))
     tap.equal((got[1], got[4]), ("*", None), "any origin, but then without the user's credentials")
@@ -249,6 +270,7 @@ def test():
         until(200, lambda: post(None, trace, tenant))
     reader, writer, nobody = basic("reader", "r:ä€ 1"), basic("writer", "w"), basic("nobody", "n")
     tap.equal(traces(until(200, lambda: get(SEARCH))), [1], "open to all at first")
+    two_tenants()
     passwords(reader)
     reader = basic("reader", "new")
     privileges(writer, nobody)
