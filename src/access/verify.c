@@ -25,6 +25,7 @@
 #include "access/table.h"
 #include "access/transam.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/namespace.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -74,7 +75,8 @@ problem(Verify *verify, int64 block, const char *format,...)
  * An extent whose transaction was aborted may lie behind the end of the file,
  * or be given to somebody else since: making the file longer is not logged,
  * so recovery that stops before the pages were written leaves a file without
- * it.
+ * it.  So do transactions in progress on a standby, and the free list, which
+ * is made good before any of its blocks is given away.
  */
 static uint32
 leave_out_aborted(TempoSegment *used, uint32 n_used)
@@ -82,7 +84,8 @@ leave_out_aborted(TempoSegment *used, uint32 n_used)
 	uint32		kept = 0;
 
 	for (uint32 i = 0; i < n_used; i++)
-		if (TransactionIdIsInProgress(used[i].xmin) || TransactionIdDidCommit(used[i].xmin))
+		if (TransactionIdDidCommit(used[i].xmin) ||
+			(TransactionIdIsInProgress(used[i].xmin) && !RecoveryInProgress()))
 			used[kept++] = used[i];
 	return kept;
 }
@@ -128,9 +131,8 @@ verify_extents(Verify *verify)
 	{
 		TempoExtent *one = &meta->free[i];
 
-		if (one->count == 0 || one->first < end || one->count > n_blocks || one->first > n_blocks - one->count)
-			problem(verify, one->first, "the free extent of %u blocks overlaps another, or is not inside the file of %u blocks",
-					one->count, n_blocks);
+		if (one->count == 0 || one->first < end || one->count > MaxBlockNumber - one->first)
+			problem(verify, one->first, "the free extent of %u blocks overlaps another", one->count);
 		for (uint32 k = 0; k < n_used; k++)
 			if (used[k].first_block < one->first + one->count && one->first < used[k].first_block + used[k].n_blocks)
 			{

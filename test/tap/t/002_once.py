@@ -43,6 +43,7 @@ def test():
     tap.equal(node.sql("SELECT string_agg(tenant, ',' ORDER BY tenant) FROM tempo.spans WHERE trace_id = '%s'" % ("c" * 32)), "t1,t2", "each tenant has it once")
     for tenant, status in (("t1", 200), ("t2", 200), ("t3", 404)):
         tap.equal(node.get("/api/traces/" + "c" * 32, tenant)[0], status, "tenant %s asks for it" % tenant)
+    tap.equal(node.sql("SELECT count(*) FROM tempo.verify()"), "0", "nothing is damaged")
 
 
 tap.main(test)

@@ -51,6 +51,9 @@ def full_tablespace():
     node.kill9()
     node.start()
     tap.equal(counts(node), acknowledged, "a crash later all of it is there")
+    node.sql("SELECT tempo.compact()")
+    tap.equal(counts(node), acknowledged, "and merging keeps it")
+    tap.equal(node.sql("SELECT count(*) FROM tempo.verify()"), "0", "nothing is damaged")
 
 
 def full_wal():
@@ -82,6 +85,7 @@ def full_wal():
         tap.equal(node.export_protobuf(body)[0], 200, "an unanswered request is accepted when it comes again")
         acknowledged[trace] = "100"
     tap.equal(counts(node), acknowledged, "and is there once")
+    tap.equal(node.sql("SELECT count(*) FROM tempo.verify()"), "0", "nothing is damaged")
 
 
 def test():

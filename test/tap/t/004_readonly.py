@@ -54,10 +54,12 @@ def test():
     tap.equal(node.export_protobuf(body("5" * 32))[0], 200, "a trace behind compaction")
     cluster.poll("replay of compaction", lambda: standby.get("/api/traces/" + "5" * 32)[0] == 200)
     tap.equal(standby.sql("SELECT count(*), count(DISTINCT (trace_id, span_id)) FROM tempo.spans"), "20|20", "the standby has every span once behind compaction")
+    tap.equal(standby.sql("SELECT count(*) FROM tempo.verify()"), "0", "tempo.verify() works there, and finds nothing")
     node.stop()
     standby.run(cluster.BIN + "/pg_ctl", "-D", standby.data, "-w", "promote")
     cluster.poll("writes on the promoted standby", lambda: standby.export_protobuf(late)[0] == 200)
     tap.equal(standby.sql("SELECT count(*), count(DISTINCT (trace_id, span_id)) FROM tempo.spans"), "25|25", "the promoted standby stores it once")
+    tap.equal(standby.sql("SELECT count(*) FROM tempo.verify()"), "0", "and is intact")
 
 
 tap.main(test)

@@ -43,8 +43,10 @@ def test():
     size = "SELECT pg_relation_size('tempo.spans')"
     tap.ok(int(standby.sql(size)) < int(node.sql(size)), "the standby's file is shorter")
 
+    tap.equal(standby.sql("SELECT count(*) FROM tempo.verify()"), "0", "which is no damage")
     node.stop()
     standby.run(cluster.BIN + "/pg_ctl", "-D", standby.data, "-w", "promote")
+    tap.equal(standby.sql("SELECT count(*) FROM tempo.verify()"), "0", "nor when it is promoted")
     for first, last in (100001, 107000), (200001, 220000), (300001, 303000):
         standby.sql("SELECT add(%d, %d)" % (first, last))
     tap.equal(standby.try_sql("SELECT count(*) FROM tempo.spans WHERE attributes->>'a' <> ''"), standby.try_sql("SELECT 31000"), "every span is there")
