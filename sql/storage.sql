@@ -211,3 +211,23 @@ DROP INDEX tempo.regress_tempo_extra;
 DROP VIEW content, shape;
 DROP FUNCTION add;
 DROP TABLE t;
+
+-- what bounds a merge is the size of the spans, long texts, events and values inside of values included
+CREATE TABLE large (LIKE tempo.spans INCLUDING DEFAULTS) USING tempo;
+SET tempo_pg.compaction_memory = '16MB';
+INSERT INTO large (trace_id, span_id, start_time_unix_nano, duration_nano, attributes)
+	VALUES ('00000000000000000000000000000001', '0000000000000001', 1, 1, jsonb_build_object('prompt', repeat('text ', 1200000)));
+INSERT INTO large (trace_id, span_id, start_time_unix_nano, duration_nano, attributes)
+	VALUES ('00000000000000000000000000000002', '0000000000000001', 2, 1, jsonb_build_object('prompt', jsonb_build_array(repeat('more ', 1200000))));
+INSERT INTO large (trace_id, span_id, start_time_unix_nano, duration_nano, name)
+	VALUES ('00000000000000000000000000000003', '0000000000000001', 3, 1, repeat('name ', 1200000));
+INSERT INTO large (trace_id, span_id, start_time_unix_nano, duration_nano, resource_attributes)
+	VALUES ('00000000000000000000000000000004', '0000000000000001', 4, 1, jsonb_build_object('process.command_line', repeat('line ', 1200000)));
+INSERT INTO large (trace_id, span_id, start_time_unix_nano, duration_nano, events)
+	SELECT '00000000000000000000000000000005', '0000000000000001', 5, 1, jsonb_agg(jsonb_build_object('time_unix_nano', i, 'name', 'e', 'attributes', jsonb_build_object('k', i)))
+	FROM generate_series(1, 60000) i;
+SELECT sources, targets, spans FROM tempo.compact('large');
+SELECT raw_bytes > 5000000 AS counted FROM tempo.segments WHERE relation = 'large'::regclass ORDER BY max_start_nano;
+RESET tempo_pg.compaction_memory;
+SELECT targets FROM tempo.compact('large');
+DROP TABLE large;

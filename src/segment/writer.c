@@ -81,6 +81,66 @@ clamped_difference(int64_t start, int64_t end)
 	return d > INT64_MAX ? INT64_MAX : (int64_t) d;
 }
 
+/*
+ * What a text adds to the size of its span: nothing unless it is long.  Short
+ * ones repeat, are decoded once, and are allowed for in what compaction makes
+ * of the sum; a single long one may outweigh all the rest.
+ */
+static uint64_t
+long_text(uint32_t len)
+{
+	return len >= 256 ? len : 0;
+}
+
+/* Decoders bound the depth (ANY_VALUE_MAX_DEPTH). */
+static uint64_t
+value_size(const AnyValue *value)
+{
+	uint64_t	size = 0;
+
+	switch (value->type)
+	{
+		case ANY_STRING:
+		case ANY_BYTES:
+			return long_text(value->len);
+		case ANY_ARRAY:
+			for (uint32_t i = 0; i < value->len; i++)
+				size += sizeof(AnyValue) + value_size(&value->u.elements[i]);
+			return size;
+		case ANY_KVLIST:
+			for (uint32_t i = 0; i < value->len; i++)
+				size += sizeof(KeyValue) + long_text(value->u.members[i].key.len) + value_size(&value->u.members[i].value);
+			return size;
+		default:
+			return 0;
+	}
+}
+
+static uint64_t
+attributes_size(AttributeList list)
+{
+	uint64_t	size = (uint64_t) list.count * sizeof(KeyValue);
+
+	for (uint32_t i = 0; i < list.count; i++)
+		size += value_size(&list.items[i].value);
+	return size;
+}
+
+/* Of what spans share. */
+static uint64_t
+shared_size(const SpanBatch *batch)
+{
+	uint64_t	size = 0;
+
+	for (uint32_t i = 0; i < batch->n_strings; i++)
+		size += long_text(batch->strings[i].len);
+	for (uint32_t i = 0; i < batch->n_resources; i++)
+		size += attributes_size(batch->resources[i].attributes) + long_text(batch->resources[i].entity_refs.len);
+	for (uint32_t i = 0; i < batch->n_scopes; i++)
+		size += attributes_size(batch->scopes[i].attributes);
+	return size;
+}
+
 /* One span into the summary, and into the zone of its block. */
 static void
 summarize_span(Writer *w, const Span *span, int64_t *zone)
@@ -102,7 +162,12 @@ summarize_span(Writer *w, const Span *span, int64_t *zone)
 		s->n_tenants++;
 		s->tenant_filter |= segment_tenant_bit(w->batch->strings[tenant]);
 	}
-	s->raw_size += sizeof(Span) + span->attributes.count * sizeof(KeyValue);
+	s->raw_size += sizeof(Span) + attributes_size(span->attributes) + long_text(span->status_message.len) +
+		long_text(span->trace_state.len);
+	for (uint32_t i = 0; i < span->n_events; i++)
+		s->raw_size += sizeof(SpanEvent) + long_text(span->events[i].name.len) + attributes_size(span->events[i].attributes);
+	for (uint32_t i = 0; i < span->n_links; i++)
+		s->raw_size += sizeof(SpanLink) + long_text(span->links[i].trace_state.len) + attributes_size(span->links[i].attributes);
 }
 
 /* The rest of the summary. */
@@ -119,6 +184,7 @@ summarize(Writer *w)
 		s->max_end_nano = s->min_duration_nano = 0;
 		return;
 	}
+	s->raw_size += shared_size(w->batch);
 	s->min_start_nano = zones[0];
 	s->max_start_nano = zones[1];
 	for (uint32_t i = 0; i < w->n_blocks; i++, zones += 3)
