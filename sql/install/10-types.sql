@@ -41,6 +41,10 @@ CREATE CAST (bytea AS tempo.trace_id) WITH FUNCTION tempo.trace_id_from_bytea(by
 CREATE CAST (tempo.trace_id AS bytea) WITH FUNCTION tempo.trace_id_to_bytea(tempo.trace_id) AS ASSIGNMENT;
 CREATE CAST (text AS tempo.trace_id) WITH INOUT AS ASSIGNMENT;
 CREATE CAST (tempo.trace_id AS text) WITH INOUT;
+COMMENT ON CAST (bytea AS tempo.trace_id) IS '16 bytes';
+COMMENT ON CAST (tempo.trace_id AS bytea) IS '16 bytes';
+COMMENT ON CAST (text AS tempo.trace_id) IS '32 hexadecimal digits';
+COMMENT ON CAST (tempo.trace_id AS text) IS '32 hexadecimal digits';
 
 -- Leakproof, that row security does not keep them from choosing segments.
 CREATE FUNCTION tempo.trace_id_eq(tempo.trace_id, tempo.trace_id) RETURNS boolean
@@ -143,11 +147,13 @@ CREATE OPERATOR CLASS tempo.trace_id_ops DEFAULT FOR TYPE tempo.trace_id USING b
     FUNCTION 1 tempo.trace_id_cmp(tempo.trace_id, tempo.trace_id),
     FUNCTION 4 btequalimage(oid);
 COMMENT ON OPERATOR CLASS tempo.trace_id_ops USING btree IS 'trace ids in the order of their bytes';
+COMMENT ON OPERATOR FAMILY tempo.trace_id_ops USING btree IS 'trace ids in the order of their bytes';
 CREATE OPERATOR CLASS tempo.trace_id_ops DEFAULT FOR TYPE tempo.trace_id USING hash AS
     OPERATOR 1 pg_catalog.=,
     FUNCTION 1 tempo.trace_id_hash(tempo.trace_id),
     FUNCTION 2 tempo.trace_id_hash_extended(tempo.trace_id, bigint);
 COMMENT ON OPERATOR CLASS tempo.trace_id_ops USING hash IS 'trace ids';
+COMMENT ON OPERATOR FAMILY tempo.trace_id_ops USING hash IS 'trace ids';
 
 CREATE TYPE tempo.span_id;
 
@@ -186,6 +192,10 @@ CREATE CAST (bytea AS tempo.span_id) WITH FUNCTION tempo.span_id_from_bytea(byte
 CREATE CAST (tempo.span_id AS bytea) WITH FUNCTION tempo.span_id_to_bytea(tempo.span_id) AS ASSIGNMENT;
 CREATE CAST (text AS tempo.span_id) WITH INOUT AS ASSIGNMENT;
 CREATE CAST (tempo.span_id AS text) WITH INOUT;
+COMMENT ON CAST (bytea AS tempo.span_id) IS '8 bytes';
+COMMENT ON CAST (tempo.span_id AS bytea) IS '8 bytes';
+COMMENT ON CAST (text AS tempo.span_id) IS '16 hexadecimal digits';
+COMMENT ON CAST (tempo.span_id AS text) IS '16 hexadecimal digits';
 
 CREATE FUNCTION tempo.span_id_eq(tempo.span_id, tempo.span_id) RETURNS boolean
     AS 'MODULE_PATHNAME', 'tempo_span_id_eq' LANGUAGE C IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE;
@@ -287,8 +297,10 @@ CREATE OPERATOR CLASS tempo.span_id_ops DEFAULT FOR TYPE tempo.span_id USING btr
     FUNCTION 1 tempo.span_id_cmp(tempo.span_id, tempo.span_id),
     FUNCTION 4 btequalimage(oid);
 COMMENT ON OPERATOR CLASS tempo.span_id_ops USING btree IS 'span ids in the order of their bytes';
+COMMENT ON OPERATOR FAMILY tempo.span_id_ops USING btree IS 'span ids in the order of their bytes';
 CREATE OPERATOR CLASS tempo.span_id_ops DEFAULT FOR TYPE tempo.span_id USING hash AS
     OPERATOR 1 pg_catalog.=,
     FUNCTION 1 tempo.span_id_hash(tempo.span_id),
     FUNCTION 2 tempo.span_id_hash_extended(tempo.span_id, bigint);
 COMMENT ON OPERATOR CLASS tempo.span_id_ops USING hash IS 'span ids';
+COMMENT ON OPERATOR FAMILY tempo.span_id_ops USING hash IS 'span ids';

@@ -81,6 +81,25 @@ CREATE VIEW tempo.segments AS
           -- counts and times tell of rows that a policy hides
           AND NOT pg_catalog.row_security_active(c.oid);
 COMMENT ON VIEW tempo.segments IS 'the segments of every table USING tempo that the current user may read; without those of tables with row policies for the user';
+COMMENT ON COLUMN tempo.segments.relation IS 'table that the segment belongs to';
+COMMENT ON COLUMN tempo.segments.segment_id IS 'number of the segment in its table';
+COMMENT ON COLUMN tempo.segments.level IS 'how often it was merged: 0 as it came in, 1 once, 2 more often';
+COMMENT ON COLUMN tempo.segments.spans IS 'number of spans, deleted ones included';
+COMMENT ON COLUMN tempo.segments.traces IS 'number of traces that have spans in it';
+COMMENT ON COLUMN tempo.segments.tenants IS 'number of tenants that have spans in it';
+COMMENT ON COLUMN tempo.segments.requests IS 'number of recent requests that are remembered in it, so that they are not stored again';
+COMMENT ON COLUMN tempo.segments.bytes IS 'size of the segment';
+COMMENT ON COLUMN tempo.segments.raw_bytes IS 'what its spans would take without compression';
+COMMENT ON COLUMN tempo.segments.first_block IS 'block of the file at which it begins';
+COMMENT ON COLUMN tempo.segments.blocks IS 'number of blocks';
+COMMENT ON COLUMN tempo.segments.min_start_time IS 'start of its first span';
+COMMENT ON COLUMN tempo.segments.max_start_time IS 'start of its last span';
+COMMENT ON COLUMN tempo.segments.min_start_nano IS 'the same, nanoseconds since 1970';
+COMMENT ON COLUMN tempo.segments.max_start_nano IS 'the same, nanoseconds since 1970';
+COMMENT ON COLUMN tempo.segments.max_end_nano IS 'end of the span that ends last, nanoseconds since 1970';
+COMMENT ON COLUMN tempo.segments.min_duration_nano IS 'shortest duration';
+COMMENT ON COLUMN tempo.segments.max_duration_nano IS 'longest duration';
+COMMENT ON COLUMN tempo.segments.newest_at IS 'when its newest span was stored';
 GRANT SELECT ON tempo.segments TO tempo_reader, tempo_writer, tempo_admin;
 
 CREATE FUNCTION tempo.table_statistics(relation regclass,
@@ -97,6 +116,7 @@ CREATE VIEW tempo.stat_tables AS
          CROSS JOIN LATERAL tempo.table_statistics(c.oid) s
     WHERE c.relkind IN ('r', 'm') AND s.segments IS NOT NULL;
 COMMENT ON VIEW tempo.stat_tables IS 'segments, spans and space of every table USING tempo that the current user may read, without row policies';
+COMMENT ON COLUMN tempo.stat_tables.relation IS 'table USING tempo';
 COMMENT ON COLUMN tempo.stat_tables.segments IS 'number of segments';
 COMMENT ON COLUMN tempo.stat_tables.level0_segments IS 'segments that were not merged yet';
 COMMENT ON COLUMN tempo.stat_tables.level1_segments IS 'segments that were merged once';

@@ -36,6 +36,7 @@ CREATE VIEW tempo.stat_compaction AS
     FROM tempo.compaction_statistics() s
          JOIN pg_catalog.pg_class c ON c.oid = s.relid;
 COMMENT ON VIEW tempo.stat_compaction IS 'merging of each table since the server started; empty unless tempo_pg is in shared_preload_libraries';
+COMMENT ON COLUMN tempo.stat_compaction.relation IS 'table USING tempo';
 COMMENT ON COLUMN tempo.stat_compaction.pid IS 'process that works on the table now, NULL if none';
 COMMENT ON COLUMN tempo.stat_compaction.phase IS 'idle, folding (level-0 segments), merging, rewriting (a segment with deleted spans), moving (a segment to the front of the file), expiring, vacuuming, or waiting (tempo_pg.compaction_rate_limit)';
 COMMENT ON COLUMN tempo.stat_compaction.phase_since IS 'since when it does so';

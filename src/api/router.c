@@ -129,7 +129,15 @@ plain_error(ApiCall *call, int status, const char *text)
 static void
 not_found(ApiCall *call)
 {
-	plain_error(call, 404, "404 page not found");
+	const char *port;
+
+	/* who sends spans to the port for queries is told where they belong */
+	if (strncmp(call->request->path, "/v1/", 4) == 0 &&
+		(port = GetConfigOption("tempo_pg.otlp_http_port", true, false)) != NULL)
+		plain_error(call, 404,
+					psprintf("404 page not found: spans are received on port %s (tempo_pg.otlp_http_port)", port));
+	else
+		plain_error(call, 404, "404 page not found");
 }
 
 char *

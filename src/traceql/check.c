@@ -41,6 +41,28 @@ check_regex(const TqlExpr *expr)
 		INVALID("invalid regex: `%s`", pattern);
 }
 
+/*
+ * Keywords and durations in quotes are the usual reason: the message is
+ * Tempo's, the hint says what to write.
+ */
+static _Noreturn void
+types_differ(const TqlExpr *expr, TqlType left, TqlType right)
+{
+	TqlType		other = left == TQL_STRING ? right : right == TQL_STRING ? left : TQL_NIL;
+	const char *hint = NULL;
+
+	if (other == TQL_STATUS)
+		hint = "A status is error, ok or unset, without quotes.";
+	else if (other == TQL_KIND)
+		hint = "A kind is server, client, producer, consumer, internal or unspecified, without quotes.";
+	else if (other == TQL_DURATION)
+		hint = "A duration is a number with a unit, such as 100ms or 1.5s, without quotes.";
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("binary operations must operate on the same type: %s", tql_print_expr(expr)),
+			 hint != NULL ? errhint("%s", hint) : 0));
+}
+
 static void
 check_expr(const TqlExpr *expr)
 {
@@ -79,7 +101,7 @@ check_expr(const TqlExpr *expr)
 			left = tql_expr_type(expr->left);
 			right = tql_expr_type(expr->right);
 			if (!tql_types_match(left, right))
-				INVALID("binary operations must operate on the same type: %s", tql_print_expr(expr));
+				types_differ(expr, left, right);
 			if (!tql_op_allowed(expr->op, left) || !tql_op_allowed(expr->op, right))
 				INVALID("illegal operation for the given types: %s", tql_print_expr(expr));
 			if (expr->op == TQL_RE || expr->op == TQL_NRE)

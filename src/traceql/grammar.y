@@ -258,7 +258,7 @@ field:
 	| reference					{ $$ = tql_make_attribute($1); }
 	| IDENTIFIER
 		{
-			tql_parse_error(parser, &@1, "unknown identifier: %s", $1);
+			tql_unknown_identifier(parser, &@1, $1);
 			$$ = NULL;
 		}
 	| field AND field			{ $$ = tql_make_binary(TQL_AND, $1, $3); }
@@ -361,7 +361,7 @@ hint:
 		}
 	| IDENTIFIER '=' IDENTIFIER
 		{
-			tql_parse_error(parser, &@3, "unknown identifier: %s", $3);
+			tql_unknown_identifier(parser, &@3, $3);
 			$$ = NULL;
 		}
 	;

@@ -87,6 +87,7 @@ extern TqlQuery *tql_shape(TqlParser *parser);
 
 /* Errors "at line L, col C" */
 extern _Noreturn void tql_parse_error(const TqlParser *parser, const TqlToken *at, const char *format,...) pg_attribute_printf(3, 4);
+extern _Noreturn void tql_unknown_identifier(const TqlParser *parser, const TqlToken *at, const char *name);
 extern _Noreturn void tql_syntax_error(const TqlParser *parser, const TqlToken *at, const char *expecting);
 
 #endif							/* TEMPO_TRACEQL_PARSE_H */

@@ -67,10 +67,25 @@ append_position(StringInfo out, const TqlParser *parser, const TqlToken *at)
 	appendStringInfo(out, "line %d, col %d", at->inner ? 0 : line, column);
 }
 
+/* psql and its like show the place in the query. */
+static _Noreturn void
+report(const TqlParser *parser, const TqlToken *at, const char *text, const char *hint)
+{
+	StringInfoData place;
+
+	initStringInfo(&place);
+	append_position(&place, parser, at);
+	ereport(ERROR,
+			(errcode(ERRCODE_SYNTAX_ERROR),
+			 errmsg("parse error at %s: %s", place.data, text),
+			 hint != NULL ? errhint("%s", hint) : 0,
+			 internalerrquery(pnstrdup(parser->text, parser->length)),
+			 internalerrposition(pg_mbstrlen_with_len(parser->text, at->offset) + 1)));
+}
+
 void
 tql_parse_error(const TqlParser *parser, const TqlToken *at, const char *format,...)
 {
-	StringInfoData message;
 	StringInfoData text;
 
 	initStringInfo(&text);
@@ -86,14 +101,18 @@ tql_parse_error(const TqlParser *parser, const TqlToken *at, const char *format,
 			break;
 		enlargeStringInfo(&text, needed);
 	}
-	initStringInfo(&message);
-	append_position(&message, parser, at);
-	/* psql and its like show the place in the query */
-	ereport(ERROR,
-			(errcode(ERRCODE_SYNTAX_ERROR),
-			 errmsg("parse error at %s: %s", message.data, text.data),
-			 internalerrquery(pnstrdup(parser->text, parser->length)),
-			 internalerrposition(pg_mbstrlen_with_len(parser->text, at->offset) + 1)));
+	report(parser, at, text.data, NULL);
+}
+
+/*
+ * The message is Tempo's, to the letter; what people mean when they get it is
+ * told apart from it.
+ */
+void
+tql_unknown_identifier(const TqlParser *parser, const TqlToken *at, const char *name)
+{
+	report(parser, at, psprintf("unknown identifier: %s", name),
+		   "Attributes are written with their scope (span.x, resource.x, or .x for either), texts in double quotes.");
 }
 
 void

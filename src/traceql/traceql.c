@@ -302,7 +302,8 @@ read_metrics(FunctionCallInfo fcinfo, int tenants, TqlSearch *search)
 	if (search->query->metrics == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("not a metrics query")));
+				 errmsg("not a metrics query"),
+				 errhint("Add a function, as in \"%s | rate()\"; traceql() is for searches.", search->text)));
 	search->slack = max_trace_duration_ms * NS_PER_MS;
 	read_tenants(fcinfo, tenants, search);
 }

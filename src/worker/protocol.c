@@ -95,6 +95,30 @@ answer_unknown_path(NetRequest *request)
 	otlp_answer_text(request, 404, "404 page not found\n", NULL, NULL);
 }
 
+/*
+ * Other signals come here from every SDK that was given an endpoint only, and
+ * queries from those who mixed up the ports: they are told.
+ */
+static void
+answer_unknown_otlp_path(NetRequest *request)
+{
+	const char *path = net_request_path(request);
+
+	if (path_is(path, "/v1/metrics") || path_is(path, "/v1/logs"))
+		otlp_answer_text(request, 404,
+						 "404 page not found: only traces are stored here, "
+						 "set OTEL_METRICS_EXPORTER=none and OTEL_LOGS_EXPORTER=none or their endpoints\n",
+						 NULL, NULL);
+	else if (strncmp(path, "/api/", 5) == 0 || path_is(path, "/ready"))
+		otlp_answer_text(request, 404,
+						 psprintf("404 page not found: this port receives spans, "
+								  "the Tempo API is on port %d (tempo_pg.http_port)\n",
+								  tempo_http_port),
+						 NULL, NULL);
+	else
+		answer_unknown_path(request);
+}
+
 /* Answers what is not POST. */
 static bool
 is_post(NetRequest *request)
@@ -113,7 +137,7 @@ check_otlp(NetRequest *request)
 {
 	if (!path_is(net_request_path(request), "/v1/traces"))
 	{
-		answer_unknown_path(request);
+		answer_unknown_otlp_path(request);
 		return false;
 	}
 	if (!is_post(request))

@@ -47,13 +47,28 @@ def readme(one):
     text = open(os.path.join(TOP, "README.md")).read()
     section = text[text.index("## A quick look"):text.index("## What works")]
     code = "\n".join(l.strip() for l in section.splitlines() if l.startswith("    "))
-    statements = [s.strip() for s in re.sub(r"^(psql|curl) .*$|^--.*$", "", code, flags=re.M).split(";") if s.strip()]
+    statements = [s.strip() for s in re.sub(r"^(psql|curl|cp|mkdir) .*$|^--.*$", "", code, flags=re.M).split(";") if s.strip()]
     tap.ok(len(statements) >= 3, "README has statements to try")
     for s in statements: tap.ok(one.sql(s), "README: %s" % s.split("\n")[0], s)
     trace = one.sql("SELECT trace_id FROM tempo.spans LIMIT 1")
     for c in re.findall(r"^curl .*$", code, re.M):
         r = subprocess.run(["bash", "-c", c.replace(":3200", ":%d" % one.http).replace("TRACE_ID", trace) + " -f --noproxy '*'"], stdin=subprocess.DEVNULL, capture_output=True, text=True)
         tap.ok(r.returncode == 0 and r.stdout.startswith("{"), "README: %s" % c, r.stdout[:300], r.stderr)
+
+
+def grafana(base):
+    """the commands with which README puts our files into Grafana's folder: twice, since people do"""
+    etc = base + "/grafana"
+    os.makedirs(etc + "/provisioning/dashboards")
+    os.makedirs(etc + "/provisioning/datasources")
+    commands = re.findall(r"^    ((?:cp|mkdir) .*/etc/grafana.*)$", open(os.path.join(TOP, "README.md")).read(), re.M)
+    tap.ok(commands, "README has commands for Grafana")
+    for c in commands * 2:
+        r = subprocess.run(["bash", "-c", c.replace("/etc/grafana", etc)], cwd=TOP, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        tap.equal((r.returncode, r.stderr), (0, ""), "README: %s" % c)
+    found = sorted(os.path.relpath(os.path.join(d, f), etc) for d, _, files in os.walk(etc) for f in files)
+    with open(etc + "/provisioning/dashboards/tempo_pg.yaml") as f: path = re.search(r"path: (.*)", f.read())[1].replace("/etc/grafana/", "")
+    tap.equal(found, [path + "/services.json", path + "/traces.json", "provisioning/dashboards/tempo_pg.yaml", "provisioning/datasources/tempo_pg.yaml"], "which put them where the provisioning looks")
 
 
 def scenes(base, one, two):
@@ -75,6 +90,7 @@ def scenes(base, one, two):
         r = subprocess.run(["bash", "-c", command.strip()], env=dict(os.environ, PATH=cluster.BIN + ":" + os.environ["PATH"], no_proxy="*", PAGER="cat"), stdin=subprocess.DEVNULL, capture_output=True, text=True)
         tap.ok(r.returncode == 0 and ("rows)" in r.stdout or '"traces":[{' in r.stdout), "its %s line works" % tool, command, r.stdout[:500], r.stderr[:500])
     readme(one)
+    grafana(base)
 
     status, output = one.run()
     tap.equal(status, 0, "running it again succeeds")
