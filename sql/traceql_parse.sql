@@ -96,3 +96,14 @@ SELECT u.query, pg_temp.parsed(u.query) AS once, pg_temp.parsed(pg_temp.parsed(u
 SELECT tempo.traceql_parse(E'{ .ключ = 1 &&\n\tspan.b == 2 }');
 SELECT tempo.traceql_parse('{ name = 1 }');
 \set VERBOSITY terse
+
+-- the usual mistakes get a hint beside Tempo's message
+\set VERBOSITY default
+SELECT tempo.traceql_parse('{ service.name = "x" }');
+SELECT tempo.traceql_parse('{ name = x }');
+SELECT tempo.traceql_parse('{ status = "error" }');
+SELECT tempo.traceql_parse('{ "server" = kind }');
+SELECT tempo.traceql_parse('{ duration > "5s" }');
+SELECT tempo.traceql_parse('{ duration > "5s" || 5 = "x" }');
+SELECT tempo.traceql_parse('{ 5 = "x" }');
+SELECT * FROM traceql_metrics('{}');

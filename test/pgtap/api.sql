@@ -1,6 +1,6 @@
 -- tempo.api(): paths, formats, errors, and the endpoints about the server.
 BEGIN;
-SELECT plan(44);
+SELECT plan(45);
 
 CREATE FUNCTION get(path text, query text DEFAULT '', headers jsonb DEFAULT '{}',
                     OUT status int, OUT type text, OUT body text)
@@ -28,6 +28,7 @@ SELECT is(answer('/status', 'mode=x'), '500 unknown value for mode query paramet
 SELECT is(answer('/status/usage-stats'), '200 usage-stats is not enabled', 'no usage statistics');
 
 SELECT is(answer('/nope'), E'404 404 page not found\n', 'unknown path');
+SELECT matches(answer('/v1/traces'), '^404 404 page not found: spans are received on port \d+ \(tempo_pg.otlp_http_port\)\n$', 'who sends spans here is told');
 SELECT is(answer('/api/search/'), E'404 404 page not found\n', 'a slash too many');
 SELECT is(answer('/api/traces/'), E'404 404 page not found\n', 'a trace without id');
 SELECT is((SELECT status || ' ' || (headers ->> 'Location') FROM tempo.api('GET', '/api//search', 'q={}')),

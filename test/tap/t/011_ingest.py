@@ -118,6 +118,8 @@ def test_refused_http():
             else: code = json.loads(got[2])["code"]
             tap.equal(code, 3 if want == 400 else 8, "%s: a google.rpc.Status" % name)
     tap.equal(post(good, path="/")[2], b"404 page not found\n", "the text of 404")
+    tap.ok(b"OTEL_METRICS_EXPORTER=none" in post(good, path="/v1/metrics")[2], "who sends metrics is told")
+    tap.ok(b"tempo_pg.http_port" in post(good, path="/api/search")[2], "and who asks the port for spans")
     tap.equal(post(b"\xff\xff", PROTO)[1]["content-type"], PROTO, "an error in protobuf for protobuf")
     tap.equal(count(), before, "nothing of it is stored")
 
