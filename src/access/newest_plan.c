@@ -38,10 +38,15 @@
 #include "parser/parsetree.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/selfuncs.h"
 
-/* Costs of a span against cpu_tuple_cost; part of the spans that is in traces of interest. */
+/*
+ * Costs of a span against cpu_tuple_cost, and of a trace, which is looked up in each segment;
+ * part of the traces that meet conditions.
+ */
 #define SPAN_COST 0.05
 #define CONDITION_COST 0.02
+#define TRACE_COST 100
 #define WANTED_PART 0.05
 
 static create_upper_paths_hook_type previous_hook = NULL;
@@ -56,6 +61,7 @@ typedef struct Newest
 	Node		*need;	 /* a tree, see newest_plan.h */
 	Node		*newest; /* operand of min(start) <= operand */
 	List		*having; /* conditions that stay with the aggregate */
+	double		 traces; /* that are returned */
 } Newest;
 
 static int
@@ -280,6 +286,23 @@ may_look_early(Newest *newest)
 	return true;
 }
 
+/* Without a condition, all traces are returned. */
+static double
+wanted_part(const Newest *newest)
+{
+	return newest->need == NULL ? 1 : WANTED_PART;
+}
+
+static void
+estimate_traces(Newest *newest)
+{
+	PlannerInfo *root = newest->root;
+	List		*group = get_sortgrouplist_exprs(root->parse->groupClause, root->processed_tlist);
+	double		 traces = estimate_num_groups(root, group, newest->rel->rows, NULL, NULL);
+
+	newest->traces = clamp_row_est(traces * wanted_part(newest));
+}
+
 static CustomPath *
 make_scan_path(Newest *newest, PathTarget *output)
 {
@@ -293,12 +316,13 @@ make_scan_path(Newest *newest, PathTarget *output)
 	path->path.param_info = NULL;
 	/* rows that the own transaction has in memory are not in workers */
 	path->path.parallel_safe = false;
-	path->path.rows = clamp_row_est(rel->rows * WANTED_PART);
+	path->path.rows = clamp_row_est(rel->rows * wanted_part(newest));
 	path->path.startup_cost = cpu_tuple_cost;
 	path->path.total_cost =
 		seq_page_cost * rel->pages * 0.1 +
 		cpu_tuple_cost * rel->tuples *
 			(SPAN_COST + CONDITION_COST * list_length(newest->conditions)) +
+		cpu_tuple_cost * TRACE_COST * newest->traces +
 		(cpu_tuple_cost + path->path.pathtarget->cost.per_tuple) * path->path.rows;
 	path->flags = CUSTOMPATH_SUPPORT_PROJECTION;
 	path->methods = &path_methods;
@@ -322,6 +346,17 @@ uses_ctid(RelOptInfo *rel, PathTarget *target, List *having)
 	return bms_is_member(SelfItemPointerAttributeNumber - FirstLowInvalidHeapAttributeNumber, used);
 }
 
+/* Have aggregates left it to their input to be sorted? */
+static bool
+has_presorted_aggregates(PlannerInfo *root)
+{
+#if PG_VERSION_NUM >= 160000
+	return list_length(root->group_pathkeys) > root->num_groupby_pathkeys;
+#else
+	return false;
+#endif
+}
+
 static void
 add_newest_path(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input, RelOptInfo *output,
 				void *extra)
@@ -339,6 +374,9 @@ add_newest_path(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input, R
 		!root->parse->hasAggs || !bms_is_empty(input->lateral_relids) ||
 		!tempo_may_scan(root, input, input->relid, planner_rt_fetch(input->relid, root)))
 		return;
+	/* aggregates were told that their input comes in the order they ask for */
+	if (has_presorted_aggregates(root))
+		return;
 	newest.target.relid = input->relid;
 	newest.target.map = tempo_column_map_of(planner_rt_fetch(input->relid, root)->relid);
 	if (!is_wanted_order(root->parse, root->processed_tlist, &newest.target))
@@ -349,11 +387,12 @@ add_newest_path(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input, R
 	read_having(&newest, having);
 	if (aggregates_have_gaps(output->reltarget, newest.having))
 		newest.having = having;
+	estimate_traces(&newest);
 	scan = make_scan_path(&newest, output->reltarget);
 	get_agg_clause_costs(root, AGGSPLIT_SIMPLE, &costs);
-	path = create_agg_path(root, output, &scan->path, output->reltarget, AGG_SORTED,
-						   AGGSPLIT_SIMPLE, root->parse->groupClause, newest.having, &costs,
-						   clamp_row_est(scan->path.rows / 40));
+	path =
+		create_agg_path(root, output, &scan->path, output->reltarget, AGG_SORTED, AGGSPLIT_SIMPLE,
+						root->parse->groupClause, newest.having, &costs, newest.traces);
 	/* the aggregate keeps the order of the traces */
 	path->path.pathkeys = root->sort_pathkeys;
 	add_path(output, &path->path);
