@@ -494,6 +494,7 @@ static void
 run_group(dlist_head *list, int *count)
 {
 	Waiting    *group[GROUP_REQUESTS];
+	char		activity[64];
 	Size		bytes = 0;
 	int			n = 0;
 
@@ -510,7 +511,9 @@ run_group(dlist_head *list, int *count)
 	if (n == 0)
 		return;
 	last_commit = GetCurrentTimestamp();
-	pgstat_report_activity(STATE_RUNNING, psprintf("storing %d requests", n));
+	/* not palloc'd: the context of this process is never reset */
+	snprintf(activity, sizeof(activity), "storing %d requests", n);
+	pgstat_report_activity(STATE_RUNNING, activity);
 	in_group = true;
 	store_group(group, n);
 	in_group = false;
