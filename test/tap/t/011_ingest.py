@@ -1,5 +1,5 @@
 """OTLP over gRPC and HTTP as clients see it: what is accepted, what is refused, with which words, and that a refused request leaves nothing."""
-import base64, gzip, json, os, socket, struct, subprocess, tempfile, threading, zlib
+import base64, gzip, json, os, re, socket, struct, subprocess, tempfile, threading, zlib
 import cluster, otlp, tap
 
 TRACES = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
@@ -324,6 +324,25 @@ def test_sql():
     tap.ok("25006" in node.psql("SET default_transaction_read_only = on; %s" % text).stderr, "a read-only transaction may not")
 
 
+def test_memory():
+    """a writer keeps nothing of the groups it has stored"""
+    def used():
+        told = len(node.log_text())
+        pids = node.sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'tempo_pg writer'").split()
+        for pid in pids: node.sql("SELECT pg_log_backend_memory_contexts(%s)" % pid)
+        sums = cluster.poll("the memory of writers", lambda: (lambda found: found if len(found) == len(pids) else None)(re.findall(r"level: 0; TopMemoryContext: .* (\d+) used", node.log_text()[told:])))
+        return sum(map(int, sums))
+
+    def send(n):
+        for _ in range(n): node.export_protobuf(otlp.request_bytes(new_request(1)[1]))
+
+    send(100)
+    before = used()
+    send(400)
+    grown = used() - before
+    tap.ok(grown < 20000, "400 groups later a writer has no more memory than before", grown)
+
+
 def test_damage():
     """a damaged segment does not stop ingestion"""
     node.sql("ALTER SYSTEM SET tempo_pg.compaction = off")
@@ -359,6 +378,7 @@ def test():
     test_lock()
     test_tenants()
     test_sql()
+    test_memory()
     test_damage()
     tap.ok("PANIC" not in node.log_text() and "terminated by signal" not in node.log_text(), "no crash", node.log_text()[-2000:])
 
