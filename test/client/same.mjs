@@ -122,6 +122,11 @@ if (process.env.ZIPKIN_URL)
   for (const version of [1, 2]) ways[`zipkin-js-v${version}`] = [(s) => zipkin(s, process.env.ZIPKIN_URL, version), asZipkin(want)]
 if (process.env.JAEGER_HTTP_URL) ways['jaeger-client-http'] = [(s) => jaeger(s, { collectorEndpoint: process.env.JAEGER_HTTP_URL + '/api/traces' }), withoutScope(want)]
 if (process.env.JAEGER_BINARY_PORT) ways['jaeger-client-udp'] = [(s) => jaeger(s, { agentHost: '127.0.0.1', agentPort: Number(process.env.JAEGER_BINARY_PORT) }), withoutScope(want)]
+// a Collector in between, which passes on over gRPC what comes in at its first port, over HTTP what comes in at the second
+for (const [i, protocol] of ['grpc', 'http'].entries()) {
+  const port = process.env[`COLLECTOR_PORT_${i + 1}`]
+  if (port) ways[`collector-${protocol}`] = [(s) => opentelemetry(s, new GrpcExporter({ url: `http://127.0.0.1:${port}` })), want]
+}
 for (const [name, command] of Object.entries(JSON.parse(process.env.SAME_CLIENTS ?? '{}'))) {
   const run = (protocol) => (s) => execFileSync(command[0], [...command.slice(1), s, protocol], { stdio: ['ignore', 'inherit', 'inherit'] })
   for (const protocol of ['grpc', 'http']) ways[`${name}-${protocol}`] = [run(protocol), want]

@@ -1,12 +1,12 @@
 """Random mutations of good conversations with every TCP and UDP port of a server, over HTTP/1.1 and HTTP/2: it lives on, and what is good is served.
 
-Takes a few seconds; FUZZ_SECONDS=600 FUZZ_SEED=... python3 test/tap/t/022_fuzz.py takes longer, or does the same again.
+Takes a few seconds, ten minutes with TEMPO_PG_TEST_LONG; FUZZ_SECONDS and FUZZ_SEED say it exactly.
 """
 import gzip, json, os, random, socket, struct, sys, time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../net"))
 import cluster, jaeger, otlp, tap, wire
 
-SECONDS = float(os.environ.get("FUZZ_SECONDS", 8))
+SECONDS = float(os.environ.get("FUZZ_SECONDS", 600 if os.environ.get("TEMPO_PG_TEST_LONG") else 8))
 SEED = int(os.environ.get("FUZZ_SEED", random.randrange(1 << 32)))
 ZIPKIN, JAEGER_GRPC, JAEGER_HTTP, JAEGER_COMPACT, JAEGER_BINARY = cluster.free_ports(5)
 node = cluster.Cluster("fuzz", **{"tempo_pg.receiver_workers": 1, "tempo_pg.query_workers": 2, "tempo_pg.zipkin_port": ZIPKIN, "tempo_pg.jaeger_grpc_port": JAEGER_GRPC, "tempo_pg.jaeger_http_port": JAEGER_HTTP, "tempo_pg.client_timeout": "1s",
