@@ -455,3 +455,74 @@ tempo_pages_read(Relation rel, TempoExtent extent, uint64 segment_id, uint64 off
 	}
 	return true;
 }
+
+/* ---------------------------------------------------------------- wiping */
+
+/* Is there nothing left in a block of what was stored there? */
+static bool
+block_is_wiped(Relation rel, BlockNumber block, BufferAccessStrategy strategy)
+{
+	/* nobody needs a free block, so a damaged one is no error */
+	Buffer		buffer = ReadBufferExtended(rel, MAIN_FORKNUM, block, RBM_ZERO_ON_ERROR, strategy);
+	PageHeader	page;
+	bool		wiped;
+
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	page = (PageHeader) BufferGetPage(buffer);
+	wiped = page->pd_upper == page->pd_special;
+	UnlockReleaseBuffer(buffer);
+	return wiped;
+}
+
+static bool
+run_is_wiped(Relation rel, BlockNumber first, int n_blocks, BufferAccessStrategy strategy)
+{
+	for (int i = 0; i < n_blocks; i++)
+		if (!block_is_wiped(rel, first + i, strategy))
+			return false;
+	return true;
+}
+
+/* Are the blocks on the free list?  The caller holds the extent lock. */
+static bool
+run_is_free(Relation rel, BlockNumber first, int n_blocks)
+{
+	TempoMeta  *meta = palloc(sizeof(TempoMeta));
+	bool		result = false;
+
+	if (tempo_meta_read_all(rel, meta))
+		for (uint32 i = 0; i < meta->header.n_free && !result; i++)
+			result = meta->free[i].first <= first &&
+				first + n_blocks <= meta->free[i].first + meta->free[i].count;
+	pfree(meta);
+	return result;
+}
+
+void
+tempo_pages_wipe_free(Relation rel, BufferAccessStrategy strategy)
+{
+	static const SegmentSource nothing = {0};
+	TempoMeta  *meta = palloc(sizeof(TempoMeta));
+	BlockNumber n_blocks = RelationGetNumberOfBlocks(rel);
+
+	for (uint32 i = 0; tempo_meta_read_all(rel, meta) && i < meta->header.n_free; i++)
+	{
+		TempoExtent extent = meta->free[i];
+		BlockNumber end = Min(extent.first + extent.count, n_blocks);
+
+		for (BlockNumber first = extent.first; first < end; first += PAGES_PER_RECORD)
+		{
+			int			n = Min(PAGES_PER_RECORD, end - first);
+
+			CHECK_FOR_INTERRUPTS();
+			if (run_is_wiped(rel, first, n, strategy))
+				continue;
+			/* who takes an extent takes it from the list first */
+			tempo_lock_extents(rel);
+			if (run_is_free(rel, first, n))
+				write_run(rel, first, n, 0, &nothing, 0, strategy);
+			tempo_unlock_extents(rel);
+		}
+	}
+	pfree(meta);
+}

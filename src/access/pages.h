@@ -116,4 +116,7 @@ extern bool tempo_pages_read(Relation rel, TempoExtent extent, uint64 segment_id
 							 uint64 offset, void *dst, Size len,
 							 BufferAccessStrategy strategy, BlockNumber *bad_block);
 
+/* tempo_pages_wipe_free: overwrites what was stored in blocks that are on the free list */
+extern void tempo_pages_wipe_free(Relation rel, BufferAccessStrategy strategy);
+
 #endif							/* TEMPO_ACCESS_PAGES_H */

@@ -231,6 +231,13 @@ tempo_relation_vacuum(Relation rel, struct VacuumParams *params, BufferAccessStr
 	if (params->truncate != VACOPTVALUE_DISABLED)
 		truncate_file(rel, used_end);
 
+	/*
+	 * Who says VACUUM may want that what was deleted is really gone.  In the
+	 * background it would be one more write of all that is ever merged.
+	 */
+	if (MyBackendType == B_BACKEND)
+		tempo_pages_wipe_free(rel, strategy);
+
 	n_blocks = RelationGetNumberOfBlocks(rel);
 	rows = count_rows(rel);
 

@@ -1,4 +1,4 @@
-"""What a user may not see, and what was deleted, is nowhere: rows, aggregates, tags, answers of the API, EXPLAIN, and after merging and VACUUM FULL the files."""
+"""What a user may not see, and what was deleted, is nowhere: rows, aggregates, tags, answers of the API, EXPLAIN, and after merging and VACUUM the files."""
 import os, random, subprocess
 import cluster, tap
 
@@ -100,9 +100,15 @@ def test():
     node.sql("SELECT tempo.compact(); VACUUM tempo.spans")
     absent(node, secret, "merged away")
     tap.equal(count(node), {"1800"}, "merged away: rows and aggregates count what is left")
+    node.sql("CHECKPOINT")
+    path = node.sql("SELECT pg_relation_filepath('tempo.spans')")
+    tap.ok(path in files_with(node, secret), "the older snapshot's blocks still have it")
     reader.sql("COMMIT")
     reader.close()
     node.sql("VACUUM tempo.segment_directory, tempo.segment_deletions; VACUUM tempo.spans")
+    node.sql("CHECKPOINT")
+    tap.ok(path not in files_with(node, secret), "after compaction and VACUUM it is not in the table's file", node.sql("SELECT free_bytes FROM tempo.stat_tables WHERE relation = 'tempo.spans'::regclass"))
+    tap.ok(int(node.sql("SELECT free_bytes FROM tempo.stat_tables WHERE relation = 'tempo.spans'::regclass")) > 0, "whose blocks are free now")
     fill(node, "0")
     node.sql("SELECT tempo.compact(); VACUUM FULL tempo.spans; ANALYZE tempo.spans; VACUUM FULL pg_statistic; CHECKPOINT")
     tap.equal(files_with(node, secret), [], "after VACUUM FULL and ANALYZE it is in no file")
