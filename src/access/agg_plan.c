@@ -60,7 +60,7 @@ typedef struct AggPlanning
 	RelOptInfo *input;
 	RelOptInfo *grouped;
 	ScanTarget	target;
-	List	   *group_clause;
+	List	   *group_clause;		/* without what the conditions make constant */
 	PathTarget *partial;		/* what the node gives */
 	double		groups;
 	int			terms;
@@ -183,7 +183,7 @@ make_target(AggPlanning *planning, Node *having)
 		Expr	   *expression = lfirst(cell);
 		Index		sortgroupref = get_pathtarget_sortgroupref(all, i++);
 
-		if (sortgroupref != 0 && get_sortgroupref_clause_noerr(sortgroupref, planning->group_clause) != NULL)
+		if (sortgroupref != 0 && get_sortgroupref_clause_noerr(sortgroupref, planning->root->parse->groupClause) != NULL)
 		{
 			if (!add_key(planning, expression, sortgroupref, &seen))
 				return false;
@@ -325,16 +325,22 @@ make_path(AggPlanning *planning, int workers)
 	return path;
 }
 
-/* The node that combines the groups, over one that gives them. */
+/*
+ * The node that combines the groups, over one that gives them.  Grouped by
+ * constants alone, any order is sorted, and unlike in a plain aggregate there
+ * is no row without input.
+ */
 static void
 add_final(AggPlanning *planning, Path *path, Node *having)
 {
 	AggClauseCosts costs = {0};
+	AggStrategy strategy = planning->group_clause != NIL ? AGG_HASHED :
+		planning->root->parse->groupClause != NIL ? AGG_SORTED : AGG_PLAIN;
 
 	get_agg_clause_costs(planning->root, AGGSPLIT_FINAL_DESERIAL, &costs);
 	add_path(planning->grouped, (Path *)
 			 create_agg_path(planning->root, planning->grouped, path, planning->grouped->reltarget,
-							 planning->group_clause != NIL ? AGG_HASHED : AGG_PLAIN, AGGSPLIT_FINAL_DESERIAL,
+							 strategy, AGGSPLIT_FINAL_DESERIAL,
 							 planning->group_clause, (List *) having, &costs, planning->groups));
 }
 
@@ -355,9 +361,6 @@ add_paths(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input, RelOptI
 		return;
 	planning.group_clause = group_clause_of(root);
 	having = ((GroupPathExtraData *) extra)->havingQual;
-	/* grouped by constants alone: no row without input, unlike a plain aggregate */
-	if (planning.group_clause == NIL && root->parse->groupClause != NIL)
-		return;
 	if (!grouping_is_hashable(planning.group_clause) || !can_read(&planning) || !make_target(&planning, having))
 		return;
 	planning.groups = estimate_groups(&planning);
