@@ -186,3 +186,10 @@ SELECT count(*) FROM traceql('{}');
 RESET ROLE;
 DROP ROLE regress_traceql;
 TRUNCATE tempo.spans;
+
+-- texts that contain another one, and patterns that only look as if they asked for that
+SELECT p.pattern, string_agg(quote_literal(v.value), ' ' ORDER BY n) FILTER (WHERE tempo.match_re(v.value, p.pattern)) AS matches,
+    count(*) FILTER (WHERE tempo.match_re(v.value, p.pattern) = tempo.match_re(to_jsonb(v.value), p.pattern, true)) AS different
+FROM unnest(array['.*abc.*', '.*.*', '.*b.*', '.*a|b.*', '.*?c.*', '.*a.c.*', '.*[b].*', '.*é.*', '.*', '.*.+']) AS p(pattern),
+    unnest(array['abc', '', E'a\nbc', 'xabcx', 'ab', 'aéb']) WITH ORDINALITY AS v(value, n)
+GROUP BY 1 ORDER BY p.pattern COLLATE "C";

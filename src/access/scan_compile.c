@@ -19,6 +19,7 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "parser/parse_func.h"
 #include "optimizer/clauses.h"
 #include "optimizer/optimizer.h"
 #include "utils/builtins.h"
@@ -689,6 +690,17 @@ tempo_filter_recognise(Expr *clause, const ScanTarget *target)
 	return compile(clause, target) != NULL;
 }
 
+/* A string need not become jsonb to be matched. */
+static void
+init_text_function(FilterNode *node)
+{
+	Oid			arguments[] = {TEXTOID, TEXTOID, BOOLOID};
+	Oid			function = LookupFuncName(list_make2(makeString("tempo"), makeString("match_re")), 3, arguments, true);
+
+	if (OidIsValid(function))
+		fmgr_info(function, &node->text_fmgr);
+}
+
 static void
 init_operands(FilterNode *node, PlanState *parent)
 {
@@ -700,6 +712,8 @@ init_operands(FilterNode *node, PlanState *parent)
 		node->operand_state = ExecInitExpr(node->operand, parent);
 	if (OidIsValid(node->function))
 		fmgr_info(node->function, &node->fmgr);
+	if (node->type == FILTER_REGEX)
+		init_text_function(node);
 }
 
 ScanFilter *

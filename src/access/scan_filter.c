@@ -658,26 +658,54 @@ remember(ScanFilter *filter, FilterNode *node, const MemoValue *memo, FilterResu
 	entry->result = result;
 }
 
+/*
+ * A string against the pattern.  What has a dictionary is asked about once per
+ * entry; of other values a match costs less than to find one among those
+ * remembered.
+ */
+static FilterResult
+match_text(ScanFilter *filter, FilterNode *node, const AnyValue *value)
+{
+	LOCAL_FCINFO(fcinfo, 3);
+	union
+	{
+		text		header;
+		char		bytes[VARHDRSZ + MEMO_VALUE];
+	}			buffer;
+	text	   *argument = &buffer.header;
+	Datum		result;
+
+	if (node->operand_null)
+		return FILTER_FALSE;
+	if (value->len > MEMO_VALUE)
+		argument = MemoryContextAllocHuge(filter->scratch, VARHDRSZ + (Size) value->len);
+	SET_VARSIZE(argument, VARHDRSZ + value->len);
+	if (value->len > 0)
+		memcpy(VARDATA(argument), value->u.data, value->len);
+	InitFunctionCallInfoData(*fcinfo, &node->text_fmgr, 3, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = PointerGetDatum(argument);
+	fcinfo->args[1].value = node->operand_datum;
+	fcinfo->args[2].value = BoolGetDatum(node->negate);
+	for (int i = 0; i < 3; i++)
+		fcinfo->args[i].isnull = false;
+	result = FunctionCallInvoke(fcinfo);
+	if (argument != &buffer.header)
+		pfree(argument);
+	return fcinfo->isnull ? FILTER_UNKNOWN : result_of(DatumGetBool(result));
+}
+
 static FilterResult
 eval_regex(ScanFilter *filter, FilterNode *node, const AnyValue *value)
 {
-	MemoValue	memo;
-	FilterResult result;
-
 	if (value == NULL)
 	{
 		if (node->missing == 0)
 			node->missing = (uint8) (ask_function(filter, node, NULL) + 1);
 		return (FilterResult) (node->missing - 1);
 	}
-	if (value->type != ANY_STRING)
+	if (value->type != ANY_STRING || !OidIsValid(node->text_fmgr.fn_oid))
 		return ask_function(filter, node, value);
-	set_memo_value(&memo, value);
-	if (recall(node, &memo, &result))
-		return result;
-	result = ask_function(filter, node, value);
-	remember(filter, node, &memo, result);
-	return result;
+	return match_text(filter, node, value);
 }
 
 /* A jsonb object of the one attribute, or an empty one. */

@@ -117,7 +117,8 @@ struct FilterNode
 	bool		plain;			/* "literal" is set */
 	AnyValue	literal;
 	FmgrInfo	fmgr;
-	struct HTAB *memo;			/* REGEX, EXPRESSION: results by value */
+	FmgrInfo	text_fmgr;		/* REGEX: tempo.match_re() of text; fn_oid is 0 if there is none */
+	struct HTAB *memo;			/* EXPRESSION: results by value */
 	ExprState  *expression;		/* EXPRESSION */
 	uint8		missing;		/* REGEX, EXPRESSION: result + 1 without a value; 0 = not known */
 

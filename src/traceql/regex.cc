@@ -11,6 +11,7 @@
  */
 #include <re2/re2.h>
 
+#include <cstring>
 #include <list>
 #include <memory>
 #include <string>
@@ -22,13 +23,23 @@
 static const int64_t max_memory = 4 << 20;
 static const size_t max_cached = 32;
 
+/* Is the pattern ".*", plain text and ".*"?  Since "." matches everything in UTF-8 text, it asks whether that text is in another. */
+static bool
+is_contained(const std::string &pattern)
+{
+	return pattern.size() >= 4 && pattern.compare(0, 2, ".*") == 0 &&
+		pattern.compare(pattern.size() - 2, 2, ".*") == 0 &&
+		pattern.substr(2, pattern.size() - 4).find_first_of("\\.+*?()[]{}|^$") == std::string::npos;
+}
+
 struct TqlRegex
 {
 	std::string pattern;
 	re2::RE2	re;
+	bool		contained;
 
 	TqlRegex(const std::string &p, const re2::RE2::Options &options)
-		: pattern(p), re(p, options)
+		: pattern(p), re(p, options), contained(is_contained(p))
 	{
 	}
 };
@@ -105,6 +116,8 @@ tql_regex_valid(const char *pattern, size_t length) noexcept
 extern "C" bool
 tql_regex_match(TqlRegex *regex, const char *text, size_t length) noexcept
 {
+	if (regex->contained)
+		return memmem(text, length, regex->pattern.data() + 2, regex->pattern.size() - 4) != nullptr;
 	try
 	{
 		return re2::RE2::FullMatch(re2::StringPiece(text, length), regex->re);
