@@ -748,6 +748,39 @@ claim_heir(Step *step, TempoDirectory *directory, TempoSegment **claimed, uint32
 	return heir != NULL && claim_source(directory, heir) ? heir : NULL;
 }
 
+/* Would the spans of two merged segments go to the same one? */
+static bool
+same_target(Step *step, const TempoSegment *a, const TempoSegment *b)
+{
+	int64		a_window = tempo_window_of(tempo_retention_window(step->retention, a->summary.tenant_filter),
+										   Max(a->summary.max_start_nano, a->summary.max_end_nano), a->newest_at);
+	int64		b_window = tempo_window_of(tempo_retention_window(step->retention, b->summary.tenant_filter),
+										   Max(b->summary.max_start_nano, b->summary.max_end_nano), b->newest_at);
+
+	return only_tenant(step, a) == only_tenant(step, b) && a_window == b_window;
+}
+
+/*
+ * Of several tenants' segments some could not be claimed: one that is left
+ * without a neighbour would be written again as it is, without an end.
+ */
+static uint32
+leave_out_lone(Step *step, TempoSegment **claimed, uint32 n)
+{
+	bool	   *lone = palloc(n);
+	uint32		kept = 0;
+
+	for (uint32 i = 0; i < n; i++)
+		lone[i] = claimed[i]->deleted == NULL &&
+			(i == 0 || !same_target(step, claimed[i - 1], claimed[i])) &&
+			(i + 1 == n || !same_target(step, claimed[i], claimed[i + 1]));
+	for (uint32 i = 0; i < n; i++)
+		if (!lone[i])
+			claimed[kept++] = claimed[i];
+	pfree(lone);
+	return kept;
+}
+
 static bool
 merge_sources(Step *step, TempoDirectory *directory, const Sources *sources)
 {
@@ -766,6 +799,8 @@ merge_sources(Step *step, TempoDirectory *directory, const Sources *sources)
 			if (sources->segments[i]->deleted != NULL)
 				needed = 1;
 		}
+	if (sources->phase == TEMPO_PHASE_MERGING && n > 0 && n < sources->count)
+		n = leave_out_lone(step, claimed, n);
 	if (n < needed || n == 0)
 		return false;
 
