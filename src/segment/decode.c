@@ -371,23 +371,28 @@ segment_n_children(SegmentReader *r, bool events, const ReadShape *shape, uint32
 	return true;
 }
 
-/* How many events or links the first "rows" rows of the block have. */
+/*
+ * Events or links are behind those of the rows before: how many the rows from .. row - 1
+ * have, of which the first varying number is value "at", is added to *count.
+ */
 static bool
-count_children(SegmentReader *r, bool events, uint32_t rows, uint32_t *count, SpanError *error)
+count_children(SegmentReader *r, bool events, uint32_t from, uint32_t row, uint32_t at, uint32_t *count,
+			   SpanError *error)
 {
 	const ReadTable *table = &r->tables[TABLE_SPAN];
-	uint64_t	sum = 0;
-	uint32_t	at = 0;
+	uint64_t	sum = *count;
 
-	for (uint32_t i = 0; i < rows; i++)
+	for (uint32_t i = from; i < row; i++)
 	{
 		const ReadShape *shape = &table->shapes[table->row_shapes[i]];
 		uint32_t	item = events ? shape->events_at : shape->links_at;
 		uint32_t	n;
 
+		if (item == UINT32_MAX)
+			continue;
 		if (!segment_n_children(r, events, shape, at, &n, error))
 			return false;
-		at += item != UINT32_MAX && shape->constants[item] == 0;
+		at += shape->constants[item] == 0;
 		sum += n;
 	}
 	if (sum > r->tables[events ? TABLE_EVENT : TABLE_LINK].n_rows)
@@ -396,28 +401,36 @@ count_children(SegmentReader *r, bool events, uint32_t rows, uint32_t *count, Sp
 	return true;
 }
 
+/* The events, or links, of a row of the current block, before the cursors of spans are set to it. */
+static bool
+seek_children(Decoder *d, bool events, uint32_t row)
+{
+	SegmentReader *r = d->r;
+	TableId		table = events ? TABLE_EVENT : TABLE_LINK;
+	uint32_t	from = r->tables[TABLE_SPAN].next;
+	uint32_t	child = r->tables[table].next;
+	uint32_t	at = r->columns[events ? FIELD_N_EVENTS : FIELD_N_LINKS].cursor;
+
+	if (from > row || child > r->tables[table].n_rows)
+		from = child = at = 0;
+	if (r->tables[table].n_rows > 0 && !count_children(r, events, from, row, at, &child, d->error))
+		return false;
+	return segment_seek(r, table, child, d->error);
+}
+
 /* Sets all cursors to a row of the current block. */
 static bool
 seek_row(Decoder *d, uint32_t row)
 {
 	SegmentReader *r = d->r;
-	uint32_t	child;
 
 	if (r->tables[TABLE_SPAN].next == row)
 		return true;
-	if (!segment_seek(r, TABLE_SPAN, row, d->error))
+	if ((r->parts & SEGMENT_EVENTS) && !seek_children(d, true, row))
 		return false;
-	if (r->parts & SEGMENT_EVENTS)
-	{
-		if (!count_children(r, true, row, &child, d->error) || !segment_seek(r, TABLE_EVENT, child, d->error))
-			return false;
-	}
-	if (r->parts & SEGMENT_LINKS)
-	{
-		if (!count_children(r, false, row, &child, d->error) || !segment_seek(r, TABLE_LINK, child, d->error))
-			return false;
-	}
-	return true;
+	if ((r->parts & SEGMENT_LINKS) && !seek_children(d, false, row))
+		return false;
+	return segment_seek(r, TABLE_SPAN, row, d->error);
 }
 
 /* Loads what all rows of the block need. */
