@@ -12,6 +12,10 @@ CREATE FUNCTION tempo.attr(attributes jsonb, resource jsonb, scope text, key tex
     AS 'MODULE_PATHNAME', 'tempo_attr' LANGUAGE C IMMUTABLE PARALLEL SAFE COST 2;
 COMMENT ON FUNCTION tempo.attr(jsonb, jsonb, text, text) IS 'value of an attribute of the span, the resource, or any: the span''s if it has the key, else the resource''s; NULL if there is none';
 
+CREATE FUNCTION tempo.pick(attributes jsonb, keys text[]) RETURNS jsonb
+    AS 'MODULE_PATHNAME', 'tempo_pick' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 2;
+COMMENT ON FUNCTION tempo.pick(jsonb, text[]) IS 'the attributes that have these keys: of tempo.spans, no others are read';
+
 CREATE FUNCTION tempo.match(value jsonb, op text, literal jsonb) RETURNS boolean
     AS 'MODULE_PATHNAME', 'tempo_match' LANGUAGE C IMMUTABLE PARALLEL SAFE COST 3;
 COMMENT ON FUNCTION tempo.match(jsonb, text, jsonb) IS 'TraceQL comparison (= != < <= > >=); of an array: any element, for != none that is equal';

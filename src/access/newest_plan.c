@@ -303,6 +303,20 @@ estimate_traces(Newest *newest)
 	newest->traces = clamp_row_est(traces * wanted_part(newest));
 }
 
+/*
+ * The scan returns whole columns, but if the aggregate uses only some attributes,
+ * in tempo.pick() for example, it need not fill in the others.
+ */
+static List *
+used_keys(Newest *newest, PathTarget *output)
+{
+	ScanNeeds needs = {0};
+
+	tempo_scan_needs((Node *) output->exprs, &newest->target, &needs);
+	tempo_scan_needs((Node *) newest->having, &newest->target, &needs);
+	return needs.all_keys ? NIL : needs.keys;
+}
+
 static CustomPath *
 make_scan_path(Newest *newest, PathTarget *output)
 {
@@ -328,7 +342,7 @@ make_scan_path(Newest *newest, PathTarget *output)
 	path->methods = &path_methods;
 	private = list_make4(newest->conditions, newest->newest, newest->need,
 						 makeInteger(may_look_early(newest)));
-	path->custom_private = private;
+	path->custom_private = lappend(private, used_keys(newest, output));
 	return path;
 }
 
@@ -427,8 +441,9 @@ plan_newest(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist, L
 	scan->custom_exprs = list_concat(scan->custom_exprs, conditions);
 	if (newest != NULL)
 		scan->custom_exprs = lappend(scan->custom_exprs, newest);
-	scan->custom_private = list_make4(makeInteger(n_pushed), makeInteger(list_length(conditions)),
-									  lfourth(path->custom_private), lthird(path->custom_private));
+	scan->custom_private = list_make5(makeInteger(n_pushed), makeInteger(list_length(conditions)),
+									  lfourth(path->custom_private), lthird(path->custom_private),
+									  llast(path->custom_private));
 	scan->scan.plan.targetlist = tlist;
 	scan->scan.plan.qual = rest;
 	scan->scan.scanrelid = rel->relid;

@@ -27,6 +27,7 @@ enum
 	NEWEST_N_CONDITIONS, /* Integer */
 	NEWEST_EARLY, /* Boolean as Integer: may conditions be looked at before the rest of the row's? */
 	NEWEST_NEED,  /* a tree of conditions, or NIL */
+	NEWEST_KEYS,  /* all that is used of the span's attributes: Strings; NIL if that is unknown */
 	NEWEST_PRIVATE
 };
 

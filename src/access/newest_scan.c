@@ -97,9 +97,12 @@ add_filter(SegmentProjection *projection, const ScanFilter *filter)
 	add_keys(projection, keys);
 }
 
-/* The columns that expressions need, added to a projection; returns a reader that makes rows of them. */
+/*
+ * The columns that expressions need, added to a projection; returns a reader that makes rows of
+ * them.  Of the span's attributes "a" needs only "keys", if there are any.
+ */
 static TempoRowReader *
-add_columns(NewestScanState *state, SegmentProjection *projection, Node *a, Node *b)
+add_columns(NewestScanState *state, SegmentProjection *projection, Node *a, List *keys, Node *b)
 {
 	ScanNeeds		  needs = {0};
 	SegmentProjection columns;
@@ -109,6 +112,11 @@ add_columns(NewestScanState *state, SegmentProjection *projection, Node *a, Node
 		state->map->attno[TEMPO_RESOURCE_ATTRIBUTES] + 1 - FirstLowInvalidHeapAttributeNumber;
 
 	tempo_scan_needs(a, &state->target, &needs);
+	if (keys != NIL && !needs.all_columns)
+	{
+		needs.all_keys = false;
+		needs.keys = list_copy(keys);
+	}
 	tempo_scan_needs(b, &state->target, &needs);
 	columns = tempo_projection(state->map, needs.columns, needs.all_columns);
 	projection->parts |= columns.parts;
@@ -227,7 +235,7 @@ make_projections(NewestScanState *state, CustomScan *plan)
 	state->start_projection.parts |= SEGMENT_START;
 	add_filter(&state->row_projection, state->pushed);
 	state->reader = add_columns(state, &state->row_projection, (Node *) plan->scan.plan.targetlist,
-								(Node *) rest);
+								list_nth(plan->custom_private, NEWEST_KEYS), (Node *) rest);
 	if (rest == NIL && state->odd == NIL)
 	{
 		if (intVal(list_nth(plan->custom_private, NEWEST_EARLY)) != 0)
@@ -235,10 +243,10 @@ make_projections(NewestScanState *state, CustomScan *plan)
 		return;
 	}
 	state->match_reader =
-		add_columns(state, &state->match_projection, (Node *) rest, (Node *) state->odd);
+		add_columns(state, &state->match_projection, (Node *) rest, NIL, (Node *) state->odd);
 	if (rest == NIL)
 		return;
-	state->start_reader = add_columns(state, &state->start_projection, (Node *) rest, NULL);
+	state->start_reader = add_columns(state, &state->start_projection, (Node *) rest, NIL, NULL);
 }
 
 static SpanBatch *

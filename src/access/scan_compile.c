@@ -157,6 +157,20 @@ exists_of(Node *node, const ScanTarget *target, FilterScope *scope, SpanText *ke
 		attributes_column(linitial(op->args), target, scope) && const_text(lsecond(op->args), key);
 }
 
+/* tempo.pick(attributes, constant keys): the keys, NULL if it is anything else */
+static ArrayType *
+picked_keys(Node *node, const ScanTarget *target)
+{
+	FuncExpr   *call = (FuncExpr *) node;
+	Const	   *keys;
+
+	if (!IsA(node, FuncExpr) || list_length(call->args) != 2 || !tempo_is_function(call->funcid, "pick") ||
+		tempo_column_of(linitial(call->args), target) != TEMPO_ATTRIBUTES)
+		return NULL;
+	keys = lsecond(call->args);
+	return IsA(keys, Const) && !keys->constisnull ? DatumGetArrayTypeP(keys->constvalue) : NULL;
+}
+
 static Datum
 one_pair(JsonbValue *key, JsonbValue *value)
 {
@@ -818,6 +832,21 @@ typedef struct NeedsContext
 	ScanNeeds  *needs;
 } NeedsContext;
 
+static void
+add_picked(ScanNeeds *needs, ArrayType *picked)
+{
+	Datum	   *keys;
+	bool	   *nulls;
+	int			n;
+
+	needs->attributes = true;
+	deconstruct_array(picked, TEXTOID, -1, false, TYPALIGN_INT, &keys, &nulls, &n);
+	for (int i = 0; i < n; i++)
+		if (!nulls[i])
+			add_key(&needs->keys, span_text(VARDATA_ANY(DatumGetTextPP(keys[i])),
+											(uint32) VARSIZE_ANY_EXHDR(DatumGetTextPP(keys[i]))));
+}
+
 /* Does the expression use only some attributes of the columns it names? */
 static bool
 needs_some_attributes(Node *node, NeedsContext *context)
@@ -826,7 +855,13 @@ needs_some_attributes(Node *node, NeedsContext *context)
 	SpanText	key;
 	FilterPair *pairs;
 	int			n_pairs;
+	ArrayType  *picked = picked_keys(node, context->target);
 
+	if (picked != NULL)
+	{
+		add_picked(context->needs, picked);
+		return true;
+	}
 	if (contains_of(node, context->target, &scope, &pairs, &n_pairs))
 	{
 		if (scope == FILTER_SCOPE_RESOURCE)

@@ -29,6 +29,7 @@
 #include "utils/numeric.h"
 
 PG_FUNCTION_INFO_V1(tempo_attr);
+PG_FUNCTION_INFO_V1(tempo_pick);
 PG_FUNCTION_INFO_V1(tempo_match);
 PG_FUNCTION_INFO_V1(tempo_match_re);
 PG_FUNCTION_INFO_V1(tempo_match_re_text);
@@ -483,6 +484,62 @@ tempo_attr(PG_FUNCTION_ARGS)
 			PG_RETURN_JSONB_P(JsonbValueToJsonb(&v));
 	}
 	PG_RETURN_NULL();
+}
+
+/* Are all members of an object under these keys? */
+static bool
+has_only(Jsonb *object, const Datum *keys, const bool *nulls, int n)
+{
+	JsonbIterator *it = JsonbIteratorInit(&object->root);
+	JsonbIteratorToken token;
+	JsonbValue	v;
+
+	(void) JsonbIteratorNext(&it, &v, true);
+	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_END_OBJECT)
+	{
+		bool		found = token != WJB_KEY;
+
+		for (int i = 0; i < n && !found; i++)
+		{
+			text	   *key = nulls[i] ? NULL : DatumGetTextPP(keys[i]);
+
+			found = key && VARSIZE_ANY_EXHDR(key) == v.val.string.len &&
+				memcmp(VARDATA_ANY(key), v.val.string.val, v.val.string.len) == 0;
+		}
+		if (!found)
+			return false;
+	}
+	return true;
+}
+
+/* tempo.pick(attributes, keys): what is under these keys */
+Datum
+tempo_pick(PG_FUNCTION_ARGS)
+{
+	Jsonb	   *attributes = PG_GETARG_JSONB_P(0);
+	JsonbParseState *state = NULL;
+	JsonbValue	v;
+	Datum	   *keys;
+	bool	   *nulls;
+	int			n;
+
+	if (!JB_ROOT_IS_OBJECT(attributes) || JB_ROOT_COUNT(attributes) == 0)
+		PG_RETURN_JSONB_P(attributes);
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), TEXTOID, -1, false, TYPALIGN_INT, &keys, &nulls, &n);
+	if (has_only(attributes, keys, nulls, n))
+		PG_RETURN_JSONB_P(attributes);
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	for (int i = 0; i < n; i++)
+	{
+		text	   *key = nulls[i] ? NULL : DatumGetTextPP(keys[i]);
+
+		if (key == NULL ||
+			!getKeyJsonValueFromContainer(&attributes->root, VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key), &v))
+			continue;
+		tql_push_text(&state, WJB_KEY, VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key));
+		pushJsonbValue(&state, WJB_VALUE, &v);
+	}
+	PG_RETURN_JSONB_P(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
 }
 
 /* tempo.match(value, op, literal) */

@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "common/int.h"
+#include "nodes/value.h"
 #include "traceql/to_sql.h"
 #include "utils/builtins.h"
 
@@ -85,6 +86,34 @@ tql_append_time_condition(StringInfo out, const TqlSearch *search)
 	}
 }
 
+/* The attributes of spans that references read: of these keys, or all of them */
+static char *
+picked_attributes(List *references)
+{
+	StringInfoData out;
+	List	   *keys = NIL;
+	ListCell   *lc;
+
+	foreach(lc, references)
+	{
+		const TqlAttribute *a = &((TqlReference *) lfirst(lc))->attribute;
+
+		if (a->intrinsic != TQL_ATTRIBUTE || (a->scope != TQL_SCOPE_SPAN && a->scope != TQL_SCOPE_NONE))
+			continue;
+		if (a->name[0] == '\0')
+			return "s.attributes";	/* what compare() reads */
+		keys = list_append_unique(keys, makeString(pstrdup(a->name)));
+	}
+	if (keys == NIL)
+		return "NULL";
+	initStringInfo(&out);
+	foreach(lc, keys)
+		appendStringInfo(&out, "%s%s", foreach_current_index(lc) ? ", " : "tempo.pick(s.attributes, ARRAY[",
+						 quote_literal_cstr(strVal(lfirst(lc))));
+	appendStringInfoString(&out, "])");
+	return out.data;
+}
+
 /*
  * The columns of "s" that the aggregates of collect.c take, NULL for those
  * that none of the references needs.
@@ -92,7 +121,6 @@ tql_append_time_condition(StringInfo out, const TqlSearch *search)
 void
 tql_append_columns(StringInfo out, List *references)
 {
-	bool		attributes = false;
 	bool		resource = false;
 	bool		message = false;
 	bool		scope_name = false;
@@ -108,7 +136,6 @@ tql_append_columns(StringInfo out, List *references)
 
 		if (a->intrinsic == TQL_ATTRIBUTE)
 		{
-			attributes |= a->scope == TQL_SCOPE_SPAN || a->scope == TQL_SCOPE_NONE;
 			resource |= a->scope == TQL_SCOPE_NONE || (a->scope == TQL_SCOPE_RESOURCE && strcmp(a->name, "service.name") != 0);
 			scope |= a->scope == TQL_SCOPE_INSTRUMENTATION;
 		}
@@ -124,7 +151,7 @@ tql_append_columns(StringInfo out, List *references)
 					 "        %s, %s, %s, %s, %s, %s,\n"
 					 "        %s",
 					 message ? "s.status_message" : "NULL",
-					 attributes ? "s.attributes" : "NULL",
+					 picked_attributes(references),
 					 resource ? "s.resource_attributes" : "NULL",
 					 scope_name ? "s.scope_name" : "NULL",
 					 scope_version ? "s.scope_version" : "NULL",
