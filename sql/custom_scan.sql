@@ -316,7 +316,8 @@ SELECT lpad(to_hex(n / 9 + 1), 32, '0')::tempo.trace_id, lpad(to_hex(n + 1), 16,
             WHEN 3 THEN to_jsonb(n % 2 = 0) WHEN 4 THEN jsonb_build_array(n % 4, 'x') END,
         'rare', CASE WHEN n % 1500 = 7 THEN n % 2 END, 'big', CASE WHEN n % 5 = 0 THEN n * 1000003::bigint END)),
     jsonb_build_object('service.name', 's' || n % 4, 'code', 'r' || n % 2), 'scope',
-    CASE WHEN n % 6 = 0 THEN (SELECT jsonb_agg(jsonb_build_object('name', 'e' || n % 7 + i, 'time_unix_nano', n)) FROM generate_series(0, n % 3) AS i) ELSE '[]' END,
+    CASE WHEN n % 6 = 0 THEN (SELECT jsonb_agg(jsonb_build_object('name', 'e' || n % 7 + i, 'time_unix_nano', n,
+        'attributes', jsonb_build_object('code', n % 5 + i, 'text', 't' || n % 4, 'odd', CASE n / 6 % 3 WHEN 0 THEN jsonb_build_array('a', 'b' || i) WHEN 1 THEN to_jsonb('a'::text) ELSE to_jsonb(i) END))) FROM generate_series(0, n % 3) AS i) ELSE '[]' END,
     CASE WHEN n % 70 = 0 THEN jsonb_build_array(jsonb_build_object('trace_id', lpad('1', 32, '0'), 'span_id', lpad('1', 16, '0'))) ELSE '[]' END
 FROM generate_series(0, 19999) AS n;
 SELECT c.* FROM unnest(array[
@@ -330,6 +331,9 @@ SELECT c.* FROM unnest(array[
     $$end_time < '2023-11-14 22:13:20.02+00'$$, $$start_time_unix_nano BETWEEN 1700000000005000000 AND 1700000000006000000$$,
     $$events <> '[]'$$, $$events = '[]'$$, $$links <> '[]'$$, $$events @> '[{"name": "e3"}]'$$, $$NOT events @> '[{"name": "e3"}]' AND events <> '[]'$$, $$events @> '[{"name": "e3"}]' OR links <> '[]'$$,
     $$events @> '[{"name": "none"}]'$$, $$events @> '[{"name": "e3"}, {"name": "e4"}]'$$, $$events @> '[{"time_unix_nano": 6}]'$$, $$events @> '[]'$$, $$links @> '[{"name": "e3"}]'$$,
+    $$tempo.event_match(events, 'code', '=', '3')$$, $$tempo.event_match(events, 'code', '!=', '3')$$, $$NOT tempo.event_match(events, 'code', '>=', '1')$$, $$tempo.event_match(events, 'text', '=', '"t7"')$$,
+    $$tempo.event_match(events, 'odd', '=', '"a"')$$, $$tempo.event_match(events, 'none', '=', '1')$$, $$tempo.event_match_re(events, 'text', 't[12]')$$, $$tempo.event_match_re(events, 'odd', 'a', true)$$,
+    $$tempo.event_match(events, 'code', '=', NULL)$$, $$tempo.event_match(events, 'code', '=', '2') OR attributes ->> 'code' = '17'$$,
     $$attributes ->> 'code' = '17' AND duration_nano > 6000000 AND service_name = 's1'$$, $$attributes ->> 'code' = '17' OR status_message = 'failed 1'$$,
     $$NOT (attributes ->> 'code' = '17' OR attributes ->> 'mixed' = '42')$$, $$(attributes ->> 'code' = '17') IS NULL AND name = 'op0'$$,
     $$attributes ->> 'mixed' = '42' AND (attributes ->> 'rare' = '1' OR attributes ->> 'url' LIKE '%1') AND span_id > '0000000000000000'$$,

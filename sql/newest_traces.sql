@@ -48,6 +48,10 @@ SELECT q, c.* FROM unnest(array[
     'SELECT trace_id, sum(duration_nano) FROM tempo.spans WHERE tenant = ''other'' GROUP BY trace_id HAVING bool_or(name = ''op3'') AND bool_or(service_name = ''svc1'') ORDER BY min(start_time_unix_nano) DESC, trace_id LIMIT 4',
     'SELECT trace_id, max(name) FROM tempo.spans GROUP BY trace_id HAVING bool_or(name = ''op3'') AND min(start_time_unix_nano) <= 1700000000500000000 AND max(name) = ''op6'' ORDER BY min(start_time_unix_nano) DESC, trace_id LIMIT 4',
     'SELECT trace_id FROM tempo.spans WHERE length(name) = 3 AND span_id < ''0000000000000500'' GROUP BY trace_id HAVING bool_or(name = ''none'') ORDER BY min(start_time_unix_nano) DESC, trace_id LIMIT 4',
+    'SELECT trace_id, string_agg(tempo.pick(attributes, ARRAY[''k'', ''none''])::text, '','' ORDER BY span_id) FROM tempo.spans GROUP BY trace_id HAVING bool_or(name = ''op2'') ORDER BY min(start_time_unix_nano) DESC, trace_id LIMIT 3',
+    'SELECT trace_id, sum((tempo.pick(attributes, ''{none}'') = ''{}'')::int), max(attributes ->> ''k''), count(tempo.pick(attributes, NULL)) FROM tempo.spans GROUP BY trace_id ORDER BY min(start_time_unix_nano) DESC, trace_id LIMIT 3',
+    'SELECT trace_id, max(tempo.pick(attributes, ''{none}'')::text), max(attributes::text) FROM tempo.spans GROUP BY trace_id ORDER BY min(start_time_unix_nano) DESC, trace_id LIMIT 3',
+    'SELECT trace_id, max(tempo.pick(attributes, ''{none}'')::text) FROM tempo.spans WHERE attributes::text LIKE ''%1%'' GROUP BY trace_id HAVING count(*) FILTER (WHERE attributes @> ''{"k": 1}'') < 2 ORDER BY min(start_time_unix_nano) DESC, trace_id LIMIT 3',
     -- not the same thing
     'SELECT trace_id FROM tempo.spans GROUP BY trace_id HAVING bool_or(name = ''op3'') ORDER BY min(start_time_unix_nano), trace_id LIMIT 4',
     'SELECT trace_id FROM tempo.spans GROUP BY trace_id ORDER BY min(start_time_unix_nano) DESC, trace_id DESC LIMIT 4',
@@ -105,6 +109,48 @@ DROP POLICY odd ON tempo.spans;
 DROP FUNCTION leak;
 REVOKE tempo_reader FROM regress_newest;
 DROP ROLE regress_newest;
+
+-- related spans: chains of three, the last of which in every second trace hangs on a span that is not there; some traces in two parts
+TRUNCATE tempo.spans;
+CREATE FUNCTION chains(late boolean) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO tempo.spans (trace_id, span_id, parent_span_id, name, kind, start_time_unix_nano, duration_nano)
+    SELECT lpad(to_hex(t + 1), 32, '0')::tempo.trace_id, lpad(to_hex(i), 16, '0')::tempo.span_id,
+        CASE WHEN i > 1 THEN lpad(to_hex(CASE WHEN i = 3 AND t % 2 = 1 THEN 9 ELSE i - 1 END), 16, '0')::tempo.span_id END,
+        chr(96 + i) || CASE WHEN t % 50 = 3 THEN '!' ELSE '' END, 'server', 1700000000000000000 + t * 1000000 + i, 1
+    FROM generate_series(0, 399) AS t, generate_series(1, 3) AS i WHERE late = (t % 10 = 7 AND i = 3)
+$$;
+SELECT chains(false);
+SELECT chains(true);
+ANALYZE tempo.spans;
+CREATE FUNCTION unrelated(query text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE
+    line text;
+BEGIN
+    FOR line IN EXECUTE 'EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) ' || query LOOP
+        IF line ~ 'Traces (Located|Returned|Without)' THEN RETURN NEXT ltrim(line); END IF;
+    END LOOP;
+END
+$$;
+SELECT q, c.* FROM unnest(array[
+    'SELECT trace_id FROM tempo.spans GROUP BY trace_id HAVING bool_or(name = ''a'') AND bool_or(name = ''c'') AND tempo.may_be_related(''>>'', name = ''a'', name = ''c'', span_id, parent_span_id) ORDER BY min(start_time_unix_nano) DESC, trace_id',
+    'SELECT trace_id FROM tempo.spans GROUP BY trace_id HAVING tempo.may_be_related(''>'', name = ''a'', name = ''c'', span_id, parent_span_id) AND bool_or(name = ''a'') AND bool_or(name = ''c'') ORDER BY min(start_time_unix_nano) DESC, trace_id',
+    'SELECT trace_id FROM tempo.spans GROUP BY trace_id HAVING tempo.may_be_related(''>'', name = ''b'', name = ''c'', span_id, parent_span_id) AND bool_or(name = ''b'') AND bool_or(name = ''c'') ORDER BY min(start_time_unix_nano) DESC, trace_id LIMIT 70',
+    'SELECT trace_id FROM tempo.spans GROUP BY trace_id HAVING tempo.may_be_related(''>>'', name < ''c'', name < ''c'', span_id, parent_span_id) AND bool_or(name < ''c'') ORDER BY min(start_time_unix_nano) DESC, trace_id',
+    'SELECT trace_id FROM tempo.spans WHERE name <> ''b'' GROUP BY trace_id HAVING tempo.may_be_related(''>>'', name = ''a'', name = ''c'', span_id, parent_span_id) AND bool_or(name = ''a'') AND bool_or(name = ''c'') ORDER BY min(start_time_unix_nano) DESC, trace_id',
+    'SELECT trace_id FROM tempo.spans GROUP BY trace_id HAVING tempo.may_be_related(''>>'', name = ''a'', name = ''c'', span_id, parent_span_id) ORDER BY min(start_time_unix_nano) DESC, trace_id',
+    'SELECT trace_id FROM tempo.spans GROUP BY trace_id HAVING NOT tempo.may_be_related(''>>'', name = ''a'', name = ''c'', span_id, parent_span_id) AND bool_or(name = ''a'') AND bool_or(name = ''c'') ORDER BY min(start_time_unix_nano) DESC, trace_id']) AS q, compare(q) AS c;
+SELECT count(*), sum(jsonb_array_length(spansets -> 0 -> 'spans')) FROM traceql('{ name = "a" } >> { name = "c" }', "limit" => NULL);
+SELECT tempo.compact() IS NOT NULL;
+SELECT unrelated($$SELECT trace_id FROM tempo.spans GROUP BY trace_id HAVING tempo.may_be_related('>>', name = 'a', name = 'c', span_id, parent_span_id) AND bool_or(name = 'a') AND bool_or(name = 'c') ORDER BY min(start_time_unix_nano) DESC, trace_id$$);
+SELECT count(*), sum(jsonb_array_length(spansets -> 0 -> 'spans')) FROM traceql('{ name = "a" } >> { name = "c" }', "limit" => NULL);
+-- without the span between nothing is left
+BEGIN;
+DELETE FROM tempo.spans WHERE name = 'b';
+SELECT c.* FROM compare('SELECT trace_id FROM tempo.spans GROUP BY trace_id HAVING tempo.may_be_related(''>>'', name = ''a'', name = ''c'', span_id, parent_span_id) AND bool_or(name = ''a'') AND bool_or(name = ''c'') ORDER BY min(start_time_unix_nano) DESC, trace_id') AS c;
+ROLLBACK;
+SELECT tempo.may_be_related('~', true, true, span_id, parent_span_id) FROM tempo.spans;
 DROP FUNCTION compare;
 DROP FUNCTION fill;
+DROP FUNCTION chains;
+DROP FUNCTION unrelated;
 TRUNCATE tempo.spans;

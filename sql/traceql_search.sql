@@ -172,6 +172,10 @@ SELECT tempo.calc('1', 'x', '1');
 SELECT tempo.match_re('"a"'::jsonb, '(');
 SELECT tempo.attr('{"a": 1}', '{"a": 2, "b": null}', 'span', 'b'), tempo.attr('{"a": 1}', '{"a": 2}', 'any', 'a'), tempo.attr('{"a": 1}', '{"a": 2}', 'resource', 'a'), tempo.attr(NULL, '{"b": 2}', 'any', 'b');
 SELECT tempo.attr('{}', '{}', 'event', 'a');
+SELECT tempo.pick('{"a": 1, "b": {"a": 2}, "c": null}', ARRAY['b', NULL, 'd', 'c', 'b']), tempo.pick('{"a": 1}', '{a,b}'), tempo.pick('{"a": 1}', '{}'), tempo.pick('{}', '{a}'), tempo.pick('[1]', '{a}'), tempo.pick(NULL, '{a}');
+SELECT tempo.event_match(e, 'a', '=', '1'), tempo.event_match(e, 'a', '>', '1'), tempo.event_match(e, 'b', '!=', '1'), tempo.event_match_re(e, 'a', 'x.'), tempo.event_match_re(e, 'a', 'x.', true), tempo.event_match_re(e, 'b', 'x', true)
+FROM (VALUES ('[{"name": "n", "attributes": {"a": 1}}, {"name": "m", "attributes": {"a": ["xy", "z"], "c": 1}}, {"name": "o"}]'::jsonb), ('[]'), ('{}'), ('[1]')) AS v(e);
+SELECT tempo.event_match('[]', 'a', '~', '1');
 TRUNCATE tempo.spans;
 
 -- errors show the query, not the SQL that was made of it

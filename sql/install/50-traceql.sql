@@ -28,6 +28,29 @@ CREATE FUNCTION tempo.match_re(value text, pattern text, negate boolean DEFAULT 
     AS 'MODULE_PATHNAME', 'tempo_match_re_text' LANGUAGE C IMMUTABLE PARALLEL SAFE COST 10;
 COMMENT ON FUNCTION tempo.match_re(text, text, boolean) IS 'does a text match a whole RE2 pattern (or not, if negated)';
 
+CREATE FUNCTION tempo.event_match(events jsonb, key text, op text, literal jsonb) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'tempo_event_match' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 10;
+COMMENT ON FUNCTION tempo.event_match(jsonb, text, text, jsonb) IS 'is there an event whose attribute meets a TraceQL comparison, see match()?';
+
+CREATE FUNCTION tempo.event_match_re(events jsonb, key text, pattern text, negate boolean DEFAULT false) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'tempo_event_match_re' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 20;
+COMMENT ON FUNCTION tempo.event_match_re(jsonb, text, text, boolean) IS 'is there an event whose attribute matches a whole RE2 pattern (or has a string that does not, if negated), see match_re()?';
+
+CREATE FUNCTION tempo.relate_span(internal, relation text, above boolean, below boolean, span_id tempo.span_id, parent_span_id tempo.span_id) RETURNS internal
+    AS 'MODULE_PATHNAME', 'tempo_relate_span' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION tempo.relate_span(internal, text, boolean, boolean, tempo.span_id, tempo.span_id) IS 'transition function of may_be_related()';
+
+CREATE FUNCTION tempo.may_be_related_final(internal) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'tempo_may_be_related' LANGUAGE C IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION tempo.may_be_related_final(internal) IS 'final function of may_be_related()';
+
+CREATE AGGREGATE tempo.may_be_related(relation text, above boolean, below boolean, span_id tempo.span_id, parent_span_id tempo.span_id) (
+    SFUNC = tempo.relate_span, STYPE = internal, SSPACE = 4096,
+    FINALFUNC = tempo.may_be_related_final, PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE tempo.may_be_related(text, boolean, boolean, tempo.span_id, tempo.span_id) IS
+    'of the spans of one trace: is one that is "below" a child (>) or descendant (>>) of one that is "above"? Where span ids are not unique, any pair will do';
+
 CREATE FUNCTION tempo.truth(value jsonb) RETURNS boolean
     AS 'MODULE_PATHNAME', 'tempo_truth' LANGUAGE C IMMUTABLE PARALLEL SAFE;
 COMMENT ON FUNCTION tempo.truth(jsonb) IS 'the boolean that a value is, NULL if it is none';

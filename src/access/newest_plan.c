@@ -60,6 +60,7 @@ typedef struct Newest
 	List		*conditions;
 	Node		*need;	 /* a tree, see newest_plan.h */
 	Node		*newest; /* operand of min(start) <= operand */
+	List		*relations;
 	List		*having; /* conditions that stay with the aggregate */
 	double		 traces; /* that are returned */
 } Newest;
@@ -95,6 +96,22 @@ is_first_start(Node *node, const ScanTarget *target)
 		   TEMPO_START_TIME_UNIX_NANO;
 }
 
+/* The number of a condition, or -1 if there is no place for it. */
+static int
+number_condition(Newest *newest, Expr *condition)
+{
+	ListCell *cell;
+
+	foreach (cell, newest->conditions)
+		if (equal(lfirst(cell), condition))
+			return foreach_current_index(cell);
+	if (list_length(newest->conditions) == NEWEST_MAX_CONDITIONS ||
+		contain_volatile_functions((Node *) condition) || contain_subplans((Node *) condition))
+		return -1;
+	newest->conditions = lappend(newest->conditions, condition);
+	return list_length(newest->conditions) - 1;
+}
+
 /* A tree of bool_or(condition) under AND and OR; NULL if it is anything else. */
 static Node *
 read_need(Newest *newest, Node *node)
@@ -103,16 +120,9 @@ read_need(Newest *newest, Node *node)
 
 	if (condition != NULL)
 	{
-		ListCell *cell;
+		int number = number_condition(newest, condition);
 
-		foreach (cell, newest->conditions)
-			if (equal(lfirst(cell), condition))
-				return (Node *) makeInteger(foreach_current_index(cell));
-		if (list_length(newest->conditions) == NEWEST_MAX_CONDITIONS ||
-			contain_volatile_functions((Node *) condition) || contain_subplans((Node *) condition))
-			return NULL;
-		newest->conditions = lappend(newest->conditions, condition);
-		return (Node *) makeInteger(list_length(newest->conditions) - 1);
+		return number < 0 ? NULL : (Node *) makeInteger(number);
 	}
 	if (IsA(node, BoolExpr) && ((BoolExpr *) node)->boolop != NOT_EXPR)
 	{
@@ -150,6 +160,44 @@ read_newest(Node *node, const ScanTarget *target)
 	return operand;
 }
 
+static Expr *
+argument(const Aggref *aggref, int number)
+{
+	return ((TargetEntry *) list_nth(aggref->args, number))->expr;
+}
+
+/*
+ * may_be_related(relation, above, below, span_id, parent_span_id), of conditions that
+ * bool_or() is asked for as well.  The aggregate stays in HAVING.
+ */
+static void
+read_relation(Newest *newest, Node *node)
+{
+	Aggref *aggref = (Aggref *) node;
+	Const  *relation;
+	int		n_conditions = list_length(newest->conditions);
+	int		above;
+	int		below;
+
+	if (!IsA(node, Aggref) || list_length(aggref->args) != 5 || aggref->aggfilter != NULL ||
+		aggref->aggdistinct != NIL || !tempo_is_function(aggref->aggfnoid, "may_be_related") ||
+		column_of((Node *) argument(aggref, 3), &newest->target) != TEMPO_SPAN_ID ||
+		column_of((Node *) argument(aggref, 4), &newest->target) != TEMPO_PARENT_SPAN_ID)
+		return;
+	relation = (Const *) argument(aggref, 0);
+	if (!IsA(relation, Const) || relation->constisnull)
+		return;
+	above = number_condition(newest, argument(aggref, 1));
+	below = number_condition(newest, argument(aggref, 2));
+	if (list_length(newest->conditions) == n_conditions && above >= 0 && below >= 0)
+		newest->relations =
+			lappend(newest->relations,
+					list_make3_int(VARSIZE_ANY_EXHDR(DatumGetPointer(relation->constvalue)) == 2,
+								   above, below));
+	else
+		newest->conditions = list_truncate(newest->conditions, n_conditions);
+}
+
 static void
 read_having(Newest *newest, List *having)
 {
@@ -171,6 +219,8 @@ read_having(Newest *newest, List *having)
 			newest->newest = read_newest(lfirst(cell), &newest->target);
 		newest->having = lappend(newest->having, lfirst(cell));
 	}
+	foreach (cell, newest->having)
+		read_relation(newest, lfirst(cell));
 	if (list_length(needs) == 1)
 		newest->need = linitial(needs);
 	else if (needs != NIL)
@@ -342,7 +392,8 @@ make_scan_path(Newest *newest, PathTarget *output)
 	path->methods = &path_methods;
 	private = list_make4(newest->conditions, newest->newest, newest->need,
 						 makeInteger(may_look_early(newest)));
-	path->custom_private = lappend(private, used_keys(newest, output));
+	private = lappend(private, used_keys(newest, output));
+	path->custom_private = lappend(private, newest->relations);
 	return path;
 }
 
@@ -443,7 +494,8 @@ plan_newest(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist, L
 		scan->custom_exprs = lappend(scan->custom_exprs, newest);
 	scan->custom_private = list_make5(makeInteger(n_pushed), makeInteger(list_length(conditions)),
 									  lfourth(path->custom_private), lthird(path->custom_private),
-									  llast(path->custom_private));
+									  list_nth(path->custom_private, 4));
+	scan->custom_private = lappend(scan->custom_private, list_nth(path->custom_private, 5));
 	scan->scan.plan.targetlist = tlist;
 	scan->scan.plan.qual = rest;
 	scan->scan.scanrelid = rel->relid;

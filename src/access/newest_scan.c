@@ -233,6 +233,16 @@ make_projections(NewestScanState *state, CustomScan *plan)
 	state->match_projection.parts |= SEGMENT_TRACE_ID | SEGMENT_START;
 	add_filter(&state->start_projection, state->pushed);
 	state->start_projection.parts |= SEGMENT_START;
+	/* only where conditions may be asked about any row */
+	if (rest == NIL && intVal(list_nth(plan->custom_private, NEWEST_EARLY)) != 0)
+		state->relations = list_nth(plan->custom_private, NEWEST_RELATIONS);
+	if (state->relations != NIL)
+	{
+		add_filter(&state->kinship_projection, state->match);
+		for (int i = 0; i < state->n_conditions && state->each != NULL; i++)
+			add_filter(&state->kinship_projection, state->each[i]);
+		state->kinship_projection.parts |= SEGMENT_SPAN_ID | SEGMENT_PARENT;
+	}
 	add_filter(&state->row_projection, state->pushed);
 	state->reader = add_columns(state, &state->row_projection, (Node *) plan->scan.plan.targetlist,
 								list_nth(plan->custom_private, NEWEST_KEYS), (Node *) rest);
@@ -383,6 +393,12 @@ take_starts(NewestScanState *state, TempoOpenSegment *open, const TempoSegment *
 		else
 			tempo_segment_failed(open, &error);
 	}
+	/* looking at relations pays if many traces lack them: not before some have come back */
+	for (int i = 0;
+		 i < n && state->relations != NIL && state->counters.traces_returned >= FIRST_AT_ONCE; i++)
+		places[i].candidate->unrelated =
+			places[i].candidate->n_pieces == 1 &&
+			tempo_newest_unrelated(state, open, segment, places[i].first, places[i].count);
 }
 
 static void
@@ -508,7 +524,10 @@ locate(NewestScanState *state)
 	for (int i = 0; i < n; i++)
 	{
 		state->counters.traces_located++;
-		if (candidates[i]->start > state->newest_wanted)
+		if (candidates[i]->n_pieces > 1)
+			candidates[i]->unrelated = false;
+		state->counters.traces_unrelated += candidates[i]->unrelated;
+		if (candidates[i]->start > state->newest_wanted || candidates[i]->unrelated)
 		{
 			drop(state, candidates[i]);
 			continue;
@@ -927,6 +946,9 @@ explain_scan(CustomScanState *node, List *ancestors, ExplainState *es)
 		ExplainPropertyInteger("Blocks Pruned by Zone Map", NULL, counters->slices.blocks_zone, es);
 	ExplainPropertyInteger("Spans Searched", NULL, counters->spans_searched, es);
 	ExplainPropertyInteger("Traces Located", NULL, counters->traces_located, es);
+	if (state->relations != NIL)
+		ExplainPropertyInteger("Traces Without Related Spans", NULL, counters->traces_unrelated,
+							   es);
 	ExplainPropertyInteger("Traces Returned", NULL, counters->traces_returned, es);
 	ExplainPropertyInteger("Spans Decoded", NULL, counters->spans_decoded, es);
 }

@@ -79,6 +79,7 @@ found_span(NewestScanState *state, const Span *span, uint32 met)
 			candidate->met = 0;
 			candidate->state = CANDIDATE_PARTIAL;
 			candidate->n_pieces = 0;
+			candidate->unrelated = false;
 			candidate->pieces = NULL;
 		}
 		state->last = candidate;

@@ -53,8 +53,9 @@ typedef struct Candidate
 {
 	TraceId			 id; /* must be first */
 	int64			 start;
-	uint32			 met;	/* conditions */
-	uint8			 state; /* CandidateState */
+	uint32			 met;		/* conditions */
+	uint8			 state;		/* CandidateState */
+	bool			 unrelated; /* its first piece alone has no spans related as is asked */
 	int				 n_pieces;
 	TracePiece		*pieces;
 	pairingheap_node node;
@@ -66,6 +67,7 @@ typedef struct NewestCounters
 	uint64		  segments_read;
 	uint64		  spans_searched;
 	uint64		  traces_located;
+	uint64		  traces_unrelated;
 	uint64		  traces_returned;
 	uint64		  spans_decoded;
 } NewestCounters;
@@ -85,6 +87,8 @@ typedef struct NewestScanState
 	SegmentProjection match_projection;
 	SegmentProjection start_projection;
 	SegmentProjection row_projection;
+	SegmentProjection kinship_projection;
+	List			 *relations;	/* see newest_plan.h */
 	List			 *odd;			/* conditions, or parts of them, that are asked of rows */
 	ExprState		**each_odd;		/* of each condition; NULL if there is none */
 	TempoRowReader	 *match_reader; /* for rows that are asked while searching */
@@ -142,5 +146,9 @@ extern bool tempo_newest_row_passes(NewestScanState *state, TempoRowReader *read
 /* Finds candidates in a batch in memory, or in the next slice. */
 extern void tempo_newest_search_pending(NewestScanState *state, SpanBatch *batch);
 extern void tempo_newest_search_slice(NewestScanState *state);
+
+/* newest_kinship.c: are no spans of the trace in these rows related as is asked? */
+extern bool tempo_newest_unrelated(NewestScanState *state, TempoOpenSegment *open,
+								   const TempoSegment *segment, uint32 first, uint32 count);
 
 #endif /* TEMPO_ACCESS_NEWEST_STATE_H */

@@ -14,6 +14,7 @@
 #include "catalog/pg_am.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_opfamily.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
@@ -28,6 +29,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 #include "utils/typcache.h"
 
 /* Is this function tempo."name"? */
@@ -442,12 +444,53 @@ match_source(Node *source, const ScanTarget *target, FilterNode *node)
 		text_column_of(source, target, &node->column, &node->null_is_empty);
 }
 
+/* event_match(events, key, op, literal), event_match_re(events, key, pattern, negate) */
+static FilterNode *
+compile_event_function(FuncExpr *call, const ScanTarget *target)
+{
+	FilterNode *node = make_node_of(FILTER_MATCH);
+	Const	   *negate = lfourth(call->args);
+	Oid			types[] = {JSONBOID, TEXTOID, JSONBOID};
+	SpanText	op;
+
+	node->scope = FILTER_SCOPE_EVENT;
+	node->column = TEMPO_EVENTS;
+	if (tempo_column_of(linitial(call->args), target) != TEMPO_EVENTS || !const_text(lsecond(call->args), &node->key))
+		return NULL;
+	if (tempo_is_function(call->funcid, "event_match"))
+	{
+		if (!const_text(lthird(call->args), &op) || !match_op_from_text(op, &node->op) ||
+			!set_operand(node, lfourth(call->args), JSONBOID, target))
+			return NULL;
+	}
+	else if (tempo_is_function(call->funcid, "event_match_re") && IsA(negate, Const) && !negate->constisnull)
+	{
+		types[2] = BOOLOID;
+		node->type = FILTER_REGEX;
+		node->negate = DatumGetBool(negate->constvalue);
+		if (!set_operand(node, lthird(call->args), TEXTOID, target))
+			return NULL;
+	}
+	else
+		return NULL;
+	if (!IsA(node->operand, Const) || ((Const *) node->operand)->constisnull)
+		return NULL;
+	/* what is asked about the value of each event */
+	node->function = GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
+									 CStringGetDatum(node->type == FILTER_REGEX ? "match_re" : "match"),
+									 PointerGetDatum(buildoidvector(types, lengthof(types))),
+									 ObjectIdGetDatum(get_func_namespace(call->funcid)));
+	return OidIsValid(node->function) ? node : NULL;
+}
+
 static FilterNode *
 compile_function(FuncExpr *call, const ScanTarget *target)
 {
 	FilterNode *node;
 	SpanText	op;
 
+	if (list_length(call->args) == 4)
+		return compile_event_function(call, target);
 	if (list_length(call->args) != 3)
 		return NULL;
 	if (tempo_is_function(call->funcid, "match"))
@@ -816,6 +859,8 @@ node_needs(const FilterNode *node, uint32 *parts, List **keys)
 				*parts |= SEGMENT_RESOURCE;
 			if (node->scope == FILTER_SCOPE_SPAN || node->scope == FILTER_SCOPE_ANY)
 				add_key(keys, node->key);
+			if (node->scope == FILTER_SCOPE_EVENT)
+				*parts |= SEGMENT_EVENTS;
 			return;
 	}
 }

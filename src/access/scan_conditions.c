@@ -235,10 +235,28 @@ make_pairs(ScanFilter *filter, FilterNode *node, SegmentCondition *c)
 	c->n_children = (uint32) node->n_pairs;
 }
 
+/* The span must have events, and be decoded to look at them. */
+static void
+make_events(SegmentCondition *c)
+{
+	SegmentCondition *children = palloc0(sizeof(SegmentCondition) * 2);
+
+	children[0].type = SEGMENT_BY_EVENTS;
+	children[1].type = SEGMENT_BY_SPAN;
+	c->type = SEGMENT_ALL_OF;
+	c->children = children;
+	c->n_children = 2;
+}
+
 /* A leaf that looks at a text column or an attribute. */
 static void
 make_source(const FilterNode *node, SegmentCondition *c)
 {
+	if (node->scope == FILTER_SCOPE_EVENT)
+	{
+		make_events(c);
+		return;
+	}
 	if (node->scope == FILTER_SCOPE_COLUMN)
 	{
 		if (column_is_fixed(node->column))
@@ -344,7 +362,7 @@ is_vectorised(const FilterNode *node)
 	for (int i = 0; i < node->n_children; i++)
 		if (!is_vectorised(node->children[i]))
 			return false;
-	return node->type != FILTER_ID;
+	return node->type != FILTER_ID && node->scope != FILTER_SCOPE_EVENT;
 }
 
 int

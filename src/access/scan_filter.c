@@ -784,6 +784,21 @@ eval_event_name(const FilterNode *node, const Span *span)
 	return FILTER_FALSE;
 }
 
+static FilterResult eval_value(ScanFilter *filter, FilterNode *node, const AnyValue *value);
+
+static FilterResult
+eval_events(ScanFilter *filter, FilterNode *node, const Span *span)
+{
+	for (uint32 i = 0; i < span->n_events; i++)
+	{
+		const AnyValue *value = tempo_filter_attribute(node->key_id, span->events[i].attributes);
+
+		if (value != NULL && eval_value(filter, node, value) == FILTER_TRUE)
+			return FILTER_TRUE;
+	}
+	return FILTER_FALSE;
+}
+
 /* A condition on one value, which may be NULL. */
 static FilterResult
 eval_value(ScanFilter *filter, FilterNode *node, const AnyValue *value)
@@ -842,6 +857,8 @@ eval_leaf(ScanFilter *filter, FilterNode *node, const Span *span)
 		default:
 			break;
 	}
+	if (node->scope == FILTER_SCOPE_EVENT)
+		return eval_events(filter, node, span);
 	value = NULL;
 	if (node->scope != FILTER_SCOPE_COLUMN)
 	{

@@ -54,7 +54,8 @@ typedef enum FilterScope
 	FILTER_SCOPE_COLUMN,		/* not an attribute */
 	FILTER_SCOPE_SPAN,
 	FILTER_SCOPE_RESOURCE,
-	FILTER_SCOPE_ANY			/* the span's, else the resource's */
+	FILTER_SCOPE_ANY,			/* the span's, else the resource's */
+	FILTER_SCOPE_EVENT			/* of any of the events, for MATCH and REGEX */
 } FilterScope;
 
 /* The three values of SQL. */

@@ -264,6 +264,8 @@ node_segment(const FilterNode *node, TempoOpenSegment *open)
 			return true;
 		case FILTER_CONTAINS:
 			return pairs_may_match(node, open);
+		case FILTER_EVENT_NAME:
+			return segment_may_have_event(tempo_segment_reader(open), node->text);
 		case FILTER_NULL:
 			if (!node->negate || node->scope == FILTER_SCOPE_COLUMN)
 				return true;
@@ -282,6 +284,8 @@ node_segment(const FilterNode *node, TempoOpenSegment *open)
 				case FILTER_SCOPE_ANY:
 					return key_may_match(node, open, ATTRIBUTE_SPAN) ||
 						key_may_match(node, open, ATTRIBUTE_RESOURCE);
+				case FILTER_SCOPE_EVENT:
+					return key_may_match(node, open, ATTRIBUTE_EVENT);
 			}
 			return true;
 		default:

@@ -387,6 +387,15 @@ segment_may_contain(SegmentReader *r, AttributeScope scope, SpanText key, const 
 	return false;
 }
 
+/* An empty name is not stored. */
+bool
+segment_may_have_event(SegmentReader *r, SpanText name)
+{
+	AnyValue	value = {.type = ANY_STRING,.len = name.len,.u.data = name.data};
+
+	return name.len == 0 || !segment_load_schema(r, NULL) || column_may_contain(r, FIELD_EVENT_NAME, &value);
+}
+
 /* The strings that are marked in "used". */
 static bool
 list_strings(SegmentReader *r, const bool *used, SpanText **list, uint32_t *count)

@@ -253,6 +253,9 @@ extern bool segment_key_values(SegmentReader *reader, uint32_t i, const AnyValue
 extern bool segment_may_contain(SegmentReader *reader, AttributeScope scope, SpanText key,
 								const AnyValue *value);
 
+/* segment_may_have_event: false only if no event has the name */
+extern bool segment_may_have_event(SegmentReader *reader, SpanText name);
+
 /* segment_names: the distinct span names, complete, valid until segment_close() */
 extern bool segment_names(SegmentReader *reader, const SpanText **names, uint32_t *count, SpanError *error);
 

@@ -149,7 +149,20 @@ event_named(const char *name)
 	return psprintf("s.events @> %s::jsonb", quote_literal_cstr(json.data));
 }
 
-/* A condition that mentions events or links needs one; names of events can be looked for. */
+/* A condition on an attribute of events, met by any of them */
+static char *
+event_attribute(const TqlAttribute *a, TqlOp op, const TqlStatic *literal)
+{
+	if (literal->type == TQL_STATUS || literal->type == TQL_KIND)
+		return pstrdup("false");	/* no attribute has these types */
+	if (op == TQL_RE || op == TQL_NRE)
+		return psprintf("tempo.event_match_re(s.events, %s, %s, %s)", quote_literal_cstr(a->name),
+						quote_literal_cstr(literal->s), op == TQL_NRE ? "true" : "false");
+	return psprintf("tempo.event_match(s.events, %s, '%s', %s)", quote_literal_cstr(a->name), tql_op_text(op),
+					tql_literal_jsonb(literal));
+}
+
+/* A condition that mentions events or links needs one; names and attributes of events can be looked for. */
 static char *
 weaken_lists(const TqlExpr *e)
 {
@@ -160,6 +173,9 @@ weaken_lists(const TqlExpr *e)
 	if (is_comparison(e, &attribute, &op, &literal) && op == TQL_EQ &&
 		attribute->intrinsic == TQL_I_EVENT_NAME && literal->type == TQL_STRING)
 		return event_named(literal->s);
+	if (is_comparison(e, &attribute, &op, &literal) && attribute->scope == TQL_SCOPE_EVENT &&
+		attribute->intrinsic == TQL_ATTRIBUTE)
+		return event_attribute(attribute, op, literal);
 	if (e->kind == TQL_E_LIST && e->op == TQL_IN && e->left->attribute.intrinsic == TQL_I_EVENT_NAME &&
 		((TqlStatic *) linitial(e->list))->type == TQL_STRING)
 	{
@@ -412,15 +428,100 @@ append_trace_condition(StringInfo out, const Need *need, const char *window)
 	}
 }
 
+/* ------------------------------------------------------------- relations */
+
+/* A condition that all spans of the result meet; NULL if there is none. */
+static const char *
+condition_of_result(const TqlSpanset *spanset)
+{
+	Need	   *need;
+
+	check_stack_depth();
+	if (spanset->kind == TQL_S_FILTER)
+	{
+		need = need_of_filter(spanset->filter);
+		return need->kind == NEED_SPAN ? need->sql : NULL;
+	}
+	if (spanset->kind != TQL_S_OPERATION)
+		return NULL;
+	switch (spanset->op)
+	{
+		case TQL_GT:
+		case TQL_DESCENDANT:
+		case TQL_LT:
+		case TQL_ANCESTOR:
+			return condition_of_result(spanset->right);
+		default:
+			return NULL;
+	}
+}
+
+/* "may_be_related(...) AND " for an operator that wants a child or descendant */
+static void
+append_relation(StringInfo out, const TqlSpanset *spanset, const char *window)
+{
+	const char *and = window[0] ? " AND " : "";
+	const char *above = condition_of_result(spanset->left);
+	const char *below = condition_of_result(spanset->right);
+	const char *relation = ">";
+
+	switch (spanset->op)
+	{
+		case TQL_DESCENDANT:
+		case TQL_UNION_DESCENDANT:
+			relation = ">>";
+			break;
+		case TQL_GT:
+		case TQL_UNION_CHILD:
+			break;
+		case TQL_ANCESTOR:
+		case TQL_UNION_ANCESTOR:
+			relation = ">>";
+			/* fall through */
+		case TQL_LT:
+		case TQL_UNION_PARENT:
+			above = condition_of_result(spanset->right);
+			below = condition_of_result(spanset->left);
+			break;
+		default:
+			return;
+	}
+	if (above && below)
+		appendStringInfo(out, "tempo.may_be_related('%s', %s%s%s, %s%s%s, s.span_id, s.parent_span_id)\n        AND ",
+						 relation, above, and, window, below, and, window);
+}
+
+/* What all traces that match have, as far as it is between two spans. */
+static void
+append_relations(StringInfo out, const TqlSpanset *spanset, const char *window)
+{
+	check_stack_depth();
+	if (spanset->kind != TQL_S_OPERATION || spanset->op == TQL_OR)
+		return;
+	if (!is_negated(spanset->op))
+		append_relations(out, spanset->left, window);
+	append_relations(out, spanset->right, window);
+	append_relation(out, spanset, window);
+}
+
 char *
 tql_trace_condition(const List *pipeline, const char *window)
 {
 	Need	   *need = need_of_pipeline(pipeline);
 	StringInfoData out;
+	ListCell   *lc;
 
 	if (need->kind == NEED_IMPOSSIBLE || (need->kind == NEED_NOTHING && window[0] == '\0'))
 		return NULL;
 	initStringInfo(&out);
+	/* these first: the scan takes on what bool_or() asks, and what is left must be numbered without gaps */
+	foreach(lc, pipeline)
+	{
+		const TqlStage *stage = lfirst(lc);
+
+		if (stage->kind == TQL_ST_SPANSET)
+			append_relations(&out, stage->spanset, window);
+	}
 	append_trace_condition(&out, need, window);
 	return out.data;
 }

@@ -48,8 +48,8 @@ tql_unsupported(const char *construct)
 			 errmsg("not supported yet: %s", construct)));
 }
 
-static char *
-literal_jsonb(const TqlStatic *value)
+char *
+tql_literal_jsonb(const TqlStatic *value)
 {
 	TqlValue	v;
 	Jsonb	   *jb;
@@ -206,7 +206,7 @@ operand_jsonb(const TqlExpr *e)
 	{
 		TqlStatic	d = tql_float((double) e->value.n);
 
-		return literal_jsonb(&d);
+		return tql_literal_jsonb(&d);
 	}
 	return psprintf("tempo.calc(%s, '+', '0.0'::jsonb)", value_jsonb(e));
 }
@@ -217,7 +217,7 @@ value_jsonb(const TqlExpr *e)
 {
 	check_stack_depth();
 	if (e->kind == TQL_E_STATIC)
-		return literal_jsonb(&e->value);
+		return tql_literal_jsonb(&e->value);
 	switch (expr_form(e))
 	{
 		case SQL_BOOL:
@@ -419,7 +419,7 @@ attribute_literal(const TqlExpr *attribute, TqlOp op, const TqlStatic *literal, 
 	if (op == TQL_RE || op == TQL_NRE)
 		return psprintf("tempo.match_re(%s, %s, %s)", attribute_sql(a), quote_literal_cstr(literal->s),
 						op == TQL_NRE ? "true" : "false");
-	return psprintf("tempo.match(%s, '%s', %s)", attribute_sql(a), tql_op_text(op), literal_jsonb(literal));
+	return psprintf("tempo.match(%s, '%s', %s)", attribute_sql(a), tql_op_text(op), tql_literal_jsonb(literal));
 }
 
 /* a op b is b mirror(op) a */

@@ -30,6 +30,8 @@
 
 PG_FUNCTION_INFO_V1(tempo_attr);
 PG_FUNCTION_INFO_V1(tempo_pick);
+PG_FUNCTION_INFO_V1(tempo_event_match);
+PG_FUNCTION_INFO_V1(tempo_event_match_re);
 PG_FUNCTION_INFO_V1(tempo_match);
 PG_FUNCTION_INFO_V1(tempo_match_re);
 PG_FUNCTION_INFO_V1(tempo_match_re_text);
@@ -602,6 +604,62 @@ tempo_match_re(PG_FUNCTION_ARGS)
 	pattern = PG_GETARG_TEXT_PP(1);
 	PG_RETURN_BOOL(match_value(&v, VARDATA_ANY(pattern), VARSIZE_ANY_EXHDR(pattern),
 							   !PG_ARGISNULL(2) && PG_GETARG_BOOL(2)));
+}
+
+/* The value under a key of attribute "i" of a list of events; false if it has none. */
+static bool
+event_value(Jsonb *events, uint32 i, text *key, TqlValue *value)
+{
+	JsonbValue *event = getIthJsonbValueFromContainer(&events->root, i);
+	JsonbValue	attributes;
+
+	if (event == NULL || event->type != jbvBinary || !JsonContainerIsObject(event->val.binary.data) ||
+		!getKeyJsonValueFromContainer(event->val.binary.data, "attributes", 10, &attributes) ||
+		attributes.type != jbvBinary)
+		return false;
+	tql_value_from_set(attributes.val.binary.data, VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key), value);
+	return value->type != TQL_V_NIL;
+}
+
+/* tempo.event_match(events, key, op, literal): tempo.match() of the attribute of any event */
+Datum
+tempo_event_match(PG_FUNCTION_ARGS)
+{
+	Jsonb	   *events = PG_GETARG_JSONB_P(0);
+	text	   *key = PG_GETARG_TEXT_PP(1);
+	TqlOp		op = comparison_named(PG_GETARG_TEXT_PP(2));
+	TqlValue	value;
+	TqlValue	literal;
+
+	if (!JB_ROOT_IS_ARRAY(events))
+		PG_RETURN_BOOL(false);
+	get_value(fcinfo, 3, &literal);
+	for (uint32 i = 0; i < JB_ROOT_COUNT(events); i++)
+	{
+		if (event_value(events, i, key, &value) && tql_value_compare(&value, op, &literal))
+			PG_RETURN_BOOL(true);
+	}
+	PG_RETURN_BOOL(false);
+}
+
+/* tempo.event_match_re(events, key, pattern, negate): tempo.match_re() of the attribute of any event */
+Datum
+tempo_event_match_re(PG_FUNCTION_ARGS)
+{
+	Jsonb	   *events = PG_GETARG_JSONB_P(0);
+	text	   *key = PG_GETARG_TEXT_PP(1);
+	text	   *pattern = PG_GETARG_TEXT_PP(2);
+	TqlValue	value;
+
+	if (!JB_ROOT_IS_ARRAY(events))
+		PG_RETURN_BOOL(false);
+	for (uint32 i = 0; i < JB_ROOT_COUNT(events); i++)
+	{
+		if (event_value(events, i, key, &value) &&
+			match_value(&value, VARDATA_ANY(pattern), VARSIZE_ANY_EXHDR(pattern), PG_GETARG_BOOL(3)))
+			PG_RETURN_BOOL(true);
+	}
+	PG_RETURN_BOOL(false);
 }
 
 /* tempo.match_re(value text, pattern, negate): the same for text columns */

@@ -64,6 +64,9 @@ extern char *tql_attribute_jsonb(const TqlAttribute *attribute);
 /* An intrinsic or the service name as text, never NULL */
 extern char *tql_attribute_text(const TqlAttribute *attribute);
 
+/* The value of a literal as jsonb, null for statuses and kinds */
+extern char *tql_literal_jsonb(const TqlStatic *value);
+
 /* A boolean expression over the columns of tempo.spans as "s". */
 extern char *tql_filter_sql(const TqlExpr *filter);
 

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "span/kinship.h"
 #include "spangen.h"
 #include "tap.h"
 
@@ -320,9 +321,77 @@ test_batch(void)
 	span_batch_destroy(batch);
 }
 
+/* The obvious way: from each span up, as many steps as there are spans */
+static bool
+kinship_walked(const KinSpan *spans, uint32_t n, bool descendants)
+{
+	for (uint32_t i = 0; i < n; i++)
+	{
+		uint64_t	parent = spans[i].parent;
+
+		for (uint32_t step = 0; spans[i].below && step < (descendants ? n : 1); step++)
+		{
+			uint64_t	next = 0;
+
+			for (uint32_t j = 0; j < n && parent != 0; j++)
+			{
+				if (spans[j].id != parent)
+					continue;
+				if (spans[j].above)
+					return true;
+				next = spans[j].parent;
+			}
+			parent = next;
+		}
+	}
+	return false;
+}
+
+static void
+test_kinship(void)
+{
+	Random		random = {7};
+	KinSpan		spans[40];
+	int			wrong = 0;
+	int			related = 0;
+	void	   *scratch = malloc(kinship_scratch(40));
+
+	for (int round = 0; round < 20000; round++)
+	{
+		uint32_t	n = 1 + (uint32_t) random_below(&random, 40);
+		bool		descendants = random_below(&random, 2) != 0;
+		bool		expected;
+
+		for (uint32_t i = 0; i < n; i++)
+		{
+			memset(&spans[i], 0xff, sizeof(KinSpan));
+			spans[i].id = (uint64_t) (i + 1) << 32;
+			/* cycles, own parents, and parents that are not there, too */
+			spans[i].parent = (uint64_t) random_below(&random, n + 3) << 32;
+			spans[i].above = random_below(&random, 8) == 0;
+			spans[i].below = random_below(&random, 8) == 0;
+		}
+		expected = kinship_walked(spans, n, descendants);
+		related += expected;
+		wrong += kinship_possible(spans, n, descendants, scratch) != expected;
+	}
+	ok(wrong == 0, "kinship: %d of 20000 wrong", wrong);
+	ok(related > 2000 && related < 18000, "%d related", related);
+	memset(spans, 0, sizeof(spans));
+	spans[0] = (KinSpan) {.id = 5,.above = true};
+	spans[1] = (KinSpan) {.id = 6,.parent = 5};
+	spans[2] = (KinSpan) {.id = 6,.below = true};
+	ok(kinship_possible(spans, 3, false, scratch), "where ids are not unique, any pair will do");
+	spans[0].above = false;
+	ok(!kinship_possible(spans, 3, false, scratch), "if there is one");
+	ok(!kinship_possible(spans, 0, true, scratch), "no spans");
+	free(scratch);
+}
+
 int
 main(void)
 {
+	test_kinship();
 	test_arena();
 	test_clean();
 	test_ids();
