@@ -793,6 +793,19 @@ start_filters(NewestScanState *state)
 	}
 }
 
+static RowsHidden
+rows_hidden(NewestScanState *state)
+{
+	const FilterNode *root = state->pushed->root;
+
+	if (state->css.ss.ps.qual != NULL)
+		return ROWS_HIDDEN;
+	for (int i = 0; i < root->n_children; i++)
+		if (root->children[i]->type != FILTER_TEXT || root->children[i]->column != TEMPO_TENANT)
+			return ROWS_HIDDEN;
+	return root->n_children > 0 ? ROWS_HIDDEN_OF_TENANTS : ROWS_NOT_HIDDEN;
+}
+
 static void
 start(NewestScanState *state)
 {
@@ -828,8 +841,9 @@ start(NewestScanState *state)
 		tempo_filter_bounds(state->pushed, &bounds.min_start, &bounds.end_start, &bounds.tenants);
 		state->segments =
 			tempo_directory_list(rel, node->ps.state->es_snapshot, &bounds, &state->n_segments);
-		state->slices = tempo_slices_create(rel, state->segments, state->n_segments, state->match,
-											state->newest_wanted, &state->counters.slices);
+		state->slices =
+			tempo_slices_create(rel, state->segments, state->n_segments, state->match,
+								rows_hidden(state), state->newest_wanted, &state->counters.slices);
 	}
 	MemoryContextSwitchTo(old);
 	if (!state->exhausted)

@@ -27,6 +27,7 @@ typedef struct SlicePart
 {
 	uint32 segment;
 	uint32 end;	   /* of the rows that are left */
+	bool   hidden; /* the user may see only some rows of a trace */
 	int64  newest; /* no trace in there starts later */
 	bool   opened; /* its footer lets the filter pass */
 } SlicePart;
@@ -76,7 +77,8 @@ segment_zone_passes(NewestSlices *slices, const TempoSegment *segment)
 
 NewestSlices *
 tempo_slices_create(Relation rel, const TempoSegment *segments, uint32 n_segments,
-					ScanFilter *filter, int64 newest_wanted, SliceCounters *counters)
+					ScanFilter *filter, RowsHidden hidden, int64 newest_wanted,
+					SliceCounters *counters)
 {
 	NewestSlices *slices = palloc0(sizeof(NewestSlices));
 
@@ -104,6 +106,8 @@ tempo_slices_create(Relation rel, const TempoSegment *segments, uint32 n_segment
 		part->end = segments[i].summary.rows;
 		part->newest = segments[i].summary.max_start_nano;
 		part->opened = false;
+		part->hidden = hidden == ROWS_HIDDEN || segments[i].deleted != NULL ||
+					   (hidden == ROWS_HIDDEN_OF_TENANTS && segments[i].summary.n_tenants != 1);
 		binaryheap_add_unordered(slices->heap, PointerGetDatum(part));
 	}
 	binaryheap_build(slices->heap);
@@ -135,6 +139,30 @@ add_range(NewestSlices *slices, uint32 segment, uint32 first, uint32 end)
 }
 
 /*
+ * No trace in the first rows starts later, for a user who sees only some of their rows:
+ * of a trace that begins early the first row to be seen may be a late one.
+ */
+static int64
+last_start(TempoOpenSegment *open, uint32 rows)
+{
+	SegmentReader *reader = tempo_segment_reader(open);
+	int64		   result = PG_INT64_MIN;
+
+	for (uint32 first = 0; first < rows; first += segment_block_rows(reader))
+	{
+		int64	  min_start;
+		int64	  max_start;
+		int64	  max_duration;
+		SpanError error;
+
+		if (!segment_block_times(reader, first, &min_start, &max_start, &max_duration, &error))
+			tempo_segment_failed(open, &error);
+		result = Max(result, max_start);
+	}
+	return result;
+}
+
+/*
  * Takes the last block that is left of a part, or all of it.  Returns how many
  * rows will be looked at; *newest is the bound for what is left.
  */
@@ -162,8 +190,12 @@ take_rows(NewestSlices *slices, SlicePart *part, bool whole, TempoOpenSegment *o
 		else
 			slices->counters->blocks_zone++;
 		part->end = first;
-		part->newest = Min(part->newest, zone.min_start);
+		/* traces are in the order of their starts */
+		if (!part->hidden)
+			part->newest = Min(part->newest, zone.min_start);
 	} while (whole && part->end > 0);
+	if (part->hidden && part->end > 0)
+		part->newest = Min(part->newest, last_start(open, part->end));
 	return taken;
 }
 

@@ -36,14 +36,22 @@ typedef struct SliceCounters
 	uint64 blocks_zone;
 } SliceCounters;
 
+/* What conditions on every row may hide of a trace. */
+typedef enum RowsHidden
+{
+	ROWS_NOT_HIDDEN,
+	ROWS_HIDDEN_OF_TENANTS, /* those of other tenants */
+	ROWS_HIDDEN
+} RowsHidden;
+
 /*
  * tempo_slices_create: slices of what "filter", which has been started, may let
  * pass.  No trace that starts after "newest_wanted" is asked for.  Memory is
  * taken from the current context.
  */
 extern NewestSlices *tempo_slices_create(Relation rel, const TempoSegment *segments,
-										 uint32 n_segments, ScanFilter *filter, int64 newest_wanted,
-										 SliceCounters *counters);
+										 uint32 n_segments, ScanFilter *filter, RowsHidden hidden,
+										 int64 newest_wanted, SliceCounters *counters);
 
 /*
  * tempo_slices_next: the next slice; each is about twice as large as the one
