@@ -149,6 +149,16 @@ DELETE FROM tempo.spans WHERE name = 'b';
 SELECT c.* FROM compare('SELECT trace_id FROM tempo.spans GROUP BY trace_id HAVING tempo.may_be_related(''>>'', name = ''a'', name = ''c'', span_id, parent_span_id) AND bool_or(name = ''a'') AND bool_or(name = ''c'') ORDER BY min(start_time_unix_nano) DESC, trace_id') AS c;
 ROLLBACK;
 SELECT tempo.may_be_related('~', true, true, span_id, parent_span_id) FROM tempo.spans;
+-- a trace that begins in the first block, of which only a late row is to be seen
+TRUNCATE tempo.spans;
+INSERT INTO tempo.spans (trace_id, span_id, name, kind, start_time_unix_nano, duration_nano)
+SELECT lpad(to_hex(i + 1), 32, '0')::tempo.trace_id, lpad(to_hex(i + 1), 16, '0')::tempo.span_id, 'op', 'server', 1700000000000000000 + i, 1 FROM generate_series(1, 20000) AS i
+UNION ALL VALUES ('00000000000000000000000000000001'::tempo.trace_id, '0000000000000001'::tempo.span_id, 'first', 'client', 1700000000000000000, 1),
+    ('00000000000000000000000000000001', '0000000000000002', 'op', 'server', 1700000000000019999, 1);
+SELECT c.* FROM compare('SELECT trace_id, count(*) FROM tempo.spans WHERE kind <> ''client'' GROUP BY trace_id HAVING bool_or(name = ''op'') ORDER BY min(start_time_unix_nano) DESC, trace_id LIMIT 3') AS c;
+DELETE FROM tempo.spans WHERE name = 'first';
+SELECT c.* FROM compare('SELECT trace_id, count(*) FROM tempo.spans GROUP BY trace_id HAVING bool_or(name = ''op'') ORDER BY min(start_time_unix_nano) DESC, trace_id LIMIT 3') AS c;
+SELECT trace_id FROM traceql('{ name = "op" }', "limit" => 2);
 DROP FUNCTION compare;
 DROP FUNCTION fill;
 DROP FUNCTION chains;
