@@ -132,21 +132,21 @@ BEGIN
 END
 $$;
 SELECT q, c.* FROM unnest(array[
-    'SELECT trace_id FROM tempo.spans GROUP BY trace_id HAVING bool_or(name = ''a'') AND bool_or(name = ''c'') AND tempo.may_be_related(''>>'', name = ''a'', name = ''c'', span_id, parent_span_id) ORDER BY min(start_time_unix_nano) DESC, trace_id',
-    'SELECT trace_id FROM tempo.spans GROUP BY trace_id HAVING tempo.may_be_related(''>'', name = ''a'', name = ''c'', span_id, parent_span_id) AND bool_or(name = ''a'') AND bool_or(name = ''c'') ORDER BY min(start_time_unix_nano) DESC, trace_id',
+    'SELECT trace_id FROM tempo.spans GROUP BY trace_id HAVING bool_or(name = ''a'') AND bool_or(name = ''c'') AND tempo.may_be_related(''>>'', name = ''a'', name = ''c'', span_id, parent_span_id) ORDER BY min(start_time_unix_nano) DESC, trace_id LIMIT 60',
+    'SELECT trace_id FROM tempo.spans GROUP BY trace_id HAVING tempo.may_be_related(''>'', name = ''a'', name = ''c'', span_id, parent_span_id) AND bool_or(name = ''a'') AND bool_or(name = ''c'') ORDER BY min(start_time_unix_nano) DESC, trace_id LIMIT 60',
     'SELECT trace_id FROM tempo.spans GROUP BY trace_id HAVING tempo.may_be_related(''>'', name = ''b'', name = ''c'', span_id, parent_span_id) AND bool_or(name = ''b'') AND bool_or(name = ''c'') ORDER BY min(start_time_unix_nano) DESC, trace_id LIMIT 70',
-    'SELECT trace_id FROM tempo.spans GROUP BY trace_id HAVING tempo.may_be_related(''>>'', name < ''c'', name < ''c'', span_id, parent_span_id) AND bool_or(name < ''c'') ORDER BY min(start_time_unix_nano) DESC, trace_id',
-    'SELECT trace_id FROM tempo.spans WHERE name <> ''b'' GROUP BY trace_id HAVING tempo.may_be_related(''>>'', name = ''a'', name = ''c'', span_id, parent_span_id) AND bool_or(name = ''a'') AND bool_or(name = ''c'') ORDER BY min(start_time_unix_nano) DESC, trace_id',
-    'SELECT trace_id FROM tempo.spans GROUP BY trace_id HAVING tempo.may_be_related(''>>'', name = ''a'', name = ''c'', span_id, parent_span_id) ORDER BY min(start_time_unix_nano) DESC, trace_id',
-    'SELECT trace_id FROM tempo.spans GROUP BY trace_id HAVING NOT tempo.may_be_related(''>>'', name = ''a'', name = ''c'', span_id, parent_span_id) AND bool_or(name = ''a'') AND bool_or(name = ''c'') ORDER BY min(start_time_unix_nano) DESC, trace_id']) AS q, compare(q) AS c;
+    'SELECT trace_id FROM tempo.spans GROUP BY trace_id HAVING tempo.may_be_related(''>>'', name < ''c'', name < ''c'', span_id, parent_span_id) AND bool_or(name < ''c'') ORDER BY min(start_time_unix_nano) DESC, trace_id LIMIT 60',
+    'SELECT trace_id FROM tempo.spans WHERE name <> ''b'' GROUP BY trace_id HAVING tempo.may_be_related(''>>'', name = ''a'', name = ''c'', span_id, parent_span_id) AND bool_or(name = ''a'') AND bool_or(name = ''c'') ORDER BY min(start_time_unix_nano) DESC, trace_id LIMIT 60',
+    'SELECT trace_id FROM tempo.spans GROUP BY trace_id HAVING tempo.may_be_related(''>>'', name = ''a'', name = ''c'', span_id, parent_span_id) ORDER BY min(start_time_unix_nano) DESC, trace_id LIMIT 60',
+    'SELECT trace_id FROM tempo.spans GROUP BY trace_id HAVING NOT tempo.may_be_related(''>>'', name = ''a'', name = ''c'', span_id, parent_span_id) AND bool_or(name = ''a'') AND bool_or(name = ''c'') ORDER BY min(start_time_unix_nano) DESC, trace_id LIMIT 60']) AS q, compare(q) AS c;
 SELECT count(*), sum(jsonb_array_length(spansets -> 0 -> 'spans')) FROM traceql('{ name = "a" } >> { name = "c" }', "limit" => NULL);
 SELECT tempo.compact() IS NOT NULL;
-SELECT unrelated($$SELECT trace_id FROM tempo.spans GROUP BY trace_id HAVING tempo.may_be_related('>>', name = 'a', name = 'c', span_id, parent_span_id) AND bool_or(name = 'a') AND bool_or(name = 'c') ORDER BY min(start_time_unix_nano) DESC, trace_id$$);
+SELECT unrelated($$SELECT trace_id FROM tempo.spans GROUP BY trace_id HAVING tempo.may_be_related('>>', name = 'a', name = 'c', span_id, parent_span_id) AND bool_or(name = 'a') AND bool_or(name = 'c') ORDER BY min(start_time_unix_nano) DESC, trace_id LIMIT 60$$);
 SELECT count(*), sum(jsonb_array_length(spansets -> 0 -> 'spans')) FROM traceql('{ name = "a" } >> { name = "c" }', "limit" => NULL);
 -- without the span between nothing is left
 BEGIN;
 DELETE FROM tempo.spans WHERE name = 'b';
-SELECT c.* FROM compare('SELECT trace_id FROM tempo.spans GROUP BY trace_id HAVING tempo.may_be_related(''>>'', name = ''a'', name = ''c'', span_id, parent_span_id) AND bool_or(name = ''a'') AND bool_or(name = ''c'') ORDER BY min(start_time_unix_nano) DESC, trace_id') AS c;
+SELECT c.* FROM compare('SELECT trace_id FROM tempo.spans GROUP BY trace_id HAVING tempo.may_be_related(''>>'', name = ''a'', name = ''c'', span_id, parent_span_id) AND bool_or(name = ''a'') AND bool_or(name = ''c'') ORDER BY min(start_time_unix_nano) DESC, trace_id LIMIT 60') AS c;
 ROLLBACK;
 SELECT tempo.may_be_related('~', true, true, span_id, parent_span_id) FROM tempo.spans;
 -- a trace that begins in the first block, of which only a late row is to be seen
