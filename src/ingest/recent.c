@@ -439,6 +439,8 @@ wait_for_standbys(void)
 	HOLD_INTERRUPTS();
 	SyncRepWaitForLSN(GetFlushRecPtr(NULL), true);
 	RESUME_INTERRUPTS();
+	/* a wait that was ended is no promise */
+	CHECK_FOR_INTERRUPTS();
 }
 
 RecentState

@@ -33,6 +33,7 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "replication/syncrep.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
@@ -117,6 +118,29 @@ tell_last_words(ErrorData *error)
 }
 
 /*
+ * A commit that waits for a synchronous standby.  Whoever ends that wait must
+ * end the writer with it, or clients would be told that their spans are where
+ * they are not; repeated, the requests wait again (ingest/recent.c).
+ */
+static bool
+waits_for_standby(void)
+{
+	return MyProc != NULL && MyProc->syncRepState != SYNC_REP_NOT_WAITING;
+}
+
+static void
+writer_cancel(SIGNAL_ARGS)
+{
+	if (waits_for_standby())
+	{
+		ShutdownRequestPending = true;
+		die(postgres_signal_arg);
+	}
+	else
+		StatementCancelHandler(postgres_signal_arg);
+}
+
+/*
  * An idle writer just leaves.  A busy one finishes its group, whose clients
  * would not know otherwise whether it is stored; the receiver cancels it if
  * that takes long, and a second signal ends it at once.
@@ -124,7 +148,7 @@ tell_last_words(ErrorData *error)
 static void
 writer_terminate(SIGNAL_ARGS)
 {
-	if (in_group && !ShutdownRequestPending)
+	if (in_group && !ShutdownRequestPending && !waits_for_standby())
 		ShutdownRequestPending = true;
 	else
 	{
@@ -138,6 +162,7 @@ writer_start(Datum arg)
 {
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, writer_terminate);
+	pqsignal(SIGINT, writer_cancel);
 	BackgroundWorkerUnblockSignals();
 
 	/* a group takes and gives back megabytes; do not fault them in each time */
@@ -416,6 +441,8 @@ store_in_transaction(Waiting **group, int n)
 	table_close(rel, NoLock);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
+	/* if we were told to leave while a standby had not confirmed, nobody is told that the spans are stored */
+	CHECK_FOR_INTERRUPTS();
 	if (has_spans)
 		compaction_stored(relid);
 	for (int i = 0; i < n; i++)

@@ -36,6 +36,33 @@ def test():
     client.start()
     cluster.poll("the commit that waits", lambda: node.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND backend_type LIKE 'tempo_pg%'") != "0")
     tap.equal(answers, [], "without the standby a commit waits, and so does the answer")
+    def repeat():
+        """sends the request again, as often as the receiver asks for that, until its commit waits for the standby"""
+        clients = []
+
+        def waiting():
+            if not clients or not clients[-1].is_alive():
+                clients.append(threading.Thread(target=lambda: answers.append(node.export_protobuf(late, timeout=120)[0])))
+                clients[-1].start()
+            return node.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND backend_type LIKE 'tempo_pg%'") != "0"
+        cluster.poll("the commit of the repeated request", waiting)
+        return clients[-1]
+
+    # whoever ends the wait ends the writer, and the client is asked to repeat
+    for end in ("pg_terminate_backend", "pg_cancel_backend"):
+        pid = node.sql("SELECT min(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND backend_type LIKE 'tempo_pg%'")
+        node.sql("SELECT %s(%s)" % (end, pid))
+        cluster.poll("the writer's end", lambda: node.sql("SELECT count(*) FROM pg_stat_activity WHERE pid = %s" % pid) == "0")
+        client.join(60)
+        tap.equal(set(answers), {503}, "%s of a writer that waits for the standby: no acknowledgement" % end)
+        client = repeat()
+    node.stop()
+    client.join(60)
+    tap.ok(200 not in answers, "a fast shutdown does not wait for the standby, and acknowledges nothing", answers)
+    node.start()
+    cluster.poll("the receiver", lambda: node.http("GET", node.otlp_port, "/")[0] != 0)
+    client = repeat()
+    answers.clear()
     # the power fails on both; the client has no answer and repeats
     node.kill9()
     client.join(60)
