@@ -26,10 +26,10 @@
 /* Where a value comes from. */
 typedef enum AggSource
 {
-	AGG_SOURCE_CLASS,			/* what a class of rows has in common, see segment/classes.h */
-	AGG_SOURCE_NONE,			/* count(*) */
-	AGG_SOURCE_START,			/* nanoseconds */
-	AGG_SOURCE_START_TIME,		/* timestamptz */
+	AGG_SOURCE_CLASS,      /* what a class of rows has in common, see segment/classes.h */
+	AGG_SOURCE_NONE,       /* count(*) */
+	AGG_SOURCE_START,      /* nanoseconds */
+	AGG_SOURCE_START_TIME, /* timestamptz */
 	AGG_SOURCE_END_TIME,
 	AGG_SOURCE_DURATION,
 	AGG_SOURCE_DURATION_CLAMPED /* greatest(duration_nano, 0) */
@@ -38,27 +38,27 @@ typedef enum AggSource
 typedef enum AggKeyType
 {
 	AGG_KEY_CLASS,
-	AGG_KEY_STEP,				/* (start_time_unix_nano - origin) / width */
-	AGG_KEY_BIN,				/* date_bin(width, start_time, origin) */
-	AGG_KEY_LOG2				/* tempo.log2_bucket() of a duration */
+	AGG_KEY_STEP, /* (start_time_unix_nano - origin) / width */
+	AGG_KEY_BIN,  /* date_bin(width, start_time, origin) */
+	AGG_KEY_LOG2  /* tempo.log2_bucket() of a duration */
 } AggKeyType;
 
 /* A grouping expression. */
 typedef struct AggKey
 {
-	AggKeyType	type;
-	Expr	   *expr;
-	int64		origin;
-	int64		width;			/* above 0 */
+	AggKeyType type;
+	Expr      *expr;
+	int64      origin;
+	int64      width; /* above 0 */
 } AggKey;
 
 typedef enum AggFunction
 {
 	AGG_COUNT,
-	AGG_SUM_INT,				/* sum(bigint) and avg(bigint): they share a state */
+	AGG_SUM_INT, /* sum(bigint) and avg(bigint): they share a state */
 	AGG_SUM_FLOAT,
 	AGG_AVG_FLOAT,
-	AGG_MIN_INT,				/* bigint, timestamptz */
+	AGG_MIN_INT, /* bigint, timestamptz */
 	AGG_MAX_INT,
 	AGG_MIN_FLOAT,
 	AGG_MAX_FLOAT
@@ -67,10 +67,10 @@ typedef enum AggFunction
 typedef struct AggItem
 {
 	AggFunction function;
-	AggSource	source;
-	bool		as_float;		/* the source is an integer, the argument a double */
-	Expr	   *argument;		/* NULL if there is none */
-	Expr	   *filter;			/* of classes; NULL if there is none */
+	AggSource   source;
+	bool        as_float; /* the source is an integer, the argument a double */
+	Expr       *argument; /* NULL if there is none */
+	Expr       *filter;   /* of classes; NULL if there is none */
 } AggItem;
 
 /* agg_compile.c */
@@ -88,4 +88,4 @@ extern void tempo_agg_plan_init(void);
 /* agg_exec.c */
 extern const CustomScanMethods tempo_agg_methods;
 
-#endif							/* TEMPO_ACCESS_AGG_H */
+#endif /* TEMPO_ACCESS_AGG_H */

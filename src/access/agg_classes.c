@@ -29,13 +29,13 @@
 void
 tempo_agg_set_keys(SegmentProjection *projection, List *keys)
 {
-	SpanText   *array = palloc(sizeof(SpanText) * Max(list_length(keys), 1));
-	ListCell   *cell;
+	SpanText *array = palloc(sizeof(SpanText) * Max(list_length(keys), 1));
+	ListCell *cell;
 
 	projection->n_keys = 0;
-	foreach(cell, keys)
+	foreach (cell, keys)
 	{
-		char	   *key = strVal(lfirst(cell));
+		char *key = strVal(lfirst(cell));
 
 		array[projection->n_keys++] = span_text(key, (uint32) strlen(key));
 	}
@@ -47,8 +47,8 @@ static void
 set_projection(TempoAggState *state, ScanNeeds *needs)
 {
 	AggEvaluation *evaluation = &state->evaluation;
-	int			attributes = state->map->attno[TEMPO_ATTRIBUTES] + 1 - FirstLowInvalidHeapAttributeNumber;
-	int			resource = state->map->attno[TEMPO_RESOURCE_ATTRIBUTES] + 1 - FirstLowInvalidHeapAttributeNumber;
+	int            attributes = state->map->attno[TEMPO_ATTRIBUTES] + 1 - FirstLowInvalidHeapAttributeNumber;
+	int            resource = state->map->attno[TEMPO_RESOURCE_ATTRIBUTES] + 1 - FirstLowInvalidHeapAttributeNumber;
 
 	evaluation->projection = tempo_projection(state->map, needs->columns, false);
 	tempo_agg_set_keys(&evaluation->projection, needs->keys);
@@ -67,14 +67,14 @@ void
 tempo_agg_prepare(TempoAggState *state, List *keys)
 {
 	AggEvaluation *evaluation = &state->evaluation;
-	PlanState  *parent = &state->css.ss.ps;
-	ScanNeeds	needs = {0};
-	ListCell   *cell;
+	PlanState     *parent = &state->css.ss.ps;
+	ScanNeeds      needs = {0};
+	ListCell      *cell;
 
 	evaluation->values = palloc(sizeof(ExprState *) * Max(list_length(keys), 1));
 	evaluation->types = palloc(sizeof(Oid) * Max(list_length(keys), 1));
 	evaluation->needed = keys != NIL;
-	foreach(cell, keys)
+	foreach (cell, keys)
 	{
 		evaluation->values[evaluation->n_values] = ExecInitExpr(lfirst(cell), NULL);
 		evaluation->types[evaluation->n_values++] = exprType(lfirst(cell));
@@ -82,7 +82,7 @@ tempo_agg_prepare(TempoAggState *state, List *keys)
 	}
 	for (int i = 0; i < state->n_terms; i++)
 	{
-		AggTerm    *term = &state->terms[i];
+		AggTerm *term = &state->terms[i];
 
 		if (!term->of_class)
 			continue;
@@ -101,12 +101,12 @@ tempo_agg_prepare(TempoAggState *state, List *keys)
 	set_projection(state, &needs);
 	evaluation->econtext = CreateExprContext(parent->state);
 	evaluation->slot = ExecInitExtraTupleSlot(parent->state, RelationGetDescr(state->css.ss.ss_currentRelation),
-											  &TTSOpsVirtual);
+	                                          &TTSOpsVirtual);
 	evaluation->scratch = AllocSetContextCreate(CurrentMemoryContext, "tempo aggregate row", ALLOCSET_DEFAULT_SIZES);
 	evaluation->allocator = tempo_context_allocator(AllocSetContextCreate(CurrentMemoryContext, "tempo aggregate spans",
-																		  ALLOCSET_DEFAULT_SIZES));
+	                                                                      ALLOCSET_DEFAULT_SIZES));
 	evaluation->segment_context = AllocSetContextCreate(CurrentMemoryContext, "tempo aggregate classes",
-														ALLOCSET_DEFAULT_SIZES);
+	                                                    ALLOCSET_DEFAULT_SIZES);
 	evaluation->segment_allocator = tempo_context_allocator(evaluation->segment_context);
 	evaluation->batch = span_batch_create(&evaluation->allocator, 0);
 	if (evaluation->batch == NULL)
@@ -130,17 +130,17 @@ static void
 reserve_classes(TempoAggState *state, uint32 count)
 {
 	AggEvaluation *evaluation = &state->evaluation;
-	uint32		size = Max(count, evaluation->known_size * 2);
-	Size		terms = Max(state->n_terms, 1);
-	uint32	   *key_of;
-	AggValue   *given;
+	uint32         size = Max(count, evaluation->known_size * 2);
+	Size           terms = Max(state->n_terms, 1);
+	uint32        *key_of;
+	AggValue      *given;
 
 	if (count <= evaluation->known_size)
 		return;
 	key_of = MemoryContextAllocExtended(evaluation->segment_context, sizeof(uint32) * size,
-										MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	                                    MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	given = MemoryContextAllocExtended(evaluation->segment_context, sizeof(AggValue) * size * terms,
-									   MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	                                   MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	if (evaluation->key_of != NULL)
 	{
 		memcpy(key_of, evaluation->key_of, sizeof(uint32) * evaluation->known_size);
@@ -156,11 +156,11 @@ reserve_classes(TempoAggState *state, uint32 count)
 static void
 evaluate_term(AggEvaluation *evaluation, const AggTerm *term, AggValue *given)
 {
-	bool		isnull = false;
-	Datum		value;
+	bool  isnull = false;
+	Datum value;
 
 	given->skip = term->filter != NULL &&
-		(!DatumGetBool(ExecEvalExpr(term->filter, evaluation->econtext, &isnull)) || isnull);
+	              (!DatumGetBool(ExecEvalExpr(term->filter, evaluation->econtext, &isnull)) || isnull);
 	if (given->skip || term->argument == NULL)
 		return;
 	value = ExecEvalExpr(term->argument, evaluation->econtext, &given->skip);
@@ -183,11 +183,11 @@ evaluate_term(AggEvaluation *evaluation, const AggTerm *term, AggValue *given)
 static void
 evaluate_class(TempoAggState *state, uint32 class, const Span *span)
 {
-	AggEvaluation *evaluation = &state->evaluation;
+	AggEvaluation  *evaluation = &state->evaluation;
 	TupleTableSlot *slot = evaluation->slot;
-	MemoryContext old;
-	Datum	   *values;
-	bool	   *nulls;
+	MemoryContext   old;
+	Datum          *values;
+	bool           *nulls;
 
 	state->walk.counters.classes++;
 	old = MemoryContextSwitchTo(evaluation->scratch);
@@ -227,14 +227,14 @@ know_classes(TempoAggState *state, uint32 first)
 {
 	AggEvaluation *evaluation = &state->evaluation;
 	const AggRows *rows = &state->chosen;
-	uint32	   *key_of = evaluation->key_of;
-	uint32	   *new_rows = NULL;
-	uint32	   *new_classes = NULL;
-	uint32		n = 0;
+	uint32        *key_of = evaluation->key_of;
+	uint32        *new_rows = NULL;
+	uint32        *new_classes = NULL;
+	uint32         n = 0;
 
 	for (uint32 i = 0; i < rows->n; i++)
 	{
-		uint32		class = rows->classes[i];
+		uint32 class = rows->classes[i];
 
 		if (key_of[class] != 0)
 			continue;
@@ -245,7 +245,7 @@ know_classes(TempoAggState *state, uint32 first)
 		}
 		new_rows[n] = first + rows->rows[i];
 		new_classes[n++] = class;
-		key_of[class] = 1;		/* until it is evaluated, below */
+		key_of[class] = 1; /* until it is evaluated, below */
 	}
 	if (n == 0)
 		return;
@@ -263,13 +263,13 @@ know_classes(TempoAggState *state, uint32 first)
 static bool
 set_keys(TempoAggState *state)
 {
-	AggRows    *rows = &state->chosen;
+	AggRows      *rows = &state->chosen;
 	const uint32 *key_of = state->evaluation.key_of;
-	bool		known = true;
+	bool          known = true;
 
 	for (uint32 i = 0; i < rows->n; i++)
 	{
-		uint32		key = key_of[rows->classes[i]];
+		uint32 key = key_of[rows->classes[i]];
 
 		known &= key != 0;
 		rows->keys[i] = key - 1;
@@ -281,8 +281,8 @@ set_keys(TempoAggState *state)
 static void
 one_key(TempoAggState *state)
 {
-	AggRows    *rows = &state->chosen;
-	uint32		key = tempo_groups_key(&state->groups, NULL, NULL);
+	AggRows *rows = &state->chosen;
+	uint32   key = tempo_groups_key(&state->groups, NULL, NULL);
 
 	for (uint32 i = 0; i < rows->n; i++)
 		rows->keys[i] = key;
@@ -292,11 +292,11 @@ void
 tempo_agg_classify(TempoAggState *state, uint32 first, uint32 count)
 {
 	AggEvaluation *evaluation = &state->evaluation;
-	AggRows    *rows = &state->chosen;
+	AggRows       *rows = &state->chosen;
 	SegmentReader *reader = tempo_segment_reader(state->walk.open);
-	SpanError	error = {SPAN_ERROR_NONE};
-	uint32		n_classes;
-	bool		restarted;
+	SpanError      error = {SPAN_ERROR_NONE};
+	uint32         n_classes;
+	bool           restarted;
 
 	if (!evaluation->needed)
 	{
@@ -306,7 +306,7 @@ tempo_agg_classify(TempoAggState *state, uint32 first, uint32 count)
 	if (evaluation->classes == NULL)
 		evaluation->classes = segment_classes_create(reader, &evaluation->projection, &evaluation->segment_allocator, &error);
 	if (evaluation->classes == NULL ||
-		!segment_classes_block(evaluation->classes, first, state->block_classes, &n_classes, &restarted, &error))
+	    !segment_classes_block(evaluation->classes, first, state->block_classes, &n_classes, &restarted, &error))
 		tempo_segment_failed(state->walk.open, &error);
 	if (restarted && evaluation->key_of != NULL)
 		memset(evaluation->key_of, 0, sizeof(uint32) * evaluation->known_size);
@@ -328,7 +328,7 @@ tempo_agg_classify(TempoAggState *state, uint32 first, uint32 count)
 void
 tempo_agg_classify_spans(TempoAggState *state, SpanBatch *batch)
 {
-	AggRows    *rows = &state->chosen;
+	AggRows *rows = &state->chosen;
 
 	if (!state->evaluation.needed)
 	{
@@ -351,9 +351,10 @@ tempo_agg_classify_spans(TempoAggState *state, SpanBatch *batch)
 Datum
 tempo_agg_log(TempoAggState *state, uint32 log, bool *isnull)
 {
-	AggEvaluation *evaluation = &state->evaluation;
+	AggEvaluation  *evaluation = &state->evaluation;
 	TupleTableSlot *slot = evaluation->slot;
-	int64		duration = log == 0 ? 0 : log >= 63 ? PG_INT64_MAX : INT64CONST(1) << log;
+	int64           duration = log == 0 ? 0 : log >= 63 ? PG_INT64_MAX :
+	                                                      INT64CONST(1) << log;
 
 	if (!state->log_known[log])
 	{
@@ -365,7 +366,7 @@ tempo_agg_log(TempoAggState *state, uint32 log, bool *isnull)
 		evaluation->econtext->ecxt_scantuple = slot;
 		/* a double, which needs no copy */
 		state->log_values[log] = ExecEvalExprSwitchContext(state->log_value, evaluation->econtext,
-														   &state->log_null[log]);
+		                                                   &state->log_null[log]);
 		state->log_known[log] = true;
 		ResetExprContext(evaluation->econtext);
 	}

@@ -50,21 +50,21 @@ is_foreign(Node *node, void *context)
 bool
 tempo_agg_is_class(Node *expression, const ScanTarget *target)
 {
-	ScanNeeds	needs = {0};
-	int			member = -1;
+	ScanNeeds needs = {0};
+	int       member = -1;
 
 	if (is_foreign(expression, NULL) || contain_volatile_functions(expression) ||
-		expression_returns_set(expression))
+	    expression_returns_set(expression))
 		return false;
 	tempo_scan_needs(expression, target, &needs);
 	if (needs.all_columns || needs.all_keys)
 		return false;
 	while ((member = bms_next_member(needs.columns, member)) >= 0)
 	{
-		int			attno = member + FirstLowInvalidHeapAttributeNumber;
+		int attno = member + FirstLowInvalidHeapAttributeNumber;
 
 		if (attno < 1 || attno > target->map->natts || target->map->column[attno - 1] < 0 ||
-			(tempo_column_parts(target->map->column[attno - 1]) & ~(uint32) SEGMENT_CLASS_PARTS) != 0)
+		    (tempo_column_parts(target->map->column[attno - 1]) & ~(uint32) SEGMENT_CLASS_PARTS) != 0)
 			return false;
 	}
 	return true;
@@ -73,7 +73,7 @@ tempo_agg_is_class(Node *expression, const ScanTarget *target)
 static bool
 const_int(Node *node, int64 *value)
 {
-	Const	   *constant = (Const *) node;
+	Const *constant = (Const *) node;
 
 	if (!IsA(node, Const) || constant->constisnull)
 		return false;
@@ -97,15 +97,15 @@ const_int(Node *node, int64 *value)
 static bool
 step_of(Expr *expression, const ScanTarget *target, AggKey *key)
 {
-	OpExpr	   *division = (OpExpr *) expression;
-	OpExpr	   *difference;
-	Oid			function;
+	OpExpr *division = (OpExpr *) expression;
+	OpExpr *difference;
+	Oid     function;
 
 	if (!IsA(expression, OpExpr))
 		return false;
 	function = get_opcode(division->opno);
 	if ((function != F_INT8DIV && function != F_INT84DIV && function != F_INT82DIV) ||
-		!const_int(lsecond(division->args), &key->width) || key->width <= 0)
+	    !const_int(lsecond(division->args), &key->width) || key->width <= 0)
 		return false;
 	key->origin = 0;
 	if (tempo_column_of(linitial(division->args), target) == TEMPO_START_TIME_UNIX_NANO)
@@ -115,21 +115,21 @@ step_of(Expr *expression, const ScanTarget *target, AggKey *key)
 		return false;
 	function = get_opcode(difference->opno);
 	return (function == F_INT8MI || function == F_INT84MI || function == F_INT82MI) &&
-		tempo_column_of(linitial(difference->args), target) == TEMPO_START_TIME_UNIX_NANO &&
-		const_int(lsecond(difference->args), &key->origin);
+	       tempo_column_of(linitial(difference->args), target) == TEMPO_START_TIME_UNIX_NANO &&
+	       const_int(lsecond(difference->args), &key->origin);
 }
 
 /* date_bin(width, start_time, origin) */
 static bool
 bin_of(Expr *expression, const ScanTarget *target, AggKey *key)
 {
-	FuncExpr   *call = (FuncExpr *) expression;
-	Const	   *width;
-	Const	   *origin;
-	Interval   *interval;
+	FuncExpr *call = (FuncExpr *) expression;
+	Const    *width;
+	Const    *origin;
+	Interval *interval;
 
 	if (!IsA(expression, FuncExpr) || call->funcid != F_DATE_BIN_INTERVAL_TIMESTAMPTZ_TIMESTAMPTZ ||
-		tempo_column_of(lsecond(call->args), target) != TEMPO_START_TIME)
+	    tempo_column_of(lsecond(call->args), target) != TEMPO_START_TIME)
 		return false;
 	width = linitial(call->args);
 	origin = lthird(call->args);
@@ -139,9 +139,9 @@ bin_of(Expr *expression, const ScanTarget *target, AggKey *key)
 	key->origin = DatumGetTimestampTz(origin->constvalue);
 	/* what date_bin() refuses is left to it, and so is what comes near the ends of time */
 	return interval->month == 0 && interval->day >= 0 && interval->day < 1000000 &&
-		interval->time >= 0 && interval->time < INT64CONST(1000000) * USECS_PER_DAY &&
-		(key->width = interval->day * USECS_PER_DAY + interval->time) > 0 &&
-		key->origin > -INT64CONST(1000000) * USECS_PER_DAY && key->origin < INT64CONST(1000000) * USECS_PER_DAY;
+	       interval->time >= 0 && interval->time < INT64CONST(1000000) * USECS_PER_DAY &&
+	       (key->width = interval->day * USECS_PER_DAY + interval->time) > 0 &&
+	       key->origin > -INT64CONST(1000000) * USECS_PER_DAY && key->origin < INT64CONST(1000000) * USECS_PER_DAY;
 }
 
 /* duration_nano, greatest(duration_nano, 0) */
@@ -149,22 +149,22 @@ static bool
 duration_of(Expr *expression, const ScanTarget *target, AggSource *source)
 {
 	MinMaxExpr *greatest = (MinMaxExpr *) expression;
-	int64		zero;
+	int64       zero;
 
 	*source = AGG_SOURCE_DURATION;
 	if (tempo_column_of((Node *) expression, target) == TEMPO_DURATION_NANO)
 		return true;
 	*source = AGG_SOURCE_DURATION_CLAMPED;
 	return IsA(expression, MinMaxExpr) && greatest->op == IS_GREATEST && list_length(greatest->args) == 2 &&
-		tempo_column_of(linitial(greatest->args), target) == TEMPO_DURATION_NANO &&
-		const_int(lsecond(greatest->args), &zero) && zero == 0;
+	       tempo_column_of(linitial(greatest->args), target) == TEMPO_DURATION_NANO &&
+	       const_int(lsecond(greatest->args), &zero) && zero == 0;
 }
 
 /* The argument of a cast from bigint to double, or NULL */
 static Expr *
 float_cast(Expr *expression)
 {
-	FuncExpr   *call = (FuncExpr *) expression;
+	FuncExpr *call = (FuncExpr *) expression;
 
 	return IsA(expression, FuncExpr) && call->funcid == F_FLOAT8_INT8 ? linitial(call->args) : NULL;
 }
@@ -172,8 +172,8 @@ float_cast(Expr *expression)
 bool
 tempo_agg_key(Expr *expression, const ScanTarget *target, AggKey *key)
 {
-	FuncExpr   *call = (FuncExpr *) expression;
-	AggSource	source;
+	FuncExpr *call = (FuncExpr *) expression;
+	AggSource source;
 
 	memset(key, 0, sizeof(*key));
 	key->expr = expression;
@@ -185,8 +185,8 @@ tempo_agg_key(Expr *expression, const ScanTarget *target, AggKey *key)
 		return true;
 	key->type = AGG_KEY_LOG2;
 	if (IsA(expression, FuncExpr) && list_length(call->args) == 1 && float_cast(linitial(call->args)) != NULL &&
-		duration_of(float_cast(linitial(call->args)), target, &source) &&
-		tempo_is_function(call->funcid, "log2_bucket"))
+	    duration_of(float_cast(linitial(call->args)), target, &source) &&
+	    tempo_is_function(call->funcid, "log2_bucket"))
 		return true;
 	key->type = AGG_KEY_CLASS;
 	return tempo_agg_is_class((Node *) expression, target);
@@ -195,7 +195,7 @@ tempo_agg_key(Expr *expression, const ScanTarget *target, AggKey *key)
 static bool
 source_of(Expr *expression, const ScanTarget *target, AggItem *item)
 {
-	Expr	   *inner = float_cast(expression);
+	Expr *inner = float_cast(expression);
 
 	switch (tempo_column_of((Node *) expression, target))
 	{
@@ -223,9 +223,9 @@ function_of(Oid aggregate, AggFunction *function)
 {
 	static const struct
 	{
-		Oid			aggregate;
+		Oid         aggregate;
 		AggFunction function;
-	}			known[] = {
+	} known[] = {
 		{F_COUNT_, AGG_COUNT},
 		{F_COUNT_ANY, AGG_COUNT},
 #ifdef HAVE_INT128
@@ -256,7 +256,7 @@ tempo_agg_item(const Aggref *aggref, const ScanTarget *target, AggItem *item)
 {
 	memset(item, 0, sizeof(*item));
 	if (aggref->aggkind != AGGKIND_NORMAL || aggref->aggdistinct != NIL || aggref->aggorder != NIL ||
-		aggref->agglevelsup != 0 || !function_of(aggref->aggfnoid, &item->function))
+	    aggref->agglevelsup != 0 || !function_of(aggref->aggfnoid, &item->function))
 		return false;
 	item->filter = aggref->aggfilter;
 	if (item->filter != NULL && !tempo_agg_is_class((Node *) item->filter, target))
@@ -271,8 +271,8 @@ tempo_agg_item(const Aggref *aggref, const ScanTarget *target, AggItem *item)
 		return false;
 	/* what is never NULL is counted as rows are */
 	if (item->function == AGG_COUNT &&
-		(item->source != AGG_SOURCE_CLASS ||
-		 (IsA(item->argument, Const) && !((Const *) item->argument)->constisnull)))
+	    (item->source != AGG_SOURCE_CLASS ||
+	     (IsA(item->argument, Const) && !((Const *) item->argument)->constisnull)))
 	{
 		item->source = AGG_SOURCE_NONE;
 		item->argument = NULL;

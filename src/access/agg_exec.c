@@ -36,22 +36,21 @@
 /* A batch that has taken more is reset before it is filled again. */
 #define BATCH_BYTES (8 * 1024 * 1024)
 
-static Node *create_state(CustomScan *plan);
-static void begin_aggregate(CustomScanState *node, EState *estate, int eflags);
+static Node           *create_state(CustomScan *plan);
+static void            begin_aggregate(CustomScanState *node, EState *estate, int eflags);
 static TupleTableSlot *exec_aggregate(CustomScanState *node);
-static void end_aggregate(CustomScanState *node);
-static void rescan(CustomScanState *node);
-static void explain_aggregate(CustomScanState *node, List *ancestors, ExplainState *es);
-static Size estimate_shared(CustomScanState *node, ParallelContext *context);
-static void initialize_shared(CustomScanState *node, ParallelContext *context, void *place);
-static void reinitialize_shared(CustomScanState *node, ParallelContext *context, void *place);
-static void attach_shared(CustomScanState *node, shm_toc *toc, void *place);
-static void shut_down(CustomScanState *node);
+static void            end_aggregate(CustomScanState *node);
+static void            rescan(CustomScanState *node);
+static void            explain_aggregate(CustomScanState *node, List *ancestors, ExplainState *es);
+static Size            estimate_shared(CustomScanState *node, ParallelContext *context);
+static void            initialize_shared(CustomScanState *node, ParallelContext *context, void *place);
+static void            reinitialize_shared(CustomScanState *node, ParallelContext *context, void *place);
+static void            attach_shared(CustomScanState *node, shm_toc *toc, void *place);
+static void            shut_down(CustomScanState *node);
 
 const CustomScanMethods tempo_agg_methods = {
 	.CustomName = "TempoAggregate",
-	.CreateCustomScanState = create_state
-};
+	.CreateCustomScanState = create_state};
 
 static const CustomExecMethods exec_methods = {
 	.CustomName = "TempoAggregate",
@@ -64,8 +63,7 @@ static const CustomExecMethods exec_methods = {
 	.ReInitializeDSMCustomScan = reinitialize_shared,
 	.InitializeWorkerCustomScan = attach_shared,
 	.ShutdownCustomScan = shut_down,
-	.ExplainCustomScan = explain_aggregate
-};
+	.ExplainCustomScan = explain_aggregate};
 
 static Node *
 create_state(CustomScan *plan)
@@ -95,17 +93,17 @@ resolve(Node *node, List *columns)
 static void
 set_outputs(TempoAggState *state, CustomScan *plan, List **class_keys)
 {
-	int			n_items = 0;
+	int n_items = 0;
 
 	state->n_outputs = intVal(linitial(plan->custom_private));
 	state->outputs = palloc0(sizeof(AggOutput) * Max(state->n_outputs, 1));
 	state->terms = palloc0(sizeof(AggTerm) * Max(state->n_outputs, 1));
 	for (int i = 0; i < state->n_outputs; i++)
 	{
-		Expr	   *expression = list_nth_node(TargetEntry, plan->custom_scan_tlist, i)->expr;
-		AggOutput  *output = &state->outputs[i];
-		AggTerm    *term = &state->terms[state->n_terms];
-		AggKey	   *key;
+		Expr      *expression = list_nth_node(TargetEntry, plan->custom_scan_tlist, i)->expr;
+		AggOutput *output = &state->outputs[i];
+		AggTerm   *term = &state->terms[state->n_terms];
+		AggKey    *key;
 
 		if (IsA(expression, Aggref))
 		{
@@ -139,12 +137,12 @@ set_outputs(TempoAggState *state, CustomScan *plan, List **class_keys)
 	state->needs_durations = state->log != NULL;
 	for (int i = 0; i < state->n_terms; i++)
 	{
-		AggSource	source = state->terms[i].item.source;
+		AggSource source = state->terms[i].item.source;
 
 		state->needs_starts |= source == AGG_SOURCE_START || source == AGG_SOURCE_START_TIME ||
-			source == AGG_SOURCE_END_TIME;
+		                       source == AGG_SOURCE_END_TIME;
 		state->needs_durations |= source == AGG_SOURCE_DURATION || source == AGG_SOURCE_DURATION_CLAMPED ||
-			source == AGG_SOURCE_END_TIME;
+		                          source == AGG_SOURCE_END_TIME;
 	}
 	tempo_groups_init(&state->groups, n_items, state->log != NULL, list_length(*class_keys), NULL);
 }
@@ -153,9 +151,9 @@ static void
 begin_aggregate(CustomScanState *node, EState *estate, int eflags)
 {
 	TempoAggState *state = (TempoAggState *) node;
-	CustomScan *plan = (CustomScan *) node->ss.ps.plan;
-	List	   *class_keys = NIL;
-	List	   *filter_keys = NIL;
+	CustomScan    *plan = (CustomScan *) node->ss.ps.plan;
+	List          *class_keys = NIL;
+	List          *filter_keys = NIL;
 
 	state->map = tempo_column_map(RelationGetDescr(node->ss.ss_currentRelation));
 	state->target.relid = plan->scan.scanrelid;
@@ -181,7 +179,7 @@ begin_aggregate(CustomScanState *node, EState *estate, int eflags)
 static bool
 step_range(const AggKey *key, int64 min, int64 max, int64 *first, int64 *last)
 {
-	int64		distance;
+	int64 distance;
 
 	if (min < 0 || min > max || (key->type == AGG_KEY_STEP && pg_sub_s64_overflow(max, key->origin, &distance)))
 		return false;
@@ -194,11 +192,11 @@ static void
 reset_groups(TempoAggState *state)
 {
 	TempoSegmentBounds bounds;
-	int64		first = PG_INT64_MAX;
-	int64		last = PG_INT64_MIN;
-	int64		first_step = 0;
-	int64		last_step;
-	uint64		n_steps = 1;
+	int64              first = PG_INT64_MAX;
+	int64              last = PG_INT64_MIN;
+	int64              first_step = 0;
+	int64              last_step;
+	uint64             n_steps = 1;
 
 	for (uint32 i = 0; i < state->walk.n_segments; i++)
 	{
@@ -210,7 +208,8 @@ reset_groups(TempoAggState *state)
 	last = Min(last, bounds.end_start);
 	if (state->step != NULL)
 		n_steps = step_range(state->step, first, last, &first_step, &last_step) ?
-			(uint64) last_step - (uint64) first_step + 1 : 0;
+		              (uint64) last_step - (uint64) first_step + 1 :
+		              0;
 	tempo_groups_reset(&state->groups, first_step, n_steps);
 	/* what is known of classes names keys of the groups that were */
 	tempo_agg_close(state);
@@ -242,7 +241,7 @@ make_array(TempoAggState *state, Size width, uint32 size, void *old)
 static void
 reserve_rows(TempoAggState *state, uint32 count)
 {
-	AggRows    *rows = &state->chosen;
+	AggRows *rows = &state->chosen;
 
 	if (count <= state->chosen_size)
 		return;
@@ -275,13 +274,13 @@ empty_batch(SpanBatch *batch)
 static void
 decide_spans(TempoAggState *state, uint32 first, uint32 count)
 {
-	SpanBatch  *batch = state->filter_batch;
-	uint32	   *undecided = state->chosen.cells;
-	uint32		at = 0;
+	SpanBatch *batch = state->filter_batch;
+	uint32    *undecided = state->chosen.cells;
+	uint32     at = 0;
 
 	while (at < count)
 	{
-		uint32		n = 0;
+		uint32 n = 0;
 
 		for (; at < count && n < MAX_RUN; at++)
 			if (state->verdicts[at] == ROW_MAYBE)
@@ -302,7 +301,7 @@ static void
 decide_rows(TempoAggState *state, uint32 first, uint32 count)
 {
 	const TempoSegment *segment = state->walk.unit->segment;
-	uint8	   *verdicts = state->verdicts;
+	uint8              *verdicts = state->verdicts;
 
 	memset(verdicts, ROW_IN, vector_size(count));
 	for (uint32 i = 0; i < count && segment->deleted != NULL; i++)
@@ -312,7 +311,7 @@ decide_rows(TempoAggState *state, uint32 first, uint32 count)
 		return;
 	empty_batch(state->filter_batch);
 	tempo_segment_select(state->walk.open, &state->filter_projection, first, count, &state->filter->test,
-						 state->filter_batch, verdicts);
+	                     state->filter_batch, verdicts);
 	decide_spans(state, first, count);
 }
 
@@ -320,12 +319,12 @@ decide_rows(TempoAggState *state, uint32 first, uint32 count)
 static bool
 all_in(const uint8 *verdicts, uint32 count)
 {
-	uint64		all = ~UINT64CONST(0);
-	uint32		i;
+	uint64 all = ~UINT64CONST(0);
+	uint32 i;
 
 	for (i = 0; i + sizeof(uint64) <= count; i += sizeof(uint64))
 	{
-		uint64		word;
+		uint64 word;
 
 		memcpy(&word, verdicts + i, sizeof(word));
 		all &= word;
@@ -339,7 +338,7 @@ all_in(const uint8 *verdicts, uint32 count)
 static void
 choose_rows(TempoAggState *state, uint32 first, uint32 count)
 {
-	AggRows    *rows = &state->chosen;
+	AggRows *rows = &state->chosen;
 
 	decide_rows(state, first, count);
 	rows->n = count;
@@ -375,15 +374,15 @@ static void
 gather_times(TempoAggState *state, uint32 first, uint32 count)
 {
 	SegmentReader *reader = tempo_segment_reader(state->walk.open);
-	AggRows    *rows = &state->chosen;
-	bool		needs_starts = state->needs_starts;
-	const int64 *starts = NULL;
-	const int64 *durations = NULL;
-	int64		min;
-	int64		max;
-	int64		longest;
-	int64		last_step;
-	SpanError	error = {SPAN_ERROR_NONE};
+	AggRows       *rows = &state->chosen;
+	bool           needs_starts = state->needs_starts;
+	const int64   *starts = NULL;
+	const int64   *durations = NULL;
+	int64          min;
+	int64          max;
+	int64          longest;
+	int64          last_step;
+	SpanError      error = {SPAN_ERROR_NONE};
 
 	rows->one_step = true;
 	rows->step = 0;
@@ -397,7 +396,7 @@ gather_times(TempoAggState *state, uint32 first, uint32 count)
 	if (!needs_starts && !state->needs_durations)
 		return;
 	if (!segment_times_block(reader, first, needs_starts ? &starts : NULL,
-							 state->needs_durations ? &durations : NULL, &error))
+	                         state->needs_durations ? &durations : NULL, &error))
 		tempo_segment_failed(state->walk.open, &error);
 	if (needs_starts)
 		rows->starts = gather(rows, count, starts, rows->own_starts);
@@ -423,8 +422,8 @@ static void
 aggregate_pending(TempoAggState *state, const TempoInsertBuffer *pending)
 {
 	/* interning keys in it does no harm */
-	SpanBatch  *batch = (SpanBatch *) tempo_pending_batch(pending);
-	AggRows    *rows = &state->chosen;
+	SpanBatch *batch = (SpanBatch *) tempo_pending_batch(pending);
+	AggRows   *rows = &state->chosen;
 
 	reserve_rows(state, batch->n_spans);
 	tempo_filter_batch(state->filter, batch);
@@ -478,9 +477,9 @@ aggregate(TempoAggState *state)
 
 	while (!state->walk.filter->never)
 	{
-		uint32		block_rows;
-		uint32		first = state->row;
-		uint32		count;
+		uint32 block_rows;
+		uint32 first = state->row;
+		uint32 count;
 
 		CHECK_FOR_INTERRUPTS();
 		if (state->walk.open == NULL || first >= state->walk.unit->rows.end)
@@ -510,8 +509,8 @@ aggregate(TempoAggState *state)
 static bool
 give_group(TempoAggState *state, TupleTableSlot *slot)
 {
-	AggGroups  *groups = &state->groups;
-	AggGroup	group;
+	AggGroups *groups = &state->groups;
+	AggGroup   group;
 
 	if (!tempo_groups_next(groups, &state->next_cell, &group))
 		return false;
@@ -519,8 +518,8 @@ give_group(TempoAggState *state, TupleTableSlot *slot)
 	for (int i = 0; i < state->n_outputs; i++)
 	{
 		const AggOutput *output = &state->outputs[i];
-		uint64		value = (uint64) group.key * groups->n_values + output->value;
-		bool	   *isnull = &slot->tts_isnull[i];
+		uint64           value = (uint64) group.key * groups->n_values + output->value;
+		bool            *isnull = &slot->tts_isnull[i];
 
 		*isnull = false;
 		if (!output->is_key)
@@ -528,8 +527,8 @@ give_group(TempoAggState *state, TupleTableSlot *slot)
 			const AggTerm *term = &state->terms[output->number];
 
 			slot->tts_values[i] = term->of_rows ? Int64GetDatum((int64) groups->rows[state->next_cell]) :
-				tempo_accumulated(&groups->items[state->next_cell * groups->n_items + term->number],
-								  term->item.function, isnull);
+			                                      tempo_accumulated(&groups->items[state->next_cell * groups->n_items + term->number],
+			                                                        term->item.function, isnull);
 		}
 		else if (output->number == AGG_KEY_CLASS)
 		{
@@ -552,10 +551,10 @@ give_group(TempoAggState *state, TupleTableSlot *slot)
 static TupleTableSlot *
 next_group(ScanState *node)
 {
-	TempoAggState *state = (TempoAggState *) node;
+	TempoAggState  *state = (TempoAggState *) node;
 	TupleTableSlot *slot = node->ss_ScanTupleSlot;
-	MemoryContext old;
-	bool		given;
+	MemoryContext   old;
+	bool            given;
 
 	ExecClearTuple(slot);
 	if (!state->started)
@@ -646,19 +645,19 @@ static void
 explain_aggregate(CustomScanState *node, List *ancestors, ExplainState *es)
 {
 	TempoAggState *state = (TempoAggState *) node;
-	CustomScan *plan = (CustomScan *) node->ss.ps.plan;
-	List	   *names = NIL;
-	ListCell   *cell;
+	CustomScan    *plan = (CustomScan *) node->ss.ps.plan;
+	List          *names = NIL;
+	ListCell      *cell;
 
 	if (plan->custom_exprs != NIL)
 	{
-		List	   *context = set_deparse_context_plan(es->deparse_cxt, &plan->scan.plan, ancestors);
-		bool		prefix = TEMPO_EXPLAIN_RTABLE_SIZE(es) > 1 || es->verbose;
+		List *context = set_deparse_context_plan(es->deparse_cxt, &plan->scan.plan, ancestors);
+		bool  prefix = TEMPO_EXPLAIN_RTABLE_SIZE(es) > 1 || es->verbose;
 
 		ExplainPropertyText("Pushed Filter",
-							deparse_expression((Node *) make_ands_explicit(plan->custom_exprs), context, prefix, false), es);
+		                    deparse_expression((Node *) make_ands_explicit(plan->custom_exprs), context, prefix, false), es);
 	}
-	foreach(cell, state->evaluation.keys)
+	foreach (cell, state->evaluation.keys)
 		names = lappend(names, strVal(lfirst(cell)));
 	if (names != NIL)
 		ExplainPropertyList("Attribute Keys", names, es);

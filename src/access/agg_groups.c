@@ -29,14 +29,14 @@
 
 typedef struct KeyEntry
 {
-	SpanText	image;			/* the hash key */
-	uint32		number;
+	SpanText image; /* the hash key */
+	uint32   number;
 } KeyEntry;
 
 typedef struct CellEntry
 {
-	AggGroup	group;			/* the hash key */
-	uint32		cell;
+	AggGroup group; /* the hash key */
+	uint32   cell;
 } CellEntry;
 
 /* Cells that the array may have. */
@@ -95,9 +95,9 @@ image_match(const void *a, const void *b, Size size)
 static void
 append_value(StringInfo image, Datum value, bool isnull, Oid type)
 {
-	int16		typlen;
-	bool		typbyval;
-	int32		len;
+	int16 typlen;
+	bool  typbyval;
+	int32 len;
 
 	appendStringInfoChar(image, isnull ? 'n' : 'v');
 	if (isnull)
@@ -124,7 +124,7 @@ append_value(StringInfo image, Datum value, bool isnull, Oid type)
 static void
 make_keys(AggGroups *groups)
 {
-	HASHCTL		control;
+	HASHCTL control;
 
 	control.keysize = sizeof(SpanText);
 	control.entrysize = sizeof(KeyEntry);
@@ -132,14 +132,14 @@ make_keys(AggGroups *groups)
 	control.match = image_match;
 	control.hcxt = groups->context;
 	groups->keys = hash_create("tempo group keys", 256, &control,
-							   HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+	                           HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
 }
 
 static void *
 enlarge(AggGroups *groups, void *old, uint64 used, uint64 size, Size width)
 {
-	void	   *new = MemoryContextAllocExtended(groups->context, Max(size * width, 1),
-												 MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	void *new = MemoryContextAllocExtended(groups->context, Max(size * width, 1),
+	                                       MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 
 	if (old != NULL)
 	{
@@ -153,11 +153,11 @@ static void
 store_key(AggGroups *groups, uint32 number, const Datum *values, const bool *nulls)
 {
 	MemoryContext old;
-	uint64		at = (uint64) number * groups->n_values;
+	uint64        at = (uint64) number * groups->n_values;
 
 	if (number >= groups->keys_size)
 	{
-		uint32		size = Max(64, groups->keys_size * 2);
+		uint32 size = Max(64, groups->keys_size * 2);
 
 		groups->values = enlarge(groups, groups->values, at, (uint64) size * groups->n_values, sizeof(Datum));
 		groups->nulls = enlarge(groups, groups->nulls, at, (uint64) size * groups->n_values, sizeof(bool));
@@ -166,8 +166,8 @@ store_key(AggGroups *groups, uint32 number, const Datum *values, const bool *nul
 	old = MemoryContextSwitchTo(groups->context);
 	for (int i = 0; i < groups->n_values; i++)
 	{
-		int16		typlen;
-		bool		typbyval;
+		int16 typlen;
+		bool  typbyval;
 
 		get_typlenbyval(groups->types[i], &typlen, &typbyval);
 		groups->nulls[at + i] = nulls[i];
@@ -180,9 +180,9 @@ uint32
 tempo_groups_key(AggGroups *groups, const Datum *values, const bool *nulls)
 {
 	StringInfoData buffer;
-	SpanText	image;
-	KeyEntry   *entry;
-	bool		found;
+	SpanText       image;
+	KeyEntry      *entry;
+	bool           found;
 
 	if (groups->keys == NULL)
 		make_keys(groups);
@@ -193,7 +193,7 @@ tempo_groups_key(AggGroups *groups, const Datum *values, const bool *nulls)
 	entry = hash_search(groups->keys, &image, HASH_ENTER, &found);
 	if (!found)
 	{
-		char	   *copy = MemoryContextAlloc(groups->context, Max(buffer.len, 1));
+		char *copy = MemoryContextAlloc(groups->context, Max(buffer.len, 1));
 
 		memcpy(copy, buffer.data, buffer.len);
 		entry->image = span_text(copy, (uint32) buffer.len);
@@ -211,7 +211,7 @@ tempo_groups_key(AggGroups *groups, const Datum *values, const bool *nulls)
 static void
 reserve_cells(AggGroups *groups, uint64 count)
 {
-	uint64		size;
+	uint64 size;
 
 	if (count <= groups->cells_size)
 		return;
@@ -221,7 +221,7 @@ reserve_cells(AggGroups *groups, uint64 count)
 	groups->rows = enlarge(groups, groups->rows, groups->n_cells, size, sizeof(uint64));
 	if (groups->n_items > 0)
 		groups->items = enlarge(groups, groups->items, groups->n_cells * groups->n_items,
-								size * groups->n_items, sizeof(AggAccumulator));
+		                        size * groups->n_items, sizeof(AggAccumulator));
 	if (!groups->dense)
 		groups->groups = enlarge(groups, groups->groups, groups->n_cells, size, sizeof(AggGroup));
 	groups->cells_size = size;
@@ -230,13 +230,13 @@ reserve_cells(AggGroups *groups, uint64 count)
 static uint32
 sparse_cell(AggGroups *groups, uint32 key, uint32 log, int64 step)
 {
-	AggGroup	group = {key, log, step};
-	CellEntry  *entry;
-	bool		found;
+	AggGroup   group = {key, log, step};
+	CellEntry *entry;
+	bool       found;
 
 	if (groups->cells == NULL)
 	{
-		HASHCTL		control;
+		HASHCTL control;
 
 		control.keysize = sizeof(AggGroup);
 		control.entrysize = sizeof(CellEntry);
@@ -256,8 +256,8 @@ sparse_cell(AggGroups *groups, uint32 key, uint32 log, int64 step)
 static void
 make_sparse(AggGroups *groups)
 {
-	AggGroups	old = *groups;
-	AggGroup	group;
+	AggGroups old = *groups;
+	AggGroup  group;
 
 	groups->dense = false;
 	groups->n_cells = groups->cells_size = 0;
@@ -265,12 +265,12 @@ make_sparse(AggGroups *groups)
 	groups->items = NULL;
 	for (uint64 cell = 0; tempo_groups_next(&old, &cell, &group); cell++)
 	{
-		uint32		to = sparse_cell(groups, group.key, group.log, group.step);
+		uint32 to = sparse_cell(groups, group.key, group.log, group.step);
 
 		groups->rows[to] = old.rows[cell];
 		if (groups->n_items > 0)
 			memcpy(&groups->items[(uint64) to * groups->n_items], &old.items[cell * groups->n_items],
-				   sizeof(AggAccumulator) * groups->n_items);
+			       sizeof(AggAccumulator) * groups->n_items);
 	}
 	if (old.rows != NULL)
 		pfree(old.rows);
@@ -280,15 +280,15 @@ make_sparse(AggGroups *groups)
 
 static void
 sparse_cells(AggGroups *groups, uint32 n, const uint32 *keys, const uint8 *logs, const int64 *steps, int64 step,
-			 uint32 *cells)
+             uint32 *cells)
 {
 	for (uint32 i = 0; i < n; i++)
 	{
-		uint8		log = logs != NULL ? logs[i] : 0;
-		int64		at = steps != NULL ? steps[i] : step;
+		uint8 log = logs != NULL ? logs[i] : 0;
+		int64 at = steps != NULL ? steps[i] : step;
 
 		if (i > 0 && keys[i] == keys[i - 1] && (logs == NULL || log == logs[i - 1]) &&
-			(steps == NULL || at == steps[i - 1]))
+		    (steps == NULL || at == steps[i - 1]))
 			cells[i] = cells[i - 1];
 		else
 			cells[i] = sparse_cell(groups, keys[i], log, at);
@@ -298,12 +298,12 @@ sparse_cells(AggGroups *groups, uint32 n, const uint32 *keys, const uint8 *logs,
 /* False if a step is outside the array. */
 static bool
 dense_cells(const AggGroups *groups, uint32 n, const uint32 *keys, const uint8 *logs, const int64 *steps,
-			int64 step, uint32 *cells)
+            int64 step, uint32 *cells)
 {
-	uint32		n_logs = groups->n_logs;
-	uint32		n_steps = (uint32) groups->n_steps;
-	uint64		largest = steps != NULL ? 0 : (uint64) step - (uint64) groups->first_step;
-	uint32		base = (uint32) largest;
+	uint32 n_logs = groups->n_logs;
+	uint32 n_steps = (uint32) groups->n_steps;
+	uint64 largest = steps != NULL ? 0 : (uint64) step - (uint64) groups->first_step;
+	uint32 base = (uint32) largest;
 
 	if (logs != NULL)
 		for (uint32 i = 0; i < n; i++)
@@ -314,7 +314,7 @@ dense_cells(const AggGroups *groups, uint32 n, const uint32 *keys, const uint8 *
 	if (steps != NULL)
 		for (uint32 i = 0; i < n; i++)
 		{
-			uint64		at = (uint64) steps[i] - (uint64) groups->first_step;
+			uint64 at = (uint64) steps[i] - (uint64) groups->first_step;
 
 			largest = Max(largest, at);
 			cells[i] += (uint32) at;
@@ -324,13 +324,13 @@ dense_cells(const AggGroups *groups, uint32 n, const uint32 *keys, const uint8 *
 
 void
 tempo_groups_cells(AggGroups *groups, uint32 n, const uint32 *keys, const uint8 *logs, const int64 *steps,
-				   int64 step, uint32 *cells)
+                   int64 step, uint32 *cells)
 {
 	if (groups->dense && groups->n_keys > dense_limit(groups) / (groups->n_steps * groups->n_logs))
 		make_sparse(groups);
 	if (groups->dense)
 	{
-		uint64		count = groups->n_keys * groups->n_steps * groups->n_logs;
+		uint64 count = groups->n_keys * groups->n_steps * groups->n_logs;
 
 		reserve_cells(groups, count);
 		groups->n_cells = count;
@@ -345,7 +345,7 @@ tempo_groups_cells(AggGroups *groups, uint32 n, const uint32 *keys, const uint8 
 bool
 tempo_groups_next(const AggGroups *groups, uint64 *cell, AggGroup *group)
 {
-	uint64		at = *cell;
+	uint64 at = *cell;
 
 	while (at < groups->n_cells && groups->rows[at] == 0)
 		at++;
@@ -371,14 +371,14 @@ tempo_groups_next(const AggGroups *groups, uint64 *cell, AggGroup *group)
 static void
 add_square(AggAccumulator *accumulator, double value)
 {
-	double		n = (double) accumulator->n;
-	double		before = accumulator->value.floats.sum;
-	double		sum = before + value;
-	double		squares = accumulator->value.floats.squares;
+	double n = (double) accumulator->n;
+	double before = accumulator->value.floats.sum;
+	double sum = before + value;
+	double squares = accumulator->value.floats.squares;
 
 	if (accumulator->n > 1)
 	{
-		double		difference = value * n - sum;
+		double difference = value * n - sum;
 
 		squares += difference * difference / (n * (n - 1));
 		if (isinf(sum) || isinf(squares))
@@ -397,7 +397,7 @@ add_square(AggAccumulator *accumulator, double value)
 void
 tempo_accumulate_float(AggAccumulator *accumulator, AggFunction function, double value)
 {
-	int64		n = accumulator->n++;
+	int64 n = accumulator->n++;
 
 	switch (function)
 	{
@@ -425,10 +425,10 @@ tempo_accumulate_float(AggAccumulator *accumulator, AggFunction function, double
 static Datum
 serialize_sum(const AggAccumulator *accumulator)
 {
-	bool		negative = accumulator->value.integers < 0;
-	uint128		rest = (uint128) accumulator->value.integers;
-	int16		digits[10];
-	int			n = 0;
+	bool           negative = accumulator->value.integers < 0;
+	uint128        rest = (uint128) accumulator->value.integers;
+	int16          digits[10];
+	int            n = 0;
 	StringInfoData out;
 
 	if (negative)
@@ -450,7 +450,7 @@ serialize_sum(const AggAccumulator *accumulator)
 Datum
 tempo_accumulated(const AggAccumulator *accumulator, AggFunction function, bool *isnull)
 {
-	Datum		floats[3];
+	Datum floats[3];
 
 	*isnull = accumulator->n == 0 && function != AGG_COUNT && function != AGG_AVG_FLOAT;
 	if (*isnull)

@@ -22,54 +22,54 @@
 
 typedef struct AggAccumulator
 {
-	int64		n;				/* values that are not NULL */
+	int64 n; /* values that are not NULL */
 	union
 	{
 #ifdef HAVE_INT128
-		int128		integers;
+		int128 integers;
 #endif
-		int64		integer;	/* minimum, maximum */
-		double		number;
+		int64  integer; /* minimum, maximum */
+		double number;
 		struct
 		{
-			double		sum;
-			double		squares;
-		}			floats;
-	}			value;
+			double sum;
+			double squares;
+		} floats;
+	} value;
 } AggAccumulator;
 
 typedef struct AggGroup
 {
-	uint32		key;
-	uint32		log;
-	int64		step;
+	uint32 key;
+	uint32 log;
+	int64  step;
 } AggGroup;
 
 typedef struct AggGroups
 {
 	MemoryContext context;
-	int			n_items;
-	uint32		n_logs;			/* 1 or AGG_LOGS */
-	int64		first_step;		/* of the array */
-	uint64		n_steps;		/* 1 if there is no step; 0: too many, or not known */
+	int           n_items;
+	uint32        n_logs;     /* 1 or AGG_LOGS */
+	int64         first_step; /* of the array */
+	uint64        n_steps;    /* 1 if there is no step; 0: too many, or not known */
 
 	/* keys */
-	int			n_values;
-	const Oid  *types;
-	uint32		n_keys;
-	uint32		keys_size;
-	Datum	   *values;			/* n_values of each key */
-	bool	   *nulls;
+	int          n_values;
+	const Oid   *types;
+	uint32       n_keys;
+	uint32       keys_size;
+	Datum       *values; /* n_values of each key */
+	bool        *nulls;
 	struct HTAB *keys;
 
 	/* cells */
-	bool		dense;
-	uint64		n_cells;		/* allocated if dense, else used */
-	uint64		cells_size;
-	uint64	   *rows;			/* 0: no such group */
-	AggAccumulator *items;		/* n_items of each cell */
-	AggGroup   *groups;			/* if not dense */
-	struct HTAB *cells;
+	bool            dense;
+	uint64          n_cells; /* allocated if dense, else used */
+	uint64          cells_size;
+	uint64         *rows;   /* 0: no such group */
+	AggAccumulator *items;  /* n_items of each cell */
+	AggGroup       *groups; /* if not dense */
+	struct HTAB    *cells;
 } AggGroups;
 
 /* tempo_groups_init: "types" are those of the values that a key has */
@@ -83,7 +83,7 @@ extern uint32 tempo_groups_key(AggGroups *groups, const Datum *values, const boo
 
 /* tempo_groups_cells: the cells of n groups, which are made if need be; logs may be NULL, and steps if all are "step" */
 extern void tempo_groups_cells(AggGroups *groups, uint32 n, const uint32 *keys, const uint8 *logs,
-							   const int64 *steps, int64 step, uint32 *cells);
+                               const int64 *steps, int64 step, uint32 *cells);
 
 /* tempo_groups_next: the next cell from *cell on that is a group; false if there is none */
 extern bool tempo_groups_next(const AggGroups *groups, uint64 *cell, AggGroup *group);
@@ -94,7 +94,7 @@ extern void tempo_accumulate_float(AggAccumulator *accumulator, AggFunction func
 static inline void
 tempo_accumulate_int(AggAccumulator *accumulator, AggFunction function, int64 value)
 {
-	int64		n = accumulator->n++;
+	int64 n = accumulator->n++;
 
 	switch (function)
 	{
@@ -119,4 +119,4 @@ tempo_accumulate_int(AggAccumulator *accumulator, AggFunction function, int64 va
 /* tempo_accumulated: the transition state, as a partial aggregation passes it on */
 extern Datum tempo_accumulated(const AggAccumulator *accumulator, AggFunction function, bool *isnull);
 
-#endif							/* TEMPO_ACCESS_AGG_GROUPS_H */
+#endif /* TEMPO_ACCESS_AGG_GROUPS_H */

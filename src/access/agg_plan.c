@@ -34,36 +34,35 @@
 
 /* Costs of a span, against cpu_tuple_cost. */
 #define SPAN_COST 0.01
-#define TERM_COST 0.005			/* for each condition, grouping expression, aggregate */
+#define TERM_COST 0.005 /* for each condition, grouping expression, aggregate */
 
 /* Groups of these kinds for the planner, which knows no better. */
 #define LOG2_GROUPS 40
 #define STEP_GROUPS 500
 #define EXPRESSION_GROUPS 200
-#define MORE_GROUPS 10			/* for each further expression: they depend on each other */
+#define MORE_GROUPS 10 /* for each further expression: they depend on each other */
 
-static bool enable_custom_aggregate = true;
+static bool                         enable_custom_aggregate = true;
 static create_upper_paths_hook_type previous_hook = NULL;
 
 static Plan *plan_aggregate(PlannerInfo *root, RelOptInfo *rel, CustomPath *path,
-							List *tlist, List *clauses, List *custom_plans);
+                            List *tlist, List *clauses, List *custom_plans);
 
 static const CustomPathMethods path_methods = {
 	.CustomName = "TempoAggregate",
-	.PlanCustomPath = plan_aggregate
-};
+	.PlanCustomPath = plan_aggregate};
 
 /* What is planned. */
 typedef struct AggPlanning
 {
 	PlannerInfo *root;
-	RelOptInfo *input;
-	RelOptInfo *grouped;
-	ScanTarget	target;
-	List	   *group_clause;		/* without what the conditions make constant */
-	PathTarget *partial;		/* what the node gives */
-	double		groups;
-	int			terms;
+	RelOptInfo  *input;
+	RelOptInfo  *grouped;
+	ScanTarget   target;
+	List        *group_clause; /* without what the conditions make constant */
+	PathTarget  *partial;      /* what the node gives */
+	double       groups;
+	int          terms;
 } AggPlanning;
 
 static List *
@@ -80,25 +79,25 @@ group_clause_of(PlannerInfo *root)
 static bool
 can_read(AggPlanning *planning)
 {
-	RelOptInfo *input = planning->input;
+	RelOptInfo    *input = planning->input;
 	RangeTblEntry *rte;
-	ListCell   *cell;
+	ListCell      *cell;
 
 	if (input->reloptkind != RELOPT_BASEREL || input->rtekind != RTE_RELATION || IS_DUMMY_REL(input) ||
-		!bms_is_empty(input->lateral_relids))
+	    !bms_is_empty(input->lateral_relids))
 		return false;
 	rte = planner_rt_fetch(input->relid, planning->root);
 	if (rte->inh || rte->tablesample != NULL || !tempo_is_span_table(rte->relid) ||
-		tempo_uses_system_columns(input))
+	    tempo_uses_system_columns(input))
 		return false;
 	planning->target.relid = input->relid;
 	planning->target.map = tempo_column_map_of(rte->relid);
-	foreach(cell, input->baserestrictinfo)
+	foreach (cell, input->baserestrictinfo)
 	{
 		RestrictInfo *restriction = lfirst(cell);
 
 		if (!tempo_may_push(restriction, input, &planning->target) ||
-			tempo_is_trace_lookup(restriction->clause, &planning->target))
+		    tempo_is_trace_lookup(restriction->clause, &planning->target))
 			return false;
 		planning->terms++;
 	}
@@ -112,8 +111,8 @@ can_read(AggPlanning *planning)
 static bool
 add_key(AggPlanning *planning, Expr *expression, Index sortgroupref, AggKeyType *seen)
 {
-	AggKey		key;
-	AggKeyType	kind;
+	AggKey     key;
+	AggKeyType kind;
 
 	if (!tempo_agg_key(expression, &planning->target, &key))
 		return false;
@@ -133,15 +132,15 @@ add_key(AggPlanning *planning, Expr *expression, Index sortgroupref, AggKeyType 
 static bool
 add_results(AggPlanning *planning, List *expressions)
 {
-	List	   *parts = pull_var_clause((Node *) expressions,
-										PVC_INCLUDE_AGGREGATES | PVC_RECURSE_WINDOWFUNCS |
-										PVC_INCLUDE_PLACEHOLDERS);
-	ListCell   *cell;
+	List     *parts = pull_var_clause((Node *) expressions,
+	                                  PVC_INCLUDE_AGGREGATES | PVC_RECURSE_WINDOWFUNCS |
+	                                      PVC_INCLUDE_PLACEHOLDERS);
+	ListCell *cell;
 
-	foreach(cell, parts)
+	foreach (cell, parts)
 	{
-		Expr	   *part = lfirst(cell);
-		AggItem		item;
+		Expr   *part = lfirst(cell);
+		AggItem item;
 
 		if (!IsA(part, Aggref))
 		{
@@ -155,11 +154,11 @@ add_results(AggPlanning *planning, List *expressions)
 		planning->terms++;
 	}
 	add_new_columns_to_pathtarget(planning->partial, parts);
-	foreach(cell, planning->partial->exprs)
+	foreach (cell, planning->partial->exprs)
 	{
 		if (IsA(lfirst(cell), Aggref))
 		{
-			Aggref	   *aggref = copyObject(lfirst_node(Aggref, cell));
+			Aggref *aggref = copyObject(lfirst_node(Aggref, cell));
 
 			mark_partial_aggref(aggref, AGGSPLIT_INITIAL_SERIAL);
 			lfirst(cell) = aggref;
@@ -172,16 +171,16 @@ static bool
 make_target(AggPlanning *planning, Node *having)
 {
 	PathTarget *all = planning->grouped->reltarget;
-	List	   *rest = NIL;
-	AggKeyType	seen = 0;
+	List       *rest = NIL;
+	AggKeyType  seen = 0;
 	ListCell   *cell;
-	int			i = 0;
+	int         i = 0;
 
 	planning->partial = create_empty_pathtarget();
-	foreach(cell, all->exprs)
+	foreach (cell, all->exprs)
 	{
-		Expr	   *expression = lfirst(cell);
-		Index		sortgroupref = get_pathtarget_sortgroupref(all, i++);
+		Expr *expression = lfirst(cell);
+		Index sortgroupref = get_pathtarget_sortgroupref(all, i++);
 
 		if (sortgroupref != 0 && get_sortgroupref_clause_noerr(sortgroupref, planning->root->parse->groupClause) != NULL)
 		{
@@ -192,10 +191,10 @@ make_target(AggPlanning *planning, Node *having)
 			rest = lappend(rest, expression);
 	}
 	/* every grouping expression must be there for the Agg node above */
-	foreach(cell, planning->group_clause)
+	foreach (cell, planning->group_clause)
 	{
 		SortGroupClause *clause = lfirst(cell);
-		bool		found = false;
+		bool             found = false;
 
 		for (i = 0; i < list_length(planning->partial->exprs) && !found; i++)
 			found = get_pathtarget_sortgroupref(planning->partial, i) == clause->tleSortGroupRef;
@@ -214,20 +213,20 @@ make_target(AggPlanning *planning, Node *having)
 static bool
 time_range(AggPlanning *planning, double *range)
 {
-	bool		has_min = false;
-	bool		has_max = false;
-	double		min = 0;
-	double		max = 0;
-	ListCell   *cell;
+	bool      has_min = false;
+	bool      has_max = false;
+	double    min = 0;
+	double    max = 0;
+	ListCell *cell;
 
-	foreach(cell, planning->input->baserestrictinfo)
+	foreach (cell, planning->input->baserestrictinfo)
 	{
-		OpExpr	   *op = (OpExpr *) ((RestrictInfo *) lfirst(cell))->clause;
-		Oid			function;
-		Const	   *bound;
+		OpExpr *op = (OpExpr *) ((RestrictInfo *) lfirst(cell))->clause;
+		Oid     function;
+		Const  *bound;
 
 		if (!IsA(op, OpExpr) || list_length(op->args) != 2 ||
-			tempo_column_of(linitial(op->args), &planning->target) != TEMPO_START_TIME_UNIX_NANO)
+		    tempo_column_of(linitial(op->args), &planning->target) != TEMPO_START_TIME_UNIX_NANO)
 			continue;
 		bound = lsecond(op->args);
 		if (!IsA(bound, Const) || bound->constisnull || bound->consttype != INT8OID)
@@ -251,8 +250,8 @@ time_range(AggPlanning *planning, double *range)
 static double
 estimate_steps(AggPlanning *planning, const AggKey *key)
 {
-	double		width = key->type == AGG_KEY_BIN ? key->width * 1000.0 : (double) key->width;
-	double		range;
+	double width = key->type == AGG_KEY_BIN ? key->width * 1000.0 : (double) key->width;
+	double range;
 
 	return time_range(planning, &range) ? range / width + 1 : STEP_GROUPS;
 }
@@ -261,8 +260,8 @@ estimate_steps(AggPlanning *planning, const AggKey *key)
 static bool
 is_plain(AggPlanning *planning, Expr *expression)
 {
-	ScanNeeds	needs = {0};
-	int			resource = planning->target.map->attno[TEMPO_RESOURCE_ATTRIBUTES] + 1 - FirstLowInvalidHeapAttributeNumber;
+	ScanNeeds needs = {0};
+	int       resource = planning->target.map->attno[TEMPO_RESOURCE_ATTRIBUTES] + 1 - FirstLowInvalidHeapAttributeNumber;
 
 	tempo_scan_needs((Node *) expression, &planning->target, &needs);
 	return !needs.attributes && (IsA(expression, Var) || !bms_is_member(resource, needs.columns));
@@ -273,17 +272,17 @@ static double
 estimate_groups(AggPlanning *planning)
 {
 	PlannerInfo *root = planning->root;
-	double		rows = planning->input->rows;
-	List	   *columns = NIL;
-	double		groups = 1;
-	int			expressions = 0;
-	ListCell   *cell;
+	double       rows = planning->input->rows;
+	List        *columns = NIL;
+	double       groups = 1;
+	int          expressions = 0;
+	ListCell    *cell;
 
 	if (planning->group_clause == NIL)
 		return 1;
-	foreach(cell, planning->partial->exprs)
+	foreach (cell, planning->partial->exprs)
 	{
-		AggKey		key;
+		AggKey key;
 
 		if (IsA(lfirst(cell), Aggref) || !tempo_agg_key(lfirst(cell), &planning->target, &key))
 			continue;
@@ -308,7 +307,7 @@ make_path(AggPlanning *planning, int workers)
 {
 	CustomPath *path = makeNode(CustomPath);
 	RelOptInfo *input = planning->input;
-	double		divisor = workers > 0 ? tempo_parallel_divisor(workers) : 1;
+	double      divisor = workers > 0 ? tempo_parallel_divisor(workers) : 1;
 
 	path->path.pathtype = T_CustomScan;
 	path->path.parent = input;
@@ -320,7 +319,8 @@ make_path(AggPlanning *planning, int workers)
 	path->methods = &path_methods;
 	path->path.rows = planning->groups;
 	path->path.startup_cost = (seq_page_cost * input->pages * 0.1 +
-							   cpu_tuple_cost * input->tuples * (SPAN_COST + TERM_COST * planning->terms)) / divisor;
+	                           cpu_tuple_cost * input->tuples * (SPAN_COST + TERM_COST * planning->terms)) /
+	                          divisor;
 	path->path.total_cost = path->path.startup_cost + cpu_tuple_cost * planning->groups;
 	return path;
 }
@@ -334,27 +334,28 @@ static void
 add_final(AggPlanning *planning, Path *path, Node *having)
 {
 	AggClauseCosts costs = {0};
-	AggStrategy strategy = planning->group_clause != NIL ? AGG_HASHED :
-		planning->root->parse->groupClause != NIL ? AGG_SORTED : AGG_PLAIN;
+	AggStrategy    strategy = planning->group_clause != NIL             ? AGG_HASHED :
+	                          planning->root->parse->groupClause != NIL ? AGG_SORTED :
+	                                                                      AGG_PLAIN;
 
 	get_agg_clause_costs(planning->root, AGGSPLIT_FINAL_DESERIAL, &costs);
 	add_path(planning->grouped, (Path *)
-			 create_agg_path(planning->root, planning->grouped, path, planning->grouped->reltarget,
-							 strategy, AGGSPLIT_FINAL_DESERIAL,
-							 planning->group_clause, (List *) having, &costs, planning->groups));
+	                                create_agg_path(planning->root, planning->grouped, path, planning->grouped->reltarget,
+	                                                strategy, AGGSPLIT_FINAL_DESERIAL,
+	                                                planning->group_clause, (List *) having, &costs, planning->groups));
 }
 
 static void
 add_paths(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input, RelOptInfo *grouped, void *extra)
 {
 	AggPlanning planning = {root, input, grouped};
-	Node	   *having;
-	int			workers;
+	Node       *having;
+	int         workers;
 
 	if (previous_hook != NULL)
 		previous_hook(root, stage, input, grouped, extra);
 	if (stage != UPPERREL_GROUP_AGG || !enable_custom_aggregate || extra == NULL ||
-		root->parse->groupingSets != NIL)
+	    root->parse->groupingSets != NIL)
 		return;
 	tempo_compare_add_path(root, input, grouped);
 	if (root->hasNonPartialAggs || root->hasNonSerialAggs)
@@ -369,11 +370,11 @@ add_paths(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input, RelOptI
 	workers = grouped->consider_parallel ? tempo_parallel_workers(input, input->tuples) : 0;
 	if (workers > 0)
 	{
-		double		rows = planning.groups * (workers + 1);
-		Path	   *partial = (Path *) make_path(&planning, workers);
+		double rows = planning.groups * (workers + 1);
+		Path  *partial = (Path *) make_path(&planning, workers);
 
 		add_final(&planning, (Path *) create_gather_path(root, input, partial, planning.partial, NULL, &rows),
-				  having);
+		          having);
 	}
 }
 
@@ -385,11 +386,11 @@ add_paths(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input, RelOptI
 static List *
 scan_columns(List *tlist, List *conditions)
 {
-	List	   *columns = NIL;
-	List	   *vars = pull_var_clause((Node *) conditions, PVC_INCLUDE_PLACEHOLDERS);
-	ListCell   *cell;
+	List     *columns = NIL;
+	List     *vars = pull_var_clause((Node *) conditions, PVC_INCLUDE_PLACEHOLDERS);
+	ListCell *cell;
 
-	foreach(cell, tlist)
+	foreach (cell, tlist)
 	{
 		TargetEntry *entry = flatCopyTargetEntry(lfirst(cell));
 
@@ -397,7 +398,7 @@ scan_columns(List *tlist, List *conditions)
 		entry->resjunk = false;
 		columns = lappend(columns, entry);
 	}
-	foreach(cell, vars)
+	foreach (cell, vars)
 		if (tlist_member(lfirst(cell), columns) == NULL)
 			columns = lappend(columns, makeTargetEntry(lfirst(cell), list_length(columns) + 1, NULL, false));
 	return columns;
@@ -405,12 +406,12 @@ scan_columns(List *tlist, List *conditions)
 
 static Plan *
 plan_aggregate(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist,
-			   List *clauses, List *custom_plans)
+               List *clauses, List *custom_plans)
 {
 	CustomScan *scan = makeNode(CustomScan);
 	ListCell   *cell;
 
-	foreach(cell, clauses)
+	foreach (cell, clauses)
 	{
 		RestrictInfo *restriction = lfirst_node(RestrictInfo, cell);
 
@@ -430,13 +431,13 @@ void
 tempo_agg_plan_init(void)
 {
 	DefineCustomBoolVariable("tempo_pg.enable_custom_aggregate",
-							 "Lets the planner count and sum groups of spans below the executor, without making rows of them.",
-							 NULL,
-							 &enable_custom_aggregate,
-							 true,
-							 PGC_USERSET,
-							 GUC_EXPLAIN,
-							 NULL, NULL, NULL);
+	                         "Lets the planner count and sum groups of spans below the executor, without making rows of them.",
+	                         NULL,
+	                         &enable_custom_aggregate,
+	                         true,
+	                         PGC_USERSET,
+	                         GUC_EXPLAIN,
+	                         NULL, NULL, NULL);
 	previous_hook = create_upper_paths_hook;
 	create_upper_paths_hook = add_paths;
 	RegisterCustomScanMethods(&tempo_agg_methods);

@@ -25,20 +25,20 @@ static int64
 bin_of(const AggKey *key, int64 start)
 {
 	TimestampTz time = timestamp_of(start);
-	Interval	width = {.time = key->width};
-	Datum		bin;
+	Interval    width = {.time = key->width};
+	Datum       bin;
 
 	if (time >= key->origin)
 		return (time - key->origin) / key->width;
 	bin = DirectFunctionCall3(timestamptz_bin, IntervalPGetDatum(&width), TimestampTzGetDatum(time),
-							  TimestampTzGetDatum(key->origin));
+	                          TimestampTzGetDatum(key->origin));
 	return (DatumGetTimestampTz(bin) - key->origin) / key->width;
 }
 
 int64
 tempo_agg_step(const AggKey *key, int64 start)
 {
-	int64		distance;
+	int64 distance;
 
 	if (key->type == AGG_KEY_BIN)
 		return bin_of(key, start);
@@ -54,29 +54,29 @@ tempo_agg_step(const AggKey *key, int64 start)
 static void
 find_steps(const AggKey *key, AggRows *rows)
 {
-	int64		unit = key->type == AGG_KEY_BIN ? 1000 : 1;
-	int64		origin = key->type == AGG_KEY_BIN ? (key->origin + TEMPO_EPOCH_DIFF) * 1000 : key->origin;
-	int64		step = 0;
-	int64		low = 1;		/* low .. high are in the step; none */
-	int64		high = 0;
+	int64 unit = key->type == AGG_KEY_BIN ? 1000 : 1;
+	int64 origin = key->type == AGG_KEY_BIN ? (key->origin + TEMPO_EPOCH_DIFF) * 1000 : key->origin;
+	int64 step = 0;
+	int64 low = 1; /* low .. high are in the step; none */
+	int64 high = 0;
 
 	for (uint32 i = 0; i < rows->n; i++)
 	{
-		int64		start = rows->starts[i];
+		int64 start = rows->starts[i];
 
 		if (start < low || start > high)
 		{
-			int64		offset;
-			int64		width;
+			int64 offset;
+			int64 width;
 
 			step = tempo_agg_step(key, start);
 			low = high = start;
 			/* before the origin, and at the ends of time, step by step */
 			if (start >= origin && step >= 0 && start >= 0 &&
-				!pg_mul_s64_overflow(key->width, unit, &width) &&
-				!pg_mul_s64_overflow(width, step, &offset) &&
-				!pg_add_s64_overflow(origin, offset, &low) &&
-				pg_add_s64_overflow(low, width - 1, &high))
+			    !pg_mul_s64_overflow(key->width, unit, &width) &&
+			    !pg_mul_s64_overflow(width, step, &offset) &&
+			    !pg_add_s64_overflow(origin, offset, &low) &&
+			    pg_add_s64_overflow(low, width - 1, &high))
 				high = start;
 			if (low > start || high < start)
 				low = high = start;
@@ -93,10 +93,10 @@ find_logs(AggRows *rows)
 	{
 		union
 		{
-			double		number;
-			uint64		bits;
-		}			duration = {.number = (double) rows->durations[i]};
-		int			exponent = (int) (duration.bits >> 52) - 1023 + ((duration.bits & ((UINT64CONST(1) << 52) - 1)) != 0);
+			double number;
+			uint64 bits;
+		} duration = {.number = (double) rows->durations[i]};
+		int exponent = (int) (duration.bits >> 52) - 1023 + ((duration.bits & ((UINT64CONST(1) << 52) - 1)) != 0);
 
 		rows->logs[i] = rows->durations[i] < 2 ? 0 : (uint8) exponent;
 	}
@@ -126,21 +126,21 @@ static bool
 is_float(AggFunction function)
 {
 	return function == AGG_SUM_FLOAT || function == AGG_AVG_FLOAT || function == AGG_MIN_FLOAT ||
-		function == AGG_MAX_FLOAT;
+	       function == AGG_MAX_FLOAT;
 }
 
 static void
 accumulate(TempoAggState *state, int number)
 {
-	const AggTerm *term = &state->terms[number];
-	const AggRows *rows = &state->chosen;
+	const AggTerm  *term = &state->terms[number];
+	const AggRows  *rows = &state->chosen;
 	const AggValue *given = state->evaluation.given + number;
 	AggAccumulator *items = state->groups.items + term->number;
-	int			n_items = state->groups.n_items;
-	AggFunction function = term->item.function;
-	AggSource	source = term->item.source;
-	int			n_terms = state->n_terms;
-	bool		floats = is_float(function);
+	int             n_items = state->groups.n_items;
+	AggFunction     function = term->item.function;
+	AggSource       source = term->item.source;
+	int             n_terms = state->n_terms;
+	bool            floats = is_float(function);
 
 	for (uint32 i = 0; i < rows->n; i++)
 	{
@@ -150,18 +150,16 @@ accumulate(TempoAggState *state, int number)
 		if (value != NULL && value->skip)
 			continue;
 		if (!floats)
-			tempo_accumulate_int(item, function, source == AGG_SOURCE_CLASS ? value->value.integer :
-								 value_of(rows, source, i));
+			tempo_accumulate_int(item, function, source == AGG_SOURCE_CLASS ? value->value.integer : value_of(rows, source, i));
 		else
-			tempo_accumulate_float(item, function, source == AGG_SOURCE_CLASS ? value->value.number :
-								   (double) value_of(rows, source, i));
+			tempo_accumulate_float(item, function, source == AGG_SOURCE_CLASS ? value->value.number : (double) value_of(rows, source, i));
 	}
 }
 
 void
 tempo_agg_rows(TempoAggState *state)
 {
-	AggRows    *rows = &state->chosen;
+	AggRows *rows = &state->chosen;
 
 	if (rows->n == 0)
 		return;
@@ -170,7 +168,7 @@ tempo_agg_rows(TempoAggState *state)
 	if (state->log != NULL)
 		find_logs(rows);
 	tempo_groups_cells(&state->groups, rows->n, rows->keys, state->log != NULL ? rows->logs : NULL,
-					   rows->one_step ? NULL : rows->steps, rows->step, rows->cells);
+	                   rows->one_step ? NULL : rows->steps, rows->step, rows->cells);
 	for (uint32 i = 0; i < rows->n; i++)
 		state->groups.rows[rows->cells[i]]++;
 	for (int i = 0; i < state->n_terms; i++)

@@ -17,116 +17,116 @@
 /* What a class gives to an aggregate. */
 typedef struct AggValue
 {
-	bool		skip;			/* its argument is NULL, or the aggregate's filter not true */
+	bool skip; /* its argument is NULL, or the aggregate's filter not true */
 	union
 	{
-		int64		integer;
-		double		number;
-	}			value;
+		int64  integer;
+		double number;
+	} value;
 } AggValue;
 
 /* A column of the node's result. */
 typedef struct AggOutput
 {
-	bool		is_key;
-	int			number;			/* of the key or item */
-	int			value;			/* of a key that classes give: its number among the key's values */
+	bool is_key;
+	int  number; /* of the key or item */
+	int  value;  /* of a key that classes give: its number among the key's values */
 } AggOutput;
 
 /* An aggregate, ready to be computed. */
 typedef struct AggTerm
 {
-	AggItem		item;
-	bool		of_rows;		/* count(*): the number of rows of the group */
-	bool		of_class;		/* classes have a say in it */
-	int			number;			/* among the accumulators of a group, unless of_rows */
-	ExprState  *argument;
-	ExprState  *filter;
+	AggItem    item;
+	bool       of_rows;  /* count(*): the number of rows of the group */
+	bool       of_class; /* classes have a say in it */
+	int        number;   /* among the accumulators of a group, unless of_rows */
+	ExprState *argument;
+	ExprState *filter;
 } AggTerm;
 
 /* What classes are evaluated with. */
 typedef struct AggEvaluation
 {
-	bool		needed;			/* does anything depend on classes? */
+	bool              needed; /* does anything depend on classes? */
 	SegmentProjection projection;
-	List	   *keys;			/* attribute keys, for EXPLAIN */
-	TempoRowReader *reader;
-	ExprContext *econtext;
-	TupleTableSlot *slot;		/* a row of the table */
-	MemoryContext scratch;
-	SpanAllocator allocator;
-	SpanBatch  *batch;
-	int			n_values;		/* of a key */
-	ExprState **values;
-	Oid		   *types;
+	List             *keys; /* attribute keys, for EXPLAIN */
+	TempoRowReader   *reader;
+	ExprContext      *econtext;
+	TupleTableSlot   *slot; /* a row of the table */
+	MemoryContext     scratch;
+	SpanAllocator     allocator;
+	SpanBatch        *batch;
+	int               n_values; /* of a key */
+	ExprState       **values;
+	Oid              *types;
 
 	/* of the open segment */
-	MemoryContext segment_context;
-	SpanAllocator segment_allocator;
+	MemoryContext   segment_context;
+	SpanAllocator   segment_allocator;
 	SegmentClasses *classes;
-	uint32	   *key_of;			/* by class: 1 + the key of the groups; 0: not known */
-	AggValue   *given;			/* by class, n_terms each */
-	uint32		known_size;
+	uint32         *key_of; /* by class: 1 + the key of the groups; 0: not known */
+	AggValue       *given;  /* by class, n_terms each */
+	uint32          known_size;
 } AggEvaluation;
 
 /* Some rows on their way to the groups: arrays of one entry each, as far as needed. */
 typedef struct AggRows
 {
-	uint32		n;
-	const uint32 *rows;			/* in the block */
+	uint32        n;
+	const uint32 *rows; /* in the block */
 	const uint32 *classes;
-	const int64 *starts;
-	const int64 *durations;
-	uint32	   *keys;
-	uint8	   *logs;
-	bool		one_step;		/* all are in "step"; "steps" are not known */
-	int64		step;
-	int64	   *steps;
-	uint32	   *cells;
+	const int64  *starts;
+	const int64  *durations;
+	uint32       *keys;
+	uint8        *logs;
+	bool          one_step; /* all are in "step"; "steps" are not known */
+	int64         step;
+	int64        *steps;
+	uint32       *cells;
 
 	/* room for what is not used as it lies in a block */
-	uint32	   *own_rows;
-	uint32	   *all_rows;		/* 0, 1, 2, ... */
-	uint32	   *own_classes;
-	int64	   *own_starts;
-	int64	   *own_durations;
+	uint32 *own_rows;
+	uint32 *all_rows; /* 0, 1, 2, ... */
+	uint32 *own_classes;
+	int64  *own_starts;
+	int64  *own_durations;
 } AggRows;
 
 typedef struct TempoAggState
 {
-	CustomScanState css;		/* must be first */
-	TempoColumnMap *map;
-	ScanTarget	target;
-	List	   *conditions;
-	ScanFilter *filter;
+	CustomScanState   css; /* must be first */
+	TempoColumnMap   *map;
+	ScanTarget        target;
+	List             *conditions;
+	ScanFilter       *filter;
 	SegmentProjection filter_projection;
-	int			n_outputs;
-	AggOutput  *outputs;
-	int			n_terms;
-	AggTerm    *terms;
-	AggKey	   *step;			/* NULL: not grouped by it */
-	AggKey	   *log;
-	ExprState  *log_value;
-	bool		log_known[AGG_LOGS];
-	bool		log_null[AGG_LOGS];
-	Datum		log_values[AGG_LOGS];
-	bool		needs_starts;	/* for other things than the step */
-	bool		needs_durations;
-	AggEvaluation evaluation;
-	ScanWalk	walk;
-	AggGroups	groups;
+	int               n_outputs;
+	AggOutput        *outputs;
+	int               n_terms;
+	AggTerm          *terms;
+	AggKey           *step; /* NULL: not grouped by it */
+	AggKey           *log;
+	ExprState        *log_value;
+	bool              log_known[AGG_LOGS];
+	bool              log_null[AGG_LOGS];
+	Datum             log_values[AGG_LOGS];
+	bool              needs_starts; /* for other things than the step */
+	bool              needs_durations;
+	AggEvaluation     evaluation;
+	ScanWalk          walk;
+	AggGroups         groups;
 
 	/* where the node is */
-	bool		started;
-	bool		done;			/* all rows are in the groups */
-	bool		giving;			/* groups are given to the node above */
-	uint64		next_cell;
-	uint32		row;			/* next block of the open segment */
-	SpanBatch  *filter_batch;
-	uint8	   *verdicts;		/* of all rows of a block */
-	uint32	   *block_classes;
-	AggRows		chosen;
-	uint32		chosen_size;
+	bool       started;
+	bool       done;   /* all rows are in the groups */
+	bool       giving; /* groups are given to the node above */
+	uint64     next_cell;
+	uint32     row; /* next block of the open segment */
+	SpanBatch *filter_batch;
+	uint8     *verdicts; /* of all rows of a block */
+	uint32    *block_classes;
+	AggRows    chosen;
+	uint32     chosen_size;
 } TempoAggState;
 
 /* agg_classes.c */
@@ -157,4 +157,4 @@ extern void tempo_agg_rows(TempoAggState *state);
 /* tempo_agg_step: the step of a start time */
 extern int64 tempo_agg_step(const AggKey *key, int64 start);
 
-#endif							/* TEMPO_ACCESS_AGG_STATE_H */
+#endif /* TEMPO_ACCESS_AGG_STATE_H */

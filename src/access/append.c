@@ -42,9 +42,9 @@ check_relation(Relation rel)
 {
 	if (!tempo_relation(rel))
 		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s\" is not a table of access method \"tempo\"",
-						RelationGetRelationName(rel))));
+		        (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+		         errmsg("\"%s\" is not a table of access method \"tempo\"",
+		                RelationGetRelationName(rel))));
 }
 
 void
@@ -59,7 +59,7 @@ tempo_append_batch(Relation rel, const SpanBatch *batch, const RequestHash *hash
 	options.n_hashes = n_hashes;
 	for (uint32 first = 0; first < batch->n_spans; first += APPEND_MAX_SPANS)
 	{
-		uint32		count = Min(APPEND_MAX_SPANS, batch->n_spans - first);
+		uint32       count = Min(APPEND_MAX_SPANS, batch->n_spans - first);
 		TempoSegment segment;
 
 		tempo_store_spans(rel, batch, first, count, &options, &segment, NULL);
@@ -74,9 +74,9 @@ tempo_append_batch(Relation rel, const SpanBatch *batch, const RequestHash *hash
 static bool
 has_foreign_checks(Relation rel)
 {
-	TupleDesc	desc = RelationGetDescr(rel);
+	TupleDesc       desc = RelationGetDescr(rel);
 	TempoColumnMap *map;
-	bool		result;
+	bool            result;
 
 	if (desc->constr == NULL)
 		return false;
@@ -84,7 +84,7 @@ has_foreign_checks(Relation rel)
 		return true;
 	map = tempo_column_map(desc);
 	result = TupleDescAttr(desc, map->attno[TEMPO_PARENT_SPAN_ID])->attnotnull ||
-		TupleDescAttr(desc, map->attno[TEMPO_SERVICE_NAME])->attnotnull;
+	         TupleDescAttr(desc, map->attno[TEMPO_SERVICE_NAME])->attnotnull;
 	pfree(map->column);
 	pfree(map);
 	return result;
@@ -94,13 +94,13 @@ bool
 tempo_append_is_plain(Relation rel)
 {
 	return tempo_relation(rel) &&
-		(rel->trigdesc == NULL ||
-		 (!rel->trigdesc->trig_insert_before_row && !rel->trigdesc->trig_insert_after_row &&
-		  !rel->trigdesc->trig_insert_before_statement && !rel->trigdesc->trig_insert_after_statement)) &&
-		rel->rd_rules == NULL &&
-		!rel->rd_rel->relrowsecurity &&
-		!rel->rd_rel->relispartition &&
-		!has_foreign_checks(rel);
+	       (rel->trigdesc == NULL ||
+	        (!rel->trigdesc->trig_insert_before_row && !rel->trigdesc->trig_insert_after_row &&
+	         !rel->trigdesc->trig_insert_before_statement && !rel->trigdesc->trig_insert_after_statement)) &&
+	       rel->rd_rules == NULL &&
+	       !rel->rd_rel->relrowsecurity &&
+	       !rel->rd_rel->relispartition &&
+	       !has_foreign_checks(rel);
 }
 
 /*
@@ -110,20 +110,20 @@ tempo_append_is_plain(Relation rel)
 void
 tempo_insert_batch(Relation rel, const SpanBatch *batch, const RequestHash *hashes, uint32 n_hashes)
 {
-	TupleDesc	desc = RelationGetDescr(rel);
+	TupleDesc       desc = RelationGetDescr(rel);
 	TempoColumnMap *map = tempo_column_map(desc);
 	TempoRowReader *reader = tempo_row_reader_create(map, NULL, true);
-	Datum	  **values = palloc(TEMPO_N_COLUMNS * sizeof(Datum *));
-	bool	  **nulls = palloc(TEMPO_N_COLUMNS * sizeof(bool *));
-	Datum	   *row = palloc(desc->natts * sizeof(Datum));
-	bool	   *row_nulls = palloc(desc->natts * sizeof(bool));
-	Datum		arguments[TEMPO_N_COLUMNS];
-	Oid			types[TEMPO_N_COLUMNS];
-	StringInfoData columns;
-	StringInfoData parameters;
-	int			dims[1] = {(int) batch->n_spans};
-	int			lower[1] = {1};
-	int			result;
+	Datum         **values = palloc(TEMPO_N_COLUMNS * sizeof(Datum *));
+	bool          **nulls = palloc(TEMPO_N_COLUMNS * sizeof(bool *));
+	Datum          *row = palloc(desc->natts * sizeof(Datum));
+	bool           *row_nulls = palloc(desc->natts * sizeof(bool));
+	Datum           arguments[TEMPO_N_COLUMNS];
+	Oid             types[TEMPO_N_COLUMNS];
+	StringInfoData  columns;
+	StringInfoData  parameters;
+	int             dims[1] = {(int) batch->n_spans};
+	int             lower[1] = {1};
+	int             result;
 
 	if (batch->n_spans == 0)
 		return;
@@ -150,8 +150,8 @@ tempo_insert_batch(Relation rel, const SpanBatch *batch, const RequestHash *hash
 		Form_pg_attribute attribute = TupleDescAttr(desc, map->attno[c]);
 
 		arguments[c] = PointerGetDatum(construct_md_array(values[c], nulls[c], 1, dims, lower,
-														  attribute->atttypid, attribute->attlen,
-														  attribute->attbyval, attribute->attalign));
+		                                                  attribute->atttypid, attribute->attlen,
+		                                                  attribute->attbyval, attribute->attalign));
 		types[c] = get_array_type(attribute->atttypid);
 		appendStringInfo(&columns, "%s%s", c > 0 ? ", " : "", quote_identifier(NameStr(attribute->attname)));
 		appendStringInfo(&parameters, "%spg_catalog.unnest($%d)", c > 0 ? ", " : "", c + 1);
@@ -161,10 +161,10 @@ tempo_insert_batch(Relation rel, const SpanBatch *batch, const RequestHash *hash
 		elog(ERROR, "SPI_connect failed");
 	tempo_insert_remember(RelationGetRelid(rel), hashes, n_hashes);
 	result = SPI_execute_with_args(psprintf("INSERT INTO %s (%s) SELECT * FROM ROWS FROM (%s)",
-											quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
-																	   RelationGetRelationName(rel)),
-											columns.data, parameters.data),
-								   TEMPO_N_COLUMNS, types, arguments, NULL, false, 0);
+	                                        quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+	                                                                   RelationGetRelationName(rel)),
+	                                        columns.data, parameters.data),
+	                               TEMPO_N_COLUMNS, types, arguments, NULL, false, 0);
 	if (result != SPI_OK_INSERT)
 		elog(ERROR, "could not insert spans: %s", SPI_result_code_string(result));
 	tempo_insert_remember(InvalidOid, NULL, 0);
@@ -173,20 +173,20 @@ tempo_insert_batch(Relation rel, const SpanBatch *batch, const RequestHash *hash
 }
 
 void
-tempo_recent_request_hashes(Relation rel, TimestampTz since,
-							void (*callback) (const RequestHash *hash, void *arg), void *arg)
+tempo_recent_request_hashes(Relation rel, TimestampTz                                   since,
+                            void (*callback)(const RequestHash *hash, void *arg), void *arg)
 {
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	uint32		count;
+	Snapshot      snapshot = RegisterSnapshot(GetLatestSnapshot());
+	uint32        count;
 	TempoSegment *segments;
 
 	check_relation(rel);
 	segments = tempo_directory_list(rel, snapshot, NULL, &count);
 	for (uint32 i = 0; i < count; i++)
 	{
-		TempoOpenSegment *open;
+		TempoOpenSegment  *open;
 		const RequestHash *hashes;
-		uint32_t	n_hashes;
+		uint32_t           n_hashes;
 
 		if (segments[i].n_requests == 0 || segments[i].newest_at < since)
 			continue;
@@ -202,7 +202,7 @@ tempo_recent_request_hashes(Relation rel, TimestampTz since,
 Oid
 tempo_spans_relation(void)
 {
-	Oid			schema = get_namespace_oid("tempo", true);
+	Oid schema = get_namespace_oid("tempo", true);
 
 	return OidIsValid(schema) ? get_relname_relid("spans", schema) : InvalidOid;
 }
@@ -211,10 +211,10 @@ tempo_spans_relation(void)
 Datum
 tempo_storage_id(PG_FUNCTION_ARGS)
 {
-	Oid			relid = PG_GETARG_OID(0);
+	Oid             relid = PG_GETARG_OID(0);
 	TempoMetaHeader meta;
-	Relation	rel;
-	bool		found;
+	Relation        rel;
+	bool            found;
 
 	/* for a view over all tables: do not wait for one that is being rewritten */
 	if (!ConditionalLockRelationOid(relid, AccessShareLock))

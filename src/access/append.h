@@ -23,7 +23,7 @@
  * for a user do that (tempo_append_allowed).
  */
 extern void tempo_append_batch(Relation rel, const SpanBatch *batch,
-							   const RequestHash *hashes, uint32 n_hashes);
+                               const RequestHash *hashes, uint32 n_hashes);
 
 /*
  * tempo_append_is_plain: has the relation neither triggers nor CHECK
@@ -32,7 +32,7 @@ extern void tempo_append_batch(Relation rel, const SpanBatch *batch,
  */
 extern bool tempo_append_is_plain(Relation rel);
 extern void tempo_insert_batch(Relation rel, const SpanBatch *batch,
-							   const RequestHash *hashes, uint32 n_hashes);
+                               const RequestHash *hashes, uint32 n_hashes);
 
 /*
  * tempo_read_trace: appends the spans of one trace that the current user may
@@ -42,20 +42,20 @@ extern void tempo_insert_batch(Relation rel, const SpanBatch *batch,
  * honours row security (then it goes through SQL).
  */
 extern void tempo_read_trace(Relation rel, const TraceId *trace_id,
-							 const SpanText *tenants, uint32 n_tenants, SpanBatch *batch);
+                             const SpanText *tenants, uint32 n_tenants, SpanBatch *batch);
 
 /*
  * tempo_recent_request_hashes: calls "callback" for every request hash in the
  * level-0 segments committed since "since" (receivers rebuild their
  * exactly-once table with it at start).
  */
-extern void tempo_recent_request_hashes(Relation rel, TimestampTz since,
-										void (*callback) (const RequestHash *hash, void *arg), void *arg);
+extern void tempo_recent_request_hashes(Relation rel, TimestampTz                                   since,
+                                        void (*callback)(const RequestHash *hash, void *arg), void *arg);
 
 /*
  * tempo_spans_relation: OID of tempo.spans, or InvalidOid when the extension
  * is not installed in this database.
  */
-extern Oid	tempo_spans_relation(void);
+extern Oid tempo_spans_relation(void);
 
-#endif							/* TEMPO_ACCESS_APPEND_H */
+#endif /* TEMPO_ACCESS_APPEND_H */

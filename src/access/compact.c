@@ -97,7 +97,7 @@ PG_FUNCTION_INFO_V1(tempo_compact);
 /* Decoded spans take about this many times their raw size. */
 #define DECODED_FACTOR 2
 
-static int	compaction_memory = 256 * 1024; /* kB */
+static int compaction_memory = 256 * 1024; /* kB */
 
 /* Tells the lock on the merging of a table from other locks on it. */
 #define MERGING_LOCK 0x7470
@@ -105,43 +105,43 @@ static int	compaction_memory = 256 * 1024; /* kB */
 typedef struct Candidate
 {
 	TempoSegment *segment;
-	uint64		tenant;			/* hash of the only tenant; level 0: 0 */
-	int64		window;
-	int			size_class;
+	uint64        tenant; /* hash of the only tenant; level 0: 0 */
+	int64         window;
+	int           size_class;
 } Candidate;
 
 /* What one merge reads. */
 typedef struct Sources
 {
-	TempoSegment **segments;
-	uint32		count;
-	uint64		rows;
-	uint64		raw;
-	TimestampTz newest_at;
+	TempoSegment    **segments;
+	uint32            count;
+	uint64            rows;
+	uint64            raw;
+	TimestampTz       newest_at;
 	TempoCompactPhase phase;
 } Sources;
 
 /* One look at a table. */
 typedef struct Step
 {
-	Relation	rel;
+	Relation                   rel;
 	const TempoCompactOptions *options;
-	TempoCompactResult *result;
-	TempoCompactStat *stat;
-	TempoRetention *retention; /* NULL = everything is kept */
-	uint32		max_spans;
-	TempoSegment *segments; /* that may be merged */
-	uint32		count;
+	TempoCompactResult        *result;
+	TempoCompactStat          *stat;
+	TempoRetention            *retention; /* NULL = everything is kept */
+	uint32                     max_spans;
+	TempoSegment              *segments; /* that may be merged */
+	uint32                     count;
 } Step;
 
 void
 tempo_compact_init(void)
 {
 	DefineCustomIntVariable("tempo_pg.compaction_memory",
-							"Memory for the spans of one merge.",
-							"Merged segments grow until this or a million spans is reached.",
-							&compaction_memory, 256 * 1024, 16 * 1024, MAX_KILOBYTES,
-							PGC_SUSET, GUC_UNIT_KB, NULL, NULL, NULL);
+	                        "Memory for the spans of one merge.",
+	                        "Merged segments grow until this or a million spans is reached.",
+	                        &compaction_memory, 256 * 1024, 16 * 1024, MAX_KILOBYTES,
+	                        PGC_SUSET, GUC_UNIT_KB, NULL, NULL, NULL);
 }
 
 /* ------------------------------------------------------------- choosing */
@@ -149,14 +149,14 @@ tempo_compact_init(void)
 static int
 size_class(uint32 rows)
 {
-	int			class = 0;
+	int result = 0;
 
 	while (rows >= 16)
 	{
 		rows /= 16;
-		class++;
+		result++;
 	}
-	return class;
+	return result;
 }
 
 /* Raw bytes that one merge may take on. */
@@ -184,9 +184,9 @@ compare_time(const void *a, const void *b)
 static uint32
 fitting_run(TempoSegment **segments, uint32 first, uint32 count, uint32 max_spans)
 {
-	uint64		rows = 0;
-	uint64		raw = 0;
-	uint32		n = 0;
+	uint64 rows = 0;
+	uint64 raw = 0;
+	uint32 n = 0;
 
 	for (uint32 i = first; i < count && n < MAX_SOURCES; i++)
 	{
@@ -203,9 +203,9 @@ fitting_run(TempoSegment **segments, uint32 first, uint32 count, uint32 max_span
 static uint32
 count_tenants(TempoSegment **segments, uint32 n)
 {
-	uint64		filter = 0;
-	uint32		most = 0;
-	int			bits;
+	uint64 filter = 0;
+	uint32 most = 0;
+	int    bits;
 
 	for (uint32 i = 0; i < n; i++)
 	{
@@ -225,9 +225,9 @@ count_tenants(TempoSegment **segments, uint32 n)
 static int64
 fold_due(const TempoCompactOptions *options, TempoSegment **level0, uint32 n, TimestampTz oldest)
 {
-	int64		age = (GetCurrentTimestamp() - oldest) / 1000;
-	uint32		tenants = count_tenants(level0, n);
-	uint64		rows = 0;
+	int64  age = (GetCurrentTimestamp() - oldest) / 1000;
+	uint32 tenants = count_tenants(level0, n);
+	uint64 rows = 0;
 
 	for (uint32 i = 0; i < n; i++)
 		rows += level0[i]->summary.rows;
@@ -241,10 +241,10 @@ static bool
 choose_fold(Step *step, Sources *sources)
 {
 	const TempoCompactOptions *options = step->options;
-	TempoCompactResult *result = step->result;
-	TempoSegment **level0 = palloc((Size) Max(step->count, 1) * sizeof(TempoSegment *));
-	TimestampTz oldest = DT_NOEND;
-	uint32		n = 0;
+	TempoCompactResult        *result = step->result;
+	TempoSegment             **level0 = palloc((Size) Max(step->count, 1) * sizeof(TempoSegment *));
+	TimestampTz                oldest = DT_NOEND;
+	uint32                     n = 0;
 
 	for (uint32 i = 0; i < step->count; i++)
 	{
@@ -260,7 +260,7 @@ choose_fold(Step *step, Sources *sources)
 		return false;
 	if (options->mode == TEMPO_COMPACT_LAZY)
 	{
-		int64		due = fold_due(options, level0, n, oldest);
+		int64 due = fold_due(options, level0, n, oldest);
 
 		if (due > 0)
 		{
@@ -302,7 +302,7 @@ set_reading(TempoCompactResult *result, const TempoSegment *segment)
 typedef struct KnownTenant
 {
 	TempoSegmentKey key;
-	uint64		hash;
+	uint64          hash;
 } KnownTenant;
 
 static HTAB *known_tenants;
@@ -311,8 +311,8 @@ static void
 remember_tenant(const TempoSegment *segment, uint64 hash)
 {
 	TempoSegmentKey key = {segment->storage_id, segment->segment_id};
-	KnownTenant *known;
-	bool		found;
+	KnownTenant    *known;
+	bool            found;
 
 	if (known_tenants != NULL && hash_get_num_entries(known_tenants) >= MAX_KNOWN_TENANTS)
 	{
@@ -321,7 +321,7 @@ remember_tenant(const TempoSegment *segment, uint64 hash)
 	}
 	if (known_tenants == NULL)
 	{
-		HASHCTL		control = {.keysize = sizeof(TempoSegmentKey), .entrysize = sizeof(KnownTenant), .hcxt = TopMemoryContext};
+		HASHCTL control = {.keysize = sizeof(TempoSegmentKey), .entrysize = sizeof(KnownTenant), .hcxt = TopMemoryContext};
 
 		known_tenants = hash_create("tenants of segments", 1024, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	}
@@ -337,12 +337,12 @@ remember_tenant(const TempoSegment *segment, uint64 hash)
 static uint64
 only_tenant(Step *step, const TempoSegment *segment)
 {
-	TempoOpenSegment *open;
-	const SpanText *tenants;
-	uint32_t	count;
-	SpanError	error = {SPAN_ERROR_NONE};
-	uint64		hash = 0;
-	TempoSegmentKey key = {segment->storage_id, segment->segment_id};
+	TempoOpenSegment  *open;
+	const SpanText    *tenants;
+	uint32_t           count;
+	SpanError          error = {SPAN_ERROR_NONE};
+	uint64             hash = 0;
+	TempoSegmentKey    key = {segment->storage_id, segment->segment_id};
 	const KnownTenant *known;
 
 	if (segment->summary.n_tenants != 1)
@@ -366,8 +366,8 @@ only_tenant(Step *step, const TempoSegment *segment)
 static bool
 add_run(Step *step, Sources *sources, TempoSegment **run, uint32 count)
 {
-	uint64		rows = 0;
-	uint64		raw = 0;
+	uint64      rows = 0;
+	uint64      raw = 0;
 	TimestampTz newest_at = DT_NOBEGIN;
 
 	for (uint32 i = 0; i < count; i++)
@@ -377,14 +377,14 @@ add_run(Step *step, Sources *sources, TempoSegment **run, uint32 count)
 		newest_at = Max(newest_at, run[i]->newest_at);
 	}
 	if (sources->count > 0 &&
-		(sources->count + count > MAX_SOURCES || sources->rows + rows > step->max_spans || sources->raw + raw > raw_budget() ||
-		 newest_at > sources->newest_at + SAME_TIME || newest_at < sources->newest_at - SAME_TIME))
+	    (sources->count + count > MAX_SOURCES || sources->rows + rows > step->max_spans || sources->raw + raw > raw_budget() ||
+	     newest_at > sources->newest_at + SAME_TIME || newest_at < sources->newest_at - SAME_TIME))
 		return false;
 	if (sources->count == 0)
 		sources->newest_at = newest_at;
 	sources->segments = sources->segments == NULL ?
-		palloc(sizeof(TempoSegment *) * count) :
-		repalloc(sources->segments, sizeof(TempoSegment *) * (sources->count + count));
+	                        palloc(sizeof(TempoSegment *) * count) :
+	                        repalloc(sources->segments, sizeof(TempoSegment *) * (sources->count + count));
 	memcpy(sources->segments + sources->count, run, sizeof(TempoSegment *) * count);
 	sources->count += count;
 	sources->rows += rows;
@@ -418,7 +418,7 @@ choose_in_group(Step *step, Candidate *group, uint32 count, uint32 wanted, Sourc
 			continue;
 		for (uint32 at = first; at + 1 < next; at++)
 		{
-			uint32		n = fitting_run(ordered, at, next, step->max_spans);
+			uint32 n = fitting_run(ordered, at, next, step->max_spans);
 
 			if (n < 2)
 				continue;
@@ -438,16 +438,16 @@ choose_in_group(Step *step, Candidate *group, uint32 count, uint32 wanted, Sourc
 static uint32
 find_candidates(Step *step, Candidate *candidates)
 {
-	uint32		n = 0;
+	uint32 n = 0;
 
 	for (uint32 i = 0; i < step->count; i++)
 	{
-		TempoSegment *segment = &step->segments[i];
+		TempoSegment         *segment = &step->segments[i];
 		const SegmentSummary *summary = &segment->summary;
 
 		/* more than half full: nothing to be gained */
 		if (summary->level == 0 || summary->rows > step->max_spans / 2 ||
-			summary->raw_size > raw_budget() / 2)
+		    summary->raw_size > raw_budget() / 2)
 			continue;
 		candidates[n].segment = segment;
 		candidates[n].tenant = summary->tenant_filter;
@@ -471,9 +471,9 @@ find_candidates(Step *step, Candidate *candidates)
 static bool
 choose_merge(Step *step, Sources *sources)
 {
-	Candidate  *candidates = palloc((Size) Max(step->count, 1) * sizeof(Candidate));
-	uint32		wanted = step->options->mode == TEMPO_COMPACT_FULL ? 2 : MERGE_COUNT;
-	uint32		n = find_candidates(step, candidates);
+	Candidate *candidates = palloc((Size) Max(step->count, 1) * sizeof(Candidate));
+	uint32     wanted = step->options->mode == TEMPO_COMPACT_FULL ? 2 : MERGE_COUNT;
+	uint32     n = find_candidates(step, candidates);
 
 	sources->phase = TEMPO_PHASE_MERGING;
 	qsort(candidates, n, sizeof(Candidate), compare_candidates);
@@ -481,11 +481,11 @@ choose_merge(Step *step, Sources *sources)
 	{
 		for (next = first + 1; next < n; next++)
 			if (candidates[next].tenant != candidates[first].tenant ||
-				candidates[next].window != candidates[first].window ||
-				candidates[next].size_class != candidates[first].size_class)
+			    candidates[next].window != candidates[first].window ||
+			    candidates[next].size_class != candidates[first].size_class)
 				break;
 		if (next - first >= wanted &&
-			!choose_in_group(step, &candidates[first], next - first, wanted, sources))
+		    !choose_in_group(step, &candidates[first], next - first, wanted, sources))
 			break;
 	}
 	return sources->count > 0;
@@ -509,17 +509,17 @@ choose_one(Sources *sources, TempoSegment *segment, TempoCompactPhase phase)
 static bool
 choose_move(Step *step, Sources *sources)
 {
-	TempoMeta  *meta = palloc(sizeof(TempoMeta));
+	TempoMeta    *meta = palloc(sizeof(TempoMeta));
 	TempoSegment *last = NULL;
-	BlockNumber free_blocks = 0;
-	BlockNumber wanted;
-	bool		fits = false;
+	BlockNumber   free_blocks = 0;
+	BlockNumber   wanted;
+	bool          fits = false;
 
 	for (uint32 i = 0; i < step->count; i++)
 		if (last == NULL || step->segments[i].first_block > last->first_block)
 			last = &step->segments[i];
 	if (last == NULL || last->summary.level == 0 || step->result->moves >= step->count ||
-		!tempo_meta_read_all(step->rel, meta))
+	    !tempo_meta_read_all(step->rel, meta))
 		return false;
 
 	/* written again it may need a little more */
@@ -531,7 +531,7 @@ choose_move(Step *step, Sources *sources)
 			fits = true;
 	}
 	if (!fits || free_blocks < MOVE_BLOCKS ||
-		free_blocks < RelationGetNumberOfBlocks(step->rel) / (step->options->mode == TEMPO_COMPACT_FULL ? 4 : 2))
+	    free_blocks < RelationGetNumberOfBlocks(step->rel) / (step->options->mode == TEMPO_COMPACT_FULL ? 4 : 2))
 		return false;
 	step->result->moves++;
 	choose_one(sources, last, TEMPO_PHASE_MOVING);
@@ -550,8 +550,8 @@ choose_deleted(Step *step, Sources *sources)
 		TempoSegment *segment = &step->segments[i];
 
 		if (segment->n_deleted == 0 ||
-			(step->options->mode == TEMPO_COMPACT_LAZY &&
-			 segment->n_deleted < segment->summary.rows / DELETED_FRACTION))
+		    (step->options->mode == TEMPO_COMPACT_LAZY &&
+		     segment->n_deleted < segment->summary.rows / DELETED_FRACTION))
 			continue;
 		choose_one(sources, segment, TEMPO_PHASE_REWRITING);
 		return true;
@@ -563,13 +563,13 @@ choose_deleted(Step *step, Sources *sources)
 
 typedef struct Merge
 {
-	Step	   *step;
-	SpanAllocator allocator;
-	SpanBatch  *batch;
-	RequestHash *hashes;
-	uint32		n_hashes;
-	uint8		level;
-	TimestampTz newest_at;
+	Step             *step;
+	SpanAllocator     allocator;
+	SpanBatch        *batch;
+	RequestHash      *hashes;
+	uint32            n_hashes;
+	uint8             level;
+	TimestampTz       newest_at;
 	TempoCompactWork *work;
 } Merge;
 
@@ -577,10 +577,10 @@ static void
 read_hashes(Merge *merge, const TempoSegment *segment, TempoOpenSegment *open)
 {
 	const RequestHash *hashes;
-	uint32_t	n;
+	uint32_t           n;
 
 	if (segment->n_requests == 0 ||
-		segment->newest_at < GetCurrentTimestamp() - (int64) REQUEST_MEMORY_MS * 1000)
+	    segment->newest_at < GetCurrentTimestamp() - (int64) REQUEST_MEMORY_MS * 1000)
 		return;
 	hashes = segment_request_hashes(tempo_segment_reader(open), &n);
 	if (n == 0)
@@ -596,8 +596,8 @@ read_hashes(Merge *merge, const TempoSegment *segment, TempoOpenSegment *open)
 static void
 read_source(Merge *merge, const TempoSegment *segment)
 {
-	Step	   *step = merge->step;
-	uint32		from = merge->batch->n_spans;
+	Step             *step = merge->step;
+	uint32            from = merge->batch->n_spans;
 	TempoOpenSegment *open;
 
 	set_reading(step->result, segment);
@@ -621,19 +621,19 @@ read_source(Merge *merge, const TempoSegment *segment)
 static struct
 {
 	const SpanBatch *batch;
-	int64	   *windows; /* by resource: their length */
-	TimestampTz newest_at;
+	int64           *windows; /* by resource: their length */
+	TimestampTz      newest_at;
 } grouping;
 
 static int
 compare_groups(const void *a, const void *b)
 {
-	const SpanBatch *batch = grouping.batch;
+	const SpanBatch    *batch = grouping.batch;
 	const SpanResource *x = span_resource(batch, a);
 	const SpanResource *y = span_resource(batch, b);
-	int64		length = grouping.windows[x - batch->resources];
-	int64		first;
-	int64		second;
+	int64               length = grouping.windows[x - batch->resources];
+	int64               first;
+	int64               second;
 
 	if (x->tenant != y->tenant)
 		return x->tenant < y->tenant ? -1 : 1;
@@ -655,31 +655,31 @@ compare_groups(const void *a, const void *b)
 static void
 group_spans(Merge *merge)
 {
-	SpanBatch  *batch = merge->batch;
-	bool		one_group = true;
+	SpanBatch *batch = merge->batch;
+	bool       one_group = true;
 
 	grouping.batch = batch;
 	grouping.newest_at = merge->newest_at;
 	grouping.windows = palloc(sizeof(int64) * Max(batch->n_resources, 1));
 	for (uint32 i = 0; i < batch->n_resources; i++)
 	{
-		SpanText	tenant = batch->strings[batch->resources[i].tenant];
+		SpanText tenant = batch->strings[batch->resources[i].tenant];
 
 		grouping.windows[i] =
 			tempo_retention_window(merge->step->retention, segment_tenant_bit(tenant));
 		one_group &=
 			grouping.windows[i] == 0 && batch->resources[i].tenant == batch->resources[0].tenant;
-}
+	}
 	if (!one_group)
 		qsort(batch->spans, batch->n_spans, sizeof(Span), compare_groups);
-	}
+}
 
 /* Writes the batch, one segment per tenant and window. */
 static void
 write_targets(Merge *merge)
 {
-	SpanBatch  *batch = merge->batch;
-	Step	   *step = merge->step;
+	SpanBatch        *batch = merge->batch;
+	Step             *step = merge->step;
 	TempoStoreOptions options = {0};
 
 	group_spans(merge);
@@ -714,7 +714,7 @@ write_targets(Merge *merge)
 static bool
 claim_source(TempoDirectory *directory, TempoSegment *segment)
 {
-	uint32		n_deleted = segment->n_deleted;
+	uint32 n_deleted = segment->n_deleted;
 
 	if (!tempo_directory_claim(directory, segment))
 		return false;
@@ -737,12 +737,12 @@ claim_heir(Step *step, TempoDirectory *directory, TempoSegment **claimed, uint32
 	for (uint32 i = 0; i < step->count; i++)
 	{
 		TempoSegment *segment = &step->segments[i];
-		bool		source = false;
+		bool          source = false;
 
 		for (uint32 c = 0; c < n; c++)
 			source |= claimed[c] == segment;
 		if (!source && segment->n_deleted < segment->summary.rows &&
-			(heir == NULL || segment->summary.rows < heir->summary.rows))
+		    (heir == NULL || segment->summary.rows < heir->summary.rows))
 			heir = segment;
 	}
 	return heir != NULL && claim_source(directory, heir) ? heir : NULL;
@@ -752,10 +752,10 @@ claim_heir(Step *step, TempoDirectory *directory, TempoSegment **claimed, uint32
 static bool
 same_target(Step *step, const TempoSegment *a, const TempoSegment *b)
 {
-	int64		a_window = tempo_window_of(tempo_retention_window(step->retention, a->summary.tenant_filter),
-										   Max(a->summary.max_start_nano, a->summary.max_end_nano), a->newest_at);
-	int64		b_window = tempo_window_of(tempo_retention_window(step->retention, b->summary.tenant_filter),
-										   Max(b->summary.max_start_nano, b->summary.max_end_nano), b->newest_at);
+	int64 a_window = tempo_window_of(tempo_retention_window(step->retention, a->summary.tenant_filter),
+	                                 Max(a->summary.max_start_nano, a->summary.max_end_nano), a->newest_at);
+	int64 b_window = tempo_window_of(tempo_retention_window(step->retention, b->summary.tenant_filter),
+	                                 Max(b->summary.max_start_nano, b->summary.max_end_nano), b->newest_at);
 
 	return only_tenant(step, a) == only_tenant(step, b) && a_window == b_window;
 }
@@ -767,13 +767,13 @@ same_target(Step *step, const TempoSegment *a, const TempoSegment *b)
 static uint32
 leave_out_lone(Step *step, TempoSegment **claimed, uint32 n)
 {
-	bool	   *lone = palloc(n);
-	uint32		kept = 0;
+	bool  *lone = palloc(n);
+	uint32 kept = 0;
 
 	for (uint32 i = 0; i < n; i++)
 		lone[i] = claimed[i]->deleted == NULL &&
-			(i == 0 || !same_target(step, claimed[i - 1], claimed[i])) &&
-			(i + 1 == n || !same_target(step, claimed[i], claimed[i + 1]));
+		          (i == 0 || !same_target(step, claimed[i - 1], claimed[i])) &&
+		          (i + 1 == n || !same_target(step, claimed[i], claimed[i + 1]));
 	for (uint32 i = 0; i < n; i++)
 		if (!lone[i])
 			claimed[kept++] = claimed[i];
@@ -784,12 +784,12 @@ leave_out_lone(Step *step, TempoSegment **claimed, uint32 n)
 static bool
 merge_sources(Step *step, TempoDirectory *directory, const Sources *sources)
 {
-	Merge		merge = {step};
+	Merge               merge = {step};
 	TempoCompactResult *result = step->result;
-	TempoSegment **claimed = palloc(sizeof(TempoSegment *) * (sources->count + 1));
-	uint32		n = 0;
-	uint32		needed = sources->segments[0]->summary.level == 0 ? 1 : Min(sources->count, 2);
-	uint32		n_read = 0;
+	TempoSegment      **claimed = palloc(sizeof(TempoSegment *) * (sources->count + 1));
+	uint32              n = 0;
+	uint32              needed = sources->segments[0]->summary.level == 0 ? 1 : Min(sources->count, 2);
+	uint32              n_read = 0;
 
 	for (uint32 i = 0; i < sources->count; i++)
 		if (claim_source(directory, sources->segments[i]))
@@ -814,7 +814,7 @@ merge_sources(Step *step, TempoDirectory *directory, const Sources *sources)
 	if (merge.batch == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	while (n_read < n &&
-		   (n_read < needed || span_batch_memory(merge.batch) < (Size) compaction_memory * 1024))
+	       (n_read < needed || span_batch_memory(merge.batch) < (Size) compaction_memory * 1024))
 		read_source(&merge, claimed[n_read++]);
 	if (merge.batch->n_spans == 0 && merge.n_hashes > 0)
 	{
@@ -849,7 +849,7 @@ is_avoided(const TempoCompactOptions *options, const TempoSegment *segment)
 {
 	for (uint32 i = 0; i < options->n_avoid; i++)
 		if (options->avoid[i].storage_id == segment->storage_id &&
-			options->avoid[i].segment_id == segment->segment_id)
+		    options->avoid[i].segment_id == segment->segment_id)
 			return true;
 	return false;
 }
@@ -883,12 +883,12 @@ static bool
 run_step(Step *step)
 {
 	const TempoCompactOptions *options = step->options;
-	TempoDirectory directory;
-	Snapshot	snapshot;
-	TempoSegment *listed;
-	uint32		n_listed;
-	Sources		sources = {NULL};
-	bool		done = false;
+	TempoDirectory             directory;
+	Snapshot                   snapshot;
+	TempoSegment              *listed;
+	uint32                     n_listed;
+	Sources                    sources = {NULL};
+	bool                       done = false;
 
 	/*
 	 * Directory rows are claimed by TID: until then VACUUM FULL must not move
@@ -900,8 +900,7 @@ run_step(Step *step)
 	 * Under repeatable read what is not visible to the transaction must not
 	 * become part of a segment that is.
 	 */
-	snapshot = RegisterSnapshot(IsolationUsesXactSnapshot() ? GetTransactionSnapshot()
-															: GetLatestSnapshot());
+	snapshot = RegisterSnapshot(IsolationUsesXactSnapshot() ? GetTransactionSnapshot() : GetLatestSnapshot());
 	listed = tempo_directory_list(step->rel, snapshot, NULL, &n_listed);
 	if (options->floor != NULL)
 		tempo_directory_advance_floor(step->rel, snapshot, listed, n_listed, options->floor);
@@ -922,16 +921,16 @@ bool
 tempo_compact_step(Relation rel, const TempoCompactOptions *options, TempoCompactResult *result)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "tempo compaction",
-												  ALLOCSET_DEFAULT_SIZES);
+	                                              ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(context);
-	Step		step = {rel, options, result};
+	Step          step = {rel, options, result};
 	volatile bool done = false;
 
 	if (tempo_deletions_pending(RelationGetRelid(rel)))
 		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("cannot compact table \"%s\" while a DELETE is running in this session",
-						RelationGetRelationName(rel))));
+		        (errcode(ERRCODE_OBJECT_IN_USE),
+		         errmsg("cannot compact table \"%s\" while a DELETE is running in this session",
+		                RelationGetRelationName(rel))));
 	step.stat = tempo_compact_stat(RelationGetRelid(rel));
 	step.max_spans = options->max_spans > 0 ? options->max_spans : DEFAULT_MAX_SPANS;
 	set_reading(result, NULL);
@@ -966,7 +965,7 @@ merging_tag(LOCKTAG *tag, Oid relid)
 bool
 tempo_lock_merging(Oid relid, bool wait)
 {
-	LOCKTAG		tag;
+	LOCKTAG tag;
 
 	merging_tag(&tag, relid);
 	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
@@ -975,7 +974,7 @@ tempo_lock_merging(Oid relid, bool wait)
 void
 tempo_unlock_merging(Oid relid)
 {
-	LOCKTAG		tag;
+	LOCKTAG tag;
 
 	merging_tag(&tag, relid);
 	(void) LockRelease(&tag, ExclusiveLock, false);
@@ -984,8 +983,8 @@ tempo_unlock_merging(Oid relid)
 bool
 tempo_compact_relation(Oid relid, const TempoCompactOptions *options, TempoCompactResult *result)
 {
-	Relation	rel;
-	bool		done;
+	Relation rel;
+	bool     done;
 
 	memset(result, 0, sizeof(*result));
 	result->next_fold = -1;
@@ -1007,32 +1006,32 @@ tempo_compact_relation(Oid relid, const TempoCompactOptions *options, TempoCompa
 static void
 check_may_maintain(Oid relid)
 {
-	Oid			admin = get_role_oid("tempo_admin", true);
+	Oid admin = get_role_oid("tempo_admin", true);
 
 	if (!tempo_owns_relation(relid, GetUserId()) &&
-		!(OidIsValid(admin) && has_privs_of_role(GetUserId(), admin)))
+	    !(OidIsValid(admin) && has_privs_of_role(GetUserId(), admin)))
 		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						errmsg("permission denied for table %s", get_rel_name(relid)),
-						errhint("The owner of the table and members of tempo_admin may do this.")));
+		        (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+		         errmsg("permission denied for table %s", get_rel_name(relid)),
+		         errhint("The owner of the table and members of tempo_admin may do this.")));
 }
 
 Relation
 tempo_open_to_maintain(Oid relid)
 {
-	Relation	rel;
+	Relation rel;
 
 	if (get_rel_relkind(relid) == '\0')
 		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation with OID %u does not exist", relid)));
+		        (errcode(ERRCODE_UNDEFINED_TABLE),
+		         errmsg("relation with OID %u does not exist", relid)));
 	/* who may not do it must not lock the table either */
 	check_may_maintain(relid);
 	rel = table_open(relid, RowExclusiveLock);
 	check_may_maintain(relid);
 	if (!tempo_relation(rel))
 		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
-						errmsg("\"%s\" is not a table of access method \"tempo\"", RelationGetRelationName(rel))));
+		                errmsg("\"%s\" is not a table of access method \"tempo\"", RelationGetRelationName(rel))));
 	return rel;
 }
 
@@ -1044,20 +1043,20 @@ tempo_open_to_maintain(Oid relid)
 Datum
 tempo_compact(PG_FUNCTION_ARGS)
 {
-	Oid			relid = PG_GETARG_OID(0);
-	int32		max_spans = PG_GETARG_INT32(1);
+	Oid                 relid = PG_GETARG_OID(0);
+	int32               max_spans = PG_GETARG_INT32(1);
 	TempoCompactOptions options = {TEMPO_COMPACT_FULL};
-	TempoCompactResult result = {0};
-	uint32		sources = 0;
-	int32		merges = 0;
-	Relation	rel;
-	TupleDesc	desc;
-	Datum		values[5];
-	bool		nulls[5] = {0};
+	TempoCompactResult  result = {0};
+	uint32              sources = 0;
+	int32               merges = 0;
+	Relation            rel;
+	TupleDesc           desc;
+	Datum               values[5];
+	bool                nulls[5] = {0};
 	if (max_spans < 1 || max_spans > SEGMENT_MAX_ROWS)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("max_spans must be between 1 and %u", SEGMENT_MAX_ROWS)));
+		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		         errmsg("max_spans must be between 1 and %u", SEGMENT_MAX_ROWS)));
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	rel = tempo_open_to_maintain(relid);

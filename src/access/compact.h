@@ -17,38 +17,38 @@
 
 typedef enum TempoCompactMode
 {
-	TEMPO_COMPACT_LAZY,			/* what has become worth it */
-	TEMPO_COMPACT_FULL			/* as few segments as the bounds allow */
+	TEMPO_COMPACT_LAZY, /* what has become worth it */
+	TEMPO_COMPACT_FULL  /* as few segments as the bounds allow */
 } TempoCompactMode;
 
 typedef struct TempoCompactOptions
 {
 	TempoCompactMode mode;
-	uint32		max_spans;		/* of a merged segment; 0 = default */
+	uint32           max_spans; /* of a merged segment; 0 = default */
 
 	/*
 	 * Lazily: level-0 segments are folded when there are this many, or when
 	 * the oldest is that old (milliseconds).
 	 */
-	uint32		fold_count;
-	int			fold_age;
+	uint32 fold_count;
+	int    fold_age;
 
 	const TempoSegmentKey *avoid; /* not to be read: damaged */
-	uint32		n_avoid;
-	TempoFloor *floor; /* to be advanced; NULL = not */
+	uint32                 n_avoid;
+	TempoFloor            *floor; /* to be advanced; NULL = not */
 } TempoCompactOptions;
 
 typedef struct TempoCompactResult
 {
-	uint32		sources; /* segments merged, in all steps so far */
-	uint32		targets;		/* into so many */
-	uint32		moves;			/* segments moved to the front of the file */
-	uint64		spans;
-	uint64		bytes;			/* of the targets */
-	uint32		level0;			/* level-0 segments that were there */
-	int64		next_fold;		/* milliseconds until a fold is due; -1 = nothing to fold */
-	TempoCompactWork work;		/* of the last merge */
-	TempoSegmentKey reading;	/* after an error: the segment that was being read, or zeros */
+	uint32           sources; /* segments merged, in all steps so far */
+	uint32           targets; /* into so many */
+	uint32           moves;   /* segments moved to the front of the file */
+	uint64           spans;
+	uint64           bytes;     /* of the targets */
+	uint32           level0;    /* level-0 segments that were there */
+	int64            next_fold; /* milliseconds until a fold is due; -1 = nothing to fold */
+	TempoCompactWork work;      /* of the last merge */
+	TempoSegmentKey  reading;   /* after an error: the segment that was being read, or zeros */
 } TempoCompactResult;
 
 /*
@@ -82,4 +82,4 @@ extern Relation tempo_open_to_maintain(Oid relid);
 
 extern void tempo_compact_init(void);
 
-#endif							/* TEMPO_ACCESS_COMPACT_H */
+#endif /* TEMPO_ACCESS_COMPACT_H */

@@ -35,44 +35,43 @@ PG_FUNCTION_INFO_V1(tempo_compaction_statistics);
 struct TempoCompactStat
 {
 	/* whose slot: 0 = free; the relation is written last, changes only under the lock */
-	Oid			database;
+	Oid              database;
 	pg_atomic_uint32 relid;
 
 	pg_atomic_uint32 level0;
 
-	slock_t		mutex;			/* guards the rest */
-	int			pid;			/* of who works on the table */
+	slock_t           mutex; /* guards the rest */
+	int               pid;   /* of who works on the table */
 	TempoCompactPhase phase;
-	TimestampTz phase_since;
-	uint32		phase_segments;
-	TempoCompactWork current;
-	TempoCompactWork total;
-	uint64		merges;
-	uint64		expired_segments;
-	uint64		expired_rows;
-	uint64		orphans;
-	uint64		errors;
-	uint32		quarantined;
-	TimestampTz oldest_level0;
-	TimestampTz last_merge_at;
-	TimestampTz last_error_at;
-	char		last_error[ERROR_BYTES];
-	TempoStatFloor floor;
+	TimestampTz       phase_since;
+	uint32            phase_segments;
+	TempoCompactWork  current;
+	TempoCompactWork  total;
+	uint64            merges;
+	uint64            expired_segments;
+	uint64            expired_rows;
+	uint64            orphans;
+	uint64            errors;
+	uint32            quarantined;
+	TimestampTz       oldest_level0;
+	TimestampTz       last_merge_at;
+	TimestampTz       last_error_at;
+	char              last_error[ERROR_BYTES];
+	TempoStatFloor    floor;
 };
 
 typedef struct SharedStats
 {
-	LWLock	   *lock;
+	LWLock          *lock;
 	TempoCompactStat tables[MAX_TABLES];
 } SharedStats;
 
-static SharedStats *shared;
+static SharedStats            *shared;
 static shmem_request_hook_type next_shmem_request_hook;
 static shmem_startup_hook_type next_shmem_startup_hook;
 
 static const char *const phase_names[] = {
-	"idle", "folding", "merging", "rewriting", "moving", "expiring", "vacuuming", "waiting"
-};
+	"idle", "folding", "merging", "rewriting", "moving", "expiring", "vacuuming", "waiting"};
 
 /* -------------------------------------------------------------- the slots */
 
@@ -88,7 +87,7 @@ stat_shmem_request(void)
 static void
 stat_shmem_startup(void)
 {
-	bool		found;
+	bool found;
 
 	if (next_shmem_startup_hook)
 		next_shmem_startup_hook();
@@ -185,8 +184,8 @@ tempo_stat_forget_missing(const Oid *relids, int n)
 	for (int i = 0; i < MAX_TABLES; i++)
 	{
 		TempoCompactStat *stat = &shared->tables[i];
-		Oid			relid = pg_atomic_read_u32(&stat->relid);
-		bool		listed = false;
+		Oid               relid = pg_atomic_read_u32(&stat->relid);
+		bool              listed = false;
 
 		if (relid == InvalidOid || stat->database != MyDatabaseId)
 			continue;
@@ -273,7 +272,7 @@ void
 tempo_stat_failed(TempoCompactStat *stat, const char *message)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	char		copy[ERROR_BYTES];
+	char        copy[ERROR_BYTES];
 
 	if (stat == NULL)
 		return;
@@ -359,10 +358,10 @@ put_time(Datum *values, bool *nulls, int i, TimestampTz when)
 static void
 put_table(ReturnSetInfo *result, TempoCompactStat *shared_stat, TimestampTz now)
 {
-	Datum		values[STATISTICS_COLUMNS];
-	bool		nulls[STATISTICS_COLUMNS] = {0};
+	Datum            values[STATISTICS_COLUMNS];
+	bool             nulls[STATISTICS_COLUMNS] = {0};
 	TempoCompactStat stat;
-	int			i = 0;
+	int              i = 0;
 
 	SpinLockAcquire(&shared_stat->mutex);
 	stat = *shared_stat;

@@ -21,24 +21,24 @@ typedef struct TempoCompactStat TempoCompactStat;
 typedef enum TempoCompactPhase
 {
 	TEMPO_PHASE_IDLE,
-	TEMPO_PHASE_FOLDING,		/* level-0 segments */
+	TEMPO_PHASE_FOLDING, /* level-0 segments */
 	TEMPO_PHASE_MERGING,
-	TEMPO_PHASE_REWRITING,		/* a segment with deleted rows */
-	TEMPO_PHASE_MOVING,			/* a segment to the front of the file */
+	TEMPO_PHASE_REWRITING, /* a segment with deleted rows */
+	TEMPO_PHASE_MOVING,    /* a segment to the front of the file */
 	TEMPO_PHASE_EXPIRING,
 	TEMPO_PHASE_VACUUMING,
-	TEMPO_PHASE_WAITING			/* for tempo_pg.compaction_rate_limit */
+	TEMPO_PHASE_WAITING /* for tempo_pg.compaction_rate_limit */
 } TempoCompactPhase;
 
 /* The numbers of one merge, or of one run of retention. */
 typedef struct TempoCompactWork
 {
-	uint64		sources;
-	uint64		targets;
-	uint64		rows_in;
-	uint64		rows_out;
-	uint64		bytes_read;
-	uint64		bytes_written;
+	uint64 sources;
+	uint64 targets;
+	uint64 rows_in;
+	uint64 rows_out;
+	uint64 bytes_read;
+	uint64 bytes_written;
 } TempoCompactWork;
 
 /*
@@ -70,8 +70,8 @@ extern void tempo_stat_quarantined(TempoCompactStat *stat, uint32 segments);
  * Level-0 segments that wait: a merger sets what it counted, a writer adds
  * what it committed.  "oldest" is when the oldest was stored, 0 = none waits.
  */
-extern void tempo_stat_set_level0(TempoCompactStat *stat, uint32 count, TimestampTz oldest);
-extern void tempo_stat_add_level0(TempoCompactStat *stat, uint32 count);
+extern void   tempo_stat_set_level0(TempoCompactStat *stat, uint32 count, TimestampTz oldest);
+extern void   tempo_stat_add_level0(TempoCompactStat *stat, uint32 count);
 extern uint32 tempo_stat_level0(TempoCompactStat *stat);
 
 /*
@@ -83,16 +83,16 @@ extern uint32 tempo_stat_level0(TempoCompactStat *stat);
 
 typedef struct TempoStatFloor
 {
-	uint64		storage_id;		/* 0 = no floor is known */
-	uint64		segment_id;
+	uint64        storage_id; /* 0 = no floor is known */
+	uint64        segment_id;
 	TransactionId end;
-	uint32		n_running;
+	uint32        n_running;
 	TransactionId running[TEMPO_FLOOR_RUNNING];
 } TempoStatFloor;
 
-extern void tempo_stat_set_floor(TempoCompactStat *stat, const TempoStatFloor *floor);
+extern void           tempo_stat_set_floor(TempoCompactStat *stat, const TempoStatFloor *floor);
 extern TempoStatFloor tempo_stat_floor(TempoCompactStat *stat);
 
 extern void tempo_compact_stat_init(void);
 
-#endif							/* TEMPO_ACCESS_COMPACT_STAT_H */
+#endif /* TEMPO_ACCESS_COMPACT_STAT_H */

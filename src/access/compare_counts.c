@@ -36,17 +36,17 @@
 typedef struct ValueKey
 {
 	const char *data;
-	uint32		len;
-	uint32		hash;
-	uint8		type;
-	char		number[8];
+	uint32      len;
+	uint32      hash;
+	uint8       type;
+	char        number[8];
 } ValueKey;
 
 ValueCounts *
 tempo_counts_create(MemoryContext context)
 {
 	ValueCounts *counts = MemoryContextAllocZero(context, sizeof(ValueCounts));
-	Oid			 arguments[] = {JSONBOID};
+	Oid          arguments[] = {JSONBOID};
 
 	counts->context = context;
 	counts->scratch =
@@ -63,10 +63,10 @@ tempo_counts_check(ValueCounts *counts, Size more)
 {
 	if (MemoryContextMemAllocated(counts->context, true) + more > counts->limit)
 		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("compare() needs more memory than tempo_pg.compare_memory (%d MB) allows",
-						(int) (counts->limit / (1024 * 1024))),
-				 errhint("Ask for less time or fewer spans, or raise tempo_pg.compare_memory.")));
+		        (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+		         errmsg("compare() needs more memory than tempo_pg.compare_memory (%d MB) allows",
+		                (int) (counts->limit / (1024 * 1024))),
+		         errhint("Ask for less time or fewer spans, or raise tempo_pg.compare_memory.")));
 }
 
 void *
@@ -95,7 +95,7 @@ tempo_counts_alloc(ValueCounts *counts, Size size)
 static void
 grow_attributes(ValueCounts *counts)
 {
-	uint32			   size = counts->by_name_size ? counts->by_name_size * 2 : 256;
+	uint32             size = counts->by_name_size ? counts->by_name_size * 2 : 256;
 	CountedAttribute **by_name = tempo_counts_alloc(counts, sizeof(CountedAttribute *) * size);
 
 	memset(by_name, 0, sizeof(CountedAttribute *) * size);
@@ -115,7 +115,7 @@ static CountedAttribute *
 new_attribute(ValueCounts *counts, int place, SpanText key, uint32 hash)
 {
 	CountedAttribute *attribute = tempo_counts_alloc(counts, sizeof(CountedAttribute) + key.len);
-	char			 *copy = (char *) (attribute + 1);
+	char             *copy = (char *) (attribute + 1);
 
 	memset(attribute, 0, sizeof(CountedAttribute));
 	if (key.len > 0)
@@ -132,9 +132,9 @@ new_attribute(ValueCounts *counts, int place, SpanText key, uint32 hash)
 CountedAttribute *
 tempo_counts_attribute(ValueCounts *counts, int place, SpanText key)
 {
-	uint32			  hash = (uint32) span_bytes_hash(key.data, key.len, place);
+	uint32            hash = (uint32) span_bytes_hash(key.data, key.len, place);
 	CountedAttribute *attribute;
-	uint32			  at;
+	uint32            at;
 
 	if (counts->n_attributes * 2 >= counts->by_name_size)
 		grow_attributes(counts);
@@ -142,7 +142,7 @@ tempo_counts_attribute(ValueCounts *counts, int place, SpanText key)
 	while ((attribute = counts->by_name[at]) != NULL)
 	{
 		if (attribute->hash == hash && attribute->place == place &&
-			span_text_equal(attribute->key, key))
+		    span_text_equal(attribute->key, key))
 			return attribute;
 		at = (at + 1) & (counts->by_name_size - 1);
 	}
@@ -183,14 +183,14 @@ label_of(ValueCounts *counts, const AnyValue *value)
 /* Of what is no plain scalar, by its label, which may be that of one */
 static void
 set_odd_key(ValueCounts *counts, ValueKey *key, const CountedAttribute *attribute,
-			const AnyValue *value)
+            const AnyValue *value)
 {
 	MemoryContext old = MemoryContextSwitchTo(counts->scratch);
-	char		 *label;
-	JsonbValue	  v;
-	Jsonb		 *json;
-	int64		  integer;
-	double		  number;
+	char         *label;
+	JsonbValue    v;
+	Jsonb        *json;
+	int64         integer;
+	double        number;
 
 	MemoryContextReset(counts->scratch);
 	label = label_of(counts, value);
@@ -226,18 +226,18 @@ set_odd_key(ValueCounts *counts, ValueKey *key, const CountedAttribute *attribut
 static SpanText
 status_text(int64 status)
 {
-	return status == 2 ? span_text("error", 5) : status == 1 ? span_text("ok", 2)
-															 : span_text("unset", 5);
+	return status == 2 ? span_text("error", 5) : status == 1 ? span_text("ok", 2) :
+	                                                           span_text("unset", 5);
 }
 
 /* The key is valid until the next one is made of an odd value. */
 static inline void
 make_key(ValueCounts *counts, ValueKey *key, const CountedAttribute *attribute,
-		 const AnyValue *value)
+         const AnyValue *value)
 {
-	int64	 integer;
+	int64    integer;
 	SpanText text;
-	char	 buffer[12];
+	char     buffer[12];
 
 	if (attribute->place == TALLY_KIND)
 	{
@@ -261,7 +261,7 @@ make_key(ValueCounts *counts, ValueKey *key, const CountedAttribute *attribute,
 		set_number(key, attribute, ANY_BOOL, &integer);
 	}
 	else if (value->type == ANY_DOUBLE && isfinite(value->u.number) &&
-			 (value->u.number != 0 || !signbit(value->u.number)))
+	         (value->u.number != 0 || !signbit(value->u.number)))
 		set_number(key, attribute, ANY_DOUBLE, &value->u.number);
 	else
 		set_odd_key(counts, key, attribute, value);
@@ -274,12 +274,12 @@ make_key(ValueCounts *counts, ValueKey *key, const CountedAttribute *attribute,
 static void
 grow_table(ValueCounts *counts)
 {
-	uint64	   size = counts->size ? counts->size * 2 : 4096;
+	uint64     size = counts->size ? counts->size * 2 : 4096;
 	CountSlot *slots;
 
 	tempo_counts_check(counts, sizeof(CountSlot) * size);
 	slots = MemoryContextAllocExtended(counts->context, sizeof(CountSlot) * size,
-									   MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	                                   MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	for (uint64 i = 0; i < counts->size; i++)
 	{
 		uint64 at;
@@ -322,13 +322,13 @@ new_value(ValueCounts *counts, CountedAttribute *attribute, const ValueKey *key)
 static inline CountedValue *
 find_value(ValueCounts *counts, CountedAttribute *attribute, const ValueKey *key)
 {
-	uint64		  at = key->hash & (counts->size - 1);
+	uint64        at = key->hash & (counts->size - 1);
 	CountedValue *value;
 
 	for (; (value = counts->slots[at].value) != NULL; at = (at + 1) & (counts->size - 1))
 		if (counts->slots[at].hash == key->hash && value->attribute == attribute &&
-			value->type == key->type && value->len == key->len &&
-			(key->len == 0 || memcmp(value->data, key->data, key->len) == 0))
+		    value->type == key->type && value->len == key->len &&
+		    (key->len == 0 || memcmp(value->data, key->data, key->len) == 0))
 			return value;
 	value = new_value(counts, attribute, key);
 	counts->slots[at].value = value;
@@ -363,7 +363,7 @@ insert_cell(ValueCounts *counts, CountedValue *value, uint32 at, uint32 slot)
 {
 	if (value->n_cells == value->capacity)
 	{
-		uint32	   capacity = value->capacity * 2;
+		uint32     capacity = value->capacity * 2;
 		CountCell *cells = tempo_counts_alloc(counts, sizeof(CountCell) * capacity);
 
 		memcpy(cells, value->cells, sizeof(CountCell) * value->n_cells);
@@ -419,9 +419,9 @@ tempo_counts_list(ValueCounts *counts, TallyPlace place, AttributeList list, uin
 {
 	for (uint32 i = 0; i < list.count; i++)
 	{
-		const KeyValue	 *item = &list.items[i];
+		const KeyValue   *item = &list.items[i];
 		CountedAttribute *attribute;
-		uint32			  k = 0;
+		uint32            k = 0;
 
 		while (k < i && !span_text_equal(list.items[k].key, item->key))
 			k++;
@@ -494,7 +494,7 @@ sink_add(void *arg, void *value, uint32_t slot, uint32_t n)
 
 static void
 sink_add_codes(void *arg, void *const *values, const uint32_t *codes, const uint32_t *slots,
-			   uint32_t n)
+               uint32_t n)
 {
 	ValueCounts *counts = arg;
 
@@ -511,12 +511,12 @@ is_odd(const AnyValue *value)
 
 static void
 sink_add_values(void *arg, void *attribute, const AnyValue *values, const uint32_t *slots,
-				uint32_t n)
+                uint32_t n)
 {
 	ValueCounts *counts = arg;
-	ValueKey	 keys[RUN];
-	uint32		 rows[RUN];
-	uint32		 i = 0;
+	ValueKey     keys[RUN];
+	uint32       rows[RUN];
+	uint32       i = 0;
 
 	while (i < n)
 	{
@@ -549,8 +549,8 @@ sink_add_values(void *arg, void *attribute, const AnyValue *values, const uint32
 TallySink
 tempo_counts_sink(ValueCounts *counts)
 {
-	TallySink sink = {counts,	sink_attribute, sink_value,
-					  sink_add, sink_add_codes, sink_add_values};
+	TallySink sink = {counts, sink_attribute, sink_value,
+	                  sink_add, sink_add_codes, sink_add_values};
 
 	return sink;
 }
@@ -572,7 +572,7 @@ char *
 tempo_counts_label(ValueCounts *counts, const CountedValue *value)
 {
 	StringInfoData out;
-	AnyValue	   number = {.type = ANY_DOUBLE};
+	AnyValue       number = {.type = ANY_DOUBLE};
 
 	switch ((AnyValueType) value->type)
 	{
@@ -596,9 +596,9 @@ tempo_counts_label(ValueCounts *counts, const CountedValue *value)
 static int
 escaped(const CountedValue *value, uint32 at)
 {
-	char		   byte[2] = {value->data[at], '\0'};
+	char           byte[2] = {value->data[at], '\0'};
 	StringInfoData out;
-	int			   result;
+	int            result;
 
 	if (at >= value->len)
 		return '"' << 8;
@@ -616,7 +616,7 @@ int
 tempo_counts_compare(ValueCounts *counts, const CountedValue *a, const CountedValue *b)
 {
 	MemoryContext old;
-	int			  result;
+	int           result;
 
 	if (a->type == ANY_STRING && b->type == ANY_STRING)
 	{
@@ -628,9 +628,7 @@ tempo_counts_compare(ValueCounts *counts, const CountedValue *a, const CountedVa
 		if (result != 0)
 			return result;
 		/* \u00XX both */
-		return at < a->len && at < b->len
-				   ? (int) (unsigned char) a->data[at] - (int) (unsigned char) b->data[at]
-				   : 0;
+		return at < a->len && at < b->len ? (int) (unsigned char) a->data[at] - (int) (unsigned char) b->data[at] : 0;
 	}
 	old = MemoryContextSwitchTo(counts->scratch);
 	MemoryContextReset(counts->scratch);

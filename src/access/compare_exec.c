@@ -34,15 +34,15 @@
 #define BATCH_BYTES (8 * 1024 * 1024)
 
 /* What is decoded of each span, and of those whose attributes codes do not tell. */
-#define TREE_PARTS                                                                               \
-	(SEGMENT_TRACE_ID | SEGMENT_SPAN_ID | SEGMENT_PARENT | SEGMENT_START | SEGMENT_NAME |        \
+#define TREE_PARTS \
+	(SEGMENT_TRACE_ID | SEGMENT_SPAN_ID | SEGMENT_PARENT | SEGMENT_START | SEGMENT_NAME | \
 	 SEGMENT_KIND | SEGMENT_RESOURCE | SEGMENT_LINKS)
 #define REST_PARTS SEGMENT_ATTRIBUTES
 
 /* Conditions, and what has to be decoded for those that segments do not decide. */
 typedef struct CompareTest
 {
-	ScanFilter		 *filter;
+	ScanFilter       *filter;
 	SegmentProjection projection;
 } CompareTest;
 
@@ -50,54 +50,54 @@ typedef struct CompareState
 {
 	CustomScanState css; /* must be first */
 	TempoColumnMap *map;
-	ScanTarget		target;
-	List		   *conditions;
-	Oid				result_type;
-	CompareCall		call;
-	CompareTest		where;
-	CompareTest		counted;
-	CompareTest		selected;
-	ScanWalk		walk;
-	SpanAllocator	allocator;
-	SpanBatch	   *filter_batch;
-	SpanBatch	   *batch;
-	bool			done;
+	ScanTarget      target;
+	List           *conditions;
+	Oid             result_type;
+	CompareCall     call;
+	CompareTest     where;
+	CompareTest     counted;
+	CompareTest     selected;
+	ScanWalk        walk;
+	SpanAllocator   allocator;
+	SpanBatch      *filter_batch;
+	SpanBatch      *batch;
+	bool            done;
 
 	/* while it counts */
 	MemoryContext  context;
-	ValueCounts	  *counts;
+	ValueCounts   *counts;
 	CompareTraces *traces;
 	SegmentTally  *tally;
-	uint64		   n_spans;
-	uint8		  *in_traces; /* rows of the segment, where only some traces are asked for */
+	uint64         n_spans;
+	uint8         *in_traces; /* rows of the segment, where only some traces are asked for */
 
 	/* of a block */
-	uint32	size;
+	uint32  size;
 	uint8  *verdicts;
 	uint8  *verdicts_counted;
 	uint8  *verdicts_selected;
 	uint32 *rows;
 	uint32 *numbers; /* 0, 1, 2, ... */
-	uint32 *slots;	 /* of spans that are there */
+	uint32 *slots;   /* of spans that are there */
 	uint32 *row_slots;
 } CompareState;
 
-static Node			  *create_state(CustomScan *plan);
-static void			   begin_compare(CustomScanState *node, EState *estate, int eflags);
+static Node           *create_state(CustomScan *plan);
+static void            begin_compare(CustomScanState *node, EState *estate, int eflags);
 static TupleTableSlot *exec_compare(CustomScanState *node);
-static void			   end_compare(CustomScanState *node);
-static void			   rescan_compare(CustomScanState *node);
-static void			   explain_compare(CustomScanState *node, List *ancestors, ExplainState *es);
+static void            end_compare(CustomScanState *node);
+static void            rescan_compare(CustomScanState *node);
+static void            explain_compare(CustomScanState *node, List *ancestors, ExplainState *es);
 
 const CustomScanMethods tempo_compare_methods = {.CustomName = "TempoCompare",
-												 .CreateCustomScanState = create_state};
+                                                 .CreateCustomScanState = create_state};
 
 static const CustomExecMethods exec_methods = {.CustomName = "TempoCompare",
-											   .BeginCustomScan = begin_compare,
-											   .ExecCustomScan = exec_compare,
-											   .EndCustomScan = end_compare,
-											   .ReScanCustomScan = rescan_compare,
-											   .ExplainCustomScan = explain_compare};
+                                               .BeginCustomScan = begin_compare,
+                                               .ExecCustomScan = exec_compare,
+                                               .EndCustomScan = end_compare,
+                                               .ReScanCustomScan = rescan_compare,
+                                               .ExplainCustomScan = explain_compare};
 
 static Node *
 create_state(CustomScan *plan)
@@ -128,7 +128,7 @@ resolve(Node *node, List *columns)
 static void
 create_test(CompareState *state, CompareTest *test, List *conditions)
 {
-	List	 *keys = NIL;
+	List     *keys = NIL;
 	ListCell *cell;
 	SpanText *array;
 
@@ -145,8 +145,8 @@ static void
 begin_compare(CustomScanState *node, EState *estate, int eflags)
 {
 	CompareState *state = (CompareState *) node;
-	CustomScan	 *plan = (CustomScan *) node->ss.ps.plan;
-	Aggref		 *aggref =
+	CustomScan   *plan = (CustomScan *) node->ss.ps.plan;
+	Aggref       *aggref =
 		castNode(Aggref, linitial_node(TargetEntry, plan->custom_scan_tlist)->expr);
 
 	state->map = tempo_column_map(RelationGetDescr(node->ss.ss_currentRelation));
@@ -166,7 +166,7 @@ begin_compare(CustomScanState *node, EState *estate, int eflags)
 	if (state->filter_batch == NULL || state->batch == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	tempo_walk_init(&state->walk, node->ss.ss_currentRelation, estate->es_snapshot,
-					state->where.filter);
+	                state->where.filter);
 }
 
 static void
@@ -179,7 +179,7 @@ start(CompareState *state)
 	tempo_filter_start(state->selected.filter, econtext);
 	tempo_walk_start(&state->walk);
 	state->context = AllocSetContextCreate(GetMemoryChunkContext(state), "tempo compare",
-										   ALLOCSET_DEFAULT_SIZES);
+	                                       ALLOCSET_DEFAULT_SIZES);
 	state->counts = tempo_counts_create(state->context);
 	state->traces = tempo_traces_create(state->counts);
 	state->size = 0;
@@ -222,12 +222,12 @@ empty_batch(SpanBatch *batch)
 /* Lets those of the rows pass that meet the conditions; no verdict is left open. */
 static void
 decide_rows(CompareState *state, CompareTest *test, bool traces_known, uint32 first, uint32 count,
-			uint8 *verdicts)
+            uint8 *verdicts)
 {
 	const SegmentTest *conditions =
 		traces_known ? &test->filter->rest_of_test : &test->filter->test;
 	SpanBatch *batch = state->filter_batch;
-	uint32	   n = 0;
+	uint32     n = 0;
 
 	if (test->filter->never)
 		memset(verdicts, ROW_OUT, count);
@@ -235,7 +235,7 @@ decide_rows(CompareState *state, CompareTest *test, bool traces_known, uint32 fi
 		return;
 	empty_batch(batch);
 	tempo_segment_select(state->walk.open, &test->projection, first, count, conditions, batch,
-						 verdicts);
+	                     verdicts);
 	for (uint32 i = 0; i < count; i++)
 		if (verdicts[i] == ROW_MAYBE)
 			state->rows[n++] = first + i;
@@ -255,10 +255,10 @@ static bool
 find_traces(CompareState *state)
 {
 	SegmentReader *reader = tempo_segment_reader(state->walk.open);
-	int			   n_traces;
+	int            n_traces;
 	const TraceId *traces = tempo_filter_traces(state->where.filter, &n_traces);
-	bool		   any = traces == NULL;
-	SpanError	   error = {SPAN_ERROR_NONE};
+	bool           any = traces == NULL;
+	SpanError      error = {SPAN_ERROR_NONE};
 
 	if (state->in_traces != NULL)
 		pfree(state->in_traces);
@@ -285,13 +285,13 @@ static uint32
 choose_rows(CompareState *state, uint32 first, uint32 count)
 {
 	const TempoSegment *segment = state->walk.unit->segment;
-	uint8			   *verdicts = state->verdicts;
-	uint32				n = 0;
+	uint8              *verdicts = state->verdicts;
+	uint32              n = 0;
 
 	memset(verdicts, ROW_IN, vector_size(count));
 	for (uint32 i = 0; i < count; i++)
 		if ((state->in_traces != NULL && !state->in_traces[first + i]) ||
-			(segment->deleted != NULL && tempo_row_is_deleted(segment, first + i)))
+		    (segment->deleted != NULL && tempo_row_is_deleted(segment, first + i)))
 			verdicts[i] = ROW_OUT;
 	decide_rows(state, &state->where, state->in_traces != NULL, first, count, verdicts);
 	for (uint32 i = 0; i < count; i++)
@@ -323,8 +323,8 @@ static void
 keep_block(CompareState *state, uint32 first, uint32 count, uint32 n)
 {
 	static const SegmentProjection tree = {TREE_PARTS, NULL, 0};
-	SpanBatch					  *batch = state->batch;
-	uint32						   at = 0;
+	SpanBatch                     *batch = state->batch;
+	uint32                         at = 0;
 
 	for (uint32 i = 0; i < count; i++)
 		if (state->verdicts[i] == ROW_IN)
@@ -338,10 +338,7 @@ keep_block(CompareState *state, uint32 first, uint32 count, uint32 n)
 	{
 		uint32 row = state->rows[i] - first;
 
-		state->slots[i] = state->verdicts_counted[row] != ROW_IN
-							  ? TALLY_NONE
-							  : slot_of(&state->call, batch->spans[i].start_time_unix_nano,
-										state->verdicts_selected[row] == ROW_IN);
+		state->slots[i] = state->verdicts_counted[row] != ROW_IN ? TALLY_NONE : slot_of(&state->call, batch->spans[i].start_time_unix_nano, state->verdicts_selected[row] == ROW_IN);
 	}
 	tempo_traces_add(state->traces, batch, state->numbers, n, state->slots);
 	memset(state->row_slots, 0xff, sizeof(uint32) * count);
@@ -361,7 +358,7 @@ count_rest(CompareState *state, uint32 first, const uint32 *rest, uint32 n)
 	tempo_segment_decode_rows(state->walk.open, &attributes, rest, n, state->batch);
 	for (uint32 i = 0; i < n; i++)
 		tempo_counts_list(state->counts, TALLY_SPAN, state->batch->spans[i].attributes,
-						  state->row_slots[rest[i] - first]);
+		                  state->row_slots[rest[i] - first]);
 	state->walk.counters.spans_decoded += n;
 }
 
@@ -369,9 +366,9 @@ static void
 count_block(CompareState *state, uint32 first, uint32 count)
 {
 	const uint32_t *rest;
-	uint32			n_rest;
-	uint32			n;
-	SpanError		error = {SPAN_ERROR_NONE};
+	uint32          n_rest;
+	uint32          n;
+	SpanError       error = {SPAN_ERROR_NONE};
 
 	reserve_rows(state, count);
 	n = choose_rows(state, first, count);
@@ -392,16 +389,16 @@ static void
 count_segment(CompareState *state)
 {
 	SegmentReader *reader = tempo_segment_reader(state->walk.open);
-	uint32		   rows = state->walk.unit->segment->summary.rows;
-	uint32		   block_rows = segment_block_rows(reader);
-	TallySink	   sink = tempo_counts_sink(state->counts);
+	uint32         rows = state->walk.unit->segment->summary.rows;
+	uint32         block_rows = segment_block_rows(reader);
+	TallySink      sink = tempo_counts_sink(state->counts);
 	MemoryContext  context =
 		AllocSetContextCreate(state->context, "tempo compare segment", ALLOCSET_DEFAULT_SIZES);
 	SpanAllocator allocator = tempo_context_allocator(context);
-	SpanError	  error = {SPAN_ERROR_NONE};
+	SpanError     error = {SPAN_ERROR_NONE};
 
 	state->tally = segment_tally_create(reader, &sink, (uint32) state->call.n_steps * 2,
-										&allocator, &error);
+	                                    &allocator, &error);
 	if (state->tally == NULL)
 		tempo_segment_failed(state->walk.open, &error);
 	for (uint32 first = 0; first < rows; first += block_rows)
@@ -419,7 +416,7 @@ count_pending(CompareState *state, const TempoInsertBuffer *pending)
 {
 	/* interning keys in it does no harm */
 	SpanBatch *batch = (SpanBatch *) tempo_pending_batch(pending);
-	uint32	   n = 0;
+	uint32     n = 0;
 
 	reserve_rows(state, batch->n_spans);
 	tempo_filter_batch(state->where.filter, batch);
@@ -433,11 +430,10 @@ count_pending(CompareState *state, const TempoInsertBuffer *pending)
 			continue;
 		state->rows[n] = i;
 		state->slots[n++] =
-			!state->counted.filter->never && tempo_filter_span(state->counted.filter, span)
-				? slot_of(&state->call, span->start_time_unix_nano,
-						  !state->selected.filter->never &&
-							  tempo_filter_span(state->selected.filter, span))
-				: TALLY_NONE;
+			!state->counted.filter->never && tempo_filter_span(state->counted.filter, span) ? slot_of(&state->call, span->start_time_unix_nano,
+		                                                                                              !state->selected.filter->never &&
+		                                                                                                  tempo_filter_span(state->selected.filter, span)) :
+																							  TALLY_NONE;
 	}
 	state->n_spans += n;
 	tempo_traces_add(state->traces, batch, state->rows, n, state->slots);
@@ -450,8 +446,8 @@ static Datum
 compare(CompareState *state, bool *isnull)
 {
 	const TempoInsertBuffer *pending;
-	Datum					 result = (Datum) 0;
-	MemoryContext			 old;
+	Datum                    result = (Datum) 0;
+	MemoryContext            old;
 
 	start(state);
 	while (!state->where.filter->never && tempo_walk_next(&state->walk))
@@ -461,7 +457,7 @@ compare(CompareState *state, bool *isnull)
 		if (!find_traces(state))
 			state->walk.counters.segments_traces++;
 		else if (tempo_filter_traces(state->where.filter, &n_traces) == NULL &&
-				 !tempo_filter_segment(state->where.filter, state->walk.open))
+		         !tempo_filter_segment(state->where.filter, state->walk.open))
 			state->walk.counters.segments_values++;
 		else
 		{
@@ -540,7 +536,7 @@ end_compare(CustomScanState *node)
 
 static void
 explain_conditions(const char *title, List *conditions, List *context, bool prefix,
-				   ExplainState *es)
+                   ExplainState *es)
 {
 	if (conditions != NIL)
 		ExplainPropertyText(
@@ -553,9 +549,9 @@ static void
 explain_compare(CustomScanState *node, List *ancestors, ExplainState *es)
 {
 	CompareState *state = (CompareState *) node;
-	CustomScan	 *plan = (CustomScan *) node->ss.ps.plan;
-	List *context = set_deparse_context_plan(es->deparse_cxt, &plan->scan.plan, ancestors);
-	bool  prefix = TEMPO_EXPLAIN_RTABLE_SIZE(es) > 1 || es->verbose;
+	CustomScan   *plan = (CustomScan *) node->ss.ps.plan;
+	List         *context = set_deparse_context_plan(es->deparse_cxt, &plan->scan.plan, ancestors);
+	bool          prefix = TEMPO_EXPLAIN_RTABLE_SIZE(es) > 1 || es->verbose;
 
 	explain_conditions("Pushed Filter", plan->custom_exprs, context, prefix, es);
 	explain_conditions("Counted", state->call.counted, context, prefix, es);

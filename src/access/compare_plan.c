@@ -21,10 +21,10 @@
 #include "parser/parsetree.h"
 
 static Plan *plan_compare(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist,
-						  List *clauses, List *custom_plans);
+                          List *clauses, List *custom_plans);
 
 static const CustomPathMethods path_methods = {.CustomName = "TempoCompare",
-											   .PlanCustomPath = plan_compare};
+                                               .PlanCustomPath = plan_compare};
 
 /* The arguments of the aggregate. */
 enum
@@ -41,20 +41,20 @@ enum
 
 /* The columns behind them that matter; those it does not use may be anything. */
 static const int columns[] = {TEMPO_TRACE_ID,
-							  TEMPO_SPAN_ID,
-							  TEMPO_PARENT_SPAN_ID,
-							  TEMPO_NAME,
-							  TEMPO_KIND,
-							  TEMPO_STATUS,
-							  TEMPO_STATUS_MESSAGE,
-							  TEMPO_START_TIME_UNIX_NANO,
-							  TEMPO_DURATION_NANO,
-							  TEMPO_SERVICE_NAME,
-							  TEMPO_ATTRIBUTES,
-							  TEMPO_RESOURCE_ATTRIBUTES,
-							  TEMPO_SCOPE_NAME,
-							  TEMPO_SCOPE_VERSION,
-							  TEMPO_SCOPE_ATTRIBUTES};
+                              TEMPO_SPAN_ID,
+                              TEMPO_PARENT_SPAN_ID,
+                              TEMPO_NAME,
+                              TEMPO_KIND,
+                              TEMPO_STATUS,
+                              TEMPO_STATUS_MESSAGE,
+                              TEMPO_START_TIME_UNIX_NANO,
+                              TEMPO_DURATION_NANO,
+                              TEMPO_SERVICE_NAME,
+                              TEMPO_ATTRIBUTES,
+                              TEMPO_RESOURCE_ATTRIBUTES,
+                              TEMPO_SCOPE_NAME,
+                              TEMPO_SCOPE_VERSION,
+                              TEMPO_SCOPE_ATTRIBUTES};
 #define ARG_LINKS (ARG_COLUMNS + (int) lengthof(columns) + 1)
 #define N_ARGS (ARG_LINKS + 2)
 
@@ -83,14 +83,14 @@ is_links(const Expr *expression, const ScanTarget *target)
 	if (!IsA(expression, CaseExpr))
 		return tempo_column_of((const Node *) expression, target) == TEMPO_LINKS;
 	if (choice->arg != NULL || list_length(choice->args) != 1 ||
-		(choice->defresult != NULL &&
-		 (!IsA(choice->defresult, Const) || !((Const *) choice->defresult)->constisnull)))
+	    (choice->defresult != NULL &&
+	     (!IsA(choice->defresult, Const) || !((Const *) choice->defresult)->constisnull)))
 		return false;
 	when = linitial_node(CaseWhen, choice->args);
 	test = (const NullTest *) when->expr;
 	return IsA(test, NullTest) && test->nulltesttype == IS_NULL &&
-		   tempo_column_of((const Node *) test->arg, target) == TEMPO_PARENT_SPAN_ID &&
-		   tempo_column_of((const Node *) when->result, target) == TEMPO_LINKS;
+	       tempo_column_of((const Node *) test->arg, target) == TEMPO_PARENT_SPAN_ID &&
+	       tempo_column_of((const Node *) when->result, target) == TEMPO_LINKS;
 }
 
 static bool
@@ -99,7 +99,7 @@ has_param(Node *node, void *context)
 	if (node == NULL)
 		return false;
 	return IsA(node, Param) || IsA(node, SubPlan) || IsA(node, AlternativeSubPlan) ||
-		   expression_tree_walker(node, has_param, context);
+	       expression_tree_walker(node, has_param, context);
 }
 
 /* The conditions of an argument, if the node can decide them. */
@@ -111,7 +111,7 @@ conditions_of(Expr *expression, const ScanTarget *target, List **conditions)
 	*conditions = make_ands_implicit(expression);
 	foreach (cell, *conditions)
 		if (has_param(lfirst(cell), NULL) || contain_volatile_functions(lfirst(cell)) ||
-			!tempo_filter_recognise(lfirst(cell), target))
+		    !tempo_filter_recognise(lfirst(cell), target))
 			return false;
 	return true;
 }
@@ -126,8 +126,8 @@ tempo_compare_call(const Aggref *aggref, const ScanTarget *target, CompareCall *
 	const Const *weight;
 
 	if (aggref->aggdirectargs != NIL || aggref->aggorder != NIL || aggref->aggdistinct != NIL ||
-		aggref->aggfilter != NULL || list_length(aggref->args) != N_ARGS ||
-		!tempo_is_function(aggref->aggfnoid, "compare_spans"))
+	    aggref->aggfilter != NULL || list_length(aggref->args) != N_ARGS ||
+	    !tempo_is_function(aggref->aggfnoid, "compare_spans"))
 		return false;
 	weight = constant(aggref, ARG_WEIGHT, FLOAT8OID);
 	start = constant(aggref, ARG_START, INT8OID);
@@ -135,21 +135,21 @@ tempo_compare_call(const Aggref *aggref, const ScanTarget *target, CompareCall *
 	steps = constant(aggref, ARG_STEPS, INT4OID);
 	values = constant(aggref, ARG_VALUES, INT4OID);
 	if (weight == NULL || DatumGetFloat8(weight->constvalue) != 1 || start == NULL ||
-		step == NULL || steps == NULL || values == NULL)
+	    step == NULL || steps == NULL || values == NULL)
 		return false;
 	call->start = DatumGetInt64(start->constvalue);
 	call->step = DatumGetInt64(step->constvalue);
 	call->n_steps = DatumGetInt32(steps->constvalue);
 	call->n_values = DatumGetInt32(values->constvalue);
 	if (call->step <= 0 || call->n_steps <= 0 || call->n_steps > PG_INT32_MAX / 4 ||
-		call->n_values < 0)
+	    call->n_values < 0)
 		return false;
 	for (int i = 0; i < lengthof(columns); i++)
 		if (tempo_column_of((Node *) argument(aggref, ARG_COLUMNS + i), target) != columns[i])
 			return false;
 	return is_links(argument(aggref, ARG_LINKS), target) &&
-		   conditions_of(argument(aggref, ARG_COUNTED), target, &call->counted) &&
-		   conditions_of(argument(aggref, ARG_SELECTED), target, &call->selected);
+	       conditions_of(argument(aggref, ARG_COUNTED), target, &call->counted) &&
+	       conditions_of(argument(aggref, ARG_SELECTED), target, &call->selected);
 }
 
 /* Is the aggregate all that is wanted of the groups? */
@@ -159,24 +159,24 @@ is_wanted(const PathTarget *wanted, const ScanTarget *target)
 	CompareCall call;
 
 	return list_length(wanted->exprs) == 1 && IsA(linitial(wanted->exprs), Aggref) &&
-		   tempo_compare_call(linitial_node(Aggref, wanted->exprs), target, &call);
+	       tempo_compare_call(linitial_node(Aggref, wanted->exprs), target, &call);
 }
 
 void
 tempo_compare_add_path(PlannerInfo *root, RelOptInfo *input, RelOptInfo *grouped)
 {
 	RangeTblEntry *rte;
-	ScanTarget	   target;
-	CustomPath	  *path;
-	ListCell	  *cell;
+	ScanTarget     target;
+	CustomPath    *path;
+	ListCell      *cell;
 
 	if (root->parse->groupClause != NIL || root->parse->havingQual != NULL ||
-		input->reloptkind != RELOPT_BASEREL || input->rtekind != RTE_RELATION ||
-		IS_DUMMY_REL(input) || !bms_is_empty(input->lateral_relids))
+	    input->reloptkind != RELOPT_BASEREL || input->rtekind != RTE_RELATION ||
+	    IS_DUMMY_REL(input) || !bms_is_empty(input->lateral_relids))
 		return;
 	rte = planner_rt_fetch(input->relid, root);
 	if (rte->inh || rte->tablesample != NULL || !tempo_is_span_table(rte->relid) ||
-		tempo_uses_system_columns(input))
+	    tempo_uses_system_columns(input))
 		return;
 	target.relid = input->relid;
 	target.map = tempo_column_map_of(rte->relid);
@@ -204,10 +204,10 @@ tempo_compare_add_path(PlannerInfo *root, RelOptInfo *input, RelOptInfo *grouped
  */
 static Plan *
 plan_compare(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist, List *clauses,
-			 List *custom_plans)
+             List *custom_plans)
 {
 	CustomScan *scan = makeNode(CustomScan);
-	List	   *own;
+	List       *own;
 	ListCell   *cell;
 
 	foreach (cell, clauses)
@@ -223,8 +223,8 @@ plan_compare(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist, 
 		if (tlist_member(lfirst(cell), scan->custom_scan_tlist) == NULL)
 			scan->custom_scan_tlist =
 				lappend(scan->custom_scan_tlist,
-						makeTargetEntry(copyObject(lfirst(cell)),
-										list_length(scan->custom_scan_tlist) + 1, NULL, false));
+			            makeTargetEntry(copyObject(lfirst(cell)),
+			                            list_length(scan->custom_scan_tlist) + 1, NULL, false));
 	scan->scan.plan.targetlist = tlist;
 	scan->scan.scanrelid = rel->relid;
 	scan->flags = path->flags;

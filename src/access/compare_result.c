@@ -25,15 +25,15 @@
 typedef struct Rows
 {
 	TupleDesc desc;
-	Datum	 *rows;
-	int		  n;
-	int		  capacity;
+	Datum    *rows;
+	int       n;
+	int       capacity;
 } Rows;
 
 typedef struct Top
 {
 	CountedValue *value;
-	uint64		  total;
+	uint64        total;
 } Top;
 
 static void
@@ -45,8 +45,7 @@ add_row(Rows *out, int step, Datum keys, uint64 n)
 	if (out->n == out->capacity)
 	{
 		out->capacity = Max(256, out->capacity * 2);
-		out->rows = out->rows ? repalloc_huge(out->rows, sizeof(Datum) * out->capacity)
-							  : palloc(sizeof(Datum) * out->capacity);
+		out->rows = out->rows ? repalloc_huge(out->rows, sizeof(Datum) * out->capacity) : palloc(sizeof(Datum) * out->capacity);
 	}
 	out->rows[out->n++] = HeapTupleGetDatum(heap_form_tuple(out->desc, values, nulls));
 }
@@ -67,9 +66,9 @@ static char *
 attribute_label(const CountedAttribute *attribute)
 {
 	static const char *const places[] = {
-		"span",			 "resource",			 "instrumentation",			"name",		"kind",			   "status",
+		"span", "resource", "instrumentation", "name", "kind", "status",
 		"statusMessage", "instrumentation:name", "instrumentation:version", "rootName", "rootServiceName", "span:childCount"};
-	Oid	  arguments[] = {TEXTOID, TEXTOID};
+	Oid   arguments[] = {TEXTOID, TEXTOID};
 	Datum key;
 
 	if (attribute->place >= TALLY_NAME)
@@ -77,7 +76,7 @@ attribute_label(const CountedAttribute *attribute)
 	key = PointerGetDatum(cstring_to_text_with_len(attribute->key.data, (int) attribute->key.len));
 	return TextDatumGetCString(OidFunctionCall2(
 		LookupFuncName(list_make2(makeString("tempo"), makeString("attribute_label")), 2,
-					   arguments, false),
+	                   arguments, false),
 		CStringGetTextDatum(places[attribute->place]), key));
 }
 
@@ -104,7 +103,7 @@ is_before(ValueCounts *counts, const Top *a, const Top *b)
 /* Puts the most frequent values first into "top"; returns how many. */
 static int
 find_top(ValueCounts *counts, const CountedAttribute *attribute, bool selected, Top *top,
-		 int limit, uint64 *n_values)
+         int limit, uint64 *n_values)
 {
 	int n = 0;
 
@@ -140,7 +139,7 @@ find_top(ValueCounts *counts, const CountedAttribute *attribute, bool selected, 
 /* What an attribute is counted on a side, of values that are not shown */
 static void
 add_others(const CountedAttribute *attribute, bool selected, const CompareCall *call,
-		   uint64 *others)
+           uint64 *others)
 {
 	for (const CountedValue *v = attribute->values; v; v = v->next)
 		for (uint32 i = 0; i < v->n_cells; i++)
@@ -150,12 +149,12 @@ add_others(const CountedAttribute *attribute, bool selected, const CompareCall *
 
 static void
 add_side(ValueCounts *counts, const CountedAttribute *attribute, const char *name, bool selected,
-		 const CompareCall *call, Rows *out, Top *top, uint64 *others)
+         const CompareCall *call, Rows *out, Top *top, uint64 *others)
 {
 	const char *side = selected ? "selection" : "baseline";
-	uint64		n_values;
-	int	  n = find_top(counts, attribute, selected, top, call->n_values, &n_values);
-	Datum keys;
+	uint64      n_values;
+	int         n = find_top(counts, attribute, selected, top, call->n_values, &n_values);
+	Datum       keys;
 
 	memset(others, 0, sizeof(uint64) * call->n_steps);
 	if (n_values > n)
@@ -186,13 +185,13 @@ add_side(ValueCounts *counts, const CountedAttribute *attribute, const char *nam
 Datum
 tempo_compare_result(ValueCounts *counts, const CompareCall *call, Oid array_type)
 {
-	Oid		   element = get_element_type(array_type);
-	Rows	   out = {0};
-	Top		  *top = palloc(sizeof(Top) * Max(call->n_values, 1));
-	uint64	  *others = palloc(sizeof(uint64) * call->n_steps);
-	int16	   length;
-	bool	   by_value;
-	char	   alignment;
+	Oid        element = get_element_type(array_type);
+	Rows       out = {0};
+	Top       *top = palloc(sizeof(Top) * Max(call->n_values, 1));
+	uint64    *others = palloc(sizeof(uint64) * call->n_steps);
+	int16      length;
+	bool       by_value;
+	char       alignment;
 	ArrayType *result;
 
 	out.desc = lookup_rowtype_tupdesc_copy(element, -1);
@@ -205,7 +204,6 @@ tempo_compare_result(ValueCounts *counts, const CompareCall *call, Oid array_typ
 		tempo_counts_check(counts, 0);
 	}
 	get_typlenbyvalalign(element, &length, &by_value, &alignment);
-	result = out.n == 0 ? construct_empty_array(element)
-						: construct_array(out.rows, out.n, element, length, by_value, alignment);
+	result = out.n == 0 ? construct_empty_array(element) : construct_array(out.rows, out.n, element, length, by_value, alignment);
 	return PointerGetDatum(result);
 }

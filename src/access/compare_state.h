@@ -22,9 +22,9 @@
 /* The call of the aggregate. */
 typedef struct CompareCall
 {
-	List *counted;	/* conditions, ANDed */
+	List *counted; /* conditions, ANDed */
 	List *selected;
-	int64 start;	/* steps begin behind it */
+	int64 start; /* steps begin behind it */
 	int64 step;
 	int32 n_steps;
 	int32 n_values; /* shown of an attribute */

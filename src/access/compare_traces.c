@@ -26,10 +26,10 @@
 typedef struct TraceEntry
 {
 	TraceId id; /* the key */
-	uint32	number;
-	bool	repeated; /* its spans are in the table of those */
-	uint64	first_run;
-	uint64	last_run;
+	uint32  number;
+	bool    repeated; /* its spans are in the table of those */
+	uint64  first_run;
+	uint64  last_run;
 } TraceEntry;
 
 typedef struct RepeatedKey
@@ -44,7 +44,7 @@ CompareTraces *
 tempo_traces_create(ValueCounts *counts)
 {
 	CompareTraces *traces = MemoryContextAllocZero(counts->context, sizeof(CompareTraces));
-	HASHCTL		   control = {
+	HASHCTL        control = {
 			   .keysize = sizeof(TraceId), .entrysize = sizeof(TraceEntry), .hcxt = counts->context};
 
 	traces->counts = counts;
@@ -104,7 +104,7 @@ is_linked_child(const Span *span)
 		if (type != NULL && type->type == ANY_ARRAY && type->len == 1)
 			type = type->u.elements;
 		if (type != NULL && type->type == ANY_STRING && type->len == 8 &&
-			memcmp(type->u.data, "child_of", 8) == 0)
+		    memcmp(type->u.data, "child_of", 8) == 0)
 			return true;
 	}
 	return false;
@@ -123,19 +123,19 @@ text_value(CompareTraces *traces, CountedAttribute *attribute, SpanText text)
 static uint32
 number_root(CompareTraces *traces, const SpanBatch *batch, const Span *span)
 {
-	SpanText	   service = tempo_service_name(span_resource(batch, span));
+	SpanText       service = tempo_service_name(span_resource(batch, span));
 	CountedValue  *name = text_value(traces, traces->root_name, batch->strings[span->name]);
 	CountedValue  *of = text_value(traces, traces->root_service, service);
 	CountedValue **last = traces->n_roots > 0 ? &traces->roots[2 * (traces->n_roots - 1)] : NULL;
-	uint64		   size = traces->roots_size;
+	uint64         size = traces->roots_size;
 
 	if (last != NULL && last[0] == name && last[1] == of)
 		return traces->n_roots - 1;
 	if (traces->n_roots >= NOT_A_ROOT / 4)
 		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("too many traces to compare")));
+		        (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("too many traces to compare")));
 	traces->roots = grow(traces->counts, traces->roots, &size, 2 * ((uint64) traces->n_roots + 1),
-						 sizeof(CountedValue *));
+	                     sizeof(CountedValue *));
 	traces->roots_size = (uint32) size;
 	traces->roots[2 * traces->n_roots] = name;
 	traces->roots[2 * traces->n_roots + 1] = of;
@@ -144,7 +144,7 @@ number_root(CompareTraces *traces, const SpanBatch *batch, const Span *span)
 
 static void
 keep_span(CompareTraces *traces, const SpanBatch *batch, const Span *span, uint32 slot,
-		  TreeSpan *kept)
+          TreeSpan *kept)
 {
 	kept->id = read_id(&span->span_id);
 	kept->parent_id = read_id(&span->parent_span_id);
@@ -152,8 +152,7 @@ keep_span(CompareTraces *traces, const SpanBatch *batch, const Span *span, uint3
 	kept->start = span->start_time_unix_nano;
 	kept->kind = span->kind;
 	kept->slot = slot;
-	kept->root = kept->has_parent || is_linked_child(span) ? NOT_A_ROOT
-														   : number_root(traces, batch, span);
+	kept->root = kept->has_parent || is_linked_child(span) ? NOT_A_ROOT : number_root(traces, batch, span);
 }
 
 static bool
@@ -186,7 +185,7 @@ static bool
 is_repeated(CompareTraces *traces, const TraceEntry *trace, const TreeSpan *span)
 {
 	RepeatedKey key = {span->id, span->start, trace->number, span->kind};
-	bool		found;
+	bool        found;
 
 	(void) hash_search(traces->repeated, &key, HASH_ENTER, &found);
 	return found;
@@ -207,9 +206,9 @@ static void
 add_run(CompareTraces *traces, const TraceId *id, uint32 n, uint32 *slots)
 {
 	TreeSpan   *spans = &traces->spans[traces->n_spans];
-	uint32		kept = 0;
-	uint64		mask = n > 1 ? clear_ids(traces, n) : 0;
-	bool		found;
+	uint32      kept = 0;
+	uint64      mask = n > 1 ? clear_ids(traces, n) : 0;
+	bool        found;
 	TraceEntry *trace = hash_search(traces->traces, id, HASH_ENTER, &found);
 	TraceRun   *run;
 
@@ -243,7 +242,7 @@ add_run(CompareTraces *traces, const TraceId *id, uint32 n, uint32 *slots)
 		return;
 	traces->n_spans += kept;
 	traces->runs = grow(traces->counts, traces->runs, &traces->runs_size, traces->n_runs + 1,
-						sizeof(TraceRun));
+	                    sizeof(TraceRun));
 	run = &traces->runs[traces->n_runs];
 	run->first = traces->n_spans - kept;
 	run->n = kept;
@@ -257,21 +256,21 @@ add_run(CompareTraces *traces, const TraceId *id, uint32 n, uint32 *slots)
 
 void
 tempo_traces_add(CompareTraces *traces, const SpanBatch *batch, const uint32 *spans, uint32 n,
-				 uint32 *slots)
+                 uint32 *slots)
 {
 	uint32 end;
 
 	traces->spans = grow(traces->counts, traces->spans, &traces->spans_size, traces->n_spans + n,
-						 sizeof(TreeSpan));
+	                     sizeof(TreeSpan));
 	for (uint32 i = 0; i < n; i = end)
 	{
 		const TraceId *id = &batch->spans[spans[i]].trace_id;
 
 		for (end = i;
-			 end < n && memcmp(&batch->spans[spans[end]].trace_id, id, sizeof(TraceId)) == 0;
-			 end++)
+		     end < n && memcmp(&batch->spans[spans[end]].trace_id, id, sizeof(TraceId)) == 0;
+		     end++)
 			keep_span(traces, batch, &batch->spans[spans[end]], slots[end],
-					  &traces->spans[traces->n_spans + end - i]);
+			          &traces->spans[traces->n_spans + end - i]);
 		add_run(traces, id, end - i, &slots[i]);
 	}
 	tempo_counts_check(traces->counts, 0);
@@ -293,8 +292,8 @@ compare_spans(const void *a, const void *b)
 {
 	const TreeSpan *x = a;
 	const TreeSpan *y = b;
-	int64			x_kind = kind_order(x->kind);
-	int64			y_kind = kind_order(y->kind);
+	int64           x_kind = kind_order(x->kind);
+	int64           y_kind = kind_order(y->kind);
 
 	if (x->start != y->start)
 		return x->start < y->start ? -1 : 1;
@@ -332,7 +331,7 @@ list_ids(CompareTraces *traces, const TreeSpan *spans, uint32 n, uint64 mask)
 
 static void
 count_children(CompareTraces *traces, const TreeSpan *spans, uint32 n, uint64 mask,
-			   uint32 *children)
+               uint32 *children)
 {
 	for (uint32 i = 0; i < n; i++)
 	{
@@ -341,7 +340,7 @@ count_children(CompareTraces *traces, const TreeSpan *spans, uint32 n, uint64 ma
 		if (!spans[i].has_parent)
 			continue;
 		while (traces->ids[at] != PG_UINT32_MAX &&
-			   spans[traces->ids[at]].id != spans[i].parent_id)
+		       spans[traces->ids[at]].id != spans[i].parent_id)
 			at = (at + 1) & mask;
 		if (traces->ids[at] != PG_UINT32_MAX && traces->ids[at] != i)
 			children[traces->ids[at]]++;
@@ -424,7 +423,7 @@ count_shared(CompareTraces *traces, TreeSpan *spans, uint32 n, uint32 *children)
 static CountedValue *
 children_value(CompareTraces *traces, uint32 n)
 {
-	AnyValue	   value = {.type = ANY_INT};
+	AnyValue       value = {.type = ANY_INT};
 	CountedValue **known = n < FEW_CHILDREN ? &traces->few[n] : NULL;
 	CountedValue  *result;
 
@@ -440,9 +439,9 @@ children_value(CompareTraces *traces, uint32 n)
 static void
 count_trace(CompareTraces *traces, TreeSpan *spans, uint32 n)
 {
-	ValueCounts	   *counts = traces->counts;
-	uint64			mask = clear_ids(traces, n);
-	uint32		   *children = palloc_extended(sizeof(uint32) * n, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	ValueCounts    *counts = traces->counts;
+	uint64          mask = clear_ids(traces, n);
+	uint32         *children = palloc_extended(sizeof(uint32) * n, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	CountedValue  **of_root;
 	CountedValue   *nothing[2];
 	const TreeSpan *root;
@@ -473,7 +472,7 @@ static TreeSpan *
 collect_trace(CompareTraces *traces, const TraceEntry *trace, uint64 *n)
 {
 	const TraceRun *runs = traces->runs;
-	TreeSpan	   *spans;
+	TreeSpan       *spans;
 
 	*n = 0;
 	for (uint64 run = trace->first_run; run != PG_UINT64_MAX; run = runs[run].next)
@@ -494,22 +493,22 @@ collect_trace(CompareTraces *traces, const TraceEntry *trace, uint64 *n)
 void
 tempo_traces_count(CompareTraces *traces)
 {
-	MemoryContext per_trace = AllocSetContextCreate(traces->counts->context, "tempo compare trace",
-													ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(per_trace);
+	MemoryContext   per_trace = AllocSetContextCreate(traces->counts->context, "tempo compare trace",
+	                                                  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext   old = MemoryContextSwitchTo(per_trace);
 	HASH_SEQ_STATUS scan;
-	TraceEntry	   *trace;
+	TraceEntry     *trace;
 
 	hash_seq_init(&scan, traces->traces);
 	while ((trace = hash_seq_search(&scan)) != NULL)
 	{
-		uint64	  n;
+		uint64    n;
 		TreeSpan *spans = collect_trace(traces, trace, &n);
 
 		CHECK_FOR_INTERRUPTS();
 		if (n > PG_INT32_MAX)
 			ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-							errmsg("a trace has too many spans to compare")));
+			                errmsg("a trace has too many spans to compare")));
 		if (n > 0)
 			count_trace(traces, spans, (uint32) n);
 		MemoryContextReset(per_trace);

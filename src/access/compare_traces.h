@@ -41,24 +41,24 @@ typedef struct TraceRun
 
 typedef struct CompareTraces
 {
-	ValueCounts		 *counts;
+	ValueCounts      *counts;
 	CountedAttribute *root_name;
 	CountedAttribute *root_service;
 	CountedAttribute *child_count;
-	TreeSpan		 *spans;
-	uint64			  n_spans;
-	uint64			  spans_size;
-	TraceRun		 *runs;
-	uint64			  n_runs;
-	uint64			  runs_size;
-	CountedValue	**roots; /* name and service of each */
-	uint32			  n_roots;
-	uint32			  roots_size;
-	HTAB			 *traces;
-	HTAB			 *repeated; /* spans of traces that were met more than once */
-	uint32			 *ids;		/* places of spans by id */
-	uint64			  ids_size;
-	CountedValue	 *few[FEW_CHILDREN]; /* values of child_count; NULL: not met */
+	TreeSpan         *spans;
+	uint64            n_spans;
+	uint64            spans_size;
+	TraceRun         *runs;
+	uint64            n_runs;
+	uint64            runs_size;
+	CountedValue    **roots; /* name and service of each */
+	uint32            n_roots;
+	uint32            roots_size;
+	HTAB             *traces;
+	HTAB             *repeated; /* spans of traces that were met more than once */
+	uint32           *ids;      /* places of spans by id */
+	uint64            ids_size;
+	CountedValue     *few[FEW_CHILDREN]; /* values of child_count; NULL: not met */
 } CompareTraces;
 
 extern CompareTraces *tempo_traces_create(ValueCounts *counts);
@@ -68,7 +68,7 @@ extern CompareTraces *tempo_traces_create(ValueCounts *counts);
  * set to TALLY_NONE for a span that was here before.
  */
 extern void tempo_traces_add(CompareTraces *traces, const SpanBatch *batch, const uint32 *spans,
-							 uint32 n, uint32 *slots);
+                             uint32 n, uint32 *slots);
 
 /* tempo_traces_count: counts roots and children, when all spans are there */
 extern void tempo_traces_count(CompareTraces *traces);

@@ -118,4 +118,4 @@ typedef CompareType TempoCompare;
 typedef int16 TempoCompare;
 #endif
 
-#endif							/* TEMPO_ACCESS_COMPAT_H */
+#endif /* TEMPO_ACCESS_COMPAT_H */

@@ -46,68 +46,67 @@
 
 typedef struct TempoScanState
 {
-	CustomScanState css;		/* must be first */
-	TempoColumnMap *map;
-	ScanTarget	target;
-	ScanFilter *filter;
+	CustomScanState   css; /* must be first */
+	TempoColumnMap   *map;
+	ScanTarget        target;
+	ScanFilter       *filter;
 	SegmentProjection filter_projection;
 	SegmentProjection row_projection;
-	bool		no_columns;		/* rows need nothing of their span */
-	bool		partial_keys;
-	ExprState  *recheck;		/* the filter, for EvalPlanQual; else NULL */
-	List	   *keys;			/* for EXPLAIN */
-	TempoRowReader *reader;
+	bool              no_columns; /* rows need nothing of their span */
+	bool              partial_keys;
+	ExprState        *recheck; /* the filter, for EvalPlanQual; else NULL */
+	List             *keys;    /* for EXPLAIN */
+	TempoRowReader   *reader;
 
 	/* where the scan is */
-	ScanWalk	walk;
-	bool		started;
+	ScanWalk           walk;
+	bool               started;
 	TempoInsertBuffer *pending; /* the current batch in memory */
-	bool		in_pending;
-	RowRange   *ranges;
-	uint32		n_ranges;
-	uint32		range;
-	uint32		row;			/* next one to look at in the range */
+	bool               in_pending;
+	RowRange          *ranges;
+	uint32             n_ranges;
+	uint32             range;
+	uint32             row; /* next one to look at in the range */
 
 	/* rows found in a block, and how many of them have been decoded */
-	uint8	   *verdicts;
-	uint32	   *found;
-	uint32		found_size;
-	uint32		n_found;
-	uint32		next_found;
-	uint32		window;			/* rows to decode next */
+	uint8  *verdicts;
+	uint32 *found;
+	uint32  found_size;
+	uint32  n_found;
+	uint32  next_found;
+	uint32  window; /* rows to decode next */
 
 	/* the decoded run */
-	SpanAllocator allocator;
-	SpanBatch  *filter_batch;
-	SpanBatch  *row_batch;
-	const SpanBatch *rows;		/* where selected rows are */
-	uint32	   *selected;		/* rows in the segment */
-	uint32	   *span_of;		/* their spans in "rows" */
-	uint32		n_selected;
-	uint32		selected_size;
-	uint32		next_selected;
-	MemoryContext row_context;
+	SpanAllocator    allocator;
+	SpanBatch       *filter_batch;
+	SpanBatch       *row_batch;
+	const SpanBatch *rows;     /* where selected rows are */
+	uint32          *selected; /* rows in the segment */
+	uint32          *span_of;  /* their spans in "rows" */
+	uint32           n_selected;
+	uint32           selected_size;
+	uint32           next_selected;
+	MemoryContext    row_context;
 } TempoScanState;
 
 /* Stands for spans of which nothing is needed. */
 static const Span no_span;
 
-static Node *create_state(CustomScan *plan);
-static void begin_scan(CustomScanState *node, EState *estate, int eflags);
+static Node           *create_state(CustomScan *plan);
+static void            begin_scan(CustomScanState *node, EState *estate, int eflags);
 static TupleTableSlot *exec_scan(CustomScanState *node);
-static void end_scan(CustomScanState *node);
-static void rescan(CustomScanState *node);
-static void explain_scan(CustomScanState *node, List *ancestors, ExplainState *es);
-static void shut_down(CustomScanState *node);
-static Size estimate_shared(CustomScanState *node, ParallelContext *context);
-static void initialize_shared(CustomScanState *node, ParallelContext *context, void *place);
-static void reinitialize_shared(CustomScanState *node, ParallelContext *context, void *place);
-static void attach_shared(CustomScanState *node, shm_toc *toc, void *place);
+static void            end_scan(CustomScanState *node);
+static void            rescan(CustomScanState *node);
+static void            explain_scan(CustomScanState *node, List *ancestors, ExplainState *es);
+static void            shut_down(CustomScanState *node);
+static Size            estimate_shared(CustomScanState *node, ParallelContext *context);
+static void            initialize_shared(CustomScanState *node, ParallelContext *context, void *place);
+static void            reinitialize_shared(CustomScanState *node, ParallelContext *context, void *place);
+static void            attach_shared(CustomScanState *node, shm_toc *toc, void *place);
 
 const CustomScanMethods tempo_scan_methods = {
 	.CustomName = "TempoScan",
-	.CreateCustomScanState = create_state
-};
+	.CreateCustomScanState = create_state};
 
 static const CustomExecMethods exec_methods = {
 	.CustomName = "TempoScan",
@@ -120,8 +119,7 @@ static const CustomExecMethods exec_methods = {
 	.ReInitializeDSMCustomScan = reinitialize_shared,
 	.InitializeWorkerCustomScan = attach_shared,
 	.ShutdownCustomScan = shut_down,
-	.ExplainCustomScan = explain_scan
-};
+	.ExplainCustomScan = explain_scan};
 
 static Node *
 create_state(CustomScan *plan)
@@ -140,13 +138,13 @@ create_state(CustomScan *plan)
 static void
 set_keys(SegmentProjection *projection, List *keys)
 {
-	SpanText   *array = palloc(sizeof(SpanText) * Max(list_length(keys), 1));
-	ListCell   *cell;
+	SpanText *array = palloc(sizeof(SpanText) * Max(list_length(keys), 1));
+	ListCell *cell;
 
 	projection->n_keys = 0;
-	foreach(cell, keys)
+	foreach (cell, keys)
 	{
-		char	   *key = strVal(lfirst(cell));
+		char *key = strVal(lfirst(cell));
 
 		array[projection->n_keys++] = span_text(key, (uint32) strlen(key));
 	}
@@ -156,10 +154,10 @@ set_keys(SegmentProjection *projection, List *keys)
 static void
 set_projections(TempoScanState *state, CustomScan *plan)
 {
-	ScanNeeds	needs = {0};
-	List	   *filter_keys = NIL;
-	bool		resource_blank;
-	int			attributes_member;
+	ScanNeeds needs = {0};
+	List     *filter_keys = NIL;
+	bool      resource_blank;
+	int       attributes_member;
 
 	attributes_member = state->map->attno[TEMPO_ATTRIBUTES] + 1 - FirstLowInvalidHeapAttributeNumber;
 	tempo_scan_needs((Node *) plan->scan.plan.targetlist, &state->target, &needs);
@@ -184,8 +182,8 @@ set_projections(TempoScanState *state, CustomScan *plan)
 
 	/* tempo.attr() gets both columns as arguments, also where it looks at one */
 	resource_blank = !needs.all_columns &&
-		!bms_is_member(state->map->attno[TEMPO_RESOURCE_ATTRIBUTES] + 1 - FirstLowInvalidHeapAttributeNumber,
-					   needs.columns);
+	                 !bms_is_member(state->map->attno[TEMPO_RESOURCE_ATTRIBUTES] + 1 - FirstLowInvalidHeapAttributeNumber,
+	                                needs.columns);
 	if (resource_blank)
 		tempo_row_reader_blank(state->reader, TEMPO_RESOURCE_ATTRIBUTES);
 	if (!needs.attributes && !needs.all_columns)
@@ -195,7 +193,7 @@ set_projections(TempoScanState *state, CustomScan *plan)
 static SpanBatch *
 make_batch(TempoScanState *state)
 {
-	SpanBatch  *batch = span_batch_create(&state->allocator, 0);
+	SpanBatch *batch = span_batch_create(&state->allocator, 0);
 
 	if (batch == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
@@ -206,7 +204,7 @@ static void
 begin_scan(CustomScanState *node, EState *estate, int eflags)
 {
 	TempoScanState *state = (TempoScanState *) node;
-	CustomScan *plan = (CustomScan *) node->ss.ps.plan;
+	CustomScan     *plan = (CustomScan *) node->ss.ps.plan;
 
 	state->map = tempo_column_map(RelationGetDescr(node->ss.ss_currentRelation));
 	state->target.relid = plan->scan.scanrelid;
@@ -218,7 +216,7 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 	tempo_walk_init(&state->walk, node->ss.ss_currentRelation, estate->es_snapshot, state->filter);
 	state->row_context = AllocSetContextCreate(CurrentMemoryContext, "tempo scan row", ALLOCSET_DEFAULT_SIZES);
 	state->allocator = tempo_context_allocator(AllocSetContextCreate(CurrentMemoryContext, "tempo scan spans",
-																	 ALLOCSET_DEFAULT_SIZES));
+	                                                                 ALLOCSET_DEFAULT_SIZES));
 	state->filter_batch = make_batch(state);
 	state->row_batch = make_batch(state);
 }
@@ -254,8 +252,8 @@ compare_ranges(const void *a, const void *b)
 static void
 join_ranges(TempoScanState *state)
 {
-	RowRange   *ranges = state->ranges;
-	uint32		n = 0;
+	RowRange *ranges = state->ranges;
+	uint32    n = 0;
 
 	for (uint32 i = 0; i < state->n_ranges; i++)
 	{
@@ -271,10 +269,10 @@ join_ranges(TempoScanState *state)
 static bool
 find_ranges(TempoScanState *state)
 {
-	int			n_traces;
+	int            n_traces;
 	const TraceId *traces = tempo_filter_traces(state->filter, &n_traces);
 	SegmentReader *reader = tempo_segment_reader(state->walk.open);
-	SpanError	error;
+	SpanError      error;
 
 	state->range = 0;
 	state->n_ranges = 0;
@@ -289,8 +287,8 @@ find_ranges(TempoScanState *state)
 		state->ranges = MemoryContextAlloc(state->walk.open_context, sizeof(RowRange) * Max(n_traces, 1));
 		for (int i = 0; i < n_traces; i++)
 		{
-			uint32		first;
-			uint32		count;
+			uint32 first;
+			uint32 count;
 
 			if (!segment_find_trace(reader, &traces[i], &first, &count, &error))
 				tempo_segment_failed(state->walk.open, &error);
@@ -311,12 +309,12 @@ find_ranges(TempoScanState *state)
 static bool
 footer_passes(TempoScanState *state)
 {
-	int			n_traces;
+	int n_traces;
 
 	if (!find_ranges(state))
 		state->walk.counters.segments_traces++;
 	else if (tempo_filter_traces(state->filter, &n_traces) != NULL ||
-			 tempo_filter_segment(state->filter, state->walk.open))
+	         tempo_filter_segment(state->filter, state->walk.open))
 		return true;
 	else
 		state->walk.counters.segments_values++;
@@ -396,15 +394,15 @@ select_spans(TempoScanState *state, SpanBatch *batch)
 static bool
 next_run(TempoScanState *state, uint32 *first, uint32 *count)
 {
-	uint32		block_rows = segment_block_rows(tempo_segment_reader(state->walk.open));
+	uint32 block_rows = segment_block_rows(tempo_segment_reader(state->walk.open));
 
 	reserve_found(state, block_rows);
 	while (state->range < state->n_ranges)
 	{
 		const RowRange *range = &state->ranges[state->range];
-		uint32		block = state->row - state->row % block_rows;
-		uint32		end = block + block_rows;
-		uint32		n;
+		uint32          block = state->row - state->row % block_rows;
+		uint32          end = block + block_rows;
+		uint32          n;
 
 		if (state->row >= range->end)
 		{
@@ -451,12 +449,12 @@ empty_batch(SpanBatch *batch)
 static void
 decide_spans(TempoScanState *state, uint32 first, uint32 count)
 {
-	SpanBatch  *batch = state->filter_batch;
-	uint32		at = 0;
+	SpanBatch *batch = state->filter_batch;
+	uint32     at = 0;
 
 	while (at < count)
 	{
-		uint32		n = 0;
+		uint32 n = 0;
 
 		for (; at < count && n < MAX_RUN; at++)
 			if (state->verdicts[at] == ROW_MAYBE)
@@ -478,10 +476,10 @@ static void
 find_rows(TempoScanState *state, uint32 first, uint32 count)
 {
 	const TempoSegment *segment = state->walk.unit->segment;
-	uint8	   *verdicts = state->verdicts;
-	const SegmentTest *test = &state->filter->test;
-	uint32		examined = 0;
-	int			n_traces;
+	uint8              *verdicts = state->verdicts;
+	const SegmentTest  *test = &state->filter->test;
+	uint32              examined = 0;
+	int                 n_traces;
 
 	/* the ranges are what rows of these traces have */
 	if (tempo_filter_traces(state->filter, &n_traces) != NULL)
@@ -495,7 +493,7 @@ find_rows(TempoScanState *state, uint32 first, uint32 count)
 	{
 		empty_batch(state->filter_batch);
 		tempo_segment_select(state->walk.open, &state->filter_projection, first, count, test,
-							 state->filter_batch, verdicts);
+		                     state->filter_batch, verdicts);
 		decide_spans(state, first, count);
 	}
 	state->n_found = state->next_found = 0;
@@ -513,10 +511,10 @@ find_rows(TempoScanState *state, uint32 first, uint32 count)
 static void
 decode_found(TempoScanState *state)
 {
-	const uint32 *rows = state->found + state->next_found;
-	uint32		n = Min(state->n_found - state->next_found, state->window);
+	const uint32            *rows = state->found + state->next_found;
+	uint32                   n = Min(state->n_found - state->next_found, state->window);
 	const SegmentProjection *projection = &state->row_projection;
-	bool		empty = state->no_columns;
+	bool                     empty = state->no_columns;
 
 	reserve_rows(state, n);
 	empty_batch(state->row_batch);
@@ -539,8 +537,8 @@ decode_found(TempoScanState *state)
 static bool
 next_selection(TempoScanState *state)
 {
-	uint32		first;
-	uint32		count;
+	uint32 first;
+	uint32 count;
 
 	while (state->next_found >= state->n_found)
 	{
@@ -562,7 +560,7 @@ next_pending(TempoScanState *state)
 	while ((state->pending = tempo_walk_pending(&state->walk)) != NULL)
 	{
 		/* interning keys in it does no harm */
-		SpanBatch  *batch = (SpanBatch *) tempo_pending_batch(state->pending);
+		SpanBatch *batch = (SpanBatch *) tempo_pending_batch(state->pending);
 
 		reserve_rows(state, batch->n_spans);
 		state->rows = batch;
@@ -604,9 +602,9 @@ next_row(ScanState *node)
 {
 	TempoScanState *state = (TempoScanState *) node;
 	TupleTableSlot *slot = node->ss_ScanTupleSlot;
-	MemoryContext old;
-	const Span *span;
-	uint32		row;
+	MemoryContext   old;
+	const Span     *span;
+	uint32          row;
 
 	ExecClearTuple(slot);
 	while (state->next_selected >= state->n_selected)
@@ -637,7 +635,7 @@ static bool
 recheck_row(ScanState *node, TupleTableSlot *slot)
 {
 	TempoScanState *state = (TempoScanState *) node;
-	ExprContext *econtext = node->ps.ps_ExprContext;
+	ExprContext    *econtext = node->ps.ps_ExprContext;
 
 	/* projection and conditions were compiled for a slot that has its values */
 	slot_getallattrs(slot);
@@ -707,14 +705,14 @@ static void
 explain_conditions(CustomScanState *node, List *ancestors, ExplainState *es)
 {
 	CustomScan *plan = (CustomScan *) node->ss.ps.plan;
-	List	   *context;
-	bool		prefix = TEMPO_EXPLAIN_RTABLE_SIZE(es) > 1 || es->verbose;
+	List       *context;
+	bool        prefix = TEMPO_EXPLAIN_RTABLE_SIZE(es) > 1 || es->verbose;
 
 	if (plan->custom_exprs == NIL)
 		return;
 	context = set_deparse_context_plan(es->deparse_cxt, &plan->scan.plan, ancestors);
 	ExplainPropertyText("Pushed Filter",
-						deparse_expression((Node *) make_ands_explicit(plan->custom_exprs), context, prefix, false), es);
+	                    deparse_expression((Node *) make_ands_explicit(plan->custom_exprs), context, prefix, false), es);
 }
 
 static void
@@ -725,10 +723,10 @@ explain_scan(CustomScanState *node, List *ancestors, ExplainState *es)
 	explain_conditions(node, ancestors, es);
 	if (state->partial_keys)
 	{
-		List	   *names = NIL;
-		ListCell   *cell;
+		List     *names = NIL;
+		ListCell *cell;
 
-		foreach(cell, state->keys)
+		foreach (cell, state->keys)
 			names = lappend(names, strVal(lfirst(cell)));
 		ExplainPropertyList("Attribute Keys", names, es);
 	}
@@ -736,6 +734,6 @@ explain_scan(CustomScanState *node, List *ancestors, ExplainState *es)
 		return;
 	if (state->filter->root->n_children > 0)
 		ExplainPropertyText("Vectorised Conditions",
-							psprintf("%d of %d", tempo_filter_vectorised(state->filter), state->filter->root->n_children), es);
+		                    psprintf("%d of %d", tempo_filter_vectorised(state->filter), state->filter->root->n_children), es);
 	tempo_walk_explain(&state->walk, es);
 }

@@ -20,14 +20,14 @@ extern bool tempo_access_method(Oid am);
 
 /* storage_file.c: callbacks that create, empty and copy files */
 extern void tempo_relation_set_new_file(Relation rel, const RelFileLocator *newfile, char persistence,
-										TransactionId *freeze_xid, MultiXactId *min_multi);
+                                        TransactionId *freeze_xid, MultiXactId *min_multi);
 extern void tempo_relation_nontransactional_truncate(Relation rel);
 extern void tempo_relation_copy_data(Relation rel, const RelFileLocator *newfile);
 extern void tempo_relation_copy_for_cluster(Relation old_table, Relation new_table, Relation old_index,
-											bool use_sort, TransactionId oldest_xmin,
-											TransactionId *xid_cutoff, MultiXactId *multi_cutoff,
-											double *num_tuples, double *tups_vacuumed,
-											double *tups_recently_dead);
+                                            bool use_sort, TransactionId oldest_xmin,
+                                            TransactionId *xid_cutoff, MultiXactId *multi_cutoff,
+                                            double *num_tuples, double *tups_vacuumed,
+                                            double *tups_recently_dead);
 
 /*
  * tempo_vacuum_params, tempo_vacuum: VACUUM of some tables outside of a
@@ -55,7 +55,7 @@ tempo_vacuum(List *relations, VacuumParams *params, MemoryContext context)
 /* vacuum.c */
 extern void tempo_relation_vacuum(Relation rel, struct VacuumParams *params, BufferAccessStrategy strategy);
 extern void tempo_relation_estimate_size(Relation rel, int32 *attr_widths, BlockNumber *pages,
-										 double *tuples, double *allvisfrac);
+                                         double *tuples, double *allvisfrac);
 
 /*
  * tempo_reclaim: puts the blocks that no directory row owns any more on the
@@ -69,8 +69,8 @@ extern void tempo_hooks_init(void);
 /* TEMPO_UNSUPPORTED: ereport arguments are the message and the hint */
 #define TEMPO_UNSUPPORTED(message, hint) \
 	ereport(ERROR, \
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED), \
-			 message, hint))
+	        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), \
+	         message, hint))
 
 #define TEMPO_HINT_INDEX \
 	errhint("None is needed: traces, times and attribute values are found through the segments themselves.")
@@ -79,4 +79,4 @@ extern void tempo_hooks_init(void);
 #define TEMPO_HINT_LOCK \
 	errhint("Spans are immutable, so a plain SELECT sees a row that stays as it is.")
 
-#endif							/* TEMPO_ACCESS_DDL_H */
+#endif /* TEMPO_ACCESS_DDL_H */

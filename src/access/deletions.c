@@ -57,9 +57,9 @@
 /* tempo.segment_deletions and its index, open. */
 typedef struct Table
 {
-	Relation	heap;
-	Relation	index;
-	LOCKMODE	lockmode;
+	Relation heap;
+	Relation index;
+	LOCKMODE lockmode;
 } Table;
 
 /*
@@ -68,23 +68,23 @@ typedef struct Table
  */
 typedef struct Deletion
 {
-	dlist_node	node;
-	Oid			relid;
+	dlist_node       node;
+	Oid              relid;
 	SubTransactionId subid;
-	CommandId	cid;
-	TempoSegment segment;
-	bool		dirty;
-	uint8	   *unwritten;
-	uint64		generation;		/* that the following are of */
-	uint8	   *written;		/* by this command */
-	uint8	   *later;			/* by commands that it called */
-	uint8	   *gone;			/* by anybody else, or earlier */
-	uint8	   *kept;			/* of rows with provisional TIDs: what was written */
+	CommandId        cid;
+	TempoSegment     segment;
+	bool             dirty;
+	uint8           *unwritten;
+	uint64           generation; /* that the following are of */
+	uint8           *written;    /* by this command */
+	uint8           *later;      /* by commands that it called */
+	uint8           *gone;       /* by anybody else, or earlier */
+	uint8           *kept;       /* of rows with provisional TIDs: what was written */
 } Deletion;
 
 static dlist_head deletions = DLIST_STATIC_INIT(deletions);
-static Deletion *last_used = NULL;
-static int	n_dirty = 0;
+static Deletion  *last_used = NULL;
+static int        n_dirty = 0;
 
 /* Counts what may have changed the stored bitmaps from within. */
 static uint64 generation = 1;
@@ -97,10 +97,10 @@ static SubTransactionId locked_by = InvalidSubTransactionId;
 static bool
 open_table(Table *table, LOCKMODE lockmode)
 {
-	Oid			schema = get_namespace_oid(TABLE_SCHEMA, true);
-	Oid			relid = OidIsValid(schema) ? get_relname_relid(TABLE_NAME, schema) : InvalidOid;
-	List	   *indexes;
-	ListCell   *cell;
+	Oid       schema = get_namespace_oid(TABLE_SCHEMA, true);
+	Oid       relid = OidIsValid(schema) ? get_relname_relid(TABLE_NAME, schema) : InvalidOid;
+	List     *indexes;
+	ListCell *cell;
 
 	/* while the extension is dropped there may be none */
 	if (!OidIsValid(relid))
@@ -108,21 +108,21 @@ open_table(Table *table, LOCKMODE lockmode)
 	table->heap = table_open(relid, lockmode);
 	if (RelationGetNumberOfAttributes(table->heap) != NATTS)
 		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s.%s\" does not belong to this version of tempo_pg", TABLE_SCHEMA, TABLE_NAME),
-				 errhint("Run ALTER EXTENSION tempo_pg UPDATE.")));
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("table \"%s.%s\" does not belong to this version of tempo_pg", TABLE_SCHEMA, TABLE_NAME),
+		         errhint("Run ALTER EXTENSION tempo_pg UPDATE.")));
 	table->lockmode = lockmode;
 	indexes = RelationGetIndexList(table->heap);
 	table->index = NULL;
 	/* there may be others, while REINDEX CONCURRENTLY runs or where it failed */
-	foreach(cell, indexes)
+	foreach (cell, indexes)
 	{
-		Relation	index = index_open(lfirst_oid(cell), lockmode);
+		Relation index = index_open(lfirst_oid(cell), lockmode);
 
 		if (index->rd_index->indisvalid && index->rd_index->indnkeyatts == 2 &&
-			index->rd_index->indkey.values[0] == ATTNO_STORAGE_ID &&
-			index->rd_index->indkey.values[1] == ATTNO_SEGMENT_ID &&
-			heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL))
+		    index->rd_index->indkey.values[0] == ATTNO_STORAGE_ID &&
+		    index->rd_index->indkey.values[1] == ATTNO_SEGMENT_ID &&
+		    heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL))
 		{
 			table->index = index;
 			break;
@@ -136,7 +136,7 @@ open_table(Table *table, LOCKMODE lockmode)
 static void
 close_table(Table *table)
 {
-	LOCKMODE	unlock = table->lockmode == AccessShareLock ? AccessShareLock : NoLock;
+	LOCKMODE unlock = table->lockmode == AccessShareLock ? AccessShareLock : NoLock;
 
 	if (table->index != NULL)
 		index_close(table->index, unlock);
@@ -147,15 +147,15 @@ static SysScanDesc
 begin_scan(Table *table, Snapshot snapshot, uint64 storage_id, const TempoSegment *segment)
 {
 	ScanKeyData keys[2];
-	int			n = 0;
+	int         n = 0;
 
 	ScanKeyInit(&keys[n++], ATTNO_STORAGE_ID, BTEqualStrategyNumber, F_INT8EQ,
-				Int64GetDatum((int64) storage_id));
+	            Int64GetDatum((int64) storage_id));
 	if (segment != NULL)
 		ScanKeyInit(&keys[n++], ATTNO_SEGMENT_ID, BTEqualStrategyNumber, F_INT8EQ,
-					Int64GetDatum((int64) segment->segment_id));
+		            Int64GetDatum((int64) segment->segment_id));
 	return systable_beginscan(table->heap, table->index ? RelationGetRelid(table->index) : InvalidOid,
-							  table->index != NULL, snapshot, n, keys);
+	                          table->index != NULL, snapshot, n, keys);
 }
 
 static uint32
@@ -192,7 +192,7 @@ or_bitmap(const TempoSegment *segment, const uint8 *from, uint8 **to)
 static bool
 stored_extent(const TempoSegment *segment, const bytea *stored, uint32 *skipped, uint32 *len)
 {
-	uint32		bytes = bitmap_bytes(segment);
+	uint32 bytes = bitmap_bytes(segment);
 
 	*len = (uint32) VARSIZE_ANY_EXHDR(stored);
 	if (*len < sizeof(*skipped))
@@ -206,16 +206,16 @@ stored_extent(const TempoSegment *segment, const bytea *stored, uint32 *skipped,
 static void
 or_stored(const TempoSegment *segment, Table *table, HeapTuple tuple, uint8 **to)
 {
-	bool		isnull;
-	Datum		datum = heap_getattr(tuple, ATTNO_BITMAP, RelationGetDescr(table->heap), &isnull);
-	bytea	   *stored = DatumGetByteaPP(datum);
-	uint32		skipped;
-	uint32		len;
+	bool   isnull;
+	Datum  datum = heap_getattr(tuple, ATTNO_BITMAP, RelationGetDescr(table->heap), &isnull);
+	bytea *stored = DatumGetByteaPP(datum);
+	uint32 skipped;
+	uint32 len;
 
 	if (!stored_extent(segment, stored, &skipped, &len))
 		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("the rows deleted from segment " UINT64_FORMAT " are not rows of it", segment->segment_id)));
+		        (errcode(ERRCODE_DATA_CORRUPTED),
+		         errmsg("the rows deleted from segment " UINT64_FORMAT " are not rows of it", segment->segment_id)));
 	if (*to == NULL)
 		*to = new_bitmap(segment);
 	for (uint32 i = 0; i < len; i++)
@@ -227,9 +227,9 @@ or_stored(const TempoSegment *segment, Table *table, HeapTuple tuple, uint8 **to
 static bytea *
 form_stored(const TempoSegment *segment, const uint8 *bitmap)
 {
-	uint32		end = bitmap_bytes(segment);
-	uint32		skipped = 0;
-	bytea	   *stored;
+	uint32 end = bitmap_bytes(segment);
+	uint32 skipped = 0;
+	bytea *stored;
 
 	while (skipped < end && bitmap[skipped] == 0)
 		skipped++;
@@ -245,25 +245,25 @@ form_stored(const TempoSegment *segment, const uint8 *bitmap)
 void
 tempo_deletions_forget(uint64 storage_id, const TempoSegment *segment)
 {
-	Table		table;
+	Table       table;
 	SysScanDesc scan;
-	HeapTuple	tuple;
+	HeapTuple   tuple;
 
 	if (!open_table(&table, RowExclusiveLock))
 		return;
 	scan = begin_scan(&table, SnapshotSelf, storage_id, segment);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		TM_FailureData failure;
+		TM_FailureData  failure;
 		ItemPointerData tid = tuple->t_self;
 
 		/* who may delete from the segment holds a lock that we waited for, so nobody else is here */
 		if (heap_delete(table.heap, &tid, GetCurrentCommandId(true), InvalidSnapshot, true,
-						&failure, false) != TM_Ok)
+		                &failure, false) != TM_Ok)
 			ereport(ERROR,
-					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-					 errmsg("a segment was replaced by a concurrent transaction"),
-					 errhint("Retry the transaction.")));
+			        (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			         errmsg("a segment was replaced by a concurrent transaction"),
+			         errhint("Retry the transaction.")));
 	}
 	systable_endscan(scan);
 	close_table(&table);
@@ -274,12 +274,12 @@ tempo_deletions_forget(uint64 storage_id, const TempoSegment *segment)
 static TempoSegment *
 find_segment(TempoSegment *segments, uint32 count, uint64 segment_id)
 {
-	uint32		low = 0;
-	uint32		high = count;
+	uint32 low = 0;
+	uint32 high = count;
 
 	while (low < high)
 	{
-		uint32		middle = low + (high - low) / 2;
+		uint32 middle = low + (high - low) / 2;
 
 		if (segments[middle].segment_id < segment_id)
 			low = middle + 1;
@@ -293,15 +293,15 @@ find_segment(TempoSegment *segments, uint32 count, uint64 segment_id)
 static void
 attach_unwritten(Snapshot snapshot, TempoSegment *segments, uint32 count)
 {
-	dlist_iter	iter;
+	dlist_iter iter;
 
-	dlist_foreach(iter, &deletions)
+	dlist_foreach (iter, &deletions)
 	{
-		Deletion   *deletion = dlist_container(Deletion, node, iter.cur);
+		Deletion     *deletion = dlist_container(Deletion, node, iter.cur);
 		TempoSegment *segment;
 
 		if (!deletion->dirty || deletion->segment.storage_id != segments[0].storage_id ||
-			(IsMVCCSnapshot(snapshot) && deletion->cid >= snapshot->curcid))
+		    (IsMVCCSnapshot(snapshot) && deletion->cid >= snapshot->curcid))
 			continue;
 		segment = find_segment(segments, count, deletion->segment.segment_id);
 		if (segment != NULL)
@@ -312,9 +312,9 @@ attach_unwritten(Snapshot snapshot, TempoSegment *segments, uint32 count)
 void
 tempo_deletions_attach(Snapshot snapshot, TempoSegment *segments, uint32 count)
 {
-	Table		table;
+	Table       table;
 	SysScanDesc scan;
-	HeapTuple	tuple;
+	HeapTuple   tuple;
 
 	if (count == 0)
 		return;
@@ -328,9 +328,9 @@ tempo_deletions_attach(Snapshot snapshot, TempoSegment *segments, uint32 count)
 	scan = begin_scan(&table, snapshot, segments[0].storage_id, count == 1 ? &segments[0] : NULL);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		bool		isnull;
-		uint64		id = (uint64) DatumGetInt64(heap_getattr(tuple, ATTNO_SEGMENT_ID,
-															 RelationGetDescr(table.heap), &isnull));
+		bool          isnull;
+		uint64        id = (uint64) DatumGetInt64(heap_getattr(tuple, ATTNO_SEGMENT_ID,
+		                                                       RelationGetDescr(table.heap), &isnull));
 		TempoSegment *segment = find_segment(segments, count, id);
 
 		if (segment != NULL)
@@ -343,31 +343,31 @@ tempo_deletions_attach(Snapshot snapshot, TempoSegment *segments, uint32 count)
 	for (uint32 i = 0; i < count; i++)
 		if (segments[i].deleted != NULL)
 			segments[i].n_deleted = (uint32) pg_popcount((const char *) segments[i].deleted,
-														 (int) bitmap_bytes(&segments[i]));
+			                                             (int) bitmap_bytes(&segments[i]));
 }
 
 void
 tempo_deletions_check(Snapshot snapshot, uint64 storage_id, TempoSegment *segments, uint32 count,
-					  void (*problem) (void *arg, uint64 segment_id, const char *text), void *arg)
+                      void (*problem)(void *arg, uint64 segment_id, const char *text), void *arg)
 {
-	Table		table;
+	Table       table;
 	SysScanDesc scan;
-	HeapTuple	tuple;
+	HeapTuple   tuple;
 
 	if (!open_table(&table, AccessShareLock))
 		return;
 	scan = begin_scan(&table, snapshot, storage_id, NULL);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		bool		isnull;
-		uint64		id = (uint64) DatumGetInt64(heap_getattr(tuple, ATTNO_SEGMENT_ID,
-															 RelationGetDescr(table.heap), &isnull));
-		Datum		datum = heap_getattr(tuple, ATTNO_BITMAP, RelationGetDescr(table.heap), &isnull);
+		bool          isnull;
+		uint64        id = (uint64) DatumGetInt64(heap_getattr(tuple, ATTNO_SEGMENT_ID,
+		                                                       RelationGetDescr(table.heap), &isnull));
+		Datum         datum = heap_getattr(tuple, ATTNO_BITMAP, RelationGetDescr(table.heap), &isnull);
 		TempoSegment *segment = find_segment(segments, count, id);
-		bytea	   *stored;
-		uint32		skipped;
-		uint32		len;
-		bool		inside;
+		bytea        *stored;
+		uint32        skipped;
+		uint32        len;
+		bool          inside;
 
 		if (segment == NULL)
 		{
@@ -391,7 +391,7 @@ tempo_deletions_check(Snapshot snapshot, uint64 storage_id, TempoSegment *segmen
 void
 tempo_deletions_drop(const TempoSegment *segment, uint32 first, SpanBatch *batch, uint32 from)
 {
-	uint32		kept = from;
+	uint32 kept = from;
 
 	if (segment->deleted == NULL)
 		return;
@@ -408,7 +408,7 @@ tempo_deletions_decode(TempoOpenSegment *open, const TempoSegment *segment, Span
 
 	for (uint32 row = 0; row < segment->summary.rows; row += DECODE_ROWS)
 	{
-		uint32		from = batch->n_spans;
+		uint32 from = batch->n_spans;
 
 		CHECK_FOR_INTERRUPTS();
 		tempo_segment_decode(open, &everything, row, Min(DECODE_ROWS, segment->summary.rows - row), batch);
@@ -422,10 +422,10 @@ void
 tempo_deletions_superseded(Relation rel)
 {
 	ereport(ERROR,
-			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-			 errmsg("could not delete from table \"%s\" because a merge has moved the rows",
-					RelationGetRelationName(rel)),
-			 errhint("Retry the transaction.")));
+	        (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+	         errmsg("could not delete from table \"%s\" because a merge has moved the rows",
+	                RelationGetRelationName(rel)),
+	         errhint("Retry the transaction.")));
 }
 
 /* Waits until nobody else deletes from the segment or merges it. */
@@ -433,15 +433,15 @@ static void
 lock_segment(Relation rel, const TempoSegment *segment)
 {
 	TempoDirectory directory;
-	HeapTupleData tuple;
-	Buffer		buffer;
+	HeapTupleData  tuple;
+	Buffer         buffer;
 	TM_FailureData failure;
-	TM_Result	result;
+	TM_Result      result;
 
 	tempo_directory_open(&directory, RowExclusiveLock, false);
 	tuple.t_self = segment->tid;
 	result = heap_lock_tuple(directory.heap, &tuple, GetCurrentCommandId(true), LockTupleNoKeyExclusive,
-							 LockWaitBlock, false, &buffer, &failure);
+	                         LockWaitBlock, false, &buffer, &failure);
 	ReleaseBuffer(buffer);
 	tempo_directory_close(&directory);
 	if (result != TM_Ok)
@@ -460,7 +460,8 @@ free_bitmap(uint8 **bitmap)
 static uint8 **
 own_bitmap(Deletion *deletion, CommandId cid)
 {
-	return cid == deletion->cid ? &deletion->written : cid > deletion->cid ? &deletion->later : &deletion->gone;
+	return cid == deletion->cid ? &deletion->written : cid > deletion->cid ? &deletion->later :
+	                                                                         &deletion->gone;
 }
 
 /* Reads what is deleted already, whoever did it; nobody else can be at it. */
@@ -468,35 +469,35 @@ static void
 load_deleted(Deletion *deletion)
 {
 	const TempoSegment *segment = &deletion->segment;
-	MemoryContext caller = MemoryContextSwitchTo(TopTransactionContext);
-	Table		table;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	dlist_iter	iter;
+	MemoryContext       caller = MemoryContextSwitchTo(TopTransactionContext);
+	Table               table;
+	SysScanDesc         scan;
+	HeapTuple           tuple;
+	dlist_iter          iter;
 
 	free_bitmap(&deletion->written);
 	free_bitmap(&deletion->later);
 	free_bitmap(&deletion->gone);
 	if (!open_table(&table, AccessShareLock))
 		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("table \"%s.%s\" does not exist", TABLE_SCHEMA, TABLE_NAME)));
+		        (errcode(ERRCODE_UNDEFINED_TABLE),
+		         errmsg("table \"%s.%s\" does not exist", TABLE_SCHEMA, TABLE_NAME)));
 	scan = begin_scan(&table, SnapshotSelf, segment->storage_id, segment);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		bool		own = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
+		bool own = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
 
 		or_stored(segment, &table, tuple,
-				  own ? own_bitmap(deletion, HeapTupleHeaderGetCmin(tuple->t_data)) : &deletion->gone);
+		          own ? own_bitmap(deletion, HeapTupleHeaderGetCmin(tuple->t_data)) : &deletion->gone);
 	}
 	systable_endscan(scan);
 	close_table(&table);
-	dlist_foreach(iter, &deletions)
+	dlist_foreach (iter, &deletions)
 	{
-		Deletion   *other = dlist_container(Deletion, node, iter.cur);
+		Deletion *other = dlist_container(Deletion, node, iter.cur);
 
 		if (other != deletion && other->dirty && other->segment.storage_id == segment->storage_id &&
-			other->segment.segment_id == segment->segment_id)
+		    other->segment.segment_id == segment->segment_id)
 			or_bitmap(segment, other->unwritten, own_bitmap(deletion, other->cid));
 	}
 	if (deletion->unwritten == NULL)
@@ -509,8 +510,8 @@ static bool
 is_deletion(const Deletion *deletion, const TempoSegment *segment, SubTransactionId subid, CommandId cid)
 {
 	return deletion->segment.segment_id == segment->segment_id &&
-		deletion->segment.storage_id == segment->storage_id &&
-		deletion->subid == subid && deletion->cid == cid;
+	       deletion->segment.storage_id == segment->storage_id &&
+	       deletion->subid == subid && deletion->cid == cid;
 }
 
 /* The entry of a segment for the current command, which from now on has it to itself. */
@@ -518,8 +519,8 @@ static Deletion *
 enter_segment(Relation rel, const TempoSegment *segment, CommandId cid)
 {
 	SubTransactionId subid = GetCurrentSubTransactionId();
-	Deletion   *found = NULL;
-	dlist_iter	iter;
+	Deletion        *found = NULL;
+	dlist_iter       iter;
 
 	if (last_used != NULL && is_deletion(last_used, segment, subid, cid))
 		found = last_used;
@@ -577,17 +578,17 @@ settle_provisional(Relation rel, ItemPointer tid)
 		tempo_flush_inserts(RelationGetRelid(rel));
 	if (tempo_provisional_find(rel, tid, &found) && found.segment == NULL)
 		TEMPO_UNSUPPORTED(errmsg("cannot delete rows of table \"%s\" that a calling statement is still inserting",
-								 RelationGetRelationName(rel)),
-						  errhint("Delete them after that statement."));
+		                         RelationGetRelationName(rel)),
+		                  errhint("Delete them after that statement."));
 }
 
 TM_Result
 tempo_delete_row(Relation rel, ItemPointer tid, CommandId cid, Snapshot snapshot,
-				 Snapshot crosscheck, TM_FailureData *failure, bool mark)
+                 Snapshot crosscheck, TM_FailureData *failure, bool mark)
 {
-	Deletion   *deletion;
+	Deletion    *deletion;
 	TempoSegment segment;
-	uint32		row;
+	uint32       row;
 
 	memset(failure, 0, sizeof(*failure));
 	failure->ctid = *tid;
@@ -609,7 +610,7 @@ tempo_delete_row(Relation rel, ItemPointer tid, CommandId cid, Snapshot snapshot
 	}
 	if (bit_set(deletion->later, row))
 	{
-		failure->cmax = cid + 1;	/* any other than this */
+		failure->cmax = cid + 1; /* any other than this */
 		return TM_SelfModified;
 	}
 	if (bit_set(deletion->gone, row))
@@ -630,15 +631,15 @@ tempo_delete_row(Relation rel, ItemPointer tid, CommandId cid, Snapshot snapshot
 bool
 tempo_deletions_own(const TempoSegment *segment, uint32 row)
 {
-	dlist_iter	iter;
+	dlist_iter iter;
 
-	dlist_foreach(iter, &deletions)
+	dlist_foreach (iter, &deletions)
 	{
-		Deletion   *deletion = dlist_container(Deletion, node, iter.cur);
+		Deletion *deletion = dlist_container(Deletion, node, iter.cur);
 
 		if (deletion->segment.segment_id == segment->segment_id &&
-			deletion->segment.storage_id == segment->storage_id &&
-			(bit_set(deletion->unwritten, row) || bit_set(deletion->kept, row)))
+		    deletion->segment.storage_id == segment->storage_id &&
+		    (bit_set(deletion->unwritten, row) || bit_set(deletion->kept, row)))
 			return true;
 	}
 	return false;
@@ -647,14 +648,14 @@ tempo_deletions_own(const TempoSegment *segment, uint32 row)
 const TempoSegment *
 tempo_deletions_segment(Oid relid, BlockNumber block)
 {
-	dlist_iter	iter;
+	dlist_iter iter;
 
 	if (last_used != NULL && last_used->relid == relid &&
-		block - last_used->segment.first_block < last_used->segment.n_blocks)
+	    block - last_used->segment.first_block < last_used->segment.n_blocks)
 		return &last_used->segment;
 	dlist_reverse_foreach(iter, &deletions)
 	{
-		Deletion   *deletion = dlist_container(Deletion, node, iter.cur);
+		Deletion *deletion = dlist_container(Deletion, node, iter.cur);
 
 		if (deletion->relid == relid && block - deletion->segment.first_block < deletion->segment.n_blocks)
 		{
@@ -668,13 +669,13 @@ tempo_deletions_segment(Oid relid, BlockNumber block)
 bool
 tempo_deletions_pending(Oid relid)
 {
-	dlist_iter	iter;
+	dlist_iter iter;
 
 	if (n_dirty == 0)
 		return false;
-	dlist_foreach(iter, &deletions)
+	dlist_foreach (iter, &deletions)
 	{
-		Deletion   *deletion = dlist_container(Deletion, node, iter.cur);
+		Deletion *deletion = dlist_container(Deletion, node, iter.cur);
 
 		if (deletion->dirty && (relid == InvalidOid || deletion->relid == relid))
 			return true;
@@ -685,12 +686,12 @@ tempo_deletions_pending(Oid relid)
 static void
 write_deletion(Table *table, Deletion *deletion)
 {
-	Datum		values[NATTS];
-	bool		isnull[NATTS] = {0};
-	bool		no_nulls[INDEX_MAX_KEYS] = {0};
-	List	   *indexes;
-	ListCell   *cell;
-	HeapTuple	tuple;
+	Datum     values[NATTS];
+	bool      isnull[NATTS] = {0};
+	bool      no_nulls[INDEX_MAX_KEYS] = {0};
+	List     *indexes;
+	ListCell *cell;
+	HeapTuple tuple;
 
 	values[0] = Int64GetDatum((int64) deletion->segment.storage_id);
 	values[1] = Int64GetDatum((int64) deletion->segment.segment_id);
@@ -700,23 +701,23 @@ write_deletion(Table *table, Deletion *deletion)
 	heap_insert(table->heap, tuple, deletion->cid, HEAP_INSERT_NO_LOGICAL, NULL);
 	tempo_stop(DELETE_ADDED);
 	indexes = RelationGetIndexList(table->heap);
-	foreach(cell, indexes)
+	foreach (cell, indexes)
 	{
-		Relation	index = index_open(lfirst_oid(cell), RowExclusiveLock);
-		IndexInfo  *info = BuildIndexInfo(index);
-		Datum		keys[INDEX_MAX_KEYS];
+		Relation   index = index_open(lfirst_oid(cell), RowExclusiveLock);
+		IndexInfo *info = BuildIndexInfo(index);
+		Datum      keys[INDEX_MAX_KEYS];
 
 		if (info->ii_Expressions != NIL || info->ii_Predicate != NIL)
 			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("index \"%s\" on table \"%s.%s\" is partial or has expressions",
-							RelationGetRelationName(index), TABLE_SCHEMA, TABLE_NAME),
-					 errhint("Drop it.")));
+			        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			         errmsg("index \"%s\" on table \"%s.%s\" is partial or has expressions",
+			                RelationGetRelationName(index), TABLE_SCHEMA, TABLE_NAME),
+			         errhint("Drop it.")));
 		for (int i = 0; i < info->ii_NumIndexAttrs; i++)
 			keys[i] = info->ii_IndexAttrNumbers[i] > 0 ? values[info->ii_IndexAttrNumbers[i] - 1] : (Datum) 0;
 		if (info->ii_ReadyForInserts)
 			index_insert(index, keys, no_nulls, &tuple->t_self, table->heap,
-						 info->ii_Unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, false, info);
+			             info->ii_Unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, false, info);
 		pfree(info);
 		index_close(index, NoLock);
 	}
@@ -740,12 +741,12 @@ void
 tempo_flush_deletions(void)
 {
 	SubTransactionId subid = GetCurrentSubTransactionId();
-	Table		table = {NULL};
-	dlist_iter	iter;
+	Table            table = {NULL};
+	dlist_iter       iter;
 
-	dlist_foreach(iter, &deletions)
+	dlist_foreach (iter, &deletions)
 	{
-		Deletion   *deletion = dlist_container(Deletion, node, iter.cur);
+		Deletion *deletion = dlist_container(Deletion, node, iter.cur);
 
 		if (deletion->subid != subid || deletion->unwritten == NULL)
 			continue;
@@ -822,9 +823,9 @@ on_subtransaction(SubXactEvent event, SubTransactionId subid, SubTransactionId p
 		locked_by = event == SUBXACT_EVENT_COMMIT_SUB ? parent : InvalidSubTransactionId;
 	generation++;
 	last_used = NULL;
-	dlist_foreach_modify(iter, &deletions)
+	dlist_foreach_modify (iter, &deletions)
 	{
-		Deletion   *deletion = dlist_container(Deletion, node, iter.cur);
+		Deletion *deletion = dlist_container(Deletion, node, iter.cur);
 
 		if (deletion->subid != subid)
 			continue;

@@ -33,7 +33,7 @@ extern void tempo_deletions_attach(Snapshot snapshot, TempoSegment *segments, ui
  * does not fit one of its segments, which are ordered by segment id.
  */
 extern void tempo_deletions_check(Snapshot snapshot, uint64 storage_id, TempoSegment *segments, uint32 count,
-								  void (*problem) (void *arg, uint64 segment_id, const char *text), void *arg);
+                                  void (*problem)(void *arg, uint64 segment_id, const char *text), void *arg);
 
 /*
  * tempo_deletions_drop: of spans "from" and later in the batch, the first of
@@ -55,7 +55,7 @@ extern void tempo_deletions_forget(uint64 storage_id, const TempoSegment *segmen
  * delete from the same segment, and with "mark" deletes the row.
  */
 extern TM_Result tempo_delete_row(Relation rel, ItemPointer tid, CommandId cid, Snapshot snapshot,
-								  Snapshot crosscheck, TM_FailureData *failure, bool mark);
+                                  Snapshot crosscheck, TM_FailureData *failure, bool mark);
 
 /* tempo_deletions_superseded: the error of who comes for rows that a merge has moved */
 extern void tempo_deletions_superseded(Relation rel) pg_attribute_noreturn();
@@ -74,4 +74,4 @@ extern void tempo_flush_deletions(void);
 
 extern void tempo_deletions_init(void);
 
-#endif							/* TEMPO_ACCESS_DELETIONS_H */
+#endif /* TEMPO_ACCESS_DELETIONS_H */

@@ -52,25 +52,25 @@
  */
 typedef struct DirectoryRow
 {
-	int64		storage_id;
-	int64		segment_id;
-	int64		min_start_nano;
-	int64		max_start_nano;
-	int64		max_end_nano;
-	int64		min_duration_nano;
-	int64		max_duration_nano;
-	int64		max_trace_nano;
-	int64		tenant_filter;
-	int64		size;
-	int64		raw_size;
-	int64		first_block;
+	int64       storage_id;
+	int64       segment_id;
+	int64       min_start_nano;
+	int64       max_start_nano;
+	int64       max_end_nano;
+	int64       min_duration_nano;
+	int64       max_duration_nano;
+	int64       max_trace_nano;
+	int64       tenant_filter;
+	int64       size;
+	int64       raw_size;
+	int64       first_block;
 	TimestampTz newest_at;
-	int32		n_blocks;
-	int32		rows;
-	int32		traces;
-	int32		n_tenants;
-	int32		n_requests;
-	int16		level;
+	int32       n_blocks;
+	int32       rows;
+	int32       traces;
+	int32       n_tenants;
+	int32       n_requests;
+	int16       level;
 } DirectoryRow;
 
 #define DIRECTORY_NATTS 19
@@ -81,8 +81,8 @@ typedef struct DirectoryRow
 /* What an index of the directory has. */
 typedef struct IndexShape
 {
-	AttrNumber	first;
-	AttrNumber	second;
+	AttrNumber first;
+	AttrNumber second;
 } IndexShape;
 
 static const IndexShape merged_shape = {ATTNO_STORAGE_ID, ATTNO_MAX_START};
@@ -94,8 +94,8 @@ has_shape(Relation index, const IndexShape *shape)
 	Form_pg_index form = index->rd_index;
 
 	return form->indnkeyatts == 2 && form->indkey.values[0] == shape->first &&
-		   form->indkey.values[1] == shape->second &&
-		   !heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
+	       form->indkey.values[1] == shape->second &&
+	       !heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
 }
 
 /*
@@ -105,13 +105,13 @@ has_shape(Relation index, const IndexShape *shape)
 static Relation
 open_index(Relation heap, const IndexShape *shape, LOCKMODE lockmode)
 {
-	List	   *indexes = RelationGetIndexList(heap);
-	Relation	found = NULL;
-	ListCell   *cell;
+	List     *indexes = RelationGetIndexList(heap);
+	Relation  found = NULL;
+	ListCell *cell;
 
-	foreach(cell, indexes)
+	foreach (cell, indexes)
 	{
-		Relation	index = index_open(lfirst_oid(cell), lockmode);
+		Relation index = index_open(lfirst_oid(cell), lockmode);
 
 		if (index->rd_index->indisvalid && has_shape(index, shape))
 		{
@@ -127,16 +127,16 @@ open_index(Relation heap, const IndexShape *shape, LOCKMODE lockmode)
 bool
 tempo_directory_open(TempoDirectory *directory, LOCKMODE lockmode, bool missing_ok)
 {
-	Oid			schema = get_namespace_oid(DIRECTORY_SCHEMA, true);
-	Oid			relid = OidIsValid(schema) ? get_relname_relid(DIRECTORY_NAME, schema) : InvalidOid;
+	Oid schema = get_namespace_oid(DIRECTORY_SCHEMA, true);
+	Oid relid = OidIsValid(schema) ? get_relname_relid(DIRECTORY_NAME, schema) : InvalidOid;
 	if (!OidIsValid(relid))
 	{
 		if (missing_ok)
 			return false;
 		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("table \"%s.%s\" does not exist", DIRECTORY_SCHEMA, DIRECTORY_NAME),
-				 errhint("Create the extension tempo_pg in this database.")));
+		        (errcode(ERRCODE_UNDEFINED_TABLE),
+		         errmsg("table \"%s.%s\" does not exist", DIRECTORY_SCHEMA, DIRECTORY_NAME),
+		         errhint("Create the extension tempo_pg in this database.")));
 	}
 	directory->heap = table_open(relid, lockmode);
 	directory->lockmode = lockmode;
@@ -149,10 +149,10 @@ tempo_directory_open(TempoDirectory *directory, LOCKMODE lockmode, bool missing_
 	}
 	if (directory->merged == NULL || directory->level0 == NULL)
 		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s.%s\" does not belong to this version of tempo_pg",
-						DIRECTORY_SCHEMA, DIRECTORY_NAME),
-				 errhint("Run ALTER EXTENSION tempo_pg UPDATE.")));
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("table \"%s.%s\" does not belong to this version of tempo_pg",
+		                DIRECTORY_SCHEMA, DIRECTORY_NAME),
+		         errhint("Run ALTER EXTENSION tempo_pg UPDATE.")));
 	return true;
 }
 
@@ -160,13 +160,13 @@ bool
 tempo_try_lock_own_tables(LOCKMODE lockmode)
 {
 	static const char *const names[] = {DIRECTORY_NAME, "segment_deletions", "overrides"};
-	Oid			schema = get_namespace_oid(DIRECTORY_SCHEMA, true);
+	Oid                      schema = get_namespace_oid(DIRECTORY_SCHEMA, true);
 
 	if (!OidIsValid(schema))
 		return false;
 	for (int i = 0; i < lengthof(names); i++)
 	{
-		Oid			relid = get_relname_relid(names[i], schema);
+		Oid relid = get_relname_relid(names[i], schema);
 
 		if (!OidIsValid(relid) || !ConditionalLockRelationOid(relid, lockmode))
 			return false;
@@ -178,7 +178,7 @@ void
 tempo_directory_close(TempoDirectory *directory)
 {
 	/* as with catalogs, the locks of a reader need not last, a writer's must */
-	LOCKMODE	unlock = directory->lockmode == AccessShareLock ? AccessShareLock : NoLock;
+	LOCKMODE unlock = directory->lockmode == AccessShareLock ? AccessShareLock : NoLock;
 
 	index_close(directory->merged, unlock);
 	index_close(directory->level0, unlock);
@@ -191,7 +191,7 @@ static void
 segment_to_row(const TempoSegment *segment, Datum *values)
 {
 	const SegmentSummary *summary = &segment->summary;
-	int			i = 0;
+	int                   i = 0;
 
 	values[i++] = Int64GetDatum((int64) segment->storage_id);
 	values[i++] = Int64GetDatum((int64) segment->segment_id);
@@ -219,7 +219,7 @@ static void
 row_to_segment(HeapTuple tuple, TempoSegment *segment)
 {
 	const DirectoryRow *row = (const DirectoryRow *) GETSTRUCT(tuple);
-	SegmentSummary *summary = &segment->summary;
+	SegmentSummary     *summary = &segment->summary;
 
 	memset(segment, 0, sizeof(*segment));
 	segment->storage_id = (uint64) row->storage_id;
@@ -248,9 +248,9 @@ row_to_segment(HeapTuple tuple, TempoSegment *segment)
 void
 tempo_directory_insert_heap(TempoDirectory *directory, TempoSegment *segment, CommandId cid)
 {
-	Datum		values[DIRECTORY_NATTS];
-	bool		isnull[DIRECTORY_NATTS] = {0};
-	HeapTuple	tuple;
+	Datum     values[DIRECTORY_NATTS];
+	bool      isnull[DIRECTORY_NATTS] = {0};
+	HeapTuple tuple;
 
 	segment_to_row(segment, values);
 	tuple = heap_form_tuple(RelationGetDescr(directory->heap), values, isnull);
@@ -270,18 +270,18 @@ not_in_index(Relation index, const TempoSegment *segment)
 void
 tempo_directory_insert_index(TempoDirectory *directory, const TempoSegment *segment)
 {
-	Datum		row[DIRECTORY_NATTS];
-	List	   *indexes = RelationGetIndexList(directory->heap);
-	ListCell   *cell;
+	Datum     row[DIRECTORY_NATTS];
+	List     *indexes = RelationGetIndexList(directory->heap);
+	ListCell *cell;
 
 	segment_to_row(segment, row);
-	foreach(cell, indexes)
+	foreach (cell, indexes)
 	{
-		Relation	index = index_open(lfirst_oid(cell), RowExclusiveLock);
-		IndexInfo  *info;
+		Relation        index = index_open(lfirst_oid(cell), RowExclusiveLock);
+		IndexInfo      *info;
 		ItemPointerData tid = segment->tid;
-		Datum		values[INDEX_MAX_KEYS];
-		bool		isnull[INDEX_MAX_KEYS] = {0};
+		Datum           values[INDEX_MAX_KEYS];
+		bool            isnull[INDEX_MAX_KEYS] = {0};
 
 		if (not_in_index(index, segment))
 		{
@@ -290,18 +290,18 @@ tempo_directory_insert_index(TempoDirectory *directory, const TempoSegment *segm
 		}
 		info = BuildIndexInfo(index);
 		if (info->ii_Expressions != NIL ||
-			(info->ii_Predicate != NIL && !has_shape(index, &merged_shape) &&
-			 !has_shape(index, &level0_shape)))
+		    (info->ii_Predicate != NIL && !has_shape(index, &merged_shape) &&
+		     !has_shape(index, &level0_shape)))
 			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("index \"%s\" on table \"%s.%s\" is partial or has expressions",
-							RelationGetRelationName(index), DIRECTORY_SCHEMA, DIRECTORY_NAME),
-					 errhint("Drop it.")));
+			        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			         errmsg("index \"%s\" on table \"%s.%s\" is partial or has expressions",
+			                RelationGetRelationName(index), DIRECTORY_SCHEMA, DIRECTORY_NAME),
+			         errhint("Drop it.")));
 		for (int i = 0; i < info->ii_NumIndexAttrs; i++)
 			values[i] = info->ii_IndexAttrNumbers[i] > 0 ? row[info->ii_IndexAttrNumbers[i] - 1] : (Datum) 0;
 		if (info->ii_ReadyForInserts)
 			index_insert(index, values, isnull, &tid, directory->heap,
-						 info->ii_Unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, false, info);
+			             info->ii_Unique ? UNIQUE_CHECK_YES : UNIQUE_CHECK_NO, false, info);
 		pfree(info);
 		index_close(index, NoLock);
 	}
@@ -311,14 +311,14 @@ tempo_directory_insert_index(TempoDirectory *directory, const TempoSegment *segm
 bool
 tempo_directory_claim(TempoDirectory *directory, const TempoSegment *segment)
 {
-	HeapTupleData tuple;
-	Buffer		buffer;
+	HeapTupleData  tuple;
+	Buffer         buffer;
 	TM_FailureData failure;
-	TM_Result	result;
+	TM_Result      result;
 
 	tuple.t_self = segment->tid;
 	result = heap_lock_tuple(directory->heap, &tuple, GetCurrentCommandId(true),
-							 LockTupleExclusive, LockWaitSkip, false, &buffer, &failure);
+	                         LockTupleExclusive, LockWaitSkip, false, &buffer, &failure);
 	ReleaseBuffer(buffer);
 	return result == TM_Ok;
 }
@@ -327,14 +327,14 @@ static void
 delete_row(Relation heap, ItemPointer tid)
 {
 	TM_FailureData failure;
-	TM_Result	result;
+	TM_Result      result;
 
 	result = heap_delete(heap, tid, GetCurrentCommandId(true), InvalidSnapshot, true, &failure, false);
 	if (result != TM_Ok)
 		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("a segment was replaced by a concurrent transaction"),
-				 errhint("Retry the transaction.")));
+		        (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+		         errmsg("a segment was replaced by a concurrent transaction"),
+		         errhint("Retry the transaction.")));
 }
 
 void
@@ -350,12 +350,12 @@ forget_in(TempoDirectory *directory, Relation index, uint64 storage_id)
 {
 	ScanKeyData key;
 	SysScanDesc scan;
-	HeapTuple	tuple;
+	HeapTuple   tuple;
 	ScanKeyInit(&key, ATTNO_STORAGE_ID, BTEqualStrategyNumber, F_INT8EQ,
-				Int64GetDatum((int64) storage_id));
+	            Int64GetDatum((int64) storage_id));
 	/* everything committed and all of our own, whatever its command id */
 	scan = systable_beginscan(directory->heap, RelationGetRelid(index), true,
-							  SnapshotSelf, 1, &key);
+	                          SnapshotSelf, 1, &key);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		ItemPointerData tid = tuple->t_self;
@@ -391,37 +391,37 @@ check_rewrite(Relation rel, Snapshot snapshot, uint64 rewrite_xid)
 {
 	FullTransactionId rewrite = FullTransactionIdFromU64(rewrite_xid);
 	FullTransactionId next;
-	TransactionId xid;
+	TransactionId     xid;
 
 	if (rewrite_xid == 0 || !IsMVCCSnapshot(snapshot))
 		return;
 	next = ReadNextFullTransactionId();
 	if (U64FromFullTransactionId(next) - rewrite_xid > (UINT64CONST(1) << 31))
-		return;					/* older than any snapshot can be */
+		return; /* older than any snapshot can be */
 	xid = XidFromFullTransactionId(rewrite);
 	if (TransactionIdIsCurrentTransactionId(xid) || !XidInMVCCSnapshot(xid, snapshot))
 		return;
 	ereport(ERROR,
-			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-			 errmsg("relation \"%s\" was rewritten after this transaction's snapshot was taken",
-					RelationGetRelationName(rel)),
-			 errhint("Retry the transaction.")));
+	        (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+	         errmsg("relation \"%s\" was rewritten after this transaction's snapshot was taken",
+	                RelationGetRelationName(rel)),
+	         errhint("Retry the transaction.")));
 }
 
 static bool
 within_bounds(const TempoSegment *segment, const TempoSegmentBounds *bounds)
 {
 	return bounds == NULL ||
-		(segment->summary.max_start_nano >= bounds->min_start &&
-		 (segment->summary.min_start_nano < bounds->end_start || bounds->end_start == PG_INT64_MAX) &&
-		 (bounds->tenants == 0 || (segment->summary.tenant_filter & bounds->tenants) != 0));
+	       (segment->summary.max_start_nano >= bounds->min_start &&
+	        (segment->summary.min_start_nano < bounds->end_start || bounds->end_start == PG_INT64_MAX) &&
+	        (bounds->tenants == 0 || (segment->summary.tenant_filter & bounds->tenants) != 0));
 }
 
 static int
 compare_segment_id(const void *a, const void *b)
 {
-	uint64		x = ((const TempoSegment *) a)->segment_id;
-	uint64		y = ((const TempoSegment *) b)->segment_id;
+	uint64 x = ((const TempoSegment *) a)->segment_id;
+	uint64 y = ((const TempoSegment *) b)->segment_id;
 
 	return x < y ? -1 : x > y;
 }
@@ -429,25 +429,25 @@ compare_segment_id(const void *a, const void *b)
 typedef struct Listing
 {
 	TempoSegment *segments;
-	uint32		count;
-	uint32		allocated;
+	uint32        count;
+	uint32        allocated;
 } Listing;
 
 /* Adds the rows of an index from "first" on, which is of its second column. */
 static void
 list_from(TempoDirectory *directory, Relation index, const IndexShape *shape, Snapshot snapshot,
-		  uint64 storage_id, int64 first, const TempoSegmentBounds *bounds, Listing *listing)
+          uint64 storage_id, int64 first, const TempoSegmentBounds *bounds, Listing *listing)
 {
-	ScanKeyData	keys[2];
-	SysScanDesc	scan;
-	HeapTuple	tuple;
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple   tuple;
 
 	ScanKeyInit(&keys[0], ATTNO_STORAGE_ID, BTEqualStrategyNumber, F_INT8EQ,
-				Int64GetDatum((int64) storage_id));
+	            Int64GetDatum((int64) storage_id));
 	ScanKeyInit(&keys[1], shape->second, BTGreaterEqualStrategyNumber, F_INT8GE,
-				Int64GetDatum(first));
+	            Int64GetDatum(first));
 	scan = systable_beginscan(directory->heap, RelationGetRelid(index), true, snapshot,
-							  first == PG_INT64_MIN ? 1 : 2, keys);
+	                          first == PG_INT64_MIN ? 1 : 2, keys);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		if (listing->count == listing->allocated)
@@ -471,7 +471,7 @@ is_later(Snapshot snapshot, const TempoStatFloor *floor)
 		return false;
 	for (uint32 i = 0; i < snapshot->xcnt; i++)
 	{
-		bool		was_running = false;
+		bool was_running = false;
 
 		if (!TransactionIdPrecedes(snapshot->xip[i], floor->end))
 			continue;
@@ -499,8 +499,8 @@ TempoSegment *
 tempo_directory_list_images(Relation rel, Snapshot snapshot, const TempoSegmentBounds *bounds, uint32 *count)
 {
 	TempoMetaHeader meta;
-	TempoDirectory directory;
-	Listing		listing = {NULL, 0, 32};
+	TempoDirectory  directory;
+	Listing         listing = {NULL, 0, 32};
 
 	*count = 0;
 	if (!tempo_meta_read(rel, &meta))
@@ -510,9 +510,9 @@ tempo_directory_list_images(Relation rel, Snapshot snapshot, const TempoSegmentB
 	listing.segments = palloc(listing.allocated * sizeof(TempoSegment));
 	tempo_directory_open(&directory, AccessShareLock, false);
 	list_from(&directory, directory.merged, &merged_shape, snapshot, meta.storage_id,
-			  bounds != NULL ? bounds->min_start : PG_INT64_MIN, bounds, &listing);
+	          bounds != NULL ? bounds->min_start : PG_INT64_MIN, bounds, &listing);
 	list_from(&directory, directory.level0, &level0_shape, snapshot, meta.storage_id,
-			  level0_floor(rel, snapshot, meta.storage_id), bounds, &listing);
+	          level0_floor(rel, snapshot, meta.storage_id), bounds, &listing);
 	tempo_directory_close(&directory);
 	*count = listing.count;
 	qsort(listing.segments, *count, sizeof(TempoSegment), compare_segment_id);
@@ -534,7 +534,7 @@ tempo_directory_list(Relation rel, Snapshot snapshot, const TempoSegmentBounds *
  */
 static void
 set_floor(Relation rel, Snapshot snapshot, uint64 storage_id, uint64 next,
-		  const TempoSegment *segments, uint32 count)
+          const TempoSegment *segments, uint32 count)
 {
 	TempoStatFloor floor = {storage_id, next, snapshot->xmax, snapshot->xcnt};
 
@@ -550,14 +550,14 @@ set_floor(Relation rel, Snapshot snapshot, uint64 storage_id, uint64 next,
 
 void
 tempo_directory_advance_floor(Relation rel, Snapshot snapshot, const TempoSegment *segments, uint32 count,
-							  TempoFloor *floor)
+                              TempoFloor *floor)
 {
 	TempoMetaHeader meta;
 
 	if (!tempo_meta_read(rel, &meta))
 		return;
 	if (floor->storage_id == meta.storage_id &&
-		TransactionIdFollowsOrEquals(snapshot->xmin, XidFromFullTransactionId(floor->xid)))
+	    TransactionIdFollowsOrEquals(snapshot->xmin, XidFromFullTransactionId(floor->xid)))
 	{
 		set_floor(rel, snapshot, meta.storage_id, floor->next_segment_id, segments, count);
 		floor->storage_id = 0;
@@ -576,9 +576,9 @@ static TempoSegment *
 scan_heap(TempoDirectory *directory, Snapshot snapshot, uint64 storage_id, uint32 *count)
 {
 	TempoSegment *segments;
-	uint32		allocated = 64;
+	uint32        allocated = 64;
 	TableScanDesc scan;
-	HeapTuple	tuple;
+	HeapTuple     tuple;
 
 	*count = 0;
 	segments = palloc(allocated * sizeof(TempoSegment));
@@ -586,7 +586,7 @@ scan_heap(TempoDirectory *directory, Snapshot snapshot, uint64 storage_id, uint3
 	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 	{
 		if (storage_id != 0 &&
-			((const DirectoryRow *) GETSTRUCT(tuple))->storage_id != (int64) storage_id)
+		    ((const DirectoryRow *) GETSTRUCT(tuple))->storage_id != (int64) storage_id)
 			continue;
 		if (*count == allocated)
 		{
@@ -637,12 +637,12 @@ tempo_segments_sort_by_block(TempoSegment *segments, uint32 count)
 const TempoSegment *
 tempo_segments_find_block(const TempoSegment *segments, uint32 count, BlockNumber block)
 {
-	uint32		low = 0;
-	uint32		high = count;
+	uint32 low = 0;
+	uint32 high = count;
 
 	while (low < high)
 	{
-		uint32		middle = low + (high - low) / 2;
+		uint32 middle = low + (high - low) / 2;
 
 		if (segments[middle].first_block <= block)
 			low = middle + 1;
@@ -658,12 +658,12 @@ tempo_segments_find_block(const TempoSegment *segments, uint32 count, BlockNumbe
 bool
 tempo_tid_row(const TempoSegment *segment, ItemPointer tid, uint32 *row)
 {
-	BlockNumber block = ItemPointerGetBlockNumberNoCheck(tid);
+	BlockNumber  block = ItemPointerGetBlockNumberNoCheck(tid);
 	OffsetNumber offset = ItemPointerGetOffsetNumberNoCheck(tid);
-	uint32		per_block = tempo_rows_per_block(segment);
+	uint32       per_block = tempo_rows_per_block(segment);
 
 	if (block < segment->first_block || block - segment->first_block >= segment->n_blocks ||
-		offset < 1 || offset > per_block)
+	    offset < 1 || offset > per_block)
 		return false;
 	*row = (block - segment->first_block) * per_block + offset - 1;
 	return *row < segment->summary.rows;

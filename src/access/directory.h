@@ -25,28 +25,28 @@
 /* A row of tempo.segment_directory, unpacked. */
 typedef struct TempoSegment
 {
-	uint64		storage_id;		/* of the relation's file, see pages.h */
-	uint64		segment_id;		/* never used twice under one storage id */
-	BlockNumber first_block;
-	BlockNumber n_blocks;
-	uint32		n_requests;		/* request hashes inside */
-	TimestampTz newest_at;		/* when the newest span inside was stored */
+	uint64         storage_id; /* of the relation's file, see pages.h */
+	uint64         segment_id; /* never used twice under one storage id */
+	BlockNumber    first_block;
+	BlockNumber    n_blocks;
+	uint32         n_requests; /* request hashes inside */
+	TimestampTz    newest_at;  /* when the newest span inside was stored */
 	SegmentSummary summary;
 
 	/* about the directory row itself */
 	ItemPointerData tid;
-	TransactionId xmin;
+	TransactionId   xmin;
 
 	/* the rows that the snapshot sees deleted, a bit each (deletions.h); NULL if there are none */
 	const uint8 *deleted;
-	uint32		n_deleted;
+	uint32       n_deleted;
 } TempoSegment;
 
 /* Names one segment of all that ever were. */
 typedef struct TempoSegmentKey
 {
-	uint64		storage_id;
-	uint64		segment_id;
+	uint64 storage_id;
+	uint64 segment_id;
 } TempoSegmentKey;
 
 /*
@@ -55,18 +55,18 @@ typedef struct TempoSegmentKey
  */
 typedef struct TempoSegmentBounds
 {
-	int64		min_start;
-	int64		end_start;		/* exclusive; PG_INT64_MAX = none, as a span may start then */
-	uint64		tenants;		/* OR of segment_tenant_bit(), 0 = any */
+	int64  min_start;
+	int64  end_start; /* exclusive; PG_INT64_MAX = none, as a span may start then */
+	uint64 tenants;   /* OR of segment_tenant_bit(), 0 = any */
 } TempoSegmentBounds;
 
 /* The directory and its indexes, open. */
 typedef struct TempoDirectory
 {
-	Relation	heap;
-	Relation	merged; /* index of level 1 and up, on (storage_id, max_start_nano) */
-	Relation	level0; /* index of level 0, on (storage_id, segment_id) */
-	LOCKMODE	lockmode;
+	Relation heap;
+	Relation merged; /* index of level 1 and up, on (storage_id, max_start_nano) */
+	Relation level0; /* index of level 0, on (storage_id, segment_id) */
+	LOCKMODE lockmode;
 } TempoDirectory;
 
 /*
@@ -112,11 +112,11 @@ extern void tempo_directory_forget(uint64 storage_id);
  * was rewritten after the snapshot was taken, so that its rows cannot be seen.
  */
 extern TempoSegment *tempo_directory_list(Relation rel, Snapshot snapshot,
-										  const TempoSegmentBounds *bounds, uint32 *count);
+                                          const TempoSegmentBounds *bounds, uint32 *count);
 
 /* tempo_directory_list_images: the same without looking for what is deleted from them */
 extern TempoSegment *tempo_directory_list_images(Relation rel, Snapshot snapshot,
-												 const TempoSegmentBounds *bounds, uint32 *count);
+                                                 const TempoSegmentBounds *bounds, uint32 *count);
 
 /*
  * tempo_directory_advance_floor: given all that "snapshot", the latest, sees,
@@ -126,13 +126,13 @@ extern TempoSegment *tempo_directory_list_images(Relation rel, Snapshot snapshot
  */
 typedef struct TempoFloor
 {
-	uint64		storage_id;
-	uint64		next_segment_id; /* when "xid" had not been given out */
+	uint64            storage_id;
+	uint64            next_segment_id; /* when "xid" had not been given out */
 	FullTransactionId xid;
 } TempoFloor;
 extern void tempo_directory_advance_floor(Relation rel, Snapshot snapshot,
-										  const TempoSegment *segments, uint32 count,
-										  TempoFloor *floor);
+                                          const TempoSegment *segments, uint32 count,
+                                          TempoFloor *floor);
 
 /*
  * tempo_directory_extents: the extent of every row that has not been pruned
@@ -145,7 +145,7 @@ extern TempoSegment *tempo_directory_extents(TempoDirectory *directory, uint64 s
  * all (0), without an index and in no order; deletions are not attached.
  */
 extern TempoSegment *tempo_directory_scan(TempoDirectory *directory, Snapshot snapshot, uint64 storage_id,
-										  uint32 *count);
+                                          uint32 *count);
 
 /*
  * Rows of a segment have physical TIDs: row r is in block
@@ -162,16 +162,16 @@ tempo_rows_per_block(const TempoSegment *segment)
 static inline void
 tempo_row_tid(const TempoSegment *segment, uint32 row, ItemPointer tid)
 {
-	uint32		per_block = tempo_rows_per_block(segment);
+	uint32 per_block = tempo_rows_per_block(segment);
 
 	ItemPointerSet(tid, segment->first_block + row / per_block, 1 + row % per_block);
 }
 
 /* tempo_segments_find_block: the segment of a list sorted by first_block that has "block", or NULL */
 extern const TempoSegment *tempo_segments_find_block(const TempoSegment *segments, uint32 count, BlockNumber block);
-extern void tempo_segments_sort_by_block(TempoSegment *segments, uint32 count);
+extern void                tempo_segments_sort_by_block(TempoSegment *segments, uint32 count);
 
 /* tempo_tid_row: the row of a segment that "tid" names; false if it has none there */
 extern bool tempo_tid_row(const TempoSegment *segment, ItemPointer tid, uint32 *row);
 
-#endif							/* TEMPO_ACCESS_DIRECTORY_H */
+#endif /* TEMPO_ACCESS_DIRECTORY_H */

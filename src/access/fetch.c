@@ -27,26 +27,26 @@ typedef struct SnapshotKey
 {
 	TransactionId xmin;
 	TransactionId xmax;
-	uint32		xcnt;
-	int32		subxcnt;
-	CommandId	curcid;
+	uint32        xcnt;
+	int32         subxcnt;
+	CommandId     curcid;
 } SnapshotKey;
 
 typedef struct FetchState
 {
-	Oid			relid;
+	Oid           relid;
 	RelFileNumber file;
-	SnapshotKey key;
-	bool		listed;
-	TempoSegment *segments;		/* by first block */
-	uint32		n_segments;
+	SnapshotKey   key;
+	bool          listed;
+	TempoSegment *segments; /* by first block */
+	uint32        n_segments;
 	MemoryContext context;
 
 	/* the rows fetched from last: a batch in memory, or a segment */
-	TempoRowSource *source;
+	TempoRowSource  *source;
 	const SpanBatch *batch;
-	uint64		storage_id;
-	uint64		segment_id;
+	uint64           storage_id;
+	uint64           segment_id;
 } FetchState;
 
 static FetchState fetch;
@@ -66,7 +66,7 @@ on_transaction(XactEvent event, void *arg)
 {
 	/* its memory was in the transaction's */
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE ||
-		event == XACT_EVENT_PARALLEL_COMMIT || event == XACT_EVENT_PARALLEL_ABORT)
+	    event == XACT_EVENT_PARALLEL_COMMIT || event == XACT_EVENT_PARALLEL_ABORT)
 		memset(&fetch, 0, sizeof(fetch));
 }
 
@@ -103,7 +103,7 @@ fetch_context(void)
 {
 	if (fetch.context == NULL)
 		fetch.context = AllocSetContextCreate(TopTransactionContext, "tempo fetch",
-											  ALLOCSET_SMALL_SIZES);
+		                                      ALLOCSET_SMALL_SIZES);
 	return fetch.context;
 }
 
@@ -111,13 +111,13 @@ fetch_context(void)
 static void
 list_segments(Relation rel, Snapshot snapshot)
 {
-	SnapshotKey key;
-	bool		keyed = make_key(snapshot, &key);
+	SnapshotKey   key;
+	bool          keyed = make_key(snapshot, &key);
 	MemoryContext caller;
 
 	if (keyed && fetch.listed && fetch.relid == RelationGetRelid(rel) &&
-		fetch.file == rel->rd_locator.relNumber &&
-		memcmp(&fetch.key, &key, sizeof(key)) == 0)
+	    fetch.file == rel->rd_locator.relNumber &&
+	    memcmp(&fetch.key, &key, sizeof(key)) == 0)
 		return;
 	tempo_fetch_forget();
 	caller = MemoryContextSwitchTo(fetch_context());
@@ -149,20 +149,20 @@ sees_provisional(Relation rel, Snapshot snapshot, const TempoProvisional *found)
 	list_segments(rel, snapshot);
 	listed = tempo_segments_find_block(fetch.segments, fetch.n_segments, found->segment->first_block);
 	if (listed != NULL && listed->segment_id == found->segment->segment_id &&
-		listed->storage_id == found->segment->storage_id)
+	    listed->storage_id == found->segment->storage_id)
 		return !tempo_row_is_deleted(listed, found->segment_row);
 	if (fetch.n_segments > 0 && fetch.segments[0].storage_id == found->segment->storage_id)
 		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("rows of table \"%s\" that this transaction inserted have moved when segments were merged",
-						RelationGetRelationName(rel)),
-				 errhint("Find them by their trace and span ids.")));
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("rows of table \"%s\" that this transaction inserted have moved when segments were merged",
+		                RelationGetRelationName(rel)),
+		         errhint("Find them by their trace and span ids.")));
 	return false;
 }
 
 static bool
 find_provisional(Relation rel, ItemPointer tid, Snapshot snapshot,
-				 const SpanBatch **batch, TempoSegment *segment, uint32 *row)
+                 const SpanBatch **batch, TempoSegment *segment, uint32 *row)
 {
 	TempoProvisional found;
 
@@ -170,10 +170,10 @@ find_provisional(Relation rel, ItemPointer tid, Snapshot snapshot,
 	{
 		if (tempo_provisional_forgotten(rel))
 			ereport(ERROR,
-					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-					 errmsg("too many rows were inserted into table \"%s\" to find one by its TID in the same transaction",
-							RelationGetRelationName(rel)),
-					 errhint("Find it by its trace and span ids.")));
+			        (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			         errmsg("too many rows were inserted into table \"%s\" to find one by its TID in the same transaction",
+			                RelationGetRelationName(rel)),
+			         errhint("Find it by its trace and span ids.")));
 		return false;
 	}
 	*batch = found.batch;
@@ -192,10 +192,10 @@ find_provisional(Relation rel, ItemPointer tid, Snapshot snapshot,
  */
 static bool
 find_row(Relation rel, ItemPointer tid, Snapshot snapshot,
-		 const SpanBatch **batch, TempoSegment *segment, uint32 *row)
+         const SpanBatch **batch, TempoSegment *segment, uint32 *row)
 {
 	const TempoSegment *found;
-	bool		any;
+	bool                any;
 
 	*batch = NULL;
 	if (tempo_tid_is_provisional(tid))
@@ -209,7 +209,7 @@ find_row(Relation rel, ItemPointer tid, Snapshot snapshot,
 	{
 		list_segments(rel, any ? SnapshotSelf : snapshot);
 		found = tempo_segments_find_block(fetch.segments, fetch.n_segments,
-										  ItemPointerGetBlockNumberNoCheck(tid));
+		                                  ItemPointerGetBlockNumberNoCheck(tid));
 	}
 	if (found == NULL)
 		return false;
@@ -256,9 +256,9 @@ bool
 tempo_fetch_row_version(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot)
 {
 	const SpanBatch *batch;
-	TempoSegment segment;
-	uint32		row;
-	ItemPointerData fetched = *tid; /* may be the slot's own */
+	TempoSegment     segment;
+	uint32           row;
+	ItemPointerData  fetched = *tid; /* may be the slot's own */
 
 	if (!find_row(rel, tid, snapshot, &batch, &segment, &row))
 		return false;
@@ -287,8 +287,8 @@ bool
 tempo_tid_valid(TableScanDesc scan, ItemPointer tid)
 {
 	return ItemPointerIsValid(tid) &&
-		(tempo_tid_is_provisional(tid) ||
-		 ItemPointerGetBlockNumber(tid) < RelationGetNumberOfBlocks(scan->rs_rd));
+	       (tempo_tid_is_provisional(tid) ||
+	        ItemPointerGetBlockNumber(tid) < RelationGetNumberOfBlocks(scan->rs_rd));
 }
 
 void
@@ -310,8 +310,8 @@ bool
 tempo_satisfies_snapshot(Relation rel, TupleTableSlot *slot, Snapshot snapshot)
 {
 	const SpanBatch *batch;
-	TempoSegment segment;
-	uint32		row;
+	TempoSegment     segment;
+	uint32           row;
 
 	return find_row(rel, &slot->tts_tid, snapshot, &batch, &segment, &row);
 }

@@ -48,9 +48,9 @@ tempo_relation(Relation rel)
 bool
 tempo_access_method(Oid am)
 {
-	HeapTuple	tuple = SearchSysCache1(AMOID, ObjectIdGetDatum(am));
-	Form_pg_am	form;
-	bool		result;
+	HeapTuple  tuple = SearchSysCache1(AMOID, ObjectIdGetDatum(am));
+	Form_pg_am form;
+	bool       result;
 
 	if (!HeapTupleIsValid(tuple))
 		return false;
@@ -63,15 +63,15 @@ tempo_access_method(Oid am)
 bool
 tempo_relation_oid(Oid relid)
 {
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	HeapTuple     tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	Form_pg_class form;
-	bool		result;
+	bool          result;
 
 	if (!HeapTupleIsValid(tuple))
 		return false;
 	form = (Form_pg_class) GETSTRUCT(tuple);
 	result = (form->relkind == RELKIND_RELATION || form->relkind == RELKIND_MATVIEW) &&
-		tempo_access_method(form->relam);
+	         tempo_access_method(form->relam);
 	ReleaseSysCache(tuple);
 	return result;
 }
@@ -86,14 +86,14 @@ tempo_slot_callbacks(Relation rel)
 
 static void
 tempo_tuple_insert(Relation rel, TupleTableSlot *slot, CommandId cid, int options,
-				   struct BulkInsertStateData *bistate)
+                   struct BulkInsertStateData *bistate)
 {
 	tempo_insert_row(rel, slot, cid, options);
 }
 
 static void
 tempo_multi_insert(Relation rel, TupleTableSlot **slots, int nslots, CommandId cid, int options,
-				   struct BulkInsertStateData *bistate)
+                   struct BulkInsertStateData *bistate)
 {
 	for (int i = 0; i < nslots; i++)
 		tempo_insert_row(rel, slots[i], cid, options);
@@ -111,8 +111,8 @@ static void
 refuse_index(Relation rel)
 {
 	TEMPO_UNSUPPORTED(errmsg("table \"%s\" cannot have an index, nor a constraint that needs one",
-							 RelationGetRelationName(rel)),
-					  TEMPO_HINT_INDEX);
+	                         RelationGetRelationName(rel)),
+	                  TEMPO_HINT_INDEX);
 }
 
 static struct IndexFetchTableData *
@@ -134,7 +134,7 @@ tempo_index_fetch_end(struct IndexFetchTableData *data)
 
 static bool
 tempo_index_fetch_tuple(struct IndexFetchTableData *scan, ItemPointer tid, Snapshot snapshot,
-						TupleTableSlot *slot, bool *call_again, bool *all_dead)
+                        TupleTableSlot *slot, bool *call_again, bool *all_dead)
 {
 	refuse_index(scan->rel);
 	return false;
@@ -149,9 +149,9 @@ tempo_index_delete_tuples(Relation rel, TM_IndexDeleteOp *delstate)
 
 static double
 tempo_index_build_range_scan(Relation table_rel, Relation index_rel, struct IndexInfo *index_info,
-							 bool allow_sync, bool anyvisible, bool progress,
-							 BlockNumber start_blockno, BlockNumber numblocks,
-							 IndexBuildCallback callback, void *callback_state, TableScanDesc scan)
+                             bool allow_sync, bool anyvisible, bool progress,
+                             BlockNumber start_blockno, BlockNumber numblocks,
+                             IndexBuildCallback callback, void *callback_state, TableScanDesc scan)
 {
 	refuse_index(table_rel);
 	return 0;
@@ -159,14 +159,14 @@ tempo_index_build_range_scan(Relation table_rel, Relation index_rel, struct Inde
 
 static void
 tempo_index_validate_scan(Relation table_rel, Relation index_rel, struct IndexInfo *index_info,
-						  Snapshot snapshot, struct ValidateIndexState *state)
+                          Snapshot snapshot, struct ValidateIndexState *state)
 {
 	refuse_index(table_rel);
 }
 
 static void
 tempo_tuple_insert_speculative(Relation rel, TupleTableSlot *slot, CommandId cid, int options,
-							   struct BulkInsertStateData *bistate, uint32 specToken)
+                               struct BulkInsertStateData *bistate, uint32 specToken)
 {
 	/* only ON CONFLICT with a unique index comes here */
 	refuse_index(rel);
@@ -180,27 +180,27 @@ tempo_tuple_complete_speculative(Relation rel, TupleTableSlot *slot, uint32 spec
 
 static TM_Result
 tempo_tuple_delete(Relation rel, ItemPointer tid, CommandId cid, Snapshot snapshot,
-				   Snapshot crosscheck, bool wait, TM_FailureData *tmfd, bool changingPart)
+                   Snapshot crosscheck, bool wait, TM_FailureData *tmfd, bool changingPart)
 {
 	return tempo_delete_row(rel, tid, cid, snapshot, crosscheck, tmfd, true);
 }
 
 static TM_Result
 tempo_tuple_update(Relation rel, ItemPointer otid, TupleTableSlot *slot, CommandId cid,
-				   Snapshot snapshot, Snapshot crosscheck, bool wait, TM_FailureData *tmfd,
-				   LockTupleMode *lockmode, TEMPO_UPDATE_INDEXES_TYPE *update_indexes)
+                   Snapshot snapshot, Snapshot crosscheck, bool wait, TM_FailureData *tmfd,
+                   LockTupleMode *lockmode, TEMPO_UPDATE_INDEXES_TYPE *update_indexes)
 {
 	TEMPO_UNSUPPORTED(errmsg("cannot update table \"%s\"", RelationGetRelationName(rel)),
-					  TEMPO_HINT_UPDATE);
+	                  TEMPO_HINT_UPDATE);
 	return TM_Ok;
 }
 
 static TM_Result
 tempo_tuple_lock(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot,
-				 CommandId cid, LockTupleMode mode, LockWaitPolicy wait_policy, uint8 flags,
-				 TM_FailureData *tmfd)
+                 CommandId cid, LockTupleMode mode, LockWaitPolicy wait_policy, uint8 flags,
+                 TM_FailureData *tmfd)
 {
-	TM_Result	result;
+	TM_Result result;
 
 	memset(tmfd, 0, sizeof(*tmfd));
 	tmfd->cmax = InvalidCommandId;
@@ -213,7 +213,7 @@ tempo_tuple_lock(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlo
 	 */
 	if (mode != LockTupleExclusive && !(mode == LockTupleKeyShare && InNoForceRLSOperation()))
 		TEMPO_UNSUPPORTED(errmsg("cannot lock rows of table \"%s\"", RelationGetRelationName(rel)),
-						  TEMPO_HINT_LOCK);
+		                  TEMPO_HINT_LOCK);
 	result = tempo_delete_row(rel, tid, cid, snapshot, InvalidSnapshot, tmfd, false);
 	if (result == TM_Ok)
 		(void) tempo_fetch_row_version(rel, tid, SnapshotAny, slot);

@@ -11,4 +11,4 @@
 /* tempo_access_init: settings, hooks and transaction callbacks */
 extern void tempo_access_init(void);
 
-#endif							/* TEMPO_ACCESS_HANDLER_H */
+#endif /* TEMPO_ACCESS_HANDLER_H */

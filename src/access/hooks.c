@@ -33,11 +33,11 @@
 #include "utils/lsyscache.h"
 #include "utils/resowner.h"
 
-static ExecutorStart_hook_type prev_executor_start = NULL;
-static ExecutorRun_hook_type prev_executor_run = NULL;
+static ExecutorStart_hook_type  prev_executor_start = NULL;
+static ExecutorRun_hook_type    prev_executor_run = NULL;
 static ExecutorFinish_hook_type prev_executor_finish = NULL;
 static ProcessUtility_hook_type prev_process_utility = NULL;
-static object_access_hook_type prev_object_access = NULL;
+static object_access_hook_type  prev_object_access = NULL;
 
 /* -------------------------------------------------------------- executor */
 
@@ -60,24 +60,24 @@ static void
 check_modify(PlannedStmt *statement, Plan *plan)
 {
 	ModifyTable *modify = (ModifyTable *) plan;
-	bool		updates = false;
-	ListCell   *cell;
-	ListCell   *action;
-	char	   *name;
+	bool         updates = false;
+	ListCell    *cell;
+	ListCell    *action;
+	char        *name;
 
 	if (plan == NULL || !IsA(plan, ModifyTable) || modify->operation == CMD_INSERT)
 		return;
 	updates = modify->operation == CMD_UPDATE;
-	foreach(cell, modify->mergeActionLists)
-		foreach(action, (List *) lfirst(cell))
-	{
-		MergeAction *merge = lfirst_node(MergeAction, action);
+	foreach (cell, modify->mergeActionLists)
+		foreach (action, (List *) lfirst(cell))
+		{
+			MergeAction *merge = lfirst_node(MergeAction, action);
 
-		updates |= merge->commandType == CMD_UPDATE;
-	}
+			updates |= merge->commandType == CMD_UPDATE;
+		}
 	if (!updates)
 		return;
-	foreach(cell, modify->resultRelations)
+	foreach (cell, modify->resultRelations)
 	{
 		if (!is_ours(statement, lfirst_int(cell), &name))
 			continue;
@@ -93,21 +93,21 @@ check_modify(PlannedStmt *statement, Plan *plan)
 static void
 check_statement(PlannedStmt *statement)
 {
-	ListCell   *cell;
-	char	   *name;
+	ListCell *cell;
+	char     *name;
 
 	if (InNoForceRLSOperation())
 		return;
 	/* ModifyTable is only ever at the top of a plan or of a CTE's */
 	check_modify(statement, statement->planTree);
-	foreach(cell, statement->subplans)
+	foreach (cell, statement->subplans)
 		check_modify(statement, (Plan *) lfirst(cell));
-	foreach(cell, statement->rowMarks)
+	foreach (cell, statement->rowMarks)
 	{
 		PlanRowMark *mark = lfirst_node(PlanRowMark, cell);
 
 		if (RowMarkRequiresRowShareLock(mark->markType) && !mark->isParent &&
-			is_ours(statement, mark->rti, &name))
+		    is_ours(statement, mark->rti, &name))
 			TEMPO_UNSUPPORTED(errmsg("cannot lock rows of table \"%s\"", name), TEMPO_HINT_LOCK);
 	}
 }
@@ -119,14 +119,14 @@ check_statement(PlannedStmt *statement)
 static void
 flush_for(PlannedStmt *statement)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
 	if (IsInParallelMode() || !tempo_has_inserts(InvalidOid))
 		return;
 	if (statement->parallelModeNeeded)
 		tempo_flush_inserts(InvalidOid);
 	else
-		foreach(cell, statement->relationOids)
+		foreach (cell, statement->relationOids)
 			if (tempo_has_inserts(lfirst_oid(cell)))
 				tempo_flush_inserts(lfirst_oid(cell));
 }
@@ -151,7 +151,7 @@ tempo_executor_start(QueryDesc *query, int eflags)
 {
 	flush_for(query->plannedstmt);
 	if (query->plannedstmt->parallelModeNeeded &&
-		(tempo_has_inserts(InvalidOid) || tempo_deletions_pending(InvalidOid)))
+	    (tempo_has_inserts(InvalidOid) || tempo_deletions_pending(InvalidOid)))
 		forbid_workers(query);
 	if (prev_executor_start)
 		prev_executor_start(query, eflags);
@@ -164,15 +164,15 @@ tempo_executor_start(QueryDesc *query, int eflags)
 static bool
 has_returning(PlannedStmt *statement)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
 	if (!statement->hasReturning && !statement->hasModifyingCTE)
 		return false;
 	if (statement->hasReturning)
 		return true;
-	foreach(cell, statement->subplans)
+	foreach (cell, statement->subplans)
 	{
-		Plan	   *plan = lfirst(cell);
+		Plan *plan = lfirst(cell);
 
 		if (plan != NULL && IsA(plan, ModifyTable) && ((ModifyTable *) plan)->returningLists != NIL)
 			return true;
@@ -183,7 +183,7 @@ has_returning(PlannedStmt *statement)
 static void
 tempo_executor_run(TEMPO_EXECUTOR_RUN_PARAMS)
 {
-	bool		outer = tempo_insert_returning;
+	bool outer = tempo_insert_returning;
 
 	/* an error resets it at the latest at the end of the transaction */
 	tempo_insert_returning = has_returning(queryDesc->plannedstmt);
@@ -229,14 +229,14 @@ tempo_executor_finish(QueryDesc *query)
 static bool
 names_ours(const RangeVar *range, bool children, char **name)
 {
-	Oid			relid = RangeVarGetRelid(range, NoLock, true);
-	List	   *relids;
-	ListCell   *cell;
+	Oid       relid = RangeVarGetRelid(range, NoLock, true);
+	List     *relids;
+	ListCell *cell;
 
 	if (!OidIsValid(relid))
 		return false;
 	relids = children && range->inh ? find_all_inheritors(relid, NoLock, NULL) : list_make1_oid(relid);
-	foreach(cell, relids)
+	foreach (cell, relids)
 	{
 		if (tempo_relation_oid(lfirst_oid(cell)))
 		{
@@ -251,23 +251,23 @@ static void
 refuse_columns(const char *name)
 {
 	TEMPO_UNSUPPORTED(errmsg("cannot change the columns of table \"%s\"", name),
-					  errhint("A table of spans has the columns of tempo.spans, no more and no less."));
+	                  errhint("A table of spans has the columns of tempo.spans, no more and no less."));
 }
 
 static void
 refuse_inheritance(const char *name)
 {
 	TEMPO_UNSUPPORTED(errmsg("table \"%s\" cannot take part in inheritance", name),
-					  errhint("Use partitioning instead."));
+	                  errhint("Use partitioning instead."));
 }
 
 static void
 check_alter_table(AlterTableStmt *statement)
 {
-	ListCell   *cell;
-	char	   *name;
+	ListCell *cell;
+	char     *name;
 
-	foreach(cell, statement->cmds)
+	foreach (cell, statement->cmds)
 	{
 		AlterTableCmd *command = lfirst_node(AlterTableCmd, cell);
 
@@ -281,7 +281,7 @@ check_alter_table(AlterTableStmt *statement)
 				break;
 			case AT_AddInherit:
 				if (names_ours(statement->relation, false, &name) ||
-					names_ours(castNode(RangeVar, command->def), false, &name))
+				    names_ours(castNode(RangeVar, command->def), false, &name))
 					refuse_inheritance(name);
 				break;
 			case AT_ClusterOn:
@@ -297,23 +297,24 @@ check_alter_table(AlterTableStmt *statement)
 static void
 check_create_table(CreateStmt *statement)
 {
-	ListCell   *cell;
-	char	   *name;
+	ListCell *cell;
+	char     *name;
 
 	if (statement->inhRelations == NIL || statement->partbound != NULL)
 		return;
-	foreach(cell, statement->inhRelations)
+	foreach (cell, statement->inhRelations)
 		if (names_ours(lfirst_node(RangeVar, cell), false, &name))
 			refuse_inheritance(name);
 	if (tempo_access_method(get_table_am_oid(statement->accessMethod ? statement->accessMethod :
-											 default_table_access_method, true)))
+	                                                                   default_table_access_method,
+	                                         true)))
 		refuse_inheritance(statement->relation->relname);
 }
 
 static void
 check_utility(Node *statement)
 {
-	char	   *name;
+	char *name;
 
 	switch (nodeTag(statement))
 	{
@@ -321,11 +322,11 @@ check_utility(Node *statement)
 			/* before CREATE INDEX CONCURRENTLY has committed an invalid index */
 			if (names_ours(((IndexStmt *) statement)->relation, false, &name))
 				TEMPO_UNSUPPORTED(errmsg("table \"%s\" cannot have an index, nor a constraint that needs one", name),
-								  TEMPO_HINT_INDEX);
+				                  TEMPO_HINT_INDEX);
 			break;
 		case T_ClusterStmt:
 			if (((ClusterStmt *) statement)->relation != NULL &&
-				names_ours(((ClusterStmt *) statement)->relation, false, &name))
+			    names_ours(((ClusterStmt *) statement)->relation, false, &name))
 				TEMPO_UNSUPPORTED(errmsg("cannot cluster table \"%s\"", name), TEMPO_HINT_INDEX);
 			break;
 		case T_AlterTableStmt:
@@ -333,7 +334,7 @@ check_utility(Node *statement)
 			break;
 		case T_RenameStmt:
 			if (((RenameStmt *) statement)->renameType == OBJECT_COLUMN &&
-				names_ours(((RenameStmt *) statement)->relation, true, &name))
+			    names_ours(((RenameStmt *) statement)->relation, true, &name))
 				refuse_columns(name);
 			break;
 		case T_CreateStmt:
@@ -346,8 +347,8 @@ check_utility(Node *statement)
 
 static void
 tempo_process_utility(PlannedStmt *statement, const char *query, bool readonly_tree,
-					  ProcessUtilityContext context, ParamListInfo params,
-					  QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
+                      ProcessUtilityContext context, ParamListInfo params,
+                      QueryEnvironment *environment, DestReceiver *dest, QueryCompletion *completion)
 {
 	/*
 	 * A savepoint must find the buffers of its parent flushed.  An aborted
@@ -372,7 +373,7 @@ tempo_process_utility(PlannedStmt *statement, const char *query, bool readonly_t
 static void
 forget_relation(Oid relid)
 {
-	Relation	rel;
+	Relation        rel;
 	TempoMetaHeader meta;
 
 	/* DROP holds the lock */
@@ -422,7 +423,7 @@ forget_if_readable(Oid relid)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
+		ErrorData *error;
 
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
@@ -433,9 +434,9 @@ forget_if_readable(Oid relid)
 		if (!is_unreadable(error->sqlerrcode))
 			ReThrowError(error);
 		ereport(WARNING,
-				(errcode(error->sqlerrcode),
-				 errmsg("the segments of table \"%s\" could not be removed from the directory", get_rel_name(relid)),
-				 errdetail("%s", error->message)));
+		        (errcode(error->sqlerrcode),
+		         errmsg("the segments of table \"%s\" could not be removed from the directory", get_rel_name(relid)),
+		         errdetail("%s", error->message)));
 		FreeErrorData(error);
 	}
 	PG_END_TRY();

@@ -43,7 +43,7 @@
 #include "utils/timestamp.h"
 
 #define PROVISIONAL_FIRST_BLOCK ((BlockNumber) 0xFFFF0000)
-#define PROVISIONAL_BLOCKS 0xFFFF	/* the last one is InvalidBlockNumber */
+#define PROVISIONAL_BLOCKS 0xFFFF /* the last one is InvalidBlockNumber */
 #define PROVISIONAL_ROWS ((uint64) PROVISIONAL_BLOCKS * TEMPO_MAX_ROWS_PER_BLOCK)
 
 /* Rows of one buffer, so that it fits a segment with a lot to spare. */
@@ -62,52 +62,52 @@
 /* Provisional row numbers are counted per relation. */
 typedef struct RowCounter
 {
-	slist_node	node;
-	Oid			relid;
-	uint64		next_row;
-	uint64		forgotten;		/* rows before this are not all known any more */
+	slist_node node;
+	Oid        relid;
+	uint64     next_row;
+	uint64     forgotten; /* rows before this are not all known any more */
 } RowCounter;
 
 struct TempoInsertBuffer
 {
-	dlist_node	node;			/* in pending or settled */
-	RowCounter *counter;
-	Oid			relid;
+	dlist_node       node; /* in pending or settled */
+	RowCounter      *counter;
+	Oid              relid;
 	SubTransactionId subid;
-	CommandId	cid;
-	uint64		first_row;		/* provisional number of row 0 */
-	uint32		n_rows;
-	bool		for_triggers;	/* AFTER ROW triggers will fetch the rows */
-	bool		frozen;			/* the rows were to be visible to older snapshots */
-	const SpanBatch *shown;		/* the batch, if a scan has been given it */
+	CommandId        cid;
+	uint64           first_row; /* provisional number of row 0 */
+	uint32           n_rows;
+	bool             for_triggers; /* AFTER ROW triggers will fetch the rows */
+	bool             frozen;       /* the rows were to be visible to older snapshots */
+	const SpanBatch *shown;        /* the batch, if a scan has been given it */
 
-	MemoryContext context;		/* of the batch; NULL once that is gone */
-	MemoryContext row_context;	/* scratch, reset for each row */
-	SpanAllocator allocator;
-	SpanBatch  *batch;
-	Size		bytes;			/* of the batch, while pending */
+	MemoryContext   context;     /* of the batch; NULL once that is gone */
+	MemoryContext   row_context; /* scratch, reset for each row */
+	SpanAllocator   allocator;
+	SpanBatch      *batch;
+	Size            bytes; /* of the batch, while pending */
 	TempoColumnMap *map;
 
-	bool		flushed;
+	bool         flushed;
 	TempoSegment segment;
-	uint32	   *row_of;			/* row in the segment of each row here */
+	uint32      *row_of; /* row in the segment of each row here */
 };
 
-bool		tempo_insert_returning = false;
+bool tempo_insert_returning = false;
 
-static int	insert_buffer_size = 64 * 1024; /* kB */
+static int insert_buffer_size = 64 * 1024; /* kB */
 
 static dlist_head pending = DLIST_STATIC_INIT(pending);
 static dlist_head settled = DLIST_STATIC_INIT(settled);
 static slist_head counters = SLIST_STATIC_INIT(counters);
-static Size pending_bytes = 0;	/* of batches in "pending" */
-static Size kept_bytes = 0;		/* of batches in "settled" */
-static int	kept_buffers = 0;	/* of "settled", those without triggers */
+static Size       pending_bytes = 0; /* of batches in "pending" */
+static Size       kept_bytes = 0;    /* of batches in "settled" */
+static int        kept_buffers = 0;  /* of "settled", those without triggers */
 
 /* Requests that the next flush of a relation makes known. */
-static Oid	request_relid = InvalidOid;
+static Oid                request_relid = InvalidOid;
 static const RequestHash *request_hashes = NULL;
-static uint32 n_request_hashes = 0;
+static uint32             n_request_hashes = 0;
 
 /* ------------------------------------------------------ provisional TIDs */
 
@@ -116,7 +116,7 @@ provisional_tid(uint64 number, ItemPointer tid)
 {
 	number %= PROVISIONAL_ROWS;
 	ItemPointerSet(tid, PROVISIONAL_FIRST_BLOCK + (BlockNumber) (number / TEMPO_MAX_ROWS_PER_BLOCK),
-				   1 + number % TEMPO_MAX_ROWS_PER_BLOCK);
+	               1 + number % TEMPO_MAX_ROWS_PER_BLOCK);
 }
 
 bool
@@ -129,7 +129,7 @@ tempo_tid_is_provisional(ItemPointer tid)
 static bool
 buffer_has_row(const TempoInsertBuffer *buffer, Oid relid, uint64 number, uint32 *row)
 {
-	uint64		at;
+	uint64 at;
 
 	if (buffer->relid != relid)
 		return false;
@@ -141,12 +141,13 @@ buffer_has_row(const TempoInsertBuffer *buffer, Oid relid, uint64 number, uint32
 bool
 tempo_provisional_find(Relation rel, ItemPointer tid, TempoProvisional *found)
 {
-	Oid			relid = RelationGetRelid(rel);
-	uint64		number;
-	dlist_iter	iter;
+	Oid        relid = RelationGetRelid(rel);
+	uint64     number;
+	dlist_iter iter;
 
 	number = (uint64) (ItemPointerGetBlockNumberNoCheck(tid) - PROVISIONAL_FIRST_BLOCK) *
-		TEMPO_MAX_ROWS_PER_BLOCK + ItemPointerGetOffsetNumberNoCheck(tid) - 1;
+	             TEMPO_MAX_ROWS_PER_BLOCK +
+	         ItemPointerGetOffsetNumberNoCheck(tid) - 1;
 	dlist_reverse_foreach(iter, &pending)
 	{
 		TempoInsertBuffer *buffer = dlist_container(TempoInsertBuffer, node, iter.cur);
@@ -177,10 +178,10 @@ tempo_provisional_find(Relation rel, ItemPointer tid, TempoProvisional *found)
 static RowCounter *
 find_counter(Oid relid)
 {
-	slist_iter	iter;
+	slist_iter  iter;
 	RowCounter *counter;
 
-	slist_foreach(iter, &counters)
+	slist_foreach (iter, &counters)
 	{
 		counter = slist_container(RowCounter, node, iter.cur);
 		if (counter->relid == relid)
@@ -201,14 +202,14 @@ tempo_provisional_forgotten(Relation rel)
 bool
 tempo_inserted_segment(const TempoSegment *segment)
 {
-	dlist_iter	iter;
+	dlist_iter iter;
 
-	dlist_foreach(iter, &settled)
+	dlist_foreach (iter, &settled)
 	{
 		TempoInsertBuffer *buffer = dlist_container(TempoInsertBuffer, node, iter.cur);
 
 		if (buffer->segment.segment_id == segment->segment_id &&
-			buffer->segment.storage_id == segment->storage_id)
+		    buffer->segment.storage_id == segment->storage_id)
 			return true;
 	}
 	return false;
@@ -254,7 +255,7 @@ free_buffer(TempoInsertBuffer *buffer)
 static TempoInsertBuffer *
 new_buffer(Relation rel, CommandId cid, int options)
 {
-	MemoryContext caller = MemoryContextSwitchTo(TopTransactionContext);
+	MemoryContext      caller = MemoryContextSwitchTo(TopTransactionContext);
 	TempoInsertBuffer *buffer = palloc0(sizeof(TempoInsertBuffer));
 
 	buffer->relid = RelationGetRelid(rel);
@@ -263,9 +264,9 @@ new_buffer(Relation rel, CommandId cid, int options)
 	buffer->frozen = (options & TABLE_INSERT_FROZEN) != 0;
 	buffer->for_triggers = rel->trigdesc != NULL && rel->trigdesc->trig_insert_after_row;
 	buffer->context = AllocSetContextCreate(TopTransactionContext, "tempo insert buffer",
-											ALLOCSET_DEFAULT_SIZES);
+	                                        ALLOCSET_DEFAULT_SIZES);
 	buffer->row_context = AllocSetContextCreate(buffer->context, "tempo insert row",
-												ALLOCSET_DEFAULT_SIZES);
+	                                            ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(buffer->context);
 	buffer->allocator = tempo_context_allocator(buffer->context);
 	buffer->batch = span_batch_create(&buffer->allocator, 0);
@@ -300,7 +301,7 @@ buffer_level(const SpanBatch *batch)
 static void
 settle_buffer(TempoInsertBuffer *buffer)
 {
-	Size		bytes = span_batch_memory(buffer->batch);
+	Size bytes = span_batch_memory(buffer->batch);
 
 	tempo_fetch_forget();
 	buffer->flushed = true;
@@ -315,7 +316,7 @@ settle_buffer(TempoInsertBuffer *buffer)
 	else
 		free_batch(buffer);
 	if (!buffer->for_triggers &&
-		(buffer->n_rows > KEEP_ROWS || kept_buffers > KEEP_BUFFERS))
+	    (buffer->n_rows > KEEP_ROWS || kept_buffers > KEEP_BUFFERS))
 	{
 		buffer->counter->forgotten = buffer->first_row + buffer->n_rows;
 		free_buffer(buffer);
@@ -334,13 +335,13 @@ static void
 flush_buffer(TempoInsertBuffer *buffer, Relation rel)
 {
 	TempoStoreOptions options = {0};
-	MemoryContext caller;
+	MemoryContext     caller;
 
 	Assert(!buffer->flushed && buffer->subid == GetCurrentSubTransactionId());
 	if (buffer->frozen)
 	{
 		/* a heap would show these rows to older snapshots; we cannot */
-		uint64		xid = U64FromFullTransactionId(GetTopFullTransactionId());
+		uint64 xid = U64FromFullTransactionId(GetTopFullTransactionId());
 
 		tempo_lock_extents(rel);
 		tempo_meta_set_rewrite(rel, xid);
@@ -357,7 +358,7 @@ flush_buffer(TempoInsertBuffer *buffer, Relation rel)
 	}
 	caller = MemoryContextSwitchTo(TopTransactionContext);
 	tempo_store_spans(rel, buffer->batch, 0, buffer->n_rows, &options,
-					  &buffer->segment, &buffer->row_of);
+	                  &buffer->segment, &buffer->row_of);
 	MemoryContextSwitchTo(caller);
 	pgstat_count_heap_insert(rel, buffer->n_rows);
 	settle_buffer(buffer);
@@ -372,9 +373,9 @@ is_of(const TempoInsertBuffer *buffer, Oid relid)
 bool
 tempo_has_inserts(Oid relid)
 {
-	dlist_iter	iter;
+	dlist_iter iter;
 
-	dlist_foreach(iter, &pending)
+	dlist_foreach (iter, &pending)
 		if (is_of(dlist_container(TempoInsertBuffer, node, iter.cur), relid))
 			return true;
 	return false;
@@ -384,15 +385,15 @@ void
 tempo_flush_inserts(Oid relid)
 {
 	dlist_mutable_iter iter;
-	SubTransactionId subid;
+	SubTransactionId   subid;
 
 	if (dlist_is_empty(&pending))
 		return;
 	subid = GetCurrentSubTransactionId();
-	dlist_foreach_modify(iter, &pending)
+	dlist_foreach_modify (iter, &pending)
 	{
 		TempoInsertBuffer *buffer = dlist_container(TempoInsertBuffer, node, iter.cur);
-		Relation	rel;
+		Relation           rel;
 
 		if (!is_of(buffer, relid) || buffer->subid != subid)
 			continue;
@@ -408,7 +409,7 @@ static TempoInsertBuffer *
 current_buffer(Relation rel, CommandId cid, int options)
 {
 	SubTransactionId subid = GetCurrentSubTransactionId();
-	dlist_iter	iter;
+	dlist_iter       iter;
 
 	dlist_reverse_foreach(iter, &pending)
 	{
@@ -416,8 +417,8 @@ current_buffer(Relation rel, CommandId cid, int options)
 
 		/* a nested command may have used the numbers that would follow */
 		if (buffer->relid == RelationGetRelid(rel) && buffer->subid == subid &&
-			buffer->cid == cid &&
-			buffer->first_row + buffer->n_rows == buffer->counter->next_row)
+		    buffer->cid == cid &&
+		    buffer->first_row + buffer->n_rows == buffer->counter->next_row)
 			return buffer;
 	}
 	tempo_flush_inserts(RelationGetRelid(rel));
@@ -431,14 +432,14 @@ current_buffer(Relation rel, CommandId cid, int options)
 static void
 complete_slot(TempoInsertBuffer *buffer, TupleTableSlot *slot)
 {
-	int			natts = slot->tts_tupleDescriptor->natts;
-	Bitmapset  *missing = NULL;
-	MemoryContext caller = MemoryContextSwitchTo(buffer->row_context);
-	SpanAllocator allocator = tempo_context_allocator(buffer->row_context);
-	SpanBatch  *batch;
+	int             natts = slot->tts_tupleDescriptor->natts;
+	Bitmapset      *missing = NULL;
+	MemoryContext   caller = MemoryContextSwitchTo(buffer->row_context);
+	SpanAllocator   allocator = tempo_context_allocator(buffer->row_context);
+	SpanBatch      *batch;
 	TempoRowReader *reader;
-	Datum	   *values;
-	bool	   *isnull;
+	Datum          *values;
+	bool           *isnull;
 
 	for (int i = 0; i < natts; i++)
 		if (slot->tts_isnull[i] && buffer->map->column[i] != TEMPO_PARENT_SPAN_ID)
@@ -479,12 +480,12 @@ complete_slot(TempoInsertBuffer *buffer, TupleTableSlot *slot)
 static void
 flush_largest(void)
 {
-	SubTransactionId subid = GetCurrentSubTransactionId();
+	SubTransactionId   subid = GetCurrentSubTransactionId();
 	TempoInsertBuffer *largest = NULL;
-	dlist_iter	iter;
-	Relation	rel;
+	dlist_iter         iter;
+	Relation           rel;
 
-	dlist_foreach(iter, &pending)
+	dlist_foreach (iter, &pending)
 	{
 		TempoInsertBuffer *buffer = dlist_container(TempoInsertBuffer, node, iter.cur);
 
@@ -502,8 +503,8 @@ void
 tempo_insert_row(Relation rel, TupleTableSlot *slot, CommandId cid, int options)
 {
 	TempoInsertBuffer *buffer = current_buffer(rel, cid, options);
-	MemoryContext caller;
-	Size		bytes;
+	MemoryContext      caller;
+	Size               bytes;
 
 	slot_getallattrs(slot);
 	MemoryContextReset(buffer->row_context);
@@ -518,7 +519,7 @@ tempo_insert_row(Relation rel, TupleTableSlot *slot, CommandId cid, int options)
 	pending_bytes += bytes - buffer->bytes;
 	buffer->bytes = bytes;
 	if (tempo_slot_is_ours(slot) &&
-		(tempo_insert_returning || (rel->trigdesc != NULL && rel->trigdesc->trig_insert_new_table)))
+	    (tempo_insert_returning || (rel->trigdesc != NULL && rel->trigdesc->trig_insert_new_table)))
 		complete_slot(buffer, slot);
 
 	if (buffer->n_rows >= BUFFER_MAX_ROWS)
@@ -544,7 +545,7 @@ tempo_pending_next(Relation rel, Snapshot snapshot, TempoInsertBuffer *previous)
 		TempoInsertBuffer *buffer = dlist_container(TempoInsertBuffer, node, node);
 
 		if (buffer->relid == RelationGetRelid(rel) &&
-			(!IsMVCCSnapshot(snapshot) || buffer->cid < snapshot->curcid))
+		    (!IsMVCCSnapshot(snapshot) || buffer->cid < snapshot->curcid))
 		{
 			buffer->shown = buffer->batch;
 			return buffer;
@@ -601,7 +602,7 @@ end_subtransaction(dlist_head *list, SubTransactionId subid, SubTransactionId pa
 {
 	dlist_mutable_iter iter;
 
-	dlist_foreach_modify(iter, list)
+	dlist_foreach_modify (iter, list)
 	{
 		TempoInsertBuffer *buffer = dlist_container(TempoInsertBuffer, node, iter.cur);
 
@@ -632,10 +633,10 @@ void
 tempo_insert_buffer_init(void)
 {
 	DefineCustomIntVariable("tempo_pg.insert_buffer_size",
-							"Memory in which an INSERT or COPY collects spans before it writes a segment.",
-							"Larger buffers make larger segments, which are stored and read more cheaply.",
-							&insert_buffer_size, 64 * 1024, 64, MAX_KILOBYTES,
-							PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
+	                        "Memory in which an INSERT or COPY collects spans before it writes a segment.",
+	                        "Larger buffers make larger segments, which are stored and read more cheaply.",
+	                        &insert_buffer_size, 64 * 1024, 64, MAX_KILOBYTES,
+	                        PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
 	RegisterXactCallback(on_transaction, NULL);
 	RegisterSubXactCallback(on_subtransaction, NULL);
 }

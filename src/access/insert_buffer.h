@@ -53,9 +53,9 @@ extern bool tempo_has_inserts(Oid relid);
  * although they are not flushed; start with previous = NULL.
  */
 typedef struct TempoInsertBuffer TempoInsertBuffer;
-extern TempoInsertBuffer *tempo_pending_next(Relation rel, Snapshot snapshot, TempoInsertBuffer *previous);
-extern const SpanBatch *tempo_pending_batch(const TempoInsertBuffer *buffer);
-extern void tempo_pending_tid(const TempoInsertBuffer *buffer, uint32 row, ItemPointer tid);
+extern TempoInsertBuffer        *tempo_pending_next(Relation rel, Snapshot snapshot, TempoInsertBuffer *previous);
+extern const SpanBatch          *tempo_pending_batch(const TempoInsertBuffer *buffer);
+extern void                      tempo_pending_tid(const TempoInsertBuffer *buffer, uint32 row, ItemPointer tid);
 
 /*
  * tempo_provisional_find: where the row with a provisional TID is: in memory,
@@ -63,11 +63,11 @@ extern void tempo_pending_tid(const TempoInsertBuffer *buffer, uint32 row, ItemP
  */
 typedef struct TempoProvisional
 {
-	const SpanBatch *batch;		/* NULL = no longer in memory */
-	uint32		batch_row;
-	const TempoSegment *segment;	/* NULL = not yet in a segment */
-	uint32		segment_row;
-	CommandId	cid;			/* of the INSERT */
+	const SpanBatch    *batch; /* NULL = no longer in memory */
+	uint32              batch_row;
+	const TempoSegment *segment; /* NULL = not yet in a segment */
+	uint32              segment_row;
+	CommandId           cid; /* of the INSERT */
 } TempoProvisional;
 
 extern bool tempo_tid_is_provisional(ItemPointer tid);
@@ -79,4 +79,4 @@ extern bool tempo_provisional_forgotten(Relation rel);
 /* tempo_inserted_segment: is it one whose rows have provisional TIDs? */
 extern bool tempo_inserted_segment(const TempoSegment *segment);
 
-#endif							/* TEMPO_ACCESS_INSERT_BUFFER_H */
+#endif /* TEMPO_ACCESS_INSERT_BUFFER_H */

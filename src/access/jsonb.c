@@ -85,7 +85,7 @@ compare_pairs(const void *a, const void *b)
 {
 	const JsonbPair *pa = a;
 	const JsonbPair *pb = b;
-	int			order;
+	int              order;
 
 	if (pa->key.val.string.len != pb->key.val.string.len)
 		return pa->key.val.string.len < pb->key.val.string.len ? -1 : 1;
@@ -98,10 +98,10 @@ compare_pairs(const void *a, const void *b)
 static void
 finish_object(JsonbValue *object)
 {
-	JsonbPair  *pairs = object->val.object.pairs;
-	int			n = object->val.object.nPairs;
-	bool		sorted = true;
-	int			kept = 0;
+	JsonbPair *pairs = object->val.object.pairs;
+	int        n = object->val.object.nPairs;
+	bool       sorted = true;
+	int        kept = 0;
 
 	for (int i = 0; i < n; i++)
 		pairs[i].order = (uint32) i;
@@ -112,8 +112,8 @@ finish_object(JsonbValue *object)
 	for (int i = 0; i < n; i++)
 	{
 		if (kept > 0 && pairs[kept - 1].key.val.string.len == pairs[i].key.val.string.len &&
-			memcmp(pairs[kept - 1].key.val.string.val, pairs[i].key.val.string.val,
-				   pairs[i].key.val.string.len) == 0)
+		    memcmp(pairs[kept - 1].key.val.string.val, pairs[i].key.val.string.val,
+		           pairs[i].key.val.string.len) == 0)
 			continue;
 		if (kept != i)
 			pairs[kept] = pairs[i];
@@ -135,9 +135,9 @@ set_single(JsonbValue *out, const char *key)
 static void
 set_base64(JsonbValue *out, const char *data, uint32 len)
 {
-	int			size = pg_b64_enc_len((int) len);
-	char	   *text = palloc(size + 1);
-	int			n = pg_b64_encode((const void *) data, (int) len, text, size);
+	int   size = pg_b64_enc_len((int) len);
+	char *text = palloc(size + 1);
+	int   n = pg_b64_encode((const void *) data, (int) len, text, size);
 
 	if (n < 0)
 		elog(ERROR, "could not encode base64");
@@ -160,8 +160,8 @@ unusual_double(double number)
 static void
 set_double(JsonbValue *out, double number)
 {
-	char		text[DOUBLE_SHORTEST_DECIMAL_LEN + 330];
-	char	   *exponent;
+	char  text[DOUBLE_SHORTEST_DECIMAL_LEN + 330];
+	char *exponent;
 
 	/*
 	 * Whole numbers that int64 holds, by arithmetic: numeric_in() is slow.
@@ -183,14 +183,14 @@ set_double(JsonbValue *out, double number)
 	}
 	else if (exponent[1] == '+')
 	{
-		int			shift = atoi(exponent + 2);
-		char	   *point = strchr(text, '.');
-		int			decimals = point ? (int) (exponent - point) - 1 : 0;
+		int   shift = atoi(exponent + 2);
+		char *point = strchr(text, '.');
+		int   decimals = point ? (int) (exponent - point) - 1 : 0;
 
 		if (decimals <= shift)
 		{
 			/* 1.5e+20: move the point behind all digits, then zeros and ".0" */
-			char	   *to = exponent;
+			char *to = exponent;
 
 			if (point != NULL)
 			{
@@ -204,8 +204,8 @@ set_double(JsonbValue *out, double number)
 	}
 	out->type = jbvNumeric;
 	out->val.numeric = DatumGetNumeric(DirectFunctionCall3(numeric_in, CStringGetDatum(text),
-														   ObjectIdGetDatum(InvalidOid),
-														   Int32GetDatum(-1)));
+	                                                       ObjectIdGetDatum(InvalidOid),
+	                                                       Int32GetDatum(-1)));
 }
 
 /* An AnyValue in OTLP's own JSON form, inside a wrapper. */
@@ -229,23 +229,23 @@ set_otlp(JsonbValue *out, const AnyValue *value)
 			inner->val.boolean = value->u.boolean;
 			return;
 		case ANY_INT:
-			{
-				char	   *text = psprintf(INT64_FORMAT, value->u.integer);
+		{
+			char *text = psprintf(INT64_FORMAT, value->u.integer);
 
-				set_cstring(set_single(out, "intValue"), text);
-				return;
-			}
+			set_cstring(set_single(out, "intValue"), text);
+			return;
+		}
 		case ANY_DOUBLE:
-			{
-				const char *name = unusual_double(value->u.number);
+		{
+			const char *name = unusual_double(value->u.number);
 
-				inner = set_single(out, "doubleValue");
-				if (name != NULL)
-					set_cstring(inner, name);
-				else
-					set_double(inner, value->u.number);
-				return;
-			}
+			inner = set_single(out, "doubleValue");
+			if (name != NULL)
+				set_cstring(inner, name);
+			else
+				set_double(inner, value->u.number);
+			return;
+		}
 		case ANY_BYTES:
 			set_base64(set_single(out, "bytesValue"), value->u.data, value->len);
 			return;
@@ -261,7 +261,7 @@ set_otlp(JsonbValue *out, const AnyValue *value)
 			for (uint32 i = 0; i < value->len; i++)
 			{
 				const KeyValue *member = &value->u.members[i];
-				JsonbValue *element = &inner->val.array.elems[i];
+				JsonbValue     *element = &inner->val.array.elems[i];
 
 				set_object(element, 2);
 				set_cstring(&element->val.object.pairs[0].key, "key");
@@ -319,7 +319,7 @@ set_value(JsonbValue *out, const AnyValue *value)
 			if (looks_wrapped(value))
 				break;
 			check_stack_depth();
-			set_attributes(out, (AttributeList) {value->u.members, value->len});
+			set_attributes(out, (AttributeList){value->u.members, value->len});
 			return;
 		case ANY_EMPTY:
 		case ANY_BYTES:
@@ -334,7 +334,7 @@ set_attributes(JsonbValue *out, AttributeList list)
 	set_object(out, (int) list.count);
 	for (uint32 i = 0; i < list.count; i++)
 	{
-		JsonbPair  *pair = &out->val.object.pairs[i];
+		JsonbPair *pair = &out->val.object.pairs[i];
 
 		set_string(&pair->key, list.items[i].key.data, list.items[i].key.len);
 		set_value(&pair->value, &list.items[i].value);
@@ -345,7 +345,7 @@ set_attributes(JsonbValue *out, AttributeList list)
 Jsonb *
 tempo_value_to_jsonb(const AnyValue *value)
 {
-	JsonbValue	out;
+	JsonbValue out;
 
 	set_value(&out, value);
 	return JsonbValueToJsonb(&out);
@@ -354,7 +354,7 @@ tempo_value_to_jsonb(const AnyValue *value)
 Jsonb *
 tempo_attributes_to_jsonb(AttributeList list)
 {
-	JsonbValue	out;
+	JsonbValue out;
 
 	set_attributes(&out, list);
 	return JsonbValueToJsonb(&out);
@@ -364,7 +364,7 @@ tempo_attributes_to_jsonb(AttributeList list)
 static JsonbValue *
 add_pair(JsonbValue *object, const char *key)
 {
-	JsonbPair  *pair = &object->val.object.pairs[object->val.object.nPairs++];
+	JsonbPair *pair = &object->val.object.pairs[object->val.object.nPairs++];
 
 	set_cstring(&pair->key, key);
 	return &pair->value;
@@ -380,13 +380,13 @@ start_object(JsonbValue *out, int room)
 Jsonb *
 tempo_events_to_jsonb(const SpanEvent *events, uint32 n_events)
 {
-	JsonbValue	out;
+	JsonbValue out;
 
 	set_array(&out, (int) n_events);
 	for (uint32 i = 0; i < n_events; i++)
 	{
 		const SpanEvent *event = &events[i];
-		JsonbValue *object = &out.val.array.elems[i];
+		JsonbValue      *object = &out.val.array.elems[i];
 
 		start_object(object, 4);
 		set_int(add_pair(object, "time_unix_nano"), event->time_unix_nano);
@@ -402,7 +402,7 @@ tempo_events_to_jsonb(const SpanEvent *events, uint32 n_events)
 static void
 set_hex(JsonbValue *out, const uint8 *id, size_t len)
 {
-	char	   *hex = palloc(2 * len + 1);
+	char *hex = palloc(2 * len + 1);
 
 	id_to_hex(id, len, hex);
 	set_string(out, hex, (uint32) (2 * len));
@@ -411,13 +411,13 @@ set_hex(JsonbValue *out, const uint8 *id, size_t len)
 Jsonb *
 tempo_links_to_jsonb(const SpanLink *links, uint32 n_links)
 {
-	JsonbValue	out;
+	JsonbValue out;
 
 	set_array(&out, (int) n_links);
 	for (uint32 i = 0; i < n_links; i++)
 	{
 		const SpanLink *link = &links[i];
-		JsonbValue *object = &out.val.array.elems[i];
+		JsonbValue     *object = &out.val.array.elems[i];
 
 		start_object(object, 6);
 		set_hex(add_pair(object, "trace_id"), link->trace_id.bytes, TRACE_ID_LEN);

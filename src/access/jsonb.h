@@ -39,9 +39,9 @@ extern Jsonb *tempo_links_to_jsonb(const SpanLink *links, uint32 n_links);
  * list in the current memory context; its values point into the jsonb and its
  * keys are not interned, as resources and scopes to be interned need it.
  */
-extern void tempo_value_from_jsonb(const JsonbValue *in, SpanBatch *batch, const char *column, AnyValue *out);
+extern void          tempo_value_from_jsonb(const JsonbValue *in, SpanBatch *batch, const char *column, AnyValue *out);
 extern AttributeList tempo_attributes_from_jsonb(Jsonb *in, SpanBatch *batch, const char *column);
-extern void tempo_events_from_jsonb(Jsonb *in, SpanBatch *batch, const SpanEvent **events, uint32 *n_events);
-extern void tempo_links_from_jsonb(Jsonb *in, SpanBatch *batch, const SpanLink **links, uint32 *n_links);
+extern void          tempo_events_from_jsonb(Jsonb *in, SpanBatch *batch, const SpanEvent **events, uint32 *n_events);
+extern void          tempo_links_from_jsonb(Jsonb *in, SpanBatch *batch, const SpanLink **links, uint32 *n_links);
 
-#endif							/* TEMPO_ACCESS_JSONB_H */
+#endif /* TEMPO_ACCESS_JSONB_H */

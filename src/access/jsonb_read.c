@@ -27,31 +27,31 @@
  */
 typedef struct JsonbReader
 {
-	SpanBatch  *batch;			/* NULL: transient */
-	const char *column;			/* for errors */
+	SpanBatch  *batch;  /* NULL: transient */
+	const char *column; /* for errors */
 } JsonbReader;
 
 static void
 out_of_memory(void)
 {
 	ereport(ERROR,
-			(errcode(ERRCODE_OUT_OF_MEMORY),
-			 errmsg("out of memory"),
-			 errdetail("A batch of spans reached its memory limit.")));
+	        (errcode(ERRCODE_OUT_OF_MEMORY),
+	         errmsg("out of memory"),
+	         errdetail("A batch of spans reached its memory limit.")));
 }
 
 static void
 bad(const JsonbReader *reader, const char *problem)
 {
 	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("invalid value for column \"%s\": %s", reader->column, problem)));
+	        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+	         errmsg("invalid value for column \"%s\": %s", reader->column, problem)));
 }
 
 static void *
 reader_alloc(const JsonbReader *reader, size_t size)
 {
-	void	   *result;
+	void *result;
 
 	if (reader->batch == NULL)
 		return palloc(Max(size, 1));
@@ -65,7 +65,7 @@ static SpanText
 reader_text(const JsonbReader *reader, const JsonbValue *string)
 {
 	const char *data = string->val.string.val;
-	uint32		len = (uint32) string->val.string.len;
+	uint32      len = (uint32) string->val.string.len;
 
 	if (reader->batch != NULL)
 	{
@@ -80,7 +80,7 @@ reader_text(const JsonbReader *reader, const JsonbValue *string)
 static void
 read_key(const JsonbReader *reader, const JsonbValue *key, KeyValue *out)
 {
-	SpanText	text = span_text(key->val.string.val, (uint32) key->val.string.len);
+	SpanText text = span_text(key->val.string.val, (uint32) key->val.string.len);
 
 	out->key = text;
 	out->key_id = 0;
@@ -97,7 +97,7 @@ static bool
 key_is(const JsonbValue *key, const char *name)
 {
 	return key->val.string.len == (int) strlen(name) &&
-		memcmp(key->val.string.val, name, key->val.string.len) == 0;
+	       memcmp(key->val.string.val, name, key->val.string.len) == 0;
 }
 
 static char *
@@ -109,8 +109,8 @@ number_text(const JsonbValue *number)
 static double
 read_double_text(const JsonbReader *reader, const char *text)
 {
-	double		result;
-	char	   *end;
+	double result;
+	char  *end;
 
 	result = strtod(text, &end);
 	if (*text == '\0' || strspn(text, "0123456789+-.eE") != strlen(text) || *end != '\0' || isinf(result))
@@ -122,7 +122,7 @@ read_double_text(const JsonbReader *reader, const char *text)
 static bool
 parse_int64(const char *text, int64 *out)
 {
-	char	   *end;
+	char *end;
 
 	if (*text != '-' && !(*text >= '0' && *text <= '9'))
 		return false;
@@ -135,7 +135,7 @@ parse_int64(const char *text, int64 *out)
 static bool
 is_long_double(const char *text)
 {
-	size_t		digits = strlen(text) - (*text == '-');
+	size_t digits = strlen(text) - (*text == '-');
 
 	while (digits > 0 && text[digits - (*text != '-')] == '0')
 		digits--;
@@ -145,7 +145,7 @@ is_long_double(const char *text)
 static void
 read_number(const JsonbReader *reader, const JsonbValue *in, AnyValue *out)
 {
-	char	   *text = number_text(in);
+	char *text = number_text(in);
 
 	if (strchr(text, '.') != NULL)
 	{
@@ -161,9 +161,9 @@ read_number(const JsonbReader *reader, const JsonbValue *in, AnyValue *out)
 	}
 	else
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid value for column \"%s\": integer out of range", reader->column),
-				 errhint("Attribute integers have 64 bits; write a double with a point, such as 1.0, or a string.")));
+		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		         errmsg("invalid value for column \"%s\": integer out of range", reader->column),
+		         errhint("Attribute integers have 64 bits; write a double with a point, such as 1.0, or a string.")));
 	pfree(text);
 }
 
@@ -181,9 +181,9 @@ string_of(const JsonbReader *reader, const JsonbValue *in)
 static void
 read_base64(const JsonbReader *reader, const JsonbValue *in, AnyValue *out)
 {
-	int			size;
-	int			n;
-	uint8	   *data;
+	int    size;
+	int    n;
+	uint8 *data;
 
 	if (in->type != jbvString)
 		bad(reader, "\"bytesValue\" must be a base64 string");
@@ -213,7 +213,7 @@ only_pair(JsonbIterator **it, JsonbValue *key, JsonbValue *value)
 static bool
 open_container(const JsonbValue *in, bool object, JsonbIterator **it, int *count)
 {
-	JsonbValue	start;
+	JsonbValue         start;
 	JsonbIteratorToken token;
 
 	if (in->type != jbvBinary)
@@ -231,8 +231,8 @@ static JsonbIterator *
 open_values(const JsonbReader *reader, const JsonbValue *in, int *count)
 {
 	JsonbIterator *it;
-	JsonbValue	key;
-	JsonbValue	value;
+	JsonbValue     key;
+	JsonbValue     value;
 
 	if (!open_container(in, true, &it, count) || *count > 1)
 		bad(reader, "a \"" WRAPPER_KEY "\" list must be {\"values\": [...]}");
@@ -247,10 +247,10 @@ open_values(const JsonbReader *reader, const JsonbValue *in, int *count)
 static void
 read_otlp_array(const JsonbReader *reader, const JsonbValue *in, int depth, AnyValue *out)
 {
-	int			count;
+	int            count;
 	JsonbIterator *it = open_values(reader, in, &count);
-	AnyValue   *elements = reader_alloc(reader, sizeof(AnyValue) * count);
-	JsonbValue	value;
+	AnyValue      *elements = reader_alloc(reader, sizeof(AnyValue) * count);
+	JsonbValue     value;
 
 	for (int i = 0; i < count; i++)
 	{
@@ -265,18 +265,18 @@ read_otlp_array(const JsonbReader *reader, const JsonbValue *in, int depth, AnyV
 static void
 read_otlp_kvlist(const JsonbReader *reader, const JsonbValue *in, int depth, AnyValue *out)
 {
-	int			count;
+	int            count;
 	JsonbIterator *it = open_values(reader, in, &count);
-	KeyValue   *members = reader_alloc(reader, sizeof(KeyValue) * count);
-	JsonbValue	element;
+	KeyValue      *members = reader_alloc(reader, sizeof(KeyValue) * count);
+	JsonbValue     element;
 
 	for (int i = 0; i < count; i++)
 	{
 		JsonbIterator *inner;
-		int			n;
-		bool		have_key = false;
-		JsonbValue	key;
-		JsonbValue	value;
+		int            n;
+		bool           have_key = false;
+		JsonbValue     key;
+		JsonbValue     value;
 
 		(void) JsonbIteratorNext(&it, &element, true);
 		if (!open_container(&element, true, &inner, &n))
@@ -308,9 +308,9 @@ static void
 read_otlp(const JsonbReader *reader, const JsonbValue *in, int depth, AnyValue *out)
 {
 	JsonbIterator *it;
-	JsonbValue	key;
-	JsonbValue	value;
-	int			count;
+	JsonbValue     key;
+	JsonbValue     value;
+	int            count;
 
 	if (depth > ANY_VALUE_MAX_DEPTH)
 		bad(reader, "attributes are nested too deeply");
@@ -318,11 +318,11 @@ read_otlp(const JsonbReader *reader, const JsonbValue *in, int depth, AnyValue *
 	if (!open_container(in, true, &it, &count) || count > 1)
 		bad(reader, "\"" WRAPPER_KEY "\" must be an OTLP value with one member at most");
 	if (count == 0)
-		return;					/* ANY_EMPTY */
+		return; /* ANY_EMPTY */
 	only_pair(&it, &key, &value);
 	if (key_is(&key, "stringValue") && value.type == jbvString)
 	{
-		SpanText	text = reader_text(reader, &value);
+		SpanText text = reader_text(reader, &value);
 
 		out->type = ANY_STRING;
 		out->len = text.len;
@@ -335,7 +335,7 @@ read_otlp(const JsonbReader *reader, const JsonbValue *in, int depth, AnyValue *
 	}
 	else if (key_is(&key, "intValue"))
 	{
-		char	   *text = value.type == jbvNumeric ? number_text(&value) : string_of(reader, &value);
+		char *text = value.type == jbvNumeric ? number_text(&value) : string_of(reader, &value);
 
 		out->type = ANY_INT;
 		if (!parse_int64(text, &out->u.integer))
@@ -343,7 +343,7 @@ read_otlp(const JsonbReader *reader, const JsonbValue *in, int depth, AnyValue *
 	}
 	else if (key_is(&key, "doubleValue"))
 	{
-		char	   *text = value.type == jbvNumeric ? number_text(&value) : string_of(reader, &value);
+		char *text = value.type == jbvNumeric ? number_text(&value) : string_of(reader, &value);
 
 		out->type = ANY_DOUBLE;
 		if (strcmp(text, "NaN") == 0)
@@ -372,9 +372,9 @@ read_otlp(const JsonbReader *reader, const JsonbValue *in, int depth, AnyValue *
 static void
 read_object(const JsonbReader *reader, JsonbIterator *it, int count, int depth, AnyValue *out)
 {
-	KeyValue   *members;
-	JsonbValue	key;
-	JsonbValue	value;
+	KeyValue  *members;
+	JsonbValue key;
+	JsonbValue value;
 
 	if (count == 1)
 	{
@@ -403,8 +403,8 @@ static void
 read_value(const JsonbReader *reader, const JsonbValue *in, int depth, AnyValue *out)
 {
 	JsonbIterator *it;
-	int			count;
-	SpanText	text;
+	int            count;
+	SpanText       text;
 
 	if (depth > ANY_VALUE_MAX_DEPTH)
 		bad(reader, "attributes are nested too deeply");
@@ -412,7 +412,7 @@ read_value(const JsonbReader *reader, const JsonbValue *in, int depth, AnyValue 
 	switch (in->type)
 	{
 		case jbvNull:
-			return;				/* ANY_EMPTY */
+			return; /* ANY_EMPTY */
 		case jbvString:
 			text = reader_text(reader, in);
 			out->type = ANY_STRING;
@@ -433,8 +433,8 @@ read_value(const JsonbReader *reader, const JsonbValue *in, int depth, AnyValue 
 		read_object(reader, it, count, depth, out);
 	else if (open_container(in, false, &it, &count))
 	{
-		AnyValue   *elements = reader_alloc(reader, sizeof(AnyValue) * count);
-		JsonbValue	element;
+		AnyValue  *elements = reader_alloc(reader, sizeof(AnyValue) * count);
+		JsonbValue element;
 
 		for (int i = 0; i < count; i++)
 		{
@@ -469,11 +469,11 @@ static AttributeList
 read_attributes(const JsonbReader *reader, const JsonbValue *in)
 {
 	JsonbIterator *it;
-	int			count;
-	KeyValue   *items;
-	JsonbValue	key;
-	JsonbValue	value;
-	AttributeList list;
+	int            count;
+	KeyValue      *items;
+	JsonbValue     key;
+	JsonbValue     value;
+	AttributeList  list;
 
 	if (!open_container(in, true, &it, &count))
 		bad(reader, "attributes must be a JSON object");
@@ -493,7 +493,7 @@ AttributeList
 tempo_attributes_from_jsonb(Jsonb *in, SpanBatch *batch, const char *column)
 {
 	JsonbReader reader = {batch, column};
-	JsonbValue	root;
+	JsonbValue  root;
 
 	binary_of(in, &root);
 	return read_attributes(&reader, &root);
@@ -502,7 +502,7 @@ tempo_attributes_from_jsonb(Jsonb *in, SpanBatch *batch, const char *column)
 static uint32
 read_uint32(const JsonbReader *reader, const JsonbValue *in)
 {
-	int64		n = 0;
+	int64 n = 0;
 
 	if (in->type != jbvNumeric || !parse_int64(number_text(in), &n) || n < 0 || n > UINT32_MAX)
 		bad(reader, "a count or flags must be an integer of 32 bits");
@@ -513,9 +513,9 @@ static void
 read_event(const JsonbReader *reader, const JsonbValue *in, SpanEvent *event)
 {
 	JsonbIterator *it;
-	int			count;
-	JsonbValue	key;
-	JsonbValue	value;
+	int            count;
+	JsonbValue     key;
+	JsonbValue     value;
 
 	if (!open_container(in, true, &it, &count))
 		bad(reader, "an event must be a JSON object");
@@ -526,7 +526,7 @@ read_event(const JsonbReader *reader, const JsonbValue *in, SpanEvent *event)
 		if (key_is(&key, "time_unix_nano"))
 		{
 			if (value.type != jbvNumeric ||
-				!parse_int64(number_text(&value), &event->time_unix_nano) || event->time_unix_nano < 0)
+			    !parse_int64(number_text(&value), &event->time_unix_nano) || event->time_unix_nano < 0)
 				bad(reader, "\"time_unix_nano\" must be an integer between 0 and 9223372036854775807");
 		}
 		else if (key_is(&key, "name") && value.type == jbvString)
@@ -544,7 +544,7 @@ static void
 read_id(const JsonbReader *reader, const JsonbValue *in, uint8 *id, size_t len)
 {
 	if (in->type != jbvString ||
-		!id_from_hex(in->val.string.val, in->val.string.len, id, len))
+	    !id_from_hex(in->val.string.val, in->val.string.len, id, len))
 		bad(reader, "a link's \"trace_id\" has 32 and its \"span_id\" 16 hexadecimal digits");
 }
 
@@ -552,9 +552,9 @@ static void
 read_link(const JsonbReader *reader, const JsonbValue *in, SpanLink *link)
 {
 	JsonbIterator *it;
-	int			count;
-	JsonbValue	key;
-	JsonbValue	value;
+	int            count;
+	JsonbValue     key;
+	JsonbValue     value;
 
 	if (!open_container(in, true, &it, &count))
 		bad(reader, "a link must be a JSON object");
@@ -583,7 +583,7 @@ read_link(const JsonbReader *reader, const JsonbValue *in, SpanLink *link)
 static JsonbIterator *
 open_list(const JsonbReader *reader, Jsonb *in, int *count)
 {
-	JsonbValue	root;
+	JsonbValue     root;
 	JsonbIterator *it;
 
 	binary_of(in, &root);
@@ -595,11 +595,11 @@ open_list(const JsonbReader *reader, Jsonb *in, int *count)
 void
 tempo_events_from_jsonb(Jsonb *in, SpanBatch *batch, const SpanEvent **events, uint32 *n_events)
 {
-	JsonbReader reader = {batch, "events"};
-	int			count;
+	JsonbReader    reader = {batch, "events"};
+	int            count;
 	JsonbIterator *it = open_list(&reader, in, &count);
-	SpanEvent  *out = reader_alloc(&reader, sizeof(SpanEvent) * count);
-	JsonbValue	element;
+	SpanEvent     *out = reader_alloc(&reader, sizeof(SpanEvent) * count);
+	JsonbValue     element;
 
 	for (int i = 0; i < count; i++)
 	{
@@ -613,11 +613,11 @@ tempo_events_from_jsonb(Jsonb *in, SpanBatch *batch, const SpanEvent **events, u
 void
 tempo_links_from_jsonb(Jsonb *in, SpanBatch *batch, const SpanLink **links, uint32 *n_links)
 {
-	JsonbReader reader = {batch, "links"};
-	int			count;
+	JsonbReader    reader = {batch, "links"};
+	int            count;
 	JsonbIterator *it = open_list(&reader, in, &count);
-	SpanLink   *out = reader_alloc(&reader, sizeof(SpanLink) * count);
-	JsonbValue	element;
+	SpanLink      *out = reader_alloc(&reader, sizeof(SpanLink) * count);
+	JsonbValue     element;
 
 	for (int i = 0; i < count; i++)
 	{

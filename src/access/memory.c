@@ -17,7 +17,7 @@ context_alloc(void *arg, size_t size)
 	if (!AllocHugeSizeIsValid(size))
 		return NULL;
 	return MemoryContextAllocExtended((MemoryContext) arg, size,
-									  MCXT_ALLOC_HUGE | MCXT_ALLOC_NO_OOM);
+	                                  MCXT_ALLOC_HUGE | MCXT_ALLOC_NO_OOM);
 }
 
 static void
@@ -61,7 +61,7 @@ void
 tempo_raise(const SpanError *error)
 {
 	ereport(ERROR,
-			(errcode(sqlstate_of(error->code)),
-			 errmsg_internal("%s", error->message)));
+	        (errcode(sqlstate_of(error->code)),
+	         errmsg_internal("%s", error->message)));
 	pg_unreachable();
 }

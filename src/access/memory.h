@@ -23,4 +23,4 @@ extern SpanAllocator tempo_context_allocator(MemoryContext context);
 /* tempo_raise: ereport(ERROR) for a failed call of the server-free libraries */
 extern _Noreturn void tempo_raise(const SpanError *error);
 
-#endif							/* TEMPO_ACCESS_MEMORY_H */
+#endif /* TEMPO_ACCESS_MEMORY_H */

@@ -38,7 +38,7 @@ static uint32
 read_spans(NewestScanState *state, const TempoSegment *segment, uint32 first, KinSpan *spans)
 {
 	const SpanBatch *batch = state->start_batch;
-	uint32			 n = 0;
+	uint32           n = 0;
 
 	for (uint32 i = 0; i < batch->n_spans; i++)
 	{
@@ -55,14 +55,14 @@ read_spans(NewestScanState *state, const TempoSegment *segment, uint32 first, Ki
 
 bool
 tempo_newest_unrelated(NewestScanState *state, TempoOpenSegment *open, const TempoSegment *segment,
-					   uint32 first, uint32 count)
+                       uint32 first, uint32 count)
 {
 	MemoryContext old;
-	KinSpan		 *spans;
-	uint32		  n;
-	void		 *scratch;
-	bool		  unrelated = false;
-	ListCell	 *cell;
+	KinSpan      *spans;
+	uint32        n;
+	void         *scratch;
+	bool          unrelated = false;
+	ListCell     *cell;
 
 	if (count > MAX_ROWS)
 		return false;

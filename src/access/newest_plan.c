@@ -55,14 +55,14 @@ static create_upper_paths_hook_type previous_hook = NULL;
 typedef struct Newest
 {
 	PlannerInfo *root;
-	RelOptInfo	*rel;
-	ScanTarget	 target;
-	List		*conditions;
-	Node		*need;	 /* a tree, see newest_plan.h */
-	Node		*newest; /* operand of min(start) <= operand */
-	List		*relations;
-	List		*having; /* conditions that stay with the aggregate */
-	double		 traces; /* that are returned */
+	RelOptInfo  *rel;
+	ScanTarget   target;
+	List        *conditions;
+	Node        *need;   /* a tree, see newest_plan.h */
+	Node        *newest; /* operand of min(start) <= operand */
+	List        *relations;
+	List        *having; /* conditions that stay with the aggregate */
+	double       traces; /* that are returned */
 } Newest;
 
 static int
@@ -71,7 +71,7 @@ column_of(Node *node, const ScanTarget *target)
 	Var *var = (Var *) node;
 
 	if (node == NULL || !IsA(node, Var) || var->varno != target->relid || var->varlevelsup != 0 ||
-		var->varattno < 1)
+	    var->varattno < 1)
 		return -1;
 	return target->map->column[var->varattno - 1];
 }
@@ -83,8 +83,8 @@ plain_aggregate(Node *node, Oid function)
 	Aggref *aggref = (Aggref *) node;
 
 	if (node == NULL || !IsA(node, Aggref) || aggref->aggfnoid != function ||
-		aggref->aggfilter != NULL || aggref->aggdistinct != NIL || aggref->agglevelsup != 0 ||
-		list_length(aggref->args) != 1)
+	    aggref->aggfilter != NULL || aggref->aggdistinct != NIL || aggref->agglevelsup != 0 ||
+	    list_length(aggref->args) != 1)
 		return NULL;
 	return ((TargetEntry *) linitial(aggref->args))->expr;
 }
@@ -93,7 +93,7 @@ static bool
 is_first_start(Node *node, const ScanTarget *target)
 {
 	return column_of((Node *) plain_aggregate(node, F_MIN_INT8), target) ==
-		   TEMPO_START_TIME_UNIX_NANO;
+	       TEMPO_START_TIME_UNIX_NANO;
 }
 
 /* The number of a condition, or -1 if there is no place for it. */
@@ -106,7 +106,7 @@ number_condition(Newest *newest, Expr *condition)
 		if (equal(lfirst(cell), condition))
 			return foreach_current_index(cell);
 	if (list_length(newest->conditions) == NEWEST_MAX_CONDITIONS ||
-		contain_volatile_functions((Node *) condition) || contain_subplans((Node *) condition))
+	    contain_volatile_functions((Node *) condition) || contain_subplans((Node *) condition))
 		return -1;
 	newest->conditions = lappend(newest->conditions, condition);
 	return list_length(newest->conditions) - 1;
@@ -127,7 +127,7 @@ read_need(Newest *newest, Node *node)
 	if (IsA(node, BoolExpr) && ((BoolExpr *) node)->boolop != NOT_EXPR)
 	{
 		BoolExpr *boolean = (BoolExpr *) node;
-		List *tree = list_make1(makeInteger(boolean->boolop == AND_EXPR ? NEWEST_AND : NEWEST_OR));
+		List     *tree = list_make1(makeInteger(boolean->boolop == AND_EXPR ? NEWEST_AND : NEWEST_OR));
 		ListCell *cell;
 
 		foreach (cell, boolean->args)
@@ -151,11 +151,11 @@ read_newest(Node *node, const ScanTarget *target)
 	Node   *operand;
 
 	if (!IsA(node, OpExpr) || get_opcode(op->opno) != F_INT8LE ||
-		!is_first_start(linitial(op->args), target))
+	    !is_first_start(linitial(op->args), target))
 		return NULL;
 	operand = lsecond(op->args);
 	if (contain_var_clause(operand) || contain_agg_clause(operand) ||
-		contain_volatile_functions(operand) || contain_subplans(operand))
+	    contain_volatile_functions(operand) || contain_subplans(operand))
 		return NULL;
 	return operand;
 }
@@ -175,14 +175,14 @@ read_relation(Newest *newest, Node *node)
 {
 	Aggref *aggref = (Aggref *) node;
 	Const  *relation;
-	int		n_conditions = list_length(newest->conditions);
-	int		above;
-	int		below;
+	int     n_conditions = list_length(newest->conditions);
+	int     above;
+	int     below;
 
 	if (!IsA(node, Aggref) || list_length(aggref->args) != 5 || aggref->aggfilter != NULL ||
-		aggref->aggdistinct != NIL || !tempo_is_function(aggref->aggfnoid, "may_be_related") ||
-		column_of((Node *) argument(aggref, 3), &newest->target) != TEMPO_SPAN_ID ||
-		column_of((Node *) argument(aggref, 4), &newest->target) != TEMPO_PARENT_SPAN_ID)
+	    aggref->aggdistinct != NIL || !tempo_is_function(aggref->aggfnoid, "may_be_related") ||
+	    column_of((Node *) argument(aggref, 3), &newest->target) != TEMPO_SPAN_ID ||
+	    column_of((Node *) argument(aggref, 4), &newest->target) != TEMPO_PARENT_SPAN_ID)
 		return;
 	relation = (Const *) argument(aggref, 0);
 	if (!IsA(relation, Const) || relation->constisnull)
@@ -192,8 +192,8 @@ read_relation(Newest *newest, Node *node)
 	if (list_length(newest->conditions) == n_conditions && above >= 0 && below >= 0)
 		newest->relations =
 			lappend(newest->relations,
-					list_make3_int(VARSIZE_ANY_EXHDR(DatumGetPointer(relation->constvalue)) == 2,
-								   above, below));
+		            list_make3_int(VARSIZE_ANY_EXHDR(DatumGetPointer(relation->constvalue)) == 2,
+		                           above, below));
 	else
 		newest->conditions = list_truncate(newest->conditions, n_conditions);
 }
@@ -201,12 +201,12 @@ read_relation(Newest *newest, Node *node)
 static void
 read_having(Newest *newest, List *having)
 {
-	List	 *needs = NIL;
+	List     *needs = NIL;
 	ListCell *cell;
 
 	foreach (cell, having)
 	{
-		int	  n_conditions = list_length(newest->conditions);
+		int   n_conditions = list_length(newest->conditions);
 		Node *need = read_need(newest, lfirst(cell));
 
 		if (need != NULL)
@@ -261,12 +261,12 @@ aggregates_have_gaps(PathTarget *target, List *having)
 static bool
 has_strategy(SortGroupClause *clause, int wanted)
 {
-	Oid			 family;
-	Oid			 type;
+	Oid          family;
+	Oid          type;
 	TempoCompare strategy;
 
 	return get_ordering_op_properties(clause->sortop, &family, &type, &strategy) &&
-		   strategy == wanted;
+	       strategy == wanted;
 }
 
 /* GROUP BY trace_id ORDER BY min(start) DESC, trace_id */
@@ -277,44 +277,44 @@ is_wanted_order(Query *parse, List *tlist, const ScanTarget *target)
 	SortGroupClause *first;
 
 	if (list_length(parse->groupClause) != 1 || parse->groupingSets != NIL ||
-		parse->hasWindowFuncs || parse->distinctClause != NIL || parse->hasTargetSRFs ||
-		list_length(parse->sortClause) < 1 || list_length(parse->sortClause) > 2)
+	    parse->hasWindowFuncs || parse->distinctClause != NIL || parse->hasTargetSRFs ||
+	    list_length(parse->sortClause) < 1 || list_length(parse->sortClause) > 2)
 		return false;
 	group = linitial(parse->groupClause);
 	first = linitial(parse->sortClause);
 	if (column_of(get_sortgroupclause_expr(group, tlist), target) != TEMPO_TRACE_ID ||
-		!is_first_start(get_sortgroupclause_expr(first, tlist), target) ||
-		!has_strategy(first, BTGreaterStrategyNumber))
+	    !is_first_start(get_sortgroupclause_expr(first, tlist), target) ||
+	    !has_strategy(first, BTGreaterStrategyNumber))
 		return false;
 	if (list_length(parse->sortClause) == 2)
 	{
 		SortGroupClause *second = lsecond(parse->sortClause);
 
 		return column_of(get_sortgroupclause_expr(second, tlist), target) == TEMPO_TRACE_ID &&
-			   has_strategy(second, BTLessStrategyNumber);
+		       has_strategy(second, BTLessStrategyNumber);
 	}
 	return true;
 }
 
 static Plan *plan_newest(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist,
-						 List *clauses, List *custom_plans);
+                         List *clauses, List *custom_plans);
 
 static const CustomPathMethods path_methods = {.CustomName = "TempoNewestTraces",
-											   .PlanCustomPath = plan_newest};
+                                               .PlanCustomPath = plan_newest};
 
 /* What the scan returns: the trace id, and whatever the aggregate looks at. */
 static PathTarget *
 input_target(Newest *newest, PathTarget *output)
 {
-	PathTarget		*target = create_empty_pathtarget();
+	PathTarget      *target = create_empty_pathtarget();
 	SortGroupClause *group = linitial(newest->root->parse->groupClause);
-	List			*vars;
+	List            *vars;
 
 	add_column_to_pathtarget(
 		target, (Expr *) get_sortgroupclause_expr(group, newest->root->processed_tlist),
 		group->tleSortGroupRef);
 	vars = pull_var_clause((Node *) list_concat_copy(output->exprs, newest->having),
-						   PVC_RECURSE_AGGREGATES | PVC_INCLUDE_PLACEHOLDERS);
+	                       PVC_RECURSE_AGGREGATES | PVC_INCLUDE_PLACEHOLDERS);
 	add_new_columns_to_pathtarget(target, vars);
 	return set_pathtarget_cost_width(newest->root, target);
 }
@@ -347,8 +347,8 @@ static void
 estimate_traces(Newest *newest)
 {
 	PlannerInfo *root = newest->root;
-	List		*group = get_sortgrouplist_exprs(root->parse->groupClause, root->processed_tlist);
-	double		 traces = estimate_num_groups(root, group, newest->rel->rows, NULL, NULL);
+	List        *group = get_sortgrouplist_exprs(root->parse->groupClause, root->processed_tlist);
+	double       traces = estimate_num_groups(root, group, newest->rel->rows, NULL, NULL);
 
 	newest->traces = clamp_row_est(traces * wanted_part(newest));
 }
@@ -391,7 +391,7 @@ make_scan_path(Newest *newest, PathTarget *output)
 	path->flags = CUSTOMPATH_SUPPORT_PROJECTION;
 	path->methods = &path_methods;
 	private = list_make4(newest->conditions, newest->newest, newest->need,
-						 makeInteger(may_look_early(newest)));
+	                     makeInteger(may_look_early(newest)));
 	private = lappend(private, used_keys(newest, output));
 	path->custom_private = lappend(private, newest->relations);
 	return path;
@@ -424,20 +424,20 @@ has_presorted_aggregates(PlannerInfo *root)
 
 static void
 add_newest_path(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input, RelOptInfo *output,
-				void *extra)
+                void *extra)
 {
-	Newest				newest = {root, input};
+	Newest              newest = {root, input};
 	GroupPathExtraData *group = extra;
-	AggClauseCosts		costs = {0};
-	CustomPath		   *scan;
-	AggPath			   *path;
-	List			   *having;
+	AggClauseCosts      costs = {0};
+	CustomPath         *scan;
+	AggPath            *path;
+	List               *having;
 
 	if (previous_hook != NULL)
 		previous_hook(root, stage, input, output, extra);
 	if (stage != UPPERREL_GROUP_AGG || input->reloptkind != RELOPT_BASEREL ||
-		!root->parse->hasAggs || !bms_is_empty(input->lateral_relids) ||
-		!tempo_may_scan(root, input, input->relid, planner_rt_fetch(input->relid, root)))
+	    !root->parse->hasAggs || !bms_is_empty(input->lateral_relids) ||
+	    !tempo_may_scan(root, input, input->relid, planner_rt_fetch(input->relid, root)))
 		return;
 	/* aggregates were told that their input comes in the order they ask for */
 	if (has_presorted_aggregates(root))
@@ -457,7 +457,7 @@ add_newest_path(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input, R
 	get_agg_clause_costs(root, AGGSPLIT_SIMPLE, &costs);
 	path =
 		create_agg_path(root, output, &scan->path, output->reltarget, AGG_SORTED, AGGSPLIT_SIMPLE,
-						root->parse->groupClause, newest.having, &costs, newest.traces);
+	                    root->parse->groupClause, newest.having, &costs, newest.traces);
 	/* the aggregate keeps the order of the traces */
 	path->path.pathkeys = root->sort_pathkeys;
 	add_path(output, &path->path);
@@ -465,14 +465,14 @@ add_newest_path(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input, R
 
 static Plan *
 plan_newest(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist, List *clauses,
-			List *custom_plans)
+            List *custom_plans)
 {
 	CustomScan *scan = makeNode(CustomScan);
-	List	   *conditions = linitial(path->custom_private);
-	Node	   *newest = lsecond(path->custom_private);
-	List	   *rest = NIL;
-	ScanTarget	target;
-	int			n_pushed;
+	List       *conditions = linitial(path->custom_private);
+	Node       *newest = lsecond(path->custom_private);
+	List       *rest = NIL;
+	ScanTarget  target;
+	int         n_pushed;
 	ListCell   *cell;
 
 	target.relid = rel->relid;
@@ -493,8 +493,8 @@ plan_newest(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist, L
 	if (newest != NULL)
 		scan->custom_exprs = lappend(scan->custom_exprs, newest);
 	scan->custom_private = list_make5(makeInteger(n_pushed), makeInteger(list_length(conditions)),
-									  lfourth(path->custom_private), lthird(path->custom_private),
-									  list_nth(path->custom_private, 4));
+	                                  lfourth(path->custom_private), lthird(path->custom_private),
+	                                  list_nth(path->custom_private, 4));
 	scan->custom_private = lappend(scan->custom_private, list_nth(path->custom_private, 5));
 	scan->scan.plan.targetlist = tlist;
 	scan->scan.plan.qual = rest;

@@ -23,12 +23,12 @@
  */
 enum
 {
-	NEWEST_N_PUSHED,	 /* Integer */
+	NEWEST_N_PUSHED,     /* Integer */
 	NEWEST_N_CONDITIONS, /* Integer */
-	NEWEST_EARLY, /* Boolean as Integer: may conditions be looked at before the rest of the row's? */
-	NEWEST_NEED,  /* a tree of conditions, or NIL */
-	NEWEST_KEYS,  /* all that is used of the span's attributes: Strings; NIL if that is unknown */
-	NEWEST_RELATIONS, /* lists of integers: descendants or children, and the numbers of the
+	NEWEST_EARLY,        /* Boolean as Integer: may conditions be looked at before the rest of the row's? */
+	NEWEST_NEED,         /* a tree of conditions, or NIL */
+	NEWEST_KEYS,         /* all that is used of the span's attributes: Strings; NIL if that is unknown */
+	NEWEST_RELATIONS,    /* lists of integers: descendants or children, and the numbers of the
 						 conditions on the span above and the one below; see newest_kinship.c */
 	NEWEST_PRIVATE
 };

@@ -40,22 +40,22 @@
 #include "utils/rel.h"
 #include "utils/ruleutils.h"
 
-static Node			  *create_state(CustomScan *plan);
-static void			   begin_scan(CustomScanState *node, EState *estate, int eflags);
+static Node           *create_state(CustomScan *plan);
+static void            begin_scan(CustomScanState *node, EState *estate, int eflags);
 static TupleTableSlot *exec_scan(CustomScanState *node);
-static void			   end_scan(CustomScanState *node);
-static void			   rescan(CustomScanState *node);
-static void			   explain_scan(CustomScanState *node, List *ancestors, ExplainState *es);
+static void            end_scan(CustomScanState *node);
+static void            rescan(CustomScanState *node);
+static void            explain_scan(CustomScanState *node, List *ancestors, ExplainState *es);
 
 const CustomScanMethods tempo_newest_methods = {.CustomName = "TempoNewestTraces",
-												.CreateCustomScanState = create_state};
+                                                .CreateCustomScanState = create_state};
 
 static const CustomExecMethods exec_methods = {.CustomName = "TempoNewestTraces",
-											   .BeginCustomScan = begin_scan,
-											   .ExecCustomScan = exec_scan,
-											   .EndCustomScan = end_scan,
-											   .ReScanCustomScan = rescan,
-											   .ExplainCustomScan = explain_scan};
+                                               .BeginCustomScan = begin_scan,
+                                               .ExecCustomScan = exec_scan,
+                                               .EndCustomScan = end_scan,
+                                               .ReScanCustomScan = rescan,
+                                               .ExplainCustomScan = explain_scan};
 
 static Node *
 create_state(CustomScan *plan)
@@ -104,11 +104,11 @@ add_filter(SegmentProjection *projection, const ScanFilter *filter)
 static TempoRowReader *
 add_columns(NewestScanState *state, SegmentProjection *projection, Node *a, List *keys, Node *b)
 {
-	ScanNeeds		  needs = {0};
+	ScanNeeds         needs = {0};
 	SegmentProjection columns;
-	TempoRowReader	 *reader;
-	int attributes = state->map->attno[TEMPO_ATTRIBUTES] + 1 - FirstLowInvalidHeapAttributeNumber;
-	int resource =
+	TempoRowReader   *reader;
+	int               attributes = state->map->attno[TEMPO_ATTRIBUTES] + 1 - FirstLowInvalidHeapAttributeNumber;
+	int               resource =
 		state->map->attno[TEMPO_RESOURCE_ATTRIBUTES] + 1 - FirstLowInvalidHeapAttributeNumber;
 
 	tempo_scan_needs(a, &state->target, &needs);
@@ -152,7 +152,7 @@ first_of(List *list, int from, int n)
 static List *
 split_condition(NewestScanState *state, Expr *condition, List **odd)
 {
-	List	 *known = NIL;
+	List     *known = NIL;
 	ListCell *cell;
 
 	*odd = NIL;
@@ -171,7 +171,7 @@ static void
 make_conditions(NewestScanState *state, bool apart, List **known)
 {
 	PlanState *parent = &state->css.ss.ps;
-	List	  *odd[NEWEST_MAX_CONDITIONS];
+	List      *odd[NEWEST_MAX_CONDITIONS];
 
 	for (int i = 0; i < state->n_conditions; i++)
 	{
@@ -194,12 +194,12 @@ static void
 make_filters(NewestScanState *state, CustomScan *plan)
 {
 	PlanState *parent = &state->css.ss.ps;
-	int		   n_pushed = intVal(list_nth(plan->custom_private, NEWEST_N_PUSHED));
-	bool	   early = intVal(list_nth(plan->custom_private, NEWEST_EARLY)) != 0;
-	List	  *pushed = first_of(plan->custom_exprs, 0, n_pushed);
-	List	  *match = list_copy(pushed);
-	List	  *known[NEWEST_MAX_CONDITIONS];
-	List	  *any = NIL;
+	int        n_pushed = intVal(list_nth(plan->custom_private, NEWEST_N_PUSHED));
+	bool       early = intVal(list_nth(plan->custom_private, NEWEST_EARLY)) != 0;
+	List      *pushed = first_of(plan->custom_exprs, 0, n_pushed);
+	List      *match = list_copy(pushed);
+	List      *known[NEWEST_MAX_CONDITIONS];
+	List      *any = NIL;
 
 	state->n_conditions = intVal(list_nth(plan->custom_private, NEWEST_N_CONDITIONS));
 	state->conditions = first_of(plan->custom_exprs, n_pushed, state->n_conditions);
@@ -245,7 +245,7 @@ make_projections(NewestScanState *state, CustomScan *plan)
 	}
 	add_filter(&state->row_projection, state->pushed);
 	state->reader = add_columns(state, &state->row_projection, (Node *) plan->scan.plan.targetlist,
-								list_nth(plan->custom_private, NEWEST_KEYS), (Node *) rest);
+	                            list_nth(plan->custom_private, NEWEST_KEYS), (Node *) rest);
 	if (rest == NIL && state->odd == NIL)
 	{
 		if (intVal(list_nth(plan->custom_private, NEWEST_EARLY)) != 0)
@@ -273,7 +273,7 @@ static void
 begin_scan(CustomScanState *node, EState *estate, int eflags)
 {
 	NewestScanState *state = (NewestScanState *) node;
-	CustomScan		*plan = (CustomScan *) node->ss.ps.plan;
+	CustomScan      *plan = (CustomScan *) node->ss.ps.plan;
 
 	state->map = tempo_column_map(RelationGetDescr(node->ss.ss_currentRelation));
 	state->target.relid = plan->scan.scanrelid;
@@ -301,7 +301,7 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 
 static void
 add_piece(NewestScanState *state, Candidate *candidate, bool pending, uint32 source, uint32 first,
-		  uint32 count)
+          uint32 count)
 {
 	TracePiece *piece;
 
@@ -322,13 +322,13 @@ static bool
 is_visible(NewestScanState *state, TempoRowReader *reader, const Span *span)
 {
 	return tempo_filter_span(state->pushed, span) &&
-		   tempo_newest_row_passes(state, reader, span, state->css.ss.ps.qual);
+	       tempo_newest_row_passes(state, reader, span, state->css.ss.ps.qual);
 }
 
 /* The first start among rows of a segment that the user sees. */
 static void
 take_start(NewestScanState *state, TempoOpenSegment *open, const TempoSegment *segment,
-		   Candidate *candidate, uint32 first, uint32 end)
+           Candidate *candidate, uint32 first, uint32 end)
 {
 	while (first < end)
 	{
@@ -345,7 +345,7 @@ take_start(NewestScanState *state, TempoOpenSegment *open, const TempoSegment *s
 			const Span *span = &state->start_batch->spans[i];
 
 			if (tempo_row_is_deleted(segment, first + i) ||
-				!is_visible(state, state->start_reader, span))
+			    !is_visible(state, state->start_reader, span))
 				continue;
 			candidate->start = Min(candidate->start, span->start_time_unix_nano);
 			return;
@@ -358,8 +358,8 @@ take_start(NewestScanState *state, TempoOpenSegment *open, const TempoSegment *s
 typedef struct Place
 {
 	Candidate *candidate;
-	uint32	   first;
-	uint32	   count;
+	uint32     first;
+	uint32     count;
 } Place;
 
 static int
@@ -373,21 +373,21 @@ compare_rows(const void *a, const void *b)
 
 static void
 take_starts(NewestScanState *state, TempoOpenSegment *open, const TempoSegment *segment,
-			Place *places, int n)
+            Place *places, int n)
 {
 	bool sure = state->pushed->root->n_children == 0 && state->start_reader == NULL &&
-				segment->deleted == NULL;
+	            segment->deleted == NULL;
 
 	qsort(places, n, sizeof(Place), compare_rows);
 	for (int i = 0; i < n; i++)
 	{
-		Place	 *place = &places[i];
+		Place    *place = &places[i];
 		SpanError error;
-		int64	  start;
+		int64     start;
 
 		if (!sure)
 			take_start(state, open, segment, place->candidate, place->first,
-					   place->first + place->count);
+			           place->first + place->count);
 		else if (segment_row_start(tempo_segment_reader(open), place->first, &start, &error))
 			place->candidate->start = Min(place->candidate->start, start);
 		else
@@ -395,7 +395,7 @@ take_starts(NewestScanState *state, TempoOpenSegment *open, const TempoSegment *
 	}
 	/* looking at relations pays if many traces lack them: not before some have come back */
 	for (int i = 0;
-		 i < n && state->relations != NIL && state->counters.traces_returned >= FIRST_AT_ONCE; i++)
+	     i < n && state->relations != NIL && state->counters.traces_returned >= FIRST_AT_ONCE; i++)
 		places[i].candidate->unrelated =
 			places[i].candidate->n_pieces == 1 &&
 			tempo_newest_unrelated(state, open, segment, places[i].first, places[i].count);
@@ -405,20 +405,20 @@ static void
 locate_in_segment(NewestScanState *state, uint32 number, Candidate **candidates, int n)
 {
 	const TempoSegment *segment = &state->segments[number];
-	MemoryContext		old = MemoryContextSwitchTo(state->open_context);
-	Place			   *places = palloc(sizeof(Place) * n);
-	int					n_places = 0;
+	MemoryContext       old = MemoryContextSwitchTo(state->open_context);
+	Place              *places = palloc(sizeof(Place) * n);
+	int                 n_places = 0;
 	TempoOpenSegment   *open = tempo_segment_open(state->css.ss.ss_currentRelation, segment, NULL);
 
 	MemoryContextSwitchTo(old);
 	CHECK_FOR_INTERRUPTS();
 	for (int i = 0; i < n; i++)
 	{
-		Place	 *place = &places[n_places];
+		Place    *place = &places[n_places];
 		SpanError error;
 
 		if (!segment_find_trace(tempo_segment_reader(open), &candidates[i]->id, &place->first,
-								&place->count, &error))
+		                        &place->count, &error))
 			tempo_segment_failed(open, &error);
 		if (place->count == 0)
 			continue;
@@ -498,12 +498,12 @@ drop(NewestScanState *state, Candidate *candidate)
 static void
 locate(NewestScanState *state)
 {
-	int			at_once = state->at_once;
+	int         at_once = state->at_once;
 	Candidate **candidates =
 		MemoryContextAlloc(state->open_context, sizeof(Candidate *) * at_once * 2);
 	Candidate **located = candidates + at_once;
-	int			n = 0;
-	int			n_located = 0;
+	int         n = 0;
+	int         n_located = 0;
 
 	while (n < at_once && n_located < at_once && !pairingheap_is_empty(state->heap))
 	{
@@ -605,8 +605,8 @@ next_wave(NewestScanState *state)
 typedef struct PieceRun
 {
 	TracePiece piece;
-	uint32	   begin; /* its first span in the batch */
-	uint32	   order; /* in which it is returned */
+	uint32     begin; /* its first span in the batch */
+	uint32     order; /* in which it is returned */
 } PieceRun;
 
 static int
@@ -651,7 +651,7 @@ take_runs(NewestScanState *state, uint32 *n_runs, uint32 *n_rows)
 	while (state->next_piece < list_length(state->pieces))
 	{
 		TracePiece *piece = list_nth(state->pieces, state->next_piece);
-		uint32		left = piece->count - state->next_row;
+		uint32      left = piece->count - state->next_row;
 		PieceRun   *run = &runs[*n_runs];
 
 		if (piece->pending || (*n_rows > 0 && *n_rows + left > MAX_ROWS))
@@ -674,9 +674,9 @@ take_runs(NewestScanState *state, uint32 *n_runs, uint32 *n_rows)
 static void
 decode_runs(NewestScanState *state)
 {
-	uint32			  n_runs;
-	uint32			  n_rows;
-	PieceRun		 *runs = take_runs(state, &n_runs, &n_rows);
+	uint32            n_runs;
+	uint32            n_rows;
+	PieceRun         *runs = take_runs(state, &n_runs, &n_rows);
 	TempoOpenSegment *open = NULL;
 
 	qsort(runs, n_runs, sizeof(PieceRun), compare_places);
@@ -691,13 +691,13 @@ decode_runs(NewestScanState *state)
 			if (open != NULL)
 				tempo_segment_close(open);
 			open = tempo_segment_open(state->css.ss.ss_currentRelation,
-									  &state->segments[runs[i].piece.source], NULL);
+			                          &state->segments[runs[i].piece.source], NULL);
 			MemoryContextSwitchTo(old);
 			state->counters.segments_read++;
 		}
 		runs[i].begin = state->row_batch->n_spans;
 		tempo_segment_decode(open, &state->row_projection, runs[i].piece.first, runs[i].piece.count,
-							 state->row_batch);
+		                     state->row_batch);
 	}
 	if (open != NULL)
 		tempo_segment_close(open);
@@ -710,7 +710,7 @@ decode_runs(NewestScanState *state)
 
 		for (uint32 j = 0; j < runs[i].piece.count; j++)
 			if (!tempo_row_is_deleted(segment, runs[i].piece.first + j) &&
-				tempo_filter_span(state->pushed, &state->row_batch->spans[runs[i].begin + j]))
+			    tempo_filter_span(state->pushed, &state->row_batch->spans[runs[i].begin + j]))
 				state->selected[state->n_selected++] = runs[i].begin + j;
 	}
 	state->rows = state->row_batch;
@@ -755,16 +755,16 @@ next_rows(NewestScanState *state)
 static void
 search_pending(NewestScanState *state)
 {
-	ScanState		  *node = &state->css.ss;
+	ScanState         *node = &state->css.ss;
 	TempoInsertBuffer *pending = NULL;
 
 	state->pendings = NIL;
 	if (IsParallelWorker())
 		return;
 	while ((pending = tempo_pending_next(node->ss_currentRelation, node->ps.state->es_snapshot,
-										 pending)) != NULL)
+	                                     pending)) != NULL)
 	{
-		SpanBatch	 *batch = (SpanBatch *) tempo_pending_batch(pending);
+		SpanBatch    *batch = (SpanBatch *) tempo_pending_batch(pending);
 		MemoryContext old = MemoryContextSwitchTo(state->context);
 
 		state->pendings = lappend(state->pendings, pending);
@@ -809,11 +809,11 @@ rows_hidden(NewestScanState *state)
 static void
 start(NewestScanState *state)
 {
-	ScanState		  *node = &state->css.ss;
-	Relation		   rel = node->ss_currentRelation;
+	ScanState         *node = &state->css.ss;
+	Relation           rel = node->ss_currentRelation;
 	TempoSegmentBounds bounds = {PG_INT64_MIN, PG_INT64_MAX, 0};
-	HASHCTL			   control = {0};
-	MemoryContext	   old;
+	HASHCTL            control = {0};
+	MemoryContext      old;
 
 	/* own rows become a segment before they are looked for */
 	if (!IsInParallelMode())
@@ -843,7 +843,7 @@ start(NewestScanState *state)
 			tempo_directory_list(rel, node->ps.state->es_snapshot, &bounds, &state->n_segments);
 		state->slices =
 			tempo_slices_create(rel, state->segments, state->n_segments, state->match,
-								rows_hidden(state), state->newest_wanted, &state->counters.slices);
+		                        rows_hidden(state), state->newest_wanted, &state->counters.slices);
 	}
 	MemoryContextSwitchTo(old);
 	if (!state->exhausted)
@@ -856,8 +856,8 @@ static TupleTableSlot *
 next_row(ScanState *node)
 {
 	NewestScanState *state = (NewestScanState *) node;
-	TupleTableSlot	*slot = node->ss_ScanTupleSlot;
-	MemoryContext	 old;
+	TupleTableSlot  *slot = node->ss_ScanTupleSlot;
+	MemoryContext    old;
 
 	ExecClearTuple(slot);
 	if (!state->started)
@@ -868,8 +868,8 @@ next_row(ScanState *node)
 	MemoryContextReset(state->row_context);
 	old = MemoryContextSwitchTo(state->row_context);
 	tempo_row_reader_fill(state->reader,
-						  &state->rows->spans[state->selected[state->next_selected++]],
-						  slot->tts_values, slot->tts_isnull);
+	                      &state->rows->spans[state->selected[state->next_selected++]],
+	                      slot->tts_values, slot->tts_isnull);
 	MemoryContextSwitchTo(old);
 	ExecStoreVirtualTuple(slot);
 	slot->tts_tableOid = RelationGetRelid(node->ss_currentRelation);
@@ -912,7 +912,7 @@ end_scan(CustomScanState *node)
 
 static void
 explain_expression(const char *label, Expr *expression, CustomScanState *node, List *ancestors,
-				   ExplainState *es)
+                   ExplainState *es)
 {
 	bool  prefix = TEMPO_EXPLAIN_RTABLE_SIZE(es) > 1 || es->verbose;
 	List *context = set_deparse_context_plan(es->deparse_cxt, node->ss.ps.plan, ancestors);
@@ -924,7 +924,7 @@ static Expr *
 need_expression(NewestScanState *state, const Node *need)
 {
 	const List *list = (const List *) need;
-	List	   *args = NIL;
+	List       *args = NIL;
 
 	if (IsA(need, Integer))
 		return list_nth(state->conditions, intVal(need));
@@ -937,14 +937,14 @@ static void
 explain_scan(CustomScanState *node, List *ancestors, ExplainState *es)
 {
 	NewestScanState *state = (NewestScanState *) node;
-	NewestCounters	*counters = &state->counters;
-	CustomScan		*plan = (CustomScan *) node->ss.ps.plan;
-	int				 n_pushed = intVal(list_nth(plan->custom_private, NEWEST_N_PUSHED));
+	NewestCounters  *counters = &state->counters;
+	CustomScan      *plan = (CustomScan *) node->ss.ps.plan;
+	int              n_pushed = intVal(list_nth(plan->custom_private, NEWEST_N_PUSHED));
 
 	if (n_pushed > 0)
 		explain_expression("Pushed Filter",
-						   make_ands_explicit(first_of(plan->custom_exprs, 0, n_pushed)), node,
-						   ancestors, es);
+		                   make_ands_explicit(first_of(plan->custom_exprs, 0, n_pushed)), node,
+		                   ancestors, es);
 	if (state->need != NULL)
 		explain_expression("Traces With", need_expression(state, state->need), node, ancestors, es);
 	if (!es->analyze)
@@ -952,17 +952,17 @@ explain_scan(CustomScanState *node, List *ancestors, ExplainState *es)
 	ExplainPropertyInteger("Slices", NULL, counters->slices.slices, es);
 	if (counters->slices.segments_zone > 0)
 		ExplainPropertyInteger("Segments Pruned by Zone Map", NULL, counters->slices.segments_zone,
-							   es);
+		                       es);
 	if (counters->slices.segments_lists > 0)
 		ExplainPropertyInteger("Segments Pruned by Footer", NULL, counters->slices.segments_lists,
-							   es);
+		                       es);
 	if (counters->slices.blocks_zone > 0)
 		ExplainPropertyInteger("Blocks Pruned by Zone Map", NULL, counters->slices.blocks_zone, es);
 	ExplainPropertyInteger("Spans Searched", NULL, counters->spans_searched, es);
 	ExplainPropertyInteger("Traces Located", NULL, counters->traces_located, es);
 	if (state->relations != NIL)
 		ExplainPropertyInteger("Traces Without Related Spans", NULL, counters->traces_unrelated,
-							   es);
+		                       es);
 	ExplainPropertyInteger("Traces Returned", NULL, counters->traces_returned, es);
 	ExplainPropertyInteger("Spans Decoded", NULL, counters->spans_decoded, es);
 }

@@ -106,12 +106,12 @@ found_span(NewestScanState *state, const Span *span, uint32 met)
 /* Does the row of a span pass?  Without a condition it does. */
 bool
 tempo_newest_row_passes(NewestScanState *state, TempoRowReader *reader, const Span *span,
-						ExprState *qual)
+                        ExprState *qual)
 {
-	ScanState	   *node = &state->css.ss;
+	ScanState      *node = &state->css.ss;
 	TupleTableSlot *slot = node->ss_ScanTupleSlot;
-	MemoryContext	old;
-	bool			result;
+	MemoryContext   old;
+	bool            result;
 
 	if (qual == NULL)
 		return true;
@@ -134,8 +134,8 @@ static uint32
 conditions_met(NewestScanState *state, const Span *span)
 {
 	const Candidate *candidate = state->last;
-	uint32			 known = 0;
-	uint32			 met = 0;
+	uint32           known = 0;
+	uint32           met = 0;
 
 	if (candidate != NULL && memcmp(&candidate->id, &span->trace_id, sizeof(TraceId)) == 0)
 	{
@@ -145,13 +145,13 @@ conditions_met(NewestScanState *state, const Span *span)
 		known = candidate->met;
 	}
 	if (!tempo_filter_span(state->match, span) ||
-		!tempo_newest_row_passes(state, state->match_reader, span, state->css.ss.ps.qual))
+	    !tempo_newest_row_passes(state, state->match_reader, span, state->css.ss.ps.qual))
 		return 0;
 	if (state->each == NULL)
 		return 1;
 	for (int c = 0; c < state->n_conditions; c++)
 		if ((known & (1U << c)) == 0 && tempo_filter_span(state->each[c], span) &&
-			tempo_newest_row_passes(state, state->match_reader, span, state->each_odd[c]))
+		    tempo_newest_row_passes(state, state->match_reader, span, state->each_odd[c]))
 			met |= 1U << c;
 	return met;
 }
@@ -167,8 +167,8 @@ verdicts_met(NewestScanState *state, const Span *span, uint32 at)
 		uint8 verdict = state->verdicts[c * VERDICTS + at];
 
 		if (verdict == ROW_IN ||
-			(verdict == ROW_MAYBE &&
-			 tempo_filter_span(state->each != NULL ? state->each[c] : state->match, span)))
+		    (verdict == ROW_MAYBE &&
+		     tempo_filter_span(state->each != NULL ? state->each[c] : state->match, span)))
 			met |= 1U << c;
 	}
 	return met;
@@ -187,8 +187,7 @@ search_batch(NewestScanState *state, SpanBatch *batch, bool verdicts, uint32 fir
 	for (uint32 i = 0; i < batch->n_spans; i++)
 	{
 		const Span *span = &batch->spans[i];
-		uint32		met = verdicts ? verdicts_met(state, span, state->row_of[i] - first)
-								   : conditions_met(state, span);
+		uint32      met = verdicts ? verdicts_met(state, span, state->row_of[i] - first) : conditions_met(state, span);
 
 		if (met != 0)
 			found_span(state, span, met);
@@ -197,11 +196,11 @@ search_batch(NewestScanState *state, SpanBatch *batch, bool verdicts, uint32 fir
 
 static void
 add_verdict(NewestScanState *state, TempoOpenSegment *open, uint32 first, uint32 count,
-			ScanFilter *filter, uint8 *verdicts)
+            ScanFilter *filter, uint8 *verdicts)
 {
 	if (filter->root->n_children > 0)
 		tempo_segment_select(open, &state->match_projection, first, count, &filter->test,
-							 state->match_batch, verdicts);
+		                     state->match_batch, verdicts);
 }
 
 /*
@@ -210,7 +209,7 @@ add_verdict(NewestScanState *state, TempoOpenSegment *open, uint32 first, uint32
  */
 static bool
 give_verdicts(NewestScanState *state, TempoOpenSegment *open, const TempoSegment *segment,
-			  uint32 first, uint32 count)
+              uint32 first, uint32 count)
 {
 	uint8 *verdicts = state->verdicts;
 
@@ -250,7 +249,7 @@ choose_rows(NewestScanState *state, TempoOpenSegment *open, uint32 first, uint32
 	for (uint32 i = 0; i < count; i++)
 	{
 		SpanError error;
-		bool	  wanted = false;
+		bool      wanted = false;
 
 		if (first + i >= end)
 			sure = 0;
@@ -267,7 +266,7 @@ choose_rows(NewestScanState *state, TempoOpenSegment *open, uint32 first, uint32
 				continue;
 			wanted = true;
 			if (first + i >= end &&
-				!segment_trace_end(tempo_segment_reader(open), first + i, &end, &error))
+			    !segment_trace_end(tempo_segment_reader(open), first + i, &end, &error))
 				tempo_segment_failed(open, &error);
 			if (verdict == ROW_IN)
 				sure |= 1U << c;
@@ -284,7 +283,7 @@ choose_rows(NewestScanState *state, TempoOpenSegment *open, uint32 first, uint32
  */
 static bool
 select_rows(NewestScanState *state, TempoOpenSegment *open, const TempoSegment *segment,
-			uint32 first, uint32 count)
+            uint32 first, uint32 count)
 {
 	bool   verdicts = give_verdicts(state, open, segment, first, count);
 	uint32 n = 0;
@@ -299,7 +298,7 @@ select_rows(NewestScanState *state, TempoOpenSegment *open, const TempoSegment *
 		tempo_segment_decode(open, &state->match_projection, first, count, state->match_batch);
 	else if (n > 0)
 		tempo_segment_decode_rows(open, &state->match_projection, state->row_of, n,
-								  state->match_batch);
+		                          state->match_batch);
 	return verdicts;
 }
 
@@ -307,7 +306,7 @@ static void
 search_range(NewestScanState *state, const SliceRange *range)
 {
 	const TempoSegment *segment = &state->segments[range->segment];
-	MemoryContext		old = MemoryContextSwitchTo(state->open_context);
+	MemoryContext       old = MemoryContextSwitchTo(state->open_context);
 	TempoOpenSegment   *open = tempo_segment_open(state->css.ss.ss_currentRelation, segment, NULL);
 
 	MemoryContextSwitchTo(old);
@@ -329,7 +328,7 @@ void
 tempo_newest_search_slice(NewestScanState *state)
 {
 	SliceRange *ranges;
-	uint32		n_ranges;
+	uint32      n_ranges;
 
 	if (!tempo_slices_next(state->slices, &ranges, &n_ranges, &state->bound))
 	{

@@ -26,7 +26,7 @@
 typedef struct SlicePart
 {
 	uint32 segment;
-	uint32 end;	   /* of the rows that are left */
+	uint32 end;    /* of the rows that are left */
 	bool   hidden; /* the user may see only some rows of a trace */
 	int64  newest; /* no trace in there starts later */
 	bool   opened; /* its footer lets the filter pass */
@@ -34,19 +34,19 @@ typedef struct SlicePart
 
 struct NewestSlices
 {
-	Relation			rel;
+	Relation            rel;
 	const TempoSegment *segments;
-	ScanFilter		   *filter;
-	int64				newest_wanted;
-	SliceCounters	   *counters;
-	uint64				target; /* rows of the next slice */
-	SlicePart		   *parts;
-	binaryheap		   *heap;
-	MemoryContext		context;
-	MemoryContext		open_context;
-	SliceRange		   *ranges;
-	uint32				n_ranges;
-	uint32				ranges_size;
+	ScanFilter         *filter;
+	int64               newest_wanted;
+	SliceCounters      *counters;
+	uint64              target; /* rows of the next slice */
+	SlicePart          *parts;
+	binaryheap         *heap;
+	MemoryContext       context;
+	MemoryContext       open_context;
+	SliceRange         *ranges;
+	uint32              n_ranges;
+	uint32              ranges_size;
 };
 
 static int
@@ -64,7 +64,7 @@ static bool
 segment_zone_passes(NewestSlices *slices, const TempoSegment *segment)
 {
 	const SegmentSummary *summary = &segment->summary;
-	FilterZone			  zone;
+	FilterZone            zone;
 
 	zone.min_start = summary->min_start_nano;
 	zone.max_start = summary->max_start_nano;
@@ -77,8 +77,8 @@ segment_zone_passes(NewestSlices *slices, const TempoSegment *segment)
 
 NewestSlices *
 tempo_slices_create(Relation rel, const TempoSegment *segments, uint32 n_segments,
-					ScanFilter *filter, RowsHidden hidden, int64 newest_wanted,
-					SliceCounters *counters)
+                    ScanFilter *filter, RowsHidden hidden, int64 newest_wanted,
+                    SliceCounters *counters)
 {
 	NewestSlices *slices = palloc0(sizeof(NewestSlices));
 
@@ -107,7 +107,7 @@ tempo_slices_create(Relation rel, const TempoSegment *segments, uint32 n_segment
 		part->newest = segments[i].summary.max_start_nano;
 		part->opened = false;
 		part->hidden = hidden == ROWS_HIDDEN || segments[i].deleted != NULL ||
-					   (hidden == ROWS_HIDDEN_OF_TENANTS && segments[i].summary.n_tenants != 1);
+		               (hidden == ROWS_HIDDEN_OF_TENANTS && segments[i].summary.n_tenants != 1);
 		binaryheap_add_unordered(slices->heap, PointerGetDatum(part));
 	}
 	binaryheap_build(slices->heap);
@@ -146,13 +146,13 @@ static int64
 last_start(TempoOpenSegment *open, uint32 rows)
 {
 	SegmentReader *reader = tempo_segment_reader(open);
-	int64		   result = PG_INT64_MIN;
+	int64          result = PG_INT64_MIN;
 
 	for (uint32 first = 0; first < rows; first += segment_block_rows(reader))
 	{
-		int64	  min_start;
-		int64	  max_start;
-		int64	  max_duration;
+		int64     min_start;
+		int64     max_start;
+		int64     max_duration;
 		SpanError error;
 
 		if (!segment_block_times(reader, first, &min_start, &max_start, &max_duration, &error))
@@ -170,17 +170,17 @@ static uint64
 take_rows(NewestSlices *slices, SlicePart *part, bool whole, TempoOpenSegment *open)
 {
 	SegmentReader *reader = tempo_segment_reader(open);
-	uint32		   block_rows = segment_block_rows(reader);
-	uint64		   taken = 0;
+	uint32         block_rows = segment_block_rows(reader);
+	uint64         taken = 0;
 
 	do
 	{
-		uint32	   first = (part->end - 1) / block_rows * block_rows;
+		uint32     first = (part->end - 1) / block_rows * block_rows;
 		FilterZone zone = {.min_duration = 0, .max_end = PG_INT64_MAX, .tenants = 0};
 		SpanError  error;
 
 		if (!segment_block_times(reader, first, &zone.min_start, &zone.max_start,
-								 &zone.max_duration, &error))
+		                         &zone.max_duration, &error))
 			tempo_segment_failed(open, &error);
 		if (tempo_filter_zone(slices->filter, &zone))
 		{
@@ -202,7 +202,7 @@ take_rows(NewestSlices *slices, SlicePart *part, bool whole, TempoOpenSegment *o
 static uint64
 take_part(NewestSlices *slices, SlicePart *part)
 {
-	MemoryContext	  old = MemoryContextSwitchTo(slices->open_context);
+	MemoryContext     old = MemoryContextSwitchTo(slices->open_context);
 	TempoOpenSegment *open =
 		tempo_segment_open(slices->rel, &slices->segments[part->segment], NULL);
 	uint64 taken = 0;
@@ -233,7 +233,7 @@ tempo_slices_next(NewestSlices *slices, SliceRange **ranges, uint32 *n_ranges, i
 	while (!binaryheap_empty(slices->heap))
 	{
 		SlicePart *part = (SlicePart *) DatumGetPointer(binaryheap_first(slices->heap));
-		uint64	   rows;
+		uint64     rows;
 
 		CHECK_FOR_INTERRUPTS();
 		/* nothing can be settled before the traces that are wanted begin */
@@ -253,9 +253,7 @@ tempo_slices_next(NewestSlices *slices, SliceRange **ranges, uint32 *n_ranges, i
 		slices->target = counted * 2;
 	*ranges = slices->ranges;
 	*n_ranges = slices->n_ranges;
-	*bound = binaryheap_empty(slices->heap)
-				 ? PG_INT64_MIN
-				 : ((SlicePart *) DatumGetPointer(binaryheap_first(slices->heap)))->newest;
+	*bound = binaryheap_empty(slices->heap) ? PG_INT64_MIN : ((SlicePart *) DatumGetPointer(binaryheap_first(slices->heap)))->newest;
 	if (taken == 0)
 		return false;
 	slices->counters->slices++;

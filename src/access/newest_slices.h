@@ -50,8 +50,8 @@ typedef enum RowsHidden
  * taken from the current context.
  */
 extern NewestSlices *tempo_slices_create(Relation rel, const TempoSegment *segments,
-										 uint32 n_segments, ScanFilter *filter, RowsHidden hidden,
-										 int64 newest_wanted, SliceCounters *counters);
+                                         uint32 n_segments, ScanFilter *filter, RowsHidden hidden,
+                                         int64 newest_wanted, SliceCounters *counters);
 
 /*
  * tempo_slices_next: the next slice; each is about twice as large as the one
@@ -59,6 +59,6 @@ extern NewestSlices *tempo_slices_create(Relation rel, const TempoSegment *segme
  * before.  False, with nothing in the slice, when there is none left.
  */
 extern bool tempo_slices_next(NewestSlices *slices, SliceRange **ranges, uint32 *n_ranges,
-							  int64 *bound);
+                              int64 *bound);
 
 #endif /* TEMPO_ACCESS_NEWEST_SLICES_H */

@@ -46,102 +46,102 @@ typedef enum CandidateState
 	CANDIDATE_PARTIAL, /* does not meet all conditions yet */
 	CANDIDATE_BOUNDED, /* "start" is an upper bound */
 	CANDIDATE_LOCATED, /* "start" is the trace's */
-	CANDIDATE_DONE	   /* not wanted any more */
+	CANDIDATE_DONE     /* not wanted any more */
 } CandidateState;
 
 typedef struct Candidate
 {
-	TraceId			 id; /* must be first */
-	int64			 start;
-	uint32			 met;		/* conditions */
-	uint8			 state;		/* CandidateState */
-	bool			 unrelated; /* its first piece alone has no spans related as is asked */
-	int				 n_pieces;
-	TracePiece		*pieces;
+	TraceId          id; /* must be first */
+	int64            start;
+	uint32           met;       /* conditions */
+	uint8            state;     /* CandidateState */
+	bool             unrelated; /* its first piece alone has no spans related as is asked */
+	int              n_pieces;
+	TracePiece      *pieces;
 	pairingheap_node node;
 } Candidate;
 
 typedef struct NewestCounters
 {
 	SliceCounters slices;
-	uint64		  segments_read;
-	uint64		  spans_searched;
-	uint64		  traces_located;
-	uint64		  traces_unrelated;
-	uint64		  traces_returned;
-	uint64		  spans_decoded;
+	uint64        segments_read;
+	uint64        spans_searched;
+	uint64        traces_located;
+	uint64        traces_unrelated;
+	uint64        traces_returned;
+	uint64        spans_decoded;
 } NewestCounters;
 
 typedef struct NewestScanState
 {
-	CustomScanState	  css; /* must be first */
-	TempoColumnMap	 *map;
-	ScanTarget		  target;
-	List			 *conditions;
-	Node			 *need;	  /* tree, see newest_plan.h */
-	ScanFilter		 *match;  /* what spans in slices must meet */
-	ScanFilter		 *pushed; /* what every row must meet */
-	ScanFilter		**each;	  /* the conditions one by one; NULL if "match" tells */
-	int				  n_conditions;
-	ExprState		 *newest_state; /* of the operand of min(start) <= operand */
+	CustomScanState   css; /* must be first */
+	TempoColumnMap   *map;
+	ScanTarget        target;
+	List             *conditions;
+	Node             *need;   /* tree, see newest_plan.h */
+	ScanFilter       *match;  /* what spans in slices must meet */
+	ScanFilter       *pushed; /* what every row must meet */
+	ScanFilter      **each;   /* the conditions one by one; NULL if "match" tells */
+	int               n_conditions;
+	ExprState        *newest_state; /* of the operand of min(start) <= operand */
 	SegmentProjection match_projection;
 	SegmentProjection start_projection;
 	SegmentProjection row_projection;
 	SegmentProjection kinship_projection;
-	List			 *relations;	/* see newest_plan.h */
-	List			 *odd;			/* conditions, or parts of them, that are asked of rows */
-	ExprState		**each_odd;		/* of each condition; NULL if there is none */
-	TempoRowReader	 *match_reader; /* for rows that are asked while searching */
-	TempoRowReader	 *start_reader; /* the same for conditions on every row alone */
-	TempoRowReader	 *reader;
+	List             *relations;    /* see newest_plan.h */
+	List             *odd;          /* conditions, or parts of them, that are asked of rows */
+	ExprState       **each_odd;     /* of each condition; NULL if there is none */
+	TempoRowReader   *match_reader; /* for rows that are asked while searching */
+	TempoRowReader   *start_reader; /* the same for conditions on every row alone */
+	TempoRowReader   *reader;
 
 	/* where the scan is */
-	bool		  started;
-	bool		  exhausted;
-	int64		  bound; /* no trace that is not known starts later */
-	int64		  newest_wanted;
-	MemoryContext context;		/* of the following, until the next rescan */
+	bool          started;
+	bool          exhausted;
+	int64         bound; /* no trace that is not known starts later */
+	int64         newest_wanted;
+	MemoryContext context;      /* of the following, until the next rescan */
 	MemoryContext open_context; /* of open segments, briefly */
 	TempoSegment *segments;
-	uint32		  n_segments;
-	List		 *pendings;
+	uint32        n_segments;
+	List         *pendings;
 	NewestSlices *slices;
-	HTAB		 *candidates;
-	pairingheap	 *heap;
-	Candidate	 *last; /* whose span was found last */
+	HTAB         *candidates;
+	pairingheap  *heap;
+	Candidate    *last; /* whose span was found last */
 
 	/* the traces being returned */
 	List  *wave;   /* of Candidate */
 	List  *pieces; /* of TracePiece, in order */
-	int	   next_piece;
+	int    next_piece;
 	uint32 next_row; /* in the next piece */
-	int	   at_once;	 /* traces */
+	int    at_once;  /* traces */
 
 	/* decoded rows */
-	SpanAllocator	 allocator;
-	SpanBatch		*match_batch;
-	SpanBatch		*start_batch;
-	SpanBatch		*row_batch;
-	uint32			*row_of;
-	int				 n_verdicts; /* conditions decided before rows are decoded; 0 = after that */
-	uint8			*verdicts;	 /* VERDICTS for each of them: of the rows of a run */
-	const SpanBatch *rows;		 /* where selected rows are */
-	uint32			*selected;	 /* spans in "rows", in the order in which they are returned */
-	uint32			 n_selected;
-	uint32			 selected_size;
-	uint32			 next_selected;
-	MemoryContext	 row_context;
-	NewestCounters	 counters;
+	SpanAllocator    allocator;
+	SpanBatch       *match_batch;
+	SpanBatch       *start_batch;
+	SpanBatch       *row_batch;
+	uint32          *row_of;
+	int              n_verdicts; /* conditions decided before rows are decoded; 0 = after that */
+	uint8           *verdicts;   /* VERDICTS for each of them: of the rows of a run */
+	const SpanBatch *rows;       /* where selected rows are */
+	uint32          *selected;   /* spans in "rows", in the order in which they are returned */
+	uint32           n_selected;
+	uint32           selected_size;
+	uint32           next_selected;
+	MemoryContext    row_context;
+	NewestCounters   counters;
 } NewestScanState;
 
 /* newest_search.c */
 
-extern int	tempo_newest_compare(const pairingheap_node *a, const pairingheap_node *b, void *arg);
+extern int  tempo_newest_compare(const pairingheap_node *a, const pairingheap_node *b, void *arg);
 extern void tempo_newest_empty(SpanBatch *batch);
 
 /* Does the row of a span pass?  Without a condition it does. */
 extern bool tempo_newest_row_passes(NewestScanState *state, TempoRowReader *reader,
-									const Span *span, ExprState *qual);
+                                    const Span *span, ExprState *qual);
 
 /* Finds candidates in a batch in memory, or in the next slice. */
 extern void tempo_newest_search_pending(NewestScanState *state, SpanBatch *batch);
@@ -149,6 +149,6 @@ extern void tempo_newest_search_slice(NewestScanState *state);
 
 /* newest_kinship.c: are no spans of the trace in these rows related as is asked? */
 extern bool tempo_newest_unrelated(NewestScanState *state, TempoOpenSegment *open,
-								   const TempoSegment *segment, uint32 first, uint32 count);
+                                   const TempoSegment *segment, uint32 first, uint32 count);
 
 #endif /* TEMPO_ACCESS_NEWEST_STATE_H */

@@ -37,22 +37,22 @@
 static bool
 read_storage_ids(Snapshot snapshot, uint64 **ids, uint32 *n_ids)
 {
-	Relation	pg_class = table_open(RelationRelationId, AccessShareLock);
+	Relation    pg_class = table_open(RelationRelationId, AccessShareLock);
 	SysScanDesc scan = systable_beginscan(pg_class, InvalidOid, false, snapshot, 0, NULL);
-	uint32		allocated = 16;
-	bool		all = true;
-	HeapTuple	tuple;
+	uint32      allocated = 16;
+	bool        all = true;
+	HeapTuple   tuple;
 
 	*ids = palloc(sizeof(uint64) * allocated);
 	*n_ids = 0;
 	while (all && HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
+		Form_pg_class   form = (Form_pg_class) GETSTRUCT(tuple);
 		TempoMetaHeader meta;
-		Relation	rel;
+		Relation        rel;
 
 		if ((form->relkind != RELKIND_RELATION && form->relkind != RELKIND_MATVIEW) ||
-			!tempo_access_method(form->relam))
+		    !tempo_access_method(form->relam))
 			continue;
 		if (!ConditionalLockRelationOid(form->oid, AccessShareLock))
 		{
@@ -89,15 +89,15 @@ uint32
 tempo_remove_orphans(void)
 {
 	TempoDirectory directory;
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	uint64	   *ids;
-	uint32		n_ids;
-	uint32		removed = 0;
+	Snapshot       snapshot = RegisterSnapshot(GetLatestSnapshot());
+	uint64        *ids;
+	uint32         n_ids;
+	uint32         removed = 0;
 
 	if (tempo_try_lock_own_tables(RowExclusiveLock) && read_storage_ids(snapshot, &ids, &n_ids) &&
-		tempo_directory_open(&directory, RowExclusiveLock, true))
+	    tempo_directory_open(&directory, RowExclusiveLock, true))
 	{
-		uint32		count;
+		uint32        count;
 		TempoSegment *segments = tempo_directory_scan(&directory, snapshot, 0, &count);
 
 		for (uint32 i = 0; i < count; i++)

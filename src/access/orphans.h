@@ -18,4 +18,4 @@
  */
 extern uint32 tempo_remove_orphans(void);
 
-#endif							/* TEMPO_ACCESS_ORPHANS_H */
+#endif /* TEMPO_ACCESS_ORPHANS_H */

@@ -44,7 +44,7 @@ page_tail(Page page)
 static char *
 page_init(Page page, uint32 magic, uint32 segment_id, Size payload)
 {
-	PageHeader	header = (PageHeader) page;
+	PageHeader header = (PageHeader) page;
 
 	PageInit(page, BLCKSZ, sizeof(TempoPageTail));
 	header->pd_upper = header->pd_special - payload;
@@ -56,13 +56,13 @@ page_init(Page page, uint32 magic, uint32 segment_id, Size payload)
 static bool
 page_is(Page page, uint32 magic, uint32 segment_id, Size payload)
 {
-	PageHeader	header = (PageHeader) page;
+	PageHeader header = (PageHeader) page;
 
 	return !PageIsNew(page) &&
-		PageGetSpecialSize(page) == MAXALIGN(sizeof(TempoPageTail)) &&
-		page_tail(page)->magic == magic &&
-		page_tail(page)->segment_id == segment_id &&
-		header->pd_special - header->pd_upper >= payload;
+	       PageGetSpecialSize(page) == MAXALIGN(sizeof(TempoPageTail)) &&
+	       page_tail(page)->magic == magic &&
+	       page_tail(page)->segment_id == segment_id &&
+	       header->pd_special - header->pd_upper >= payload;
 }
 
 /* ------------------------------------------------------------- metapage */
@@ -70,10 +70,10 @@ page_is(Page page, uint32 magic, uint32 segment_id, Size payload)
 static uint32
 meta_crc(const TempoMeta *meta)
 {
-	Size		size = offsetof(TempoMeta, free) + meta->header.n_free * sizeof(TempoExtent);
-	Size		from = offsetof(TempoMetaHeader, crc);
-	Size		to = from + sizeof(meta->header.crc);
-	pg_crc32c	crc;
+	Size      size = offsetof(TempoMeta, free) + meta->header.n_free * sizeof(TempoExtent);
+	Size      from = offsetof(TempoMetaHeader, crc);
+	Size      to = from + sizeof(meta->header.crc);
+	pg_crc32c crc;
 
 	INIT_CRC32C(crc);
 	COMP_CRC32C(crc, meta, from);
@@ -89,35 +89,35 @@ meta_check(Relation rel, Page page)
 
 	if (!page_is(page, TEMPO_META_MAGIC, 0, sizeof(TempoMeta)))
 		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("metapage of relation \"%s\" is damaged", RelationGetRelationName(rel)),
-				 errdetail("Block 0 is not a metapage.")));
+		        (errcode(ERRCODE_DATA_CORRUPTED),
+		         errmsg("metapage of relation \"%s\" is damaged", RelationGetRelationName(rel)),
+		         errdetail("Block 0 is not a metapage.")));
 
 	header = (const TempoMetaHeader *) ((char *) page + ((PageHeader) page)->pd_upper);
 	if (header->magic != TEMPO_META_MAGIC || header->n_free > TEMPO_MAX_FREE_EXTENTS)
 		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("metapage of relation \"%s\" is damaged", RelationGetRelationName(rel)),
-				 errdetail("Block 0 has magic %08X and %u free extents.", header->magic, header->n_free)));
+		        (errcode(ERRCODE_DATA_CORRUPTED),
+		         errmsg("metapage of relation \"%s\" is damaged", RelationGetRelationName(rel)),
+		         errdetail("Block 0 has magic %08X and %u free extents.", header->magic, header->n_free)));
 	if (header->version != TEMPO_FORMAT_VERSION)
 		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("relation \"%s\" has storage format %u, but this library reads format %d",
-						RelationGetRelationName(rel), header->version, TEMPO_FORMAT_VERSION),
-				 errhint("Install the version of tempo_pg that wrote it, or move the data by dump and restore.")));
+		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+		         errmsg("relation \"%s\" has storage format %u, but this library reads format %d",
+		                RelationGetRelationName(rel), header->version, TEMPO_FORMAT_VERSION),
+		         errhint("Install the version of tempo_pg that wrote it, or move the data by dump and restore.")));
 	if (meta_crc((const TempoMeta *) header) != header->crc)
 		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("metapage of relation \"%s\" is damaged", RelationGetRelationName(rel)),
-				 errdetail("The checksum of block 0 is wrong.")));
+		        (errcode(ERRCODE_DATA_CORRUPTED),
+		         errmsg("metapage of relation \"%s\" is damaged", RelationGetRelationName(rel)),
+		         errdetail("The checksum of block 0 is wrong.")));
 }
 
 static bool
 meta_copy(Relation rel, void *dst, Size len)
 {
 	BlockNumber n_blocks = RelationGetNumberOfBlocks(rel);
-	Buffer		buffer;
-	Page		page;
+	Buffer      buffer;
+	Page        page;
 
 	if (n_blocks == 0)
 		return false;
@@ -155,11 +155,11 @@ tempo_meta_read_all(Relation rel, TempoMeta *meta)
 static void
 meta_write(Relation rel, TempoMeta *meta)
 {
-	Buffer		buffer = ReadBuffer(rel, 0);
+	Buffer            buffer = ReadBuffer(rel, 0);
 	GenericXLogState *state;
-	Page		page;
-	char	   *content;
-	bool		is_new;
+	Page              page;
+	char             *content;
+	bool              is_new;
 
 	meta->header.crc = meta_crc(meta);
 	LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
@@ -194,16 +194,16 @@ tempo_unlock_extents(Relation rel)
 static BlockNumber
 extend_file(Relation rel, BlockNumber count)
 {
-	BlockNumber first;
+	BlockNumber    first;
 	PGAlignedBlock zero = {{0}};
 
 	LockRelationForExtension(rel, ExclusiveLock);
 	first = RelationGetNumberOfBlocks(rel);
 	if (count > MaxBlockNumber - 0x20000 - first)
 		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("relation \"%s\" cannot grow any further", RelationGetRelationName(rel)),
-				 errhint("Spread the spans over partitions.")));
+		        (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+		         errmsg("relation \"%s\" cannot grow any further", RelationGetRelationName(rel)),
+		         errhint("Spread the spans over partitions.")));
 	for (BlockNumber block = first; block < first + count; block++)
 		smgrextend(RelationGetSmgr(rel), MAIN_FORKNUM, block, zero.data, false);
 	UnlockRelationForExtension(rel, ExclusiveLock);
@@ -225,8 +225,8 @@ meta_read_or_create(Relation rel, TempoMeta *meta)
 	{
 		if (!pg_strong_random(&meta->header.storage_id, sizeof(meta->header.storage_id)))
 			ereport(ERROR,
-					(errcode(ERRCODE_INTERNAL_ERROR),
-					 errmsg("could not generate a random storage id")));
+			        (errcode(ERRCODE_INTERNAL_ERROR),
+			         errmsg("could not generate a random storage id")));
 	} while (meta->header.storage_id == 0);
 
 	if (RelationGetNumberOfBlocks(rel) == 0)
@@ -245,7 +245,7 @@ meta_read_or_create(Relation rel, TempoMeta *meta)
 static bool
 free_list_take(TempoMeta *meta, BlockNumber count, TempoExtent *extent)
 {
-	uint32		n_free = meta->header.n_free;
+	uint32       n_free = meta->header.n_free;
 	TempoExtent *found = meta->free;
 
 	while (found < meta->free + n_free && found->count < count)
@@ -310,12 +310,12 @@ tempo_extent_take(Relation rel, BlockNumber count, uint64 *storage_id, uint64 *s
 void
 tempo_free_list_replace(Relation rel, const TempoExtent *extents, uint32 count)
 {
-	TempoMeta  *meta = palloc(sizeof(TempoMeta));
+	TempoMeta *meta = palloc(sizeof(TempoMeta));
 
 	Assert(count <= TEMPO_MAX_FREE_EXTENTS);
 	if (tempo_meta_read_all(rel, meta) &&
-		(meta->header.n_free != count ||
-		 memcmp(meta->free, extents, count * sizeof(TempoExtent)) != 0))
+	    (meta->header.n_free != count ||
+	     memcmp(meta->free, extents, count * sizeof(TempoExtent)) != 0))
 	{
 		meta->header.n_free = count;
 		memcpy(meta->free, extents, count * sizeof(TempoExtent));
@@ -327,7 +327,7 @@ tempo_free_list_replace(Relation rel, const TempoExtent *extents, uint32 count)
 void
 tempo_meta_set_rewrite(Relation rel, uint64 xid)
 {
-	TempoMeta  *meta = palloc(sizeof(TempoMeta));
+	TempoMeta *meta = palloc(sizeof(TempoMeta));
 
 	meta_read_or_create(rel, meta);
 	meta->header.rewrite_xid = xid;
@@ -340,8 +340,8 @@ tempo_meta_set_rewrite(Relation rel, uint64 xid)
 BlockNumber
 tempo_blocks_needed(uint64 size, uint32 rows)
 {
-	uint64		for_bytes = (size + TEMPO_PAGE_PAYLOAD - 1) / TEMPO_PAGE_PAYLOAD;
-	uint64		for_rows = (rows + TEMPO_MAX_ROWS_PER_BLOCK - 1) / TEMPO_MAX_ROWS_PER_BLOCK;
+	uint64 for_bytes = (size + TEMPO_PAGE_PAYLOAD - 1) / TEMPO_PAGE_PAYLOAD;
+	uint64 for_rows = (rows + TEMPO_MAX_ROWS_PER_BLOCK - 1) / TEMPO_MAX_ROWS_PER_BLOCK;
 
 	return (BlockNumber) Max(Max(for_bytes, for_rows), 1);
 }
@@ -349,26 +349,26 @@ tempo_blocks_needed(uint64 size, uint32 rows)
 /* One run of at most PAGES_PER_RECORD blocks, logged as one record. */
 static void
 write_run(Relation rel, BlockNumber first, int n_blocks, uint64 segment_id,
-		  const SegmentSource *image, uint64 offset, BufferAccessStrategy strategy)
+          const SegmentSource *image, uint64 offset, BufferAccessStrategy strategy)
 {
-	Buffer		buffers[PAGES_PER_RECORD];
-	char	   *payloads[PAGES_PER_RECORD];
-	Size		lengths[PAGES_PER_RECORD];
-	char	   *copy = palloc((Size) n_blocks * TEMPO_PAGE_PAYLOAD);
-	bool		logged = RelationNeedsWAL(rel);
+	Buffer buffers[PAGES_PER_RECORD];
+	char  *payloads[PAGES_PER_RECORD];
+	Size   lengths[PAGES_PER_RECORD];
+	char  *copy = palloc((Size) n_blocks * TEMPO_PAGE_PAYLOAD);
+	bool   logged = RelationNeedsWAL(rel);
 
 	/* all that can fail comes first */
 	for (int i = 0; i < n_blocks; i++)
 	{
-		uint64		at = offset + (uint64) i * TEMPO_PAGE_PAYLOAD;
+		uint64 at = offset + (uint64) i * TEMPO_PAGE_PAYLOAD;
 
 		lengths[i] = at >= image->size ? 0 : Min(TEMPO_PAGE_PAYLOAD, image->size - at);
 		payloads[i] = copy + (Size) i * TEMPO_PAGE_PAYLOAD;
 		if (lengths[i] > 0 && !image->read(image->arg, at, payloads[i], lengths[i]))
 			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("could not read the segment to be written to relation \"%s\"",
-							RelationGetRelationName(rel))));
+			        (errcode(ERRCODE_DATA_CORRUPTED),
+			         errmsg("could not read the segment to be written to relation \"%s\"",
+			                RelationGetRelationName(rel))));
 	}
 	for (int i = 0; i < n_blocks; i++)
 		buffers[i] = ReadBufferExtended(rel, MAIN_FORKNUM, first + i, RBM_ZERO_AND_LOCK, strategy);
@@ -378,15 +378,15 @@ write_run(Relation rel, BlockNumber first, int n_blocks, uint64 segment_id,
 	START_CRIT_SECTION();
 	for (int i = 0; i < n_blocks; i++)
 	{
-		char	   *to = page_init(BufferGetPage(buffers[i]), TEMPO_SEGMENT_MAGIC,
-								   (uint32) segment_id, lengths[i]);
+		char *to = page_init(BufferGetPage(buffers[i]), TEMPO_SEGMENT_MAGIC,
+		                     (uint32) segment_id, lengths[i]);
 
 		memcpy(to, payloads[i], lengths[i]);
 		MarkBufferDirty(buffers[i]);
 	}
 	if (logged)
 	{
-		XLogRecPtr	lsn;
+		XLogRecPtr lsn;
 
 		XLogBeginInsert();
 		for (int i = 0; i < n_blocks; i++)
@@ -415,7 +415,7 @@ tempo_pages_write(Relation rel, TempoExtent extent, uint64 segment_id, const Seg
 		if (done > 0)
 			tempo_stop(STORE_HALF);
 		write_run(rel, extent.first + done, Min(PAGES_PER_RECORD, extent.count - done),
-				  segment_id, image, (uint64) done * TEMPO_PAGE_PAYLOAD, strategy);
+		          segment_id, image, (uint64) done * TEMPO_PAGE_PAYLOAD, strategy);
 	}
 	if (strategy != NULL)
 		FreeAccessStrategy(strategy);
@@ -423,19 +423,19 @@ tempo_pages_write(Relation rel, TempoExtent extent, uint64 segment_id, const Seg
 
 bool
 tempo_pages_read(Relation rel, TempoExtent extent, uint64 segment_id, uint64 offset,
-				 void *dst, Size len, BufferAccessStrategy strategy, BlockNumber *bad_block)
+                 void *dst, Size len, BufferAccessStrategy strategy, BlockNumber *bad_block)
 {
-	char	   *to = dst;
+	char *to = dst;
 
 	while (len > 0)
 	{
-		uint64		index = offset / TEMPO_PAGE_PAYLOAD;
-		Size		at = offset % TEMPO_PAGE_PAYLOAD;
-		Size		part = Min(len, TEMPO_PAGE_PAYLOAD - at);
+		uint64      index = offset / TEMPO_PAGE_PAYLOAD;
+		Size        at = offset % TEMPO_PAGE_PAYLOAD;
+		Size        part = Min(len, TEMPO_PAGE_PAYLOAD - at);
 		BlockNumber block = extent.first + (BlockNumber) index;
-		Buffer		buffer;
-		Page		page;
-		bool		good;
+		Buffer      buffer;
+		Page        page;
+		bool        good;
 
 		*bad_block = block;
 		if (index >= extent.count)
@@ -463,9 +463,9 @@ static bool
 block_is_wiped(Relation rel, BlockNumber block, BufferAccessStrategy strategy)
 {
 	/* nobody needs a free block, so a damaged one is no error */
-	Buffer		buffer = ReadBufferExtended(rel, MAIN_FORKNUM, block, RBM_ZERO_ON_ERROR, strategy);
-	PageHeader	page;
-	bool		wiped;
+	Buffer     buffer = ReadBufferExtended(rel, MAIN_FORKNUM, block, RBM_ZERO_ON_ERROR, strategy);
+	PageHeader page;
+	bool       wiped;
 
 	LockBuffer(buffer, BUFFER_LOCK_SHARE);
 	page = (PageHeader) BufferGetPage(buffer);
@@ -487,13 +487,13 @@ run_is_wiped(Relation rel, BlockNumber first, int n_blocks, BufferAccessStrategy
 static bool
 run_is_free(Relation rel, BlockNumber first, int n_blocks)
 {
-	TempoMeta  *meta = palloc(sizeof(TempoMeta));
-	bool		result = false;
+	TempoMeta *meta = palloc(sizeof(TempoMeta));
+	bool       result = false;
 
 	if (tempo_meta_read_all(rel, meta))
 		for (uint32 i = 0; i < meta->header.n_free && !result; i++)
 			result = meta->free[i].first <= first &&
-				first + n_blocks <= meta->free[i].first + meta->free[i].count;
+			         first + n_blocks <= meta->free[i].first + meta->free[i].count;
 	pfree(meta);
 	return result;
 }
@@ -502,8 +502,8 @@ void
 tempo_pages_wipe_free(Relation rel, BufferAccessStrategy strategy)
 {
 	static const SegmentSource nothing = {0};
-	TempoMeta  *meta = palloc(sizeof(TempoMeta));
-	BlockNumber n_blocks = RelationGetNumberOfBlocks(rel);
+	TempoMeta                 *meta = palloc(sizeof(TempoMeta));
+	BlockNumber                n_blocks = RelationGetNumberOfBlocks(rel);
 
 	for (uint32 i = 0; tempo_meta_read_all(rel, meta) && i < meta->header.n_free; i++)
 	{
@@ -512,7 +512,7 @@ tempo_pages_wipe_free(Relation rel, BufferAccessStrategy strategy)
 
 		for (BlockNumber first = extent.first; first < end; first += PAGES_PER_RECORD)
 		{
-			int			n = Min(PAGES_PER_RECORD, end - first);
+			int n = Min(PAGES_PER_RECORD, end - first);
 
 			CHECK_FOR_INTERRUPTS();
 			if (run_is_wiped(rel, first, n, strategy))

@@ -31,11 +31,11 @@
 /* The special space of every page. */
 typedef struct TempoPageTail
 {
-	uint32		magic;			/* TEMPO_META_MAGIC or TEMPO_SEGMENT_MAGIC */
-	uint32		segment_id;		/* low half; 0 on the metapage */
+	uint32 magic;      /* TEMPO_META_MAGIC or TEMPO_SEGMENT_MAGIC */
+	uint32 segment_id; /* low half; 0 on the metapage */
 } TempoPageTail;
 
-#define TEMPO_SEGMENT_MAGIC 0x47455354	/* "TSEG" */
+#define TEMPO_SEGMENT_MAGIC 0x47455354 /* "TSEG" */
 
 /* Image bytes on one page. */
 #define TEMPO_PAGE_PAYLOAD \
@@ -49,13 +49,13 @@ typedef struct TempoExtent
 
 typedef struct TempoMetaHeader
 {
-	uint32		magic;
-	uint32		version;
-	uint64		storage_id;		/* random; the key of the directory */
-	uint64		next_segment_id;
-	uint64		rewrite_xid;	/* FullTransactionId: older snapshots must not read; 0 = none */
-	uint32		crc;			/* CRC-32C of all the rest, free list included */
-	uint32		n_free;
+	uint32 magic;
+	uint32 version;
+	uint64 storage_id; /* random; the key of the directory */
+	uint64 next_segment_id;
+	uint64 rewrite_xid; /* FullTransactionId: older snapshots must not read; 0 = none */
+	uint32 crc;         /* CRC-32C of all the rest, free list included */
+	uint32 n_free;
 } TempoMetaHeader;
 
 #define TEMPO_MAX_FREE_EXTENTS \
@@ -64,7 +64,7 @@ typedef struct TempoMetaHeader
 typedef struct TempoMeta
 {
 	TempoMetaHeader header;
-	TempoExtent free[TEMPO_MAX_FREE_EXTENTS];	/* by first block */
+	TempoExtent     free[TEMPO_MAX_FREE_EXTENTS]; /* by first block */
 } TempoMeta;
 
 /*
@@ -87,7 +87,7 @@ extern void tempo_unlock_extents(Relation rel);
  * metapage if need be, with a storage id of its own.
  */
 extern TempoExtent tempo_extent_take(Relation rel, BlockNumber count,
-									 uint64 *storage_id, uint64 *segment_id);
+                                     uint64 *storage_id, uint64 *segment_id);
 
 /* tempo_free_list_replace: what VACUUM found */
 extern void tempo_free_list_replace(Relation rel, const TempoExtent *extents, uint32 count);
@@ -106,17 +106,17 @@ extern BlockNumber tempo_blocks_needed(uint64 size, uint32 rows);
  * shared buffers, logged as full-page images.
  */
 extern void tempo_pages_write(Relation rel, TempoExtent extent, uint64 segment_id,
-							  const SegmentSource *image);
+                              const SegmentSource *image);
 
 /*
  * tempo_pages_read: copies "len" image bytes from "offset".  False, with the
  * block in *bad_block, if a page is not what it should be.
  */
 extern bool tempo_pages_read(Relation rel, TempoExtent extent, uint64 segment_id,
-							 uint64 offset, void *dst, Size len,
-							 BufferAccessStrategy strategy, BlockNumber *bad_block);
+                             uint64 offset, void *dst, Size len,
+                             BufferAccessStrategy strategy, BlockNumber *bad_block);
 
 /* tempo_pages_wipe_free: overwrites what was stored in blocks that are on the free list */
 extern void tempo_pages_wipe_free(Relation rel, BufferAccessStrategy strategy);
 
-#endif							/* TEMPO_ACCESS_PAGES_H */
+#endif /* TEMPO_ACCESS_PAGES_H */

@@ -49,18 +49,18 @@
 #define LOOKUP_SPANS 200
 #define LOOKUP_COST 2500
 
-static bool enable_custom_scan = true;
+static bool                       enable_custom_scan = true;
 static set_rel_pathlist_hook_type previous_hook = NULL;
 
 bool
 tempo_is_span_table(Oid relid)
 {
-	Relation	rel = table_open(relid, NoLock);
-	Oid			tempo = get_table_am_oid("tempo", true);
-	bool		result;
+	Relation rel = table_open(relid, NoLock);
+	Oid      tempo = get_table_am_oid("tempo", true);
+	bool     result;
 
 	result = OidIsValid(tempo) && rel->rd_rel->relam == tempo &&
-		(rel->rd_rel->relkind == RELKIND_RELATION || rel->rd_rel->relkind == RELKIND_MATVIEW);
+	         (rel->rd_rel->relkind == RELKIND_RELATION || rel->rd_rel->relkind == RELKIND_MATVIEW);
 	table_close(rel, NoLock);
 	return result;
 }
@@ -69,16 +69,16 @@ tempo_is_span_table(Oid relid)
 bool
 tempo_uses_system_columns(RelOptInfo *rel)
 {
-	Bitmapset  *used = NULL;
-	ListCell   *cell;
-	int			attno = -1;
+	Bitmapset *used = NULL;
+	ListCell  *cell;
+	int        attno = -1;
 
 	pull_varattnos((Node *) rel->reltarget->exprs, rel->relid, &used);
-	foreach(cell, rel->baserestrictinfo)
+	foreach (cell, rel->baserestrictinfo)
 		pull_varattnos((Node *) ((RestrictInfo *) lfirst(cell))->clause, rel->relid, &used);
 	while ((attno = bms_next_member(used, attno)) >= 0)
 	{
-		int			number = attno + FirstLowInvalidHeapAttributeNumber;
+		int number = attno + FirstLowInvalidHeapAttributeNumber;
 
 		if (number < 0 && number != SelfItemPointerAttributeNumber && number != TableOidAttributeNumber)
 			return true;
@@ -91,14 +91,14 @@ bool
 tempo_may_push(RestrictInfo *restriction, RelOptInfo *rel, const ScanTarget *target)
 {
 	return !restriction->pseudoconstant &&
-		restriction_is_securely_promotable(restriction, rel) &&
-		tempo_filter_recognise(restriction->clause, target);
+	       restriction_is_securely_promotable(restriction, rel) &&
+	       tempo_filter_recognise(restriction->clause, target);
 }
 
 TempoColumnMap *
 tempo_column_map_of(Oid relid)
 {
-	Relation	rel = table_open(relid, NoLock);
+	Relation        rel = table_open(relid, NoLock);
 	TempoColumnMap *map = tempo_column_map(RelationGetDescr(rel));
 
 	table_close(rel, NoLock);
@@ -108,11 +108,11 @@ tempo_column_map_of(Oid relid)
 bool
 tempo_is_trace_lookup(Expr *clause, const ScanTarget *target)
 {
-	Bitmapset  *columns = NULL;
-	int			attno;
+	Bitmapset *columns = NULL;
+	int        attno;
 
 	if (!IsA(clause, ScalarArrayOpExpr) &&
-		(!IsA(clause, OpExpr) || get_oprrest(((OpExpr *) clause)->opno) != F_EQSEL))
+	    (!IsA(clause, OpExpr) || get_oprrest(((OpExpr *) clause)->opno) != F_EQSEL))
 		return false;
 	pull_varattnos((Node *) clause, target->relid, &columns);
 	attno = target->map->attno[TEMPO_TRACE_ID] + 1 - FirstLowInvalidHeapAttributeNumber;
@@ -120,12 +120,11 @@ tempo_is_trace_lookup(Expr *clause, const ScanTarget *target)
 }
 
 static Plan *plan_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path,
-					   List *tlist, List *clauses, List *custom_plans);
+                       List *tlist, List *clauses, List *custom_plans);
 
 static const CustomPathMethods path_methods = {
 	.CustomName = "TempoScan",
-	.PlanCustomPath = plan_scan
-};
+	.PlanCustomPath = plan_scan};
 
 /*
  * Sets the costs for a scan that "divisor" processes share; returns how many
@@ -134,13 +133,13 @@ static const CustomPathMethods path_methods = {
 static double
 cost_scan(CustomPath *path, RelOptInfo *rel, const ScanTarget *target, double divisor)
 {
-	List	   *clauses = rel->baserestrictinfo;
-	Cost		cost = 0;
-	double		spans = rel->tuples;
-	int			pushed = 0;
-	QualCost	rest;
-	double		rows = rel->rows;
-	ListCell   *cell;
+	List     *clauses = rel->baserestrictinfo;
+	Cost      cost = 0;
+	double    spans = rel->tuples;
+	int       pushed = 0;
+	QualCost  rest;
+	double    rows = rel->rows;
+	ListCell *cell;
 
 	if (path->path.param_info != NULL)
 	{
@@ -148,10 +147,10 @@ cost_scan(CustomPath *path, RelOptInfo *rel, const ScanTarget *target, double di
 		rows = path->path.param_info->ppi_rows;
 	}
 	rest.startup = rest.per_tuple = 0;
-	foreach(cell, clauses)
+	foreach (cell, clauses)
 	{
 		RestrictInfo *restriction = lfirst(cell);
-		QualCost	qual;
+		QualCost      qual;
 
 		if (!tempo_may_push(restriction, rel, target))
 		{
@@ -196,17 +195,17 @@ int
 tempo_parallel_workers(RelOptInfo *rel, double spans)
 {
 	if (!rel->consider_parallel || !bms_is_empty(rel->lateral_relids) ||
-		(spans < PARALLEL_SPANS && min_parallel_table_scan_size > 0))
+	    (spans < PARALLEL_SPANS && min_parallel_table_scan_size > 0))
 		return 0;
 	return compute_parallel_worker(rel, Max(rel->pages, spans / SPANS_PER_PAGE), -1,
-								   max_parallel_workers_per_gather);
+	                               max_parallel_workers_per_gather);
 }
 
 /* As the planner does for other scans: the leader helps less, the more workers it has. */
 double
 tempo_parallel_divisor(int workers)
 {
-	double		leader = parallel_leader_participation ? 1.0 - 0.3 * workers : 0;
+	double leader = parallel_leader_participation ? 1.0 - 0.3 * workers : 0;
 
 	return workers + Max(leader, 0);
 }
@@ -214,21 +213,21 @@ tempo_parallel_divisor(int workers)
 /* Is this member of an equivalence class our trace_id? */
 static bool
 is_trace_member(PlannerInfo *root, RelOptInfo *rel, EquivalenceClass *class,
-				EquivalenceMember *member, void *arg)
+                EquivalenceMember *member, void *arg)
 {
 	const ScanTarget *target = arg;
-	Var		   *var = (Var *) member->em_expr;
+	Var              *var = (Var *) member->em_expr;
 
 	return IsA(var, Var) && var->varno == target->relid && var->varattno > 0 &&
-		target->map->column[var->varattno - 1] == TEMPO_TRACE_ID;
+	       target->map->column[var->varattno - 1] == TEMPO_TRACE_ID;
 }
 
 static bool
 is_done(List *done, Relids outer)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
-	foreach(cell, done)
+	foreach (cell, done)
 		if (bms_equal(lfirst(cell), outer))
 			return true;
 	return false;
@@ -241,18 +240,18 @@ is_done(List *done, Relids outer)
 static void
 add_lookup_paths(PlannerInfo *root, RelOptInfo *rel, ScanTarget *target)
 {
-	List	   *clauses;
-	List	   *done = NIL;
-	ListCell   *cell;
+	List     *clauses;
+	List     *done = NIL;
+	ListCell *cell;
 
 	if (!rel->has_eclass_joins)
 		return;
 	clauses = generate_implied_equalities_for_column(root, rel, is_trace_member, target, rel->lateral_referencers);
-	foreach(cell, clauses)
+	foreach (cell, clauses)
 	{
 		RestrictInfo *restriction = lfirst(cell);
-		Relids		outer = bms_union(restriction->clause_relids, rel->lateral_relids);
-		CustomPath *path;
+		Relids        outer = bms_union(restriction->clause_relids, rel->lateral_relids);
+		CustomPath   *path;
 
 		outer = bms_del_member(outer, rel->relid);
 		if (bms_is_empty(outer) || is_done(done, outer) || !tempo_may_push(restriction, rel, target))
@@ -268,23 +267,23 @@ add_lookup_paths(PlannerInfo *root, RelOptInfo *rel, ScanTarget *target)
 static bool
 is_tid_lookup(PlannerInfo *root, RelOptInfo *rel, RestrictInfo *restriction)
 {
-	Expr	   *clause = restriction->clause;
-	List	   *args = NIL;
-	Oid			operator = InvalidOid;
-	Node	   *value;
-	Var		   *var;
+	Expr *clause = restriction->clause;
+	List *args = NIL;
+	Oid   operator= InvalidOid;
+	Node *value;
+	Var  *var;
 
 	if (IsA(clause, OpExpr))
 	{
 		args = ((OpExpr *) clause)->args;
-		operator = ((OpExpr *) clause)->opno;
+		operator=((OpExpr *) clause)->opno;
 	}
 	else if (IsA(clause, ScalarArrayOpExpr) && ((ScalarArrayOpExpr *) clause)->useOr)
 	{
 		args = ((ScalarArrayOpExpr *) clause)->args;
-		operator = ((ScalarArrayOpExpr *) clause)->opno;
+		operator=((ScalarArrayOpExpr *) clause)->opno;
 	}
-	if (operator != TIDEqualOperator || list_length(args) != 2)
+	if (operator!= TIDEqualOperator || list_length(args) != 2)
 		return false;
 	var = linitial(args);
 	value = lsecond(args);
@@ -294,9 +293,9 @@ is_tid_lookup(PlannerInfo *root, RelOptInfo *rel, RestrictInfo *restriction)
 		value = linitial(args);
 	}
 	return IsA(var, Var) && var->varno == rel->relid && var->varlevelsup == 0 &&
-		var->varattno == SelfItemPointerAttributeNumber &&
-		!bms_is_member(rel->relid, pull_varnos(root, value)) && !contain_volatile_functions(value) &&
-		restriction_is_securely_promotable(restriction, rel);
+	       var->varattno == SelfItemPointerAttributeNumber &&
+	       !bms_is_member(rel->relid, pull_varnos(root, value)) && !contain_volatile_functions(value) &&
+	       restriction_is_securely_promotable(restriction, rel);
 }
 
 /*
@@ -306,14 +305,14 @@ is_tid_lookup(PlannerInfo *root, RelOptInfo *rel, RestrictInfo *restriction)
 static bool
 force_tid_path(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *rte)
 {
-	ListCell   *cell;
-	TidPath    *path;
+	ListCell *cell;
+	TidPath  *path;
 
 	if (rte->rtekind != RTE_RELATION || rte->inh || rte->tablesample != NULL || rel->baserestrictinfo == NIL ||
-		(rel->reloptkind != RELOPT_BASEREL && rel->reloptkind != RELOPT_OTHER_MEMBER_REL) ||
-		IS_DUMMY_REL(rel))
+	    (rel->reloptkind != RELOPT_BASEREL && rel->reloptkind != RELOPT_OTHER_MEMBER_REL) ||
+	    IS_DUMMY_REL(rel))
 		return false;
-	foreach(cell, rel->baserestrictinfo)
+	foreach (cell, rel->baserestrictinfo)
 	{
 		RestrictInfo *restriction = lfirst_node(RestrictInfo, cell);
 
@@ -334,18 +333,18 @@ bool
 tempo_may_scan(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *rte)
 {
 	return enable_custom_scan && rte->rtekind == RTE_RELATION && !rte->inh && rte->tablesample == NULL &&
-		(rel->reloptkind == RELOPT_BASEREL || rel->reloptkind == RELOPT_OTHER_MEMBER_REL) &&
-		!IS_DUMMY_REL(rel) && !bms_is_member(rti, root->all_result_relids) &&
-		tempo_is_span_table(rte->relid) && !tempo_uses_system_columns(rel);
+	       (rel->reloptkind == RELOPT_BASEREL || rel->reloptkind == RELOPT_OTHER_MEMBER_REL) &&
+	       !IS_DUMMY_REL(rel) && !bms_is_member(rti, root->all_result_relids) &&
+	       tempo_is_span_table(rte->relid) && !tempo_uses_system_columns(rel);
 }
 
 static void
 add_scan_path(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *rte)
 {
 	CustomPath *path;
-	ScanTarget	target;
-	double		spans;
-	int			workers;
+	ScanTarget  target;
+	double      spans;
+	int         workers;
 
 	if (previous_hook != NULL)
 		previous_hook(root, rel, rti, rte);
@@ -372,16 +371,16 @@ add_scan_path(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *rte)
 
 static Plan *
 plan_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist,
-		  List *clauses, List *custom_plans)
+          List *clauses, List *custom_plans)
 {
 	CustomScan *scan = makeNode(CustomScan);
-	ScanTarget	target;
-	List	   *rest = NIL;
+	ScanTarget  target;
+	List       *rest = NIL;
 	ListCell   *cell;
 
 	target.relid = rel->relid;
 	target.map = tempo_column_map_of(planner_rt_fetch(rel->relid, root)->relid);
-	foreach(cell, clauses)
+	foreach (cell, clauses)
 	{
 		RestrictInfo *restriction = lfirst_node(RestrictInfo, cell);
 
@@ -404,13 +403,13 @@ void
 tempo_planner_init(void)
 {
 	DefineCustomBoolVariable("tempo_pg.enable_custom_scan",
-							 "Lets the planner read tempo tables with a custom scan, which decodes only what is needed and prunes segments.",
-							 NULL,
-							 &enable_custom_scan,
-							 true,
-							 PGC_USERSET,
-							 GUC_EXPLAIN,
-							 NULL, NULL, NULL);
+	                         "Lets the planner read tempo tables with a custom scan, which decodes only what is needed and prunes segments.",
+	                         NULL,
+	                         &enable_custom_scan,
+	                         true,
+	                         PGC_USERSET,
+	                         GUC_EXPLAIN,
+	                         NULL, NULL, NULL);
 	previous_hook = set_rel_pathlist_hook;
 	set_rel_pathlist_hook = add_scan_path;
 	RegisterCustomScanMethods(&tempo_scan_methods);

@@ -37,7 +37,7 @@ extern TempoColumnMap *tempo_column_map_of(Oid relid);
 extern bool tempo_is_trace_lookup(Expr *clause, const ScanTarget *target);
 
 /* tempo_parallel_workers: processes worth starting, beside this one */
-extern int	tempo_parallel_workers(RelOptInfo *rel, double spans);
+extern int    tempo_parallel_workers(RelOptInfo *rel, double spans);
 extern double tempo_parallel_divisor(int workers);
 
-#endif							/* TEMPO_ACCESS_PLANNER_H */
+#endif /* TEMPO_ACCESS_PLANNER_H */

@@ -46,7 +46,7 @@ PG_FUNCTION_INFO_V1(tempo_apply_retention);
 #define OVERRIDES_SCHEMA "tempo"
 #define OVERRIDES_NAME "overrides"
 
-#define N_BITS 64				/* of a tenant filter */
+#define N_BITS 64 /* of a tenant filter */
 #define FOREVER PG_INT64_MAX
 
 /* Windows are this part of the limit, and not shorter than a minute. */
@@ -55,33 +55,33 @@ PG_FUNCTION_INFO_V1(tempo_apply_retention);
 
 #define NANOS_PER_USEC 1000
 
-static int	default_retention = 0;	/* seconds */
+static int default_retention = 0; /* seconds */
 
 /* The limit of one tenant, in nanoseconds. */
 typedef struct TenantLimit
 {
-	SpanText	tenant;
-	int64		age;
+	SpanText tenant;
+	int64    age;
 } TenantLimit;
 
 struct TempoRetention
 {
-	int64		now;			/* nanoseconds since 1970 */
-	int64		fallback;		/* of tenants that have no limit of their own */
-	TenantLimit	   *limits;			/* by tenant */
-	uint32		n_limits;
+	int64        now;      /* nanoseconds since 1970 */
+	int64        fallback; /* of tenants that have no limit of their own */
+	TenantLimit *limits;   /* by tenant */
+	uint32       n_limits;
 	/* among the tenants of each bit of the filter */
-	int64		shortest[N_BITS];
-	int64		longest[N_BITS];
+	int64 shortest[N_BITS];
+	int64 longest[N_BITS];
 };
 
 void
 tempo_retention_init(void)
 {
 	DefineCustomIntVariable("tempo_pg.retention",
-							"How long spans of tempo.spans are kept; 0 keeps them forever.",
-							"Of tenants that have no limit of their own, see tempo.set_retention().",
-							&default_retention, 0, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	                        "How long spans of tempo.spans are kept; 0 keeps them forever.",
+	                        "Of tenants that have no limit of their own, see tempo.set_retention().",
+	                        &default_retention, 0, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 }
 
 /* ----------------------------------------------------------- the limits */
@@ -89,11 +89,11 @@ tempo_retention_init(void)
 static int64
 unix_nanos(TimestampTz when)
 {
-	int64		micros;
-	int64		nanos;
+	int64 micros;
+	int64 nanos;
 
 	if (pg_add_s64_overflow(when, (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY, &micros) ||
-		pg_mul_s64_overflow(micros, NANOS_PER_USEC, &nanos))
+	    pg_mul_s64_overflow(micros, NANOS_PER_USEC, &nanos))
 		return when < 0 ? PG_INT64_MIN : PG_INT64_MAX;
 	return nanos;
 }
@@ -102,14 +102,14 @@ unix_nanos(TimestampTz when)
 static int64
 interval_nanos(const Interval *interval)
 {
-	int64		days;
-	int64		micros;
-	int64		nanos;
+	int64 days;
+	int64 micros;
+	int64 nanos;
 
 	days = (int64) interval->month * DAYS_PER_MONTH + interval->day;
 	if (pg_mul_s64_overflow(days, USECS_PER_DAY, &micros) ||
-		pg_add_s64_overflow(micros, interval->time, &micros) ||
-		pg_mul_s64_overflow(micros, NANOS_PER_USEC, &nanos) || nanos <= 0)
+	    pg_add_s64_overflow(micros, interval->time, &micros) ||
+	    pg_mul_s64_overflow(micros, NANOS_PER_USEC, &nanos) || nanos <= 0)
 		return FOREVER;
 	return nanos;
 }
@@ -119,7 +119,7 @@ compare_tenant(const void *a, const void *b)
 {
 	const SpanText *x = &((const TenantLimit *) a)->tenant;
 	const SpanText *y = &((const TenantLimit *) b)->tenant;
-	int			c = memcmp(x->data, y->data, Min(x->len, y->len));
+	int             c = memcmp(x->data, y->data, Min(x->len, y->len));
 
 	return c != 0 ? c : (int) x->len - (int) y->len;
 }
@@ -127,14 +127,14 @@ compare_tenant(const void *a, const void *b)
 static void
 add_limit(TempoRetention *retention, uint32 *allocated, char *tenant, int64 age)
 {
-	TenantLimit	   *limit;
-	int			bit;
+	TenantLimit *limit;
+	int          bit;
 
 	if (retention->n_limits == *allocated)
 	{
 		*allocated = Max(*allocated * 2, 16);
 		retention->limits = retention->limits == NULL ? palloc(sizeof(TenantLimit) * *allocated) :
-			repalloc_huge(retention->limits, sizeof(TenantLimit) * (Size) *allocated);
+		                                                repalloc_huge(retention->limits, sizeof(TenantLimit) * (Size) *allocated);
 	}
 	limit = &retention->limits[retention->n_limits++];
 	limit->tenant = span_text(tenant, (uint32) strlen(tenant));
@@ -147,15 +147,15 @@ add_limit(TempoRetention *retention, uint32 *allocated, char *tenant, int64 age)
 static void
 read_overrides(TempoRetention *retention)
 {
-	Oid			schema = get_namespace_oid(OVERRIDES_SCHEMA, true);
-	Oid			relid = OidIsValid(schema) ? get_relname_relid(OVERRIDES_NAME, schema) : InvalidOid;
-	Relation	rel = OidIsValid(relid) ? try_relation_open(relid, AccessShareLock) : NULL;
-	AttrNumber	tenant;
-	AttrNumber	age;
-	uint32		allocated = 0;
-	Snapshot	snapshot;
+	Oid         schema = get_namespace_oid(OVERRIDES_SCHEMA, true);
+	Oid         relid = OidIsValid(schema) ? get_relname_relid(OVERRIDES_NAME, schema) : InvalidOid;
+	Relation    rel = OidIsValid(relid) ? try_relation_open(relid, AccessShareLock) : NULL;
+	AttrNumber  tenant;
+	AttrNumber  age;
+	uint32      allocated = 0;
+	Snapshot    snapshot;
 	SysScanDesc scan;
-	HeapTuple	tuple;
+	HeapTuple   tuple;
 
 	if (rel == NULL)
 		return;
@@ -163,17 +163,17 @@ read_overrides(TempoRetention *retention)
 	age = get_attnum(relid, "retention");
 	if (tenant == InvalidAttrNumber || age == InvalidAttrNumber)
 		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s.%s\" does not belong to this version of tempo_pg", OVERRIDES_SCHEMA, OVERRIDES_NAME),
-				 errhint("Run ALTER EXTENSION tempo_pg UPDATE.")));
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("table \"%s.%s\" does not belong to this version of tempo_pg", OVERRIDES_SCHEMA, OVERRIDES_NAME),
+		         errhint("Run ALTER EXTENSION tempo_pg UPDATE.")));
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	scan = systable_beginscan(rel, InvalidOid, false, snapshot, 0, NULL);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		bool		null_tenant;
-		bool		null_age;
-		Datum		name = heap_getattr(tuple, tenant, RelationGetDescr(rel), &null_tenant);
-		Datum		limit = heap_getattr(tuple, age, RelationGetDescr(rel), &null_age);
+		bool  null_tenant;
+		bool  null_age;
+		Datum name = heap_getattr(tuple, tenant, RelationGetDescr(rel), &null_tenant);
+		Datum limit = heap_getattr(tuple, age, RelationGetDescr(rel), &null_age);
 
 		if (!null_tenant && !null_age)
 			add_limit(retention, &allocated, TextDatumGetCString(name), interval_nanos(DatumGetIntervalP(limit)));
@@ -217,7 +217,7 @@ tempo_retention_read(Relation rel)
 static int64
 cutoff(const TempoRetention *retention, int64 age)
 {
-	int64		result;
+	int64 result;
 
 	if (age == FOREVER || pg_sub_s64_overflow(retention->now, age, &result))
 		return PG_INT64_MIN;
@@ -227,7 +227,7 @@ cutoff(const TempoRetention *retention, int64 age)
 static int64
 tenant_cutoff(const TempoRetention *retention, SpanText tenant)
 {
-	TenantLimit		key = {tenant};
+	TenantLimit        key = {tenant};
 	const TenantLimit *found = NULL;
 
 	if (retention->n_limits > 0)
@@ -240,7 +240,7 @@ tenant_cutoff(const TempoRetention *retention, SpanText tenant)
 int64
 tempo_retention_window(const TempoRetention *retention, uint64 tenants)
 {
-	int64		age = FOREVER;
+	int64 age = FOREVER;
 
 	if (retention == NULL)
 		return 0;
@@ -264,10 +264,10 @@ tempo_window_of(int64 window, int64 end, TimestampTz stored)
 void
 tempo_retention_drop(const TempoRetention *retention, SpanBatch *batch, uint32 from, TimestampTz stored)
 {
-	int64		stored_nano = unix_nanos(stored);
-	int64	   *cutoffs;
-	bool		any = false;
-	uint32		kept = from;
+	int64  stored_nano = unix_nanos(stored);
+	int64 *cutoffs;
+	bool   any = false;
+	uint32 kept = from;
 
 	if (retention == NULL)
 		return;
@@ -280,7 +280,7 @@ tempo_retention_drop(const TempoRetention *retention, SpanBatch *batch, uint32 f
 	for (uint32 i = from; any && i < batch->n_spans; i++)
 	{
 		const Span *span = &batch->spans[i];
-		int64		end = Max(span->start_time_unix_nano, span->end_time_unix_nano);
+		int64       end = Max(span->start_time_unix_nano, span->end_time_unix_nano);
 
 		if (Min(end, stored_nano) >= cutoffs[span_resource(batch, span) - batch->resources])
 			batch->spans[kept++] = *span;
@@ -295,10 +295,10 @@ static bool
 all_tenants_expired(Relation rel, const TempoRetention *retention, const TempoSegment *segment, int64 end)
 {
 	TempoOpenSegment *open = tempo_segment_open(rel, segment, NULL);
-	const SpanText *tenants;
-	uint32_t	count;
-	SpanError	error = {SPAN_ERROR_NONE};
-	bool		expired = true;
+	const SpanText   *tenants;
+	uint32_t          count;
+	SpanError         error = {SPAN_ERROR_NONE};
+	bool              expired = true;
 
 	if (!segment_tenants(tempo_segment_reader(open), &tenants, &count, &error))
 		tempo_segment_failed(open, &error);
@@ -311,9 +311,9 @@ all_tenants_expired(Relation rel, const TempoRetention *retention, const TempoSe
 static bool
 is_expired(Relation rel, const TempoRetention *retention, const TempoSegment *segment, TempoExpired *expired)
 {
-	int64		end = Max(segment->summary.max_start_nano, segment->summary.max_end_nano);
-	bool		surely = true;
-	bool		result;
+	int64 end = Max(segment->summary.max_start_nano, segment->summary.max_end_nano);
+	bool  surely = true;
+	bool  result;
 
 	end = Min(end, unix_nanos(segment->newest_at));
 	for (int bit = 0; bit < N_BITS; bit++)
@@ -344,12 +344,12 @@ is_in(const TempoSegmentKey *keys, uint32 n, const TempoSegment *segment)
 
 void
 tempo_expire(Relation rel, const TempoRetention *retention, const TempoSegmentKey *avoid, uint32 n_avoid,
-			 TempoExpired *expired)
+             TempoExpired *expired)
 {
 	TempoDirectory directory;
-	Snapshot	snapshot;
-	TempoSegment *segments;
-	uint32		count;
+	Snapshot       snapshot;
+	TempoSegment  *segments;
+	uint32         count;
 
 	memset(expired, 0, sizeof(*expired));
 	tempo_directory_open(&directory, RowExclusiveLock, false);
@@ -359,8 +359,8 @@ tempo_expire(Relation rel, const TempoRetention *retention, const TempoSegmentKe
 	for (uint32 i = 0; i < count; i++)
 	{
 		if (is_in(avoid, n_avoid, &segments[i]) ||
-			!is_expired(rel, retention, &segments[i], expired) ||
-			!tempo_directory_claim(&directory, &segments[i]))
+		    !is_expired(rel, retention, &segments[i], expired) ||
+		    !tempo_directory_claim(&directory, &segments[i]))
 			continue;
 		tempo_stop(RETENTION_CLAIMED);
 		tempo_directory_delete(&directory, &segments[i]);
@@ -381,21 +381,21 @@ tempo_expire(Relation rel, const TempoRetention *retention, const TempoSegmentKe
 Datum
 tempo_apply_retention(PG_FUNCTION_ARGS)
 {
-	Oid			relid = PG_GETARG_OID(0);
+	Oid          relid = PG_GETARG_OID(0);
 	TempoExpired expired = {0};
-	Relation	rel;
-	TupleDesc	desc;
-	Datum		values[3];
-	bool		nulls[3] = {0};
+	Relation     rel;
+	TupleDesc    desc;
+	Datum        values[3];
+	bool         nulls[3] = {0};
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	rel = tempo_open_to_maintain(relid);
 	if (tempo_deletions_pending(relid))
 		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("cannot apply the retention of table \"%s\" while a DELETE is running in this session",
-						RelationGetRelationName(rel))));
+		        (errcode(ERRCODE_OBJECT_IN_USE),
+		         errmsg("cannot apply the retention of table \"%s\" while a DELETE is running in this session",
+		                RelationGetRelationName(rel))));
 	(void) tempo_lock_merging(relid, true);
 	tempo_expire(rel, read_limits(), NULL, 0, &expired);
 	tempo_unlock_merging(relid);

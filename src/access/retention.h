@@ -36,10 +36,10 @@ extern void tempo_retention_drop(const TempoRetention *retention, SpanBatch *bat
 
 typedef struct TempoExpired
 {
-	uint32		segments;
-	uint64		rows;
-	uint64		bytes;
-	TempoSegmentKey reading;	/* after an error: the segment that was being read, or zeros */
+	uint32          segments;
+	uint64          rows;
+	uint64          bytes;
+	TempoSegmentKey reading; /* after an error: the segment that was being read, or zeros */
 } TempoExpired;
 
 /*
@@ -48,8 +48,8 @@ typedef struct TempoExpired
  * to avoid are not read.
  */
 extern void tempo_expire(Relation rel, const TempoRetention *retention, const TempoSegmentKey *avoid, uint32 n_avoid,
-						 TempoExpired *expired);
+                         TempoExpired *expired);
 
 extern void tempo_retention_init(void);
 
-#endif							/* TEMPO_ACCESS_RETENTION_H */
+#endif /* TEMPO_ACCESS_RETENTION_H */

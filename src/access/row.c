@@ -27,10 +27,10 @@
 typedef struct SpanColumn
 {
 	const char *name;
-	Oid			type;			/* InvalidOid: a type of our own */
-	const char *own_type;		/* its name in schema tempo */
-	bool		required;
-	uint32		parts;			/* SEGMENT_xxx to decode */
+	Oid         type;     /* InvalidOid: a type of our own */
+	const char *own_type; /* its name in schema tempo */
+	bool        required;
+	uint32      parts; /* SEGMENT_xxx to decode */
 } SpanColumn;
 
 #define SEGMENT_DURATION (SEGMENT_START | SEGMENT_END)
@@ -67,8 +67,7 @@ static const SpanColumn span_columns[TEMPO_N_COLUMNS] = {
 	{"scope_dropped_attributes_count", INT8OID, NULL, false, SEGMENT_SCOPE},
 	{"resource_schema_url", TEXTOID, NULL, false, SEGMENT_RESOURCE},
 	{"scope_schema_url", TEXTOID, NULL, false, SEGMENT_SCOPE},
-	{"resource_entity_refs", JSONBOID, NULL, false, SEGMENT_RESOURCE}
-};
+	{"resource_entity_refs", JSONBOID, NULL, false, SEGMENT_RESOURCE}};
 
 static const char *const kind_names[] = {"unspecified", "internal", "server", "client", "producer", "consumer"};
 static const char *const status_names[] = {"unset", "ok", "error"};
@@ -95,16 +94,16 @@ tempo_column_parts(TempoColumn column)
 static bool
 is_own_type(Oid type, const char *name)
 {
-	HeapTuple	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
+	HeapTuple    tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
 	Form_pg_type form;
-	bool		result = false;
+	bool         result = false;
 
 	if (!HeapTupleIsValid(tuple))
 		return false;
 	form = (Form_pg_type) GETSTRUCT(tuple);
 	if (strcmp(NameStr(form->typname), name) == 0)
 	{
-		char	   *schema = get_namespace_name(form->typnamespace);
+		char *schema = get_namespace_name(form->typnamespace);
 
 		result = schema != NULL && strcmp(schema, "tempo") == 0;
 	}
@@ -115,7 +114,7 @@ is_own_type(Oid type, const char *name)
 static void
 check_column_type(Form_pg_attribute attribute, const SpanColumn *column)
 {
-	bool		right;
+	bool right;
 
 	if (column->own_type != NULL)
 		right = is_own_type(attribute->atttypid, column->own_type);
@@ -123,11 +122,11 @@ check_column_type(Form_pg_attribute attribute, const SpanColumn *column)
 		right = attribute->atttypid == column->type && attribute->atttypmod == -1;
 	if (!right)
 		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("column \"%s\" of a table of spans must have type %s%s", column->name,
-						column->own_type ? "tempo." : "",
-						column->own_type ? column->own_type : format_type_be(column->type)),
-				 errhint("Create the table with (LIKE tempo.spans INCLUDING DEFAULTS).")));
+		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+		         errmsg("column \"%s\" of a table of spans must have type %s%s", column->name,
+		                column->own_type ? "tempo." : "",
+		                column->own_type ? column->own_type : format_type_be(column->type)),
+		         errhint("Create the table with (LIKE tempo.spans INCLUDING DEFAULTS).")));
 }
 
 static void
@@ -138,7 +137,7 @@ match_columns(TupleDesc desc, int16 *attno, int8 *column)
 	for (int i = 0; i < desc->natts; i++)
 	{
 		Form_pg_attribute attribute = TupleDescAttr(desc, i);
-		int			c;
+		int               c;
 
 		column[i] = -1;
 		if (attribute->attisdropped)
@@ -148,10 +147,10 @@ match_columns(TupleDesc desc, int16 *attno, int8 *column)
 				break;
 		if (c == TEMPO_N_COLUMNS)
 			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("a table of spans cannot have a column \"%s\"", NameStr(attribute->attname)),
-					 errdetail("Access method \"tempo\" stores spans and nothing else."),
-					 errhint("Create the table with (LIKE tempo.spans INCLUDING DEFAULTS).")));
+			        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			         errmsg("a table of spans cannot have a column \"%s\"", NameStr(attribute->attname)),
+			         errdetail("Access method \"tempo\" stores spans and nothing else."),
+			         errhint("Create the table with (LIKE tempo.spans INCLUDING DEFAULTS).")));
 		check_column_type(attribute, &span_columns[c]);
 		attno[c] = (int16) i;
 		column[i] = (int8) c;
@@ -159,10 +158,10 @@ match_columns(TupleDesc desc, int16 *attno, int8 *column)
 	for (int c = 0; c < TEMPO_N_COLUMNS; c++)
 		if (attno[c] < 0)
 			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("a table of spans must have a column \"%s\"", span_columns[c].name),
-					 errdetail("Access method \"tempo\" stores spans and nothing else."),
-					 errhint("Create the table with (LIKE tempo.spans INCLUDING DEFAULTS).")));
+			        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			         errmsg("a table of spans must have a column \"%s\"", span_columns[c].name),
+			         errdetail("Access method \"tempo\" stores spans and nothing else."),
+			         errhint("Create the table with (LIKE tempo.spans INCLUDING DEFAULTS).")));
 }
 
 TempoColumnMap *
@@ -201,10 +200,10 @@ code_text(int32 code, const char *const *names, int n_names, char *buffer)
 static bool
 code_from_text(SpanText text, const char *const *names, int n_names, int32 *code)
 {
-	char		buffer[12];
-	char		again[12];
-	char	   *end;
-	long		number;
+	char  buffer[12];
+	char  again[12];
+	char *end;
+	long  number;
 
 	for (int i = 0; i < n_names; i++)
 		if (span_text_is(text, names[i]))
@@ -268,9 +267,9 @@ tempo_service_name(const SpanResource *resource)
 typedef struct RowSource
 {
 	const TempoColumnMap *map;
-	const Datum *values;
-	const bool *isnull;
-	SpanBatch  *batch;
+	const Datum          *values;
+	const bool           *isnull;
+	SpanBatch            *batch;
 } RowSource;
 
 static bool
@@ -289,25 +288,25 @@ static void
 out_of_memory(void)
 {
 	ereport(ERROR,
-			(errcode(ERRCODE_OUT_OF_MEMORY),
-			 errmsg("out of memory"),
-			 errdetail("A batch of spans reached its memory limit.")));
+	        (errcode(ERRCODE_OUT_OF_MEMORY),
+	         errmsg("out of memory"),
+	         errdetail("A batch of spans reached its memory limit.")));
 }
 
 static void
 bad_value(TempoColumn column, const char *detail)
 {
 	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("invalid value for column \"%s\"", span_columns[column].name),
-			 errdetail_internal("%s", detail)));
+	        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+	         errmsg("invalid value for column \"%s\"", span_columns[column].name),
+	         errdetail_internal("%s", detail)));
 }
 
 /* Text of a column, not copied unless it was toasted; NULL is "otherwise". */
 static SpanText
 read_text(const RowSource *row, TempoColumn column, const char *otherwise)
 {
-	text	   *value;
+	text *value;
 
 	if (!given(row, column))
 		return span_text(otherwise, (uint32) strlen(otherwise));
@@ -318,7 +317,7 @@ read_text(const RowSource *row, TempoColumn column, const char *otherwise)
 static uint32
 read_string(const RowSource *row, TempoColumn column, const char *otherwise)
 {
-	uint32		id = span_batch_string(row->batch, read_text(row, column, otherwise));
+	uint32 id = span_batch_string(row->batch, read_text(row, column, otherwise));
 
 	if (id == SPAN_BATCH_NONE)
 		out_of_memory();
@@ -328,7 +327,7 @@ read_string(const RowSource *row, TempoColumn column, const char *otherwise)
 static SpanText
 copy_text(const RowSource *row, TempoColumn column)
 {
-	SpanText	text = read_text(row, column, "");
+	SpanText text = read_text(row, column, "");
 
 	if (text.len == 0)
 		return span_text(NULL, 0);
@@ -341,7 +340,7 @@ copy_text(const RowSource *row, TempoColumn column)
 static uint32
 read_uint32(const RowSource *row, TempoColumn column)
 {
-	int64		value;
+	int64 value;
 
 	if (!given(row, column))
 		return 0;
@@ -356,7 +355,7 @@ static AttributeList
 read_attributes(const RowSource *row, TempoColumn column, SpanBatch *batch)
 {
 	AttributeList none = {NULL, 0};
-	Jsonb	   *value;
+	Jsonb        *value;
 
 	if (!given(row, column))
 		return none;
@@ -382,8 +381,8 @@ read_ids(const RowSource *row, Span *span)
 static void
 read_times(const RowSource *row, Span *span)
 {
-	int64		start = DatumGetInt64(value_of(row, TEMPO_START_TIME_UNIX_NANO));
-	int64		duration = DatumGetInt64(value_of(row, TEMPO_DURATION_NANO));
+	int64 start = DatumGetInt64(value_of(row, TEMPO_START_TIME_UNIX_NANO));
+	int64 duration = DatumGetInt64(value_of(row, TEMPO_DURATION_NANO));
 
 	if (start < 0)
 		bad_value(TEMPO_START_TIME_UNIX_NANO, "It must not be negative.");
@@ -406,7 +405,7 @@ static uint32
 read_resource(const RowSource *row)
 {
 	SpanResource resource;
-	uint32		index;
+	uint32       index;
 
 	memset(&resource, 0, sizeof(resource));
 	resource.tenant = read_string(row, TEMPO_TENANT, DEFAULT_TENANT);
@@ -415,13 +414,13 @@ read_resource(const RowSource *row)
 	resource.attributes = read_attributes(row, TEMPO_RESOURCE_ATTRIBUTES, NULL);
 	if (given(row, TEMPO_RESOURCE_ENTITY_REFS))
 	{
-		Jsonb	   *refs = DatumGetJsonbP(value_of(row, TEMPO_RESOURCE_ENTITY_REFS));
+		Jsonb *refs = DatumGetJsonbP(value_of(row, TEMPO_RESOURCE_ENTITY_REFS));
 
 		if (!JB_ROOT_IS_ARRAY(refs) || JB_ROOT_IS_SCALAR(refs))
 			bad_value(TEMPO_RESOURCE_ENTITY_REFS, "It must be a JSON array.");
 		if (JB_ROOT_COUNT(refs) > 0)
 		{
-			char	   *text = JsonbToCString(NULL, &refs->root, VARSIZE(refs));
+			char *text = JsonbToCString(NULL, &refs->root, VARSIZE(refs));
 
 			resource.entity_refs = span_text(text, (uint32) strlen(text));
 		}
@@ -435,8 +434,8 @@ read_resource(const RowSource *row)
 static uint32
 read_scope(const RowSource *row)
 {
-	SpanScope	scope;
-	uint32		index;
+	SpanScope scope;
+	uint32    index;
 
 	memset(&scope, 0, sizeof(scope));
 	scope.resource = read_resource(row);
@@ -460,7 +459,7 @@ timestamp_of(int64 unix_nano)
 static void
 set_interval(Interval *interval, const Span *span)
 {
-	int64		nano = span->end_time_unix_nano - span->start_time_unix_nano;
+	int64 nano = span->end_time_unix_nano - span->start_time_unix_nano;
 
 	memset(interval, 0, sizeof(*interval));
 	interval->time = nano > 0 ? nano / 1000 : 0;
@@ -470,36 +469,36 @@ static void
 derived_differs(TempoColumn column, const char *from)
 {
 	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("invalid value for column \"%s\"", span_columns[column].name),
-			 errdetail("It is computed from %s, and the value given is another one.", from),
-			 errhint("Leave the column out.")));
+	        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+	         errmsg("invalid value for column \"%s\"", span_columns[column].name),
+	         errdetail("It is computed from %s, and the value given is another one.", from),
+	         errhint("Leave the column out.")));
 }
 
 static void
 check_derived(const RowSource *row, const Span *span)
 {
-	Interval	duration;
-	SpanText	service;
+	Interval duration;
+	SpanText service;
 
 	if (given(row, TEMPO_START_TIME) &&
-		DatumGetTimestampTz(value_of(row, TEMPO_START_TIME)) != timestamp_of(span->start_time_unix_nano))
+	    DatumGetTimestampTz(value_of(row, TEMPO_START_TIME)) != timestamp_of(span->start_time_unix_nano))
 		derived_differs(TEMPO_START_TIME, "start_time_unix_nano");
 	if (given(row, TEMPO_END_TIME) &&
-		DatumGetTimestampTz(value_of(row, TEMPO_END_TIME)) != timestamp_of(span->end_time_unix_nano))
+	    DatumGetTimestampTz(value_of(row, TEMPO_END_TIME)) != timestamp_of(span->end_time_unix_nano))
 		derived_differs(TEMPO_END_TIME, "start_time_unix_nano and duration_nano");
 	if (given(row, TEMPO_DURATION))
 	{
 		set_interval(&duration, span);
 		if (!DatumGetBool(DirectFunctionCall2(interval_eq, value_of(row, TEMPO_DURATION),
-											  IntervalPGetDatum(&duration))))
+		                                      IntervalPGetDatum(&duration))))
 			derived_differs(TEMPO_DURATION, "duration_nano");
 	}
 	if (given(row, TEMPO_SERVICE_NAME))
 	{
 		service = tempo_service_name(span_resource(row->batch, span));
 		if (service.data == NULL ||
-			!span_text_equal(service, read_text(row, TEMPO_SERVICE_NAME, "")))
+		    !span_text_equal(service, read_text(row, TEMPO_SERVICE_NAME, "")))
 			derived_differs(TEMPO_SERVICE_NAME, "attribute \"service.name\" of the resource");
 	}
 }
@@ -511,8 +510,8 @@ read_span(const RowSource *row, Span *span)
 	for (int c = 0; c < TEMPO_N_COLUMNS; c++)
 		if (span_columns[c].required && !given(row, c))
 			ereport(ERROR,
-					(errcode(ERRCODE_NOT_NULL_VIOLATION),
-					 errmsg("null value in column \"%s\" of a table of spans", span_columns[c].name)));
+			        (errcode(ERRCODE_NOT_NULL_VIOLATION),
+			         errmsg("null value in column \"%s\" of a table of spans", span_columns[c].name)));
 	read_ids(row, span);
 	read_times(row, span);
 	read_codes(row, span);
@@ -527,19 +526,19 @@ read_span(const RowSource *row, Span *span)
 	span->attributes = read_attributes(row, TEMPO_ATTRIBUTES, row->batch);
 	if (given(row, TEMPO_EVENTS))
 		tempo_events_from_jsonb(DatumGetJsonbP(value_of(row, TEMPO_EVENTS)), row->batch,
-								&span->events, &span->n_events);
+		                        &span->events, &span->n_events);
 	if (given(row, TEMPO_LINKS))
 		tempo_links_from_jsonb(DatumGetJsonbP(value_of(row, TEMPO_LINKS)), row->batch,
-							   &span->links, &span->n_links);
+		                       &span->links, &span->n_links);
 	check_derived(row, span);
 }
 
 void
 tempo_row_to_batch(const TempoColumnMap *map, const Datum *values,
-				   const bool *isnull, SpanBatch *batch)
+                   const bool *isnull, SpanBatch *batch)
 {
-	RowSource	row = {map, values, isnull, batch};
-	Span		span;
+	RowSource     row = {map, values, isnull, batch};
+	Span          span;
 	MemoryContext scratch;
 	MemoryContext old;
 
@@ -569,7 +568,7 @@ tempo_projection(const TempoColumnMap *map, const Bitmapset *needed, bool all)
 	}
 	for (int i = 0; i < map->natts; i++)
 		if (map->column[i] >= 0 &&
-			bms_is_member(i + 1 - FirstLowInvalidHeapAttributeNumber, needed))
+		    bms_is_member(i + 1 - FirstLowInvalidHeapAttributeNumber, needed))
 			projection.parts |= span_columns[map->column[i]].parts;
 	return projection;
 }
@@ -577,36 +576,36 @@ tempo_projection(const TempoColumnMap *map, const Bitmapset *needed, bool all)
 /* What many spans of a batch share, made when the first of them needs it. */
 typedef struct SharedResource
 {
-	bool		known;
-	bool		has_service;
-	Datum		service_name;
-	Datum		attributes;
-	Datum		entity_refs;
+	bool  known;
+	bool  has_service;
+	Datum service_name;
+	Datum attributes;
+	Datum entity_refs;
 } SharedResource;
 
 struct TempoRowReader
 {
 	const TempoColumnMap *map;
-	MemoryContext context;		/* the reader's own */
-	MemoryContext shared;		/* values of the current batch */
-	const SpanBatch *batch;
-	int			n_needed;
-	int8		needed[TEMPO_N_COLUMNS];
-	bool		want[TEMPO_N_COLUMNS];
-	bool		blank[TEMPO_N_COLUMNS];
-	Datum		kinds[lengthof(kind_names)];
-	Datum		statuses[lengthof(status_names)];
-	Datum		empty_text;
-	Datum		empty_object;
-	Datum		empty_array;
-	uint64		generation;		/* of the batch that the shared values are of */
-	uint32		n_strings;		/* at least the batch's */
-	uint32		n_resources;
-	uint32		n_scopes;
-	Datum	   *strings;		/* 0 until used */
-	SharedResource *resources;
-	Datum	   *scope_attributes;	/* 0 until used */
-	Interval	duration;		/* the current row's */
+	MemoryContext         context; /* the reader's own */
+	MemoryContext         shared;  /* values of the current batch */
+	const SpanBatch      *batch;
+	int                   n_needed;
+	int8                  needed[TEMPO_N_COLUMNS];
+	bool                  want[TEMPO_N_COLUMNS];
+	bool                  blank[TEMPO_N_COLUMNS];
+	Datum                 kinds[lengthof(kind_names)];
+	Datum                 statuses[lengthof(status_names)];
+	Datum                 empty_text;
+	Datum                 empty_object;
+	Datum                 empty_array;
+	uint64                generation; /* of the batch that the shared values are of */
+	uint32                n_strings;  /* at least the batch's */
+	uint32                n_resources;
+	uint32                n_scopes;
+	Datum                *strings; /* 0 until used */
+	SharedResource       *resources;
+	Datum                *scope_attributes; /* 0 until used */
+	Interval              duration;         /* the current row's */
 };
 
 static Datum
@@ -618,11 +617,11 @@ text_datum(SpanText value)
 TempoRowReader *
 tempo_row_reader_create(const TempoColumnMap *map, const Bitmapset *needed, bool all)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "tempo row reader",
-												  ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(context);
+	MemoryContext   context = AllocSetContextCreate(CurrentMemoryContext, "tempo row reader",
+	                                                ALLOCSET_DEFAULT_SIZES);
+	MemoryContext   old = MemoryContextSwitchTo(context);
 	TempoRowReader *reader = palloc0(sizeof(TempoRowReader));
-	AttributeList none = {NULL, 0};
+	AttributeList   none = {NULL, 0};
 
 	reader->map = map;
 	reader->context = context;
@@ -631,7 +630,7 @@ tempo_row_reader_create(const TempoColumnMap *map, const Bitmapset *needed, bool
 		all = true;
 	for (int c = 0; c < TEMPO_N_COLUMNS; c++)
 	{
-		int			attno = map->attno[c] + 1 - FirstLowInvalidHeapAttributeNumber;
+		int attno = map->attno[c] + 1 - FirstLowInvalidHeapAttributeNumber;
 
 		reader->want[c] = all || bms_is_member(attno, needed);
 		if (reader->want[c])
@@ -663,7 +662,7 @@ tempo_row_reader_blank(TempoRowReader *reader, TempoColumn column)
 static void *
 grow(TempoRowReader *reader, void *old, uint32 old_count, uint32 count, Size width)
 {
-	void	   *new = MemoryContextAllocExtended(reader->shared, width * count, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	void *new = MemoryContextAllocExtended(reader->shared, width * count, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 
 	if (old != NULL)
 	{
@@ -674,11 +673,12 @@ grow(TempoRowReader *reader, void *old, uint32 old_count, uint32 count, Size wid
 }
 
 #define GROW(array, size, count) \
-	do { \
+	do \
+	{ \
 		if ((count) > (size)) \
 		{ \
-			uint32		new_size = (count) + (count) / 2; \
-			\
+			uint32 new_size = (count) + (count) / 2; \
+\
 			(array) = grow(reader, array, size, new_size, sizeof(*(array))); \
 			(size) = new_size; \
 		} \
@@ -687,7 +687,7 @@ grow(TempoRowReader *reader, void *old, uint32 old_count, uint32 count, Size wid
 void
 tempo_row_reader_batch(TempoRowReader *reader, const SpanBatch *batch)
 {
-	uint64		generation = span_batch_generation(batch);
+	uint64 generation = span_batch_generation(batch);
 
 	reader->batch = batch;
 	if (generation != reader->generation)
@@ -728,16 +728,16 @@ shared_string(TempoRowReader *reader, uint32 id)
 static const SharedResource *
 shared_resource(TempoRowReader *reader, uint32 index)
 {
-	SharedResource *shared = &reader->resources[index];
+	SharedResource     *shared = &reader->resources[index];
 	const SpanResource *resource = &reader->batch->resources[index];
-	MemoryContext old;
+	MemoryContext       old;
 
 	if (shared->known)
 		return shared;
 	old = MemoryContextSwitchTo(reader->shared);
 	if (reader->want[TEMPO_SERVICE_NAME])
 	{
-		SpanText	service = tempo_service_name(resource);
+		SpanText service = tempo_service_name(resource);
 
 		shared->has_service = service.data != NULL;
 		if (shared->has_service)
@@ -750,8 +750,8 @@ shared_resource(TempoRowReader *reader, uint32 index)
 		shared->entity_refs = reader->empty_array;
 		if (resource->entity_refs.len > 0)
 			shared->entity_refs = DirectFunctionCall1(jsonb_in,
-													  CStringGetDatum(pnstrdup(resource->entity_refs.data,
-																			   resource->entity_refs.len)));
+			                                          CStringGetDatum(pnstrdup(resource->entity_refs.data,
+			                                                                   resource->entity_refs.len)));
 	}
 	shared->known = true;
 	MemoryContextSwitchTo(old);
@@ -775,7 +775,7 @@ shared_scope_attributes(TempoRowReader *reader, uint32 index)
 static Datum
 span_column(TempoRowReader *reader, const Span *span, TempoColumn column, bool *isnull)
 {
-	char		buffer[12];
+	char buffer[12];
 
 	switch (column)
 	{
@@ -815,13 +815,13 @@ span_column(TempoRowReader *reader, const Span *span, TempoColumn column, bool *
 			return IntervalPGetDatum(&reader->duration);
 		case TEMPO_ATTRIBUTES:
 			return span->attributes.count == 0 ? reader->empty_object :
-				JsonbPGetDatum(tempo_attributes_to_jsonb(span->attributes));
+			                                     JsonbPGetDatum(tempo_attributes_to_jsonb(span->attributes));
 		case TEMPO_EVENTS:
 			return span->n_events == 0 ? reader->empty_array :
-				JsonbPGetDatum(tempo_events_to_jsonb(span->events, span->n_events));
+			                             JsonbPGetDatum(tempo_events_to_jsonb(span->events, span->n_events));
 		case TEMPO_LINKS:
 			return span->n_links == 0 ? reader->empty_array :
-				JsonbPGetDatum(tempo_links_to_jsonb(span->links, span->n_links));
+			                            JsonbPGetDatum(tempo_links_to_jsonb(span->links, span->n_links));
 		case TEMPO_DROPPED_ATTRIBUTES_COUNT:
 			return Int64GetDatum(span->dropped_attributes_count);
 		case TEMPO_DROPPED_EVENTS_COUNT:
@@ -837,7 +837,7 @@ span_column(TempoRowReader *reader, const Span *span, TempoColumn column, bool *
 static Datum
 shared_column(TempoRowReader *reader, const Span *span, TempoColumn column, bool *isnull)
 {
-	const SpanScope *scope = span_scope(reader->batch, span);
+	const SpanScope    *scope = span_scope(reader->batch, span);
 	const SpanResource *resource = &reader->batch->resources[scope->resource];
 
 	switch (column)
@@ -877,10 +877,10 @@ tempo_row_reader_fill(TempoRowReader *reader, const Span *span, Datum *values, b
 	for (int i = 0; i < reader->n_needed; i++)
 	{
 		TempoColumn column = reader->needed[i];
-		int			attno = reader->map->attno[column];
+		int         attno = reader->map->attno[column];
 
 		isnull[attno] = false;
 		values[attno] = reader->blank[column] ? reader->empty_object :
-			shared_column(reader, span, column, &isnull[attno]);
+		                                        shared_column(reader, span, column, &isnull[attno]);
 	}
 }

@@ -59,9 +59,9 @@ typedef enum TempoColumn
 
 typedef struct TempoColumnMap
 {
-	int			natts;			/* of the table */
-	int16		attno[TEMPO_N_COLUMNS]; /* index (from 0) in the table's tuples */
-	int8	   *column;			/* [natts] TempoColumn, or -1 for a dropped column */
+	int   natts;                  /* of the table */
+	int16 attno[TEMPO_N_COLUMNS]; /* index (from 0) in the table's tuples */
+	int8 *column;                 /* [natts] TempoColumn, or -1 for a dropped column */
 } TempoColumnMap;
 
 extern const char *tempo_column_name(TempoColumn column);
@@ -89,7 +89,7 @@ extern TempoColumnMap *tempo_column_map(TupleDesc desc);
  * no span has, and 22023 for derived columns with another value than derived.
  */
 extern void tempo_row_to_batch(const TempoColumnMap *map, const Datum *values,
-							   const bool *isnull, SpanBatch *batch);
+                               const bool *isnull, SpanBatch *batch);
 
 /*
  * tempo_projection: what to decode for these columns.  "needed" has the
@@ -106,7 +106,7 @@ typedef struct TempoRowReader TempoRowReader;
  * current context.  Columns that are not needed are returned NULL.
  */
 extern TempoRowReader *tempo_row_reader_create(const TempoColumnMap *map,
-											   const Bitmapset *needed, bool all);
+                                               const Bitmapset *needed, bool all);
 
 /*
  * tempo_row_reader_blank: returns an empty object for a jsonb column that is
@@ -127,17 +127,17 @@ extern void tempo_row_reader_batch(TempoRowReader *reader, const SpanBatch *batc
  * context.
  */
 extern void tempo_row_reader_fill(TempoRowReader *reader, const Span *span,
-								  Datum *values, bool *isnull);
+                                  Datum *values, bool *isnull);
 
 extern void tempo_row_reader_free(TempoRowReader *reader);
 
 /* The text forms of kind and status ("server", "error"; a number if unknown). */
 extern SpanText tempo_kind_text(int32 kind, char buffer[12]);
 extern SpanText tempo_status_text(int32 status, char buffer[12]);
-extern bool tempo_kind_from_text(SpanText text, int32 *kind);
-extern bool tempo_status_from_text(SpanText text, int32 *status);
+extern bool     tempo_kind_from_text(SpanText text, int32 *kind);
+extern bool     tempo_status_from_text(SpanText text, int32 *status);
 
 /* tempo_service_name: the resource's service.name as text; data is NULL if it has none */
 extern SpanText tempo_service_name(const SpanResource *resource);
 
-#endif							/* TEMPO_ACCESS_ROW_H */
+#endif /* TEMPO_ACCESS_ROW_H */

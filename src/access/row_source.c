@@ -35,53 +35,53 @@
  */
 typedef struct RowLevel
 {
-	MemoryContext context;
-	int			natts;
+	MemoryContext     context;
+	int               natts;
 	SegmentProjection projection;
-	TempoRowReader *reader;
-	SpanAllocator allocator;
-	SpanBatch  *batch;
-	bool		valid;
-	uint32		run_first;
-	uint32		run_count;
-	uint32		window;			/* rows to decode next */
+	TempoRowReader   *reader;
+	SpanAllocator     allocator;
+	SpanBatch        *batch;
+	bool              valid;
+	uint32            run_first;
+	uint32            run_count;
+	uint32            window; /* rows to decode next */
 } RowLevel;
 
 struct TempoRowSource
 {
-	MemoryContext context;
-	Relation	rel;
+	MemoryContext        context;
+	Relation             rel;
 	BufferAccessStrategy strategy;
-	TempoColumnMap *map;
-	RowLevel   *levels[MAX_LEVELS];
-	int			n_levels;
+	TempoColumnMap      *map;
+	RowLevel            *levels[MAX_LEVELS];
+	int                  n_levels;
 
 	/* where the rows come from */
 	TempoOpenSegment *open;
-	const SpanBatch *batch;		/* if they are in memory */
-	TransactionId xmin;
-	uint32		rows;
-	uint32		block_rows;		/* rows that are encoded together */
-	uint64		serial;			/* changes with every segment or batch */
-	bool		sparse;			/* decode single rows */
+	const SpanBatch  *batch; /* if they are in memory */
+	TransactionId     xmin;
+	uint32            rows;
+	uint32            block_rows; /* rows that are encoded together */
+	uint64            serial;     /* changes with every segment or batch */
+	bool              sparse;     /* decode single rows */
 };
 
 typedef struct TempoTupleTableSlot
 {
 	VirtualTupleTableSlot base;
-	MemoryContext memory;		/* of values made for this slot; NULL until needed */
-	TempoRowSource *source;		/* NULL: the slot has its values */
-	uint64		serial;
-	uint32		row;
-	TransactionId xmin;
+	MemoryContext         memory; /* of values made for this slot; NULL until needed */
+	TempoRowSource       *source; /* NULL: the slot has its values */
+	uint64                serial;
+	uint32                row;
+	TransactionId         xmin;
 } TempoTupleTableSlot;
 
 TempoRowSource *
 tempo_row_source_create(Relation rel, BufferAccessStrategy strategy)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "tempo rows",
-												  ALLOCSET_SMALL_SIZES);
-	MemoryContext caller = MemoryContextSwitchTo(context);
+	MemoryContext   context = AllocSetContextCreate(CurrentMemoryContext, "tempo rows",
+	                                                ALLOCSET_SMALL_SIZES);
+	MemoryContext   caller = MemoryContextSwitchTo(context);
 	TempoRowSource *source = palloc0(sizeof(TempoRowSource));
 
 	source->context = context;
@@ -147,10 +147,10 @@ static RowLevel *
 new_level(TempoRowSource *source, int natts)
 {
 	MemoryContext context = AllocSetContextCreate(source->context, "tempo row level",
-												  ALLOCSET_DEFAULT_SIZES);
+	                                              ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(context);
-	RowLevel   *level = palloc0(sizeof(RowLevel));
-	Bitmapset  *needed = NULL;
+	RowLevel     *level = palloc0(sizeof(RowLevel));
+	Bitmapset    *needed = NULL;
 
 	for (int attno = 1; attno <= natts; attno++)
 		needed = bms_add_member(needed, attno - FirstLowInvalidHeapAttributeNumber);
@@ -171,11 +171,11 @@ new_level(TempoRowSource *source, int natts)
 static RowLevel *
 find_level(TempoRowSource *source, int natts)
 {
-	RowLevel   *wider = NULL;
+	RowLevel *wider = NULL;
 
 	for (int i = 0; i < source->n_levels; i++)
 	{
-		RowLevel   *level = source->levels[i];
+		RowLevel *level = source->levels[i];
 
 		if (level->natts == natts)
 			return level;
@@ -221,12 +221,12 @@ decode_row(TempoRowSource *source, RowLevel *level, uint32 row)
 static void
 decode_run(TempoRowSource *source, RowLevel *level, uint32 row)
 {
-	uint32		end = level->run_first + level->run_count;
-	bool		forward = level->valid && row >= end && row - end < level->window;
-	bool		backward = level->valid && row < level->run_first && level->run_first - row <= level->window;
-	bool		first_rows = !level->valid && (row == 0 || row == source->rows - 1);
-	uint32		block_first = row - row % source->block_rows;
-	uint32		block_end = Min(block_first + source->block_rows, source->rows);
+	uint32 end = level->run_first + level->run_count;
+	bool   forward = level->valid && row >= end && row - end < level->window;
+	bool   backward = level->valid && row < level->run_first && level->run_first - row <= level->window;
+	bool   first_rows = !level->valid && (row == 0 || row == source->rows - 1);
+	uint32 block_first = row - row % source->block_rows;
+	uint32 block_end = Min(block_first + source->block_rows, source->rows);
 
 	if (forward || backward)
 		level->window = Min(level->window * RUN_GROWTH, MAX_RUN);
@@ -245,7 +245,7 @@ decode_run(TempoRowSource *source, RowLevel *level, uint32 row)
 	}
 	span_batch_reset(level->batch);
 	tempo_segment_decode(source->open, &level->projection, level->run_first, level->run_count,
-						 level->batch);
+	                     level->batch);
 	tempo_row_reader_batch(level->reader, level->batch);
 	level->valid = true;
 }
@@ -283,7 +283,7 @@ fill_row(TempoRowSource *source, uint32 row, int natts, Datum *values, bool *isn
 
 void
 tempo_row_source_store(TempoRowSource *source, uint32 row, ItemPointer tid,
-					   TupleTableSlot *slot, bool eager)
+                       TupleTableSlot *slot, bool eager)
 {
 	TempoTupleTableSlot *ours = (TempoTupleTableSlot *) slot;
 
@@ -366,7 +366,7 @@ static void
 slot_get_some_attributes(TupleTableSlot *slot, int natts)
 {
 	TempoTupleTableSlot *ours = (TempoTupleTableSlot *) slot;
-	MemoryContext caller;
+	MemoryContext        caller;
 
 	if (ours->source == NULL || ours->serial != ours->source->serial)
 		elog(ERROR, "row of a tempo table was read after its scan had moved on");
@@ -422,7 +422,7 @@ slot_copy(TupleTableSlot *dst, TupleTableSlot *src)
 static HeapTuple
 slot_copy_heap_tuple(TupleTableSlot *slot)
 {
-	HeapTuple	tuple;
+	HeapTuple tuple;
 
 	slot_getallattrs(slot);
 	tuple = TTSOpsVirtual.copy_heap_tuple(slot);

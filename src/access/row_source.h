@@ -25,7 +25,7 @@ typedef struct TempoRowSource TempoRowSource;
 
 /* tempo_row_source_create: its memory is a child of the current context */
 extern TempoRowSource *tempo_row_source_create(Relation rel, BufferAccessStrategy strategy);
-extern void tempo_row_source_free(TempoRowSource *source);
+extern void            tempo_row_source_free(TempoRowSource *source);
 
 /* tempo_row_source_set_relation: the same relation, opened again */
 extern void tempo_row_source_set_relation(TempoRowSource *source, Relation rel);
@@ -43,7 +43,7 @@ extern void tempo_row_source_batch(TempoRowSource *source, const SpanBatch *batc
  * them all at once, so that the slot depends on nothing.
  */
 extern void tempo_row_source_store(TempoRowSource *source, uint32 row, ItemPointer tid,
-								   TupleTableSlot *slot, bool eager);
+                                   TupleTableSlot *slot, bool eager);
 
 /* ------------------------------------------------------------- the slot */
 
@@ -58,4 +58,4 @@ tempo_slot_is_ours(TupleTableSlot *slot)
 /* tempo_slot_memory: where values that live as long as the slot's row go */
 extern MemoryContext tempo_slot_memory(TupleTableSlot *slot);
 
-#endif							/* TEMPO_ACCESS_ROW_SOURCE_H */
+#endif /* TEMPO_ACCESS_ROW_SOURCE_H */

@@ -36,7 +36,7 @@
 typedef struct TempoParallelScan
 {
 	ParallelTableScanDescData base;
-	pg_atomic_uint64 next_unit;
+	pg_atomic_uint64          next_unit;
 } TempoParallelScan;
 
 /*
@@ -46,33 +46,33 @@ typedef struct TempoParallelScan
 typedef struct ScanUnit
 {
 	const TempoSegment *segment;
-	TempoInsertBuffer *pending;
-	uint32		rows;
+	TempoInsertBuffer  *pending;
+	uint32              rows;
 } ScanUnit;
 
 typedef struct TempoScan
 {
-	TableScanDescData base;		/* must be first */
-	MemoryContext context;		/* of the list and the rows */
+	TableScanDescData    base;    /* must be first */
+	MemoryContext        context; /* of the list and the rows */
 	BufferAccessStrategy strategy;
-	TempoRowSource *source;
-	TempoSegment *segments;
-	uint32		n_segments;
-	ScanUnit   *units;
-	uint32		n_units;
-	bool		listed;
+	TempoRowSource      *source;
+	TempoSegment        *segments;
+	uint32               n_segments;
+	ScanUnit            *units;
+	uint32               n_units;
+	bool                 listed;
 
-	int64		unit;			/* current one; -1 before the first */
-	int64		row;			/* in it, the last one returned */
+	int64 unit; /* current one; -1 before the first */
+	int64 row;  /* in it, the last one returned */
 
 	/* sample and ANALYZE scans go by block */
-	BlockNumber sample_next;
-	const TempoSegment *block_segment;	/* that the source is at */
-	uint32		block_first;	/* rows of the current block */
-	uint32		block_rows;
-	uint32		block_at;
-	BlockNumber block;
-	uint32		analyze_step;	/* ANALYZE is shown one row in so many */
+	BlockNumber         sample_next;
+	const TempoSegment *block_segment; /* that the source is at */
+	uint32              block_first;   /* rows of the current block */
+	uint32              block_rows;
+	uint32              block_at;
+	BlockNumber         block;
+	uint32              analyze_step; /* ANALYZE is shown one row in so many */
 
 	ItemPointerData min_tid;
 	ItemPointerData max_tid;
@@ -80,9 +80,9 @@ typedef struct TempoScan
 
 TableScanDesc
 tempo_scan_begin(Relation rel, Snapshot snapshot, int nkeys, struct ScanKeyData *key,
-				 ParallelTableScanDesc parallel, uint32 flags)
+                 ParallelTableScanDesc parallel, uint32 flags)
 {
-	TempoScan  *scan;
+	TempoScan *scan;
 
 	/* own rows become a segment before they are looked for */
 	if (!IsInParallelMode())
@@ -105,10 +105,10 @@ tempo_scan_begin(Relation rel, Snapshot snapshot, int nkeys, struct ScanKeyData 
 static void
 list_units(TempoScan *scan)
 {
-	Relation	rel = scan->base.rs_rd;
-	Snapshot	snapshot = scan->base.rs_snapshot;
+	Relation      rel = scan->base.rs_rd;
+	Snapshot      snapshot = scan->base.rs_snapshot;
 	MemoryContext caller = MemoryContextSwitchTo(scan->context);
-	uint32		allocated;
+	uint32        allocated;
 
 	/* ANALYZE has no snapshot of its own */
 	if (snapshot == NULL)
@@ -119,7 +119,7 @@ list_units(TempoScan *scan)
 	scan->n_units = 0;
 	for (uint32 i = 0; i < scan->n_segments; i++)
 	{
-		ScanUnit	unit = {&scan->segments[i], NULL, scan->segments[i].summary.rows};
+		ScanUnit unit = {&scan->segments[i], NULL, scan->segments[i].summary.rows};
 
 		scan->units[scan->n_units++] = unit;
 	}
@@ -130,7 +130,7 @@ list_units(TempoScan *scan)
 
 		while ((pending = tempo_pending_next(rel, snapshot, pending)) != NULL)
 		{
-			ScanUnit	unit = {NULL, pending, tempo_pending_batch(pending)->n_spans};
+			ScanUnit unit = {NULL, pending, tempo_pending_batch(pending)->n_spans};
 
 			if (scan->n_units == allocated)
 			{
@@ -142,7 +142,7 @@ list_units(TempoScan *scan)
 	}
 	/* for a large relation do not displace the rest of shared buffers */
 	if ((scan->base.rs_flags & SO_ALLOW_STRAT) != 0 &&
-		RelationGetNumberOfBlocks(rel) > NBuffers / 4)
+	    RelationGetNumberOfBlocks(rel) > NBuffers / 4)
 		scan->strategy = GetAccessStrategy(BAS_BULKREAD);
 	scan->source = tempo_row_source_create(rel, scan->strategy);
 	MemoryContextSwitchTo(caller);
@@ -152,7 +152,7 @@ list_units(TempoScan *scan)
 void
 tempo_scan_end(TableScanDesc desc)
 {
-	TempoScan  *scan = (TempoScan *) desc;
+	TempoScan *scan = (TempoScan *) desc;
 
 	if (scan->source != NULL)
 		tempo_row_source_free(scan->source);
@@ -165,15 +165,15 @@ tempo_scan_end(TableScanDesc desc)
 
 void
 tempo_scan_rescan(TableScanDesc desc, struct ScanKeyData *key, bool set_params,
-				  bool allow_strat, bool allow_sync, bool allow_pagemode)
+                  bool allow_strat, bool allow_sync, bool allow_pagemode)
 {
-	TempoScan  *scan = (TempoScan *) desc;
+	TempoScan *scan = (TempoScan *) desc;
 
 	if (set_params)
 	{
 		scan->base.rs_flags &= ~(SO_ALLOW_STRAT | SO_ALLOW_SYNC | SO_ALLOW_PAGEMODE);
 		scan->base.rs_flags |= (allow_strat ? SO_ALLOW_STRAT : 0) |
-			(allow_sync ? SO_ALLOW_SYNC : 0) | (allow_pagemode ? SO_ALLOW_PAGEMODE : 0);
+		                       (allow_sync ? SO_ALLOW_SYNC : 0) | (allow_pagemode ? SO_ALLOW_PAGEMODE : 0);
 	}
 	scan->unit = -1;
 	scan->row = 0;
@@ -192,7 +192,7 @@ static int64
 next_parallel_unit(TempoScan *scan)
 {
 	TempoParallelScan *shared = (TempoParallelScan *) scan->base.rs_parallel;
-	uint64		unit = pg_atomic_fetch_add_u64(&shared->next_unit, 1);
+	uint64             unit = pg_atomic_fetch_add_u64(&shared->next_unit, 1);
 
 	return (int64) Min(unit, (uint64) scan->n_units);
 }
@@ -204,8 +204,8 @@ next_parallel_unit(TempoScan *scan)
 static bool
 step_unit(TempoScan *scan, ScanDirection direction)
 {
-	ScanUnit   *unit;
-	int64		end = scan->n_units;
+	ScanUnit *unit;
+	int64     end = scan->n_units;
 
 	CHECK_FOR_INTERRUPTS();
 	if (ScanDirectionIsBackward(direction))
@@ -228,7 +228,7 @@ step_unit(TempoScan *scan, ScanDirection direction)
 static void
 current_tid(TempoScan *scan, ItemPointer tid)
 {
-	ScanUnit   *unit = &scan->units[scan->unit];
+	ScanUnit *unit = &scan->units[scan->unit];
 
 	if (unit->segment != NULL)
 		tempo_row_tid(unit->segment, (uint32) scan->row, tid);
@@ -247,8 +247,8 @@ step_row(TempoScan *scan, ScanDirection direction)
 		if (scan->unit >= 0 && scan->unit < (int64) scan->n_units)
 		{
 			const ScanUnit *unit = &scan->units[scan->unit];
-			int			step = ScanDirectionIsBackward(direction) ? -1 : 1;
-			int64		end = step < 0 ? -1 : (int64) unit->rows;
+			int             step = ScanDirectionIsBackward(direction) ? -1 : 1;
+			int64           end = step < 0 ? -1 : (int64) unit->rows;
 
 			/* a row just outside the unit, from which a cursor may turn round, is not stepped past */
 			while (scan->row != end && scan->row + step != end)
@@ -266,7 +266,7 @@ step_row(TempoScan *scan, ScanDirection direction)
 bool
 tempo_scan_getnextslot(TableScanDesc desc, ScanDirection direction, TupleTableSlot *slot)
 {
-	TempoScan  *scan = (TempoScan *) desc;
+	TempoScan      *scan = (TempoScan *) desc;
 	ItemPointerData tid;
 
 	if (!step_row(scan, direction))
@@ -285,7 +285,7 @@ tempo_scan_getnextslot(TableScanDesc desc, ScanDirection direction, TupleTableSl
 void
 tempo_scan_set_tidrange(TableScanDesc desc, ItemPointer mintid, ItemPointer maxtid)
 {
-	TempoScan  *scan = (TempoScan *) desc;
+	TempoScan *scan = (TempoScan *) desc;
 
 	ItemPointerCopy(mintid, &scan->min_tid);
 	ItemPointerCopy(maxtid, &scan->max_tid);
@@ -298,14 +298,14 @@ unit_in_range(TempoScan *scan)
 	const TempoSegment *segment = scan->units[scan->unit].segment;
 
 	return segment == NULL ||
-		(segment->first_block <= ItemPointerGetBlockNumberNoCheck(&scan->max_tid) &&
-		 segment->first_block + segment->n_blocks > ItemPointerGetBlockNumberNoCheck(&scan->min_tid));
+	       (segment->first_block <= ItemPointerGetBlockNumberNoCheck(&scan->max_tid) &&
+	        segment->first_block + segment->n_blocks > ItemPointerGetBlockNumberNoCheck(&scan->min_tid));
 }
 
 bool
 tempo_scan_getnextslot_tidrange(TableScanDesc desc, ScanDirection direction, TupleTableSlot *slot)
 {
-	TempoScan  *scan = (TempoScan *) desc;
+	TempoScan      *scan = (TempoScan *) desc;
 	ItemPointerData tid;
 
 	while (step_row(scan, direction))
@@ -318,7 +318,7 @@ tempo_scan_getnextslot_tidrange(TableScanDesc desc, ScanDirection direction, Tup
 		}
 		current_tid(scan, &tid);
 		if (ItemPointerCompare(&tid, &scan->min_tid) < 0 ||
-			ItemPointerCompare(&tid, &scan->max_tid) > 0)
+		    ItemPointerCompare(&tid, &scan->max_tid) > 0)
 			continue;
 		tempo_row_source_store(scan->source, (uint32) scan->row, &tid, slot, false);
 		pgstat_count_heap_getnext(scan->base.rs_rd);
@@ -367,7 +367,7 @@ static bool
 enter_block(TempoScan *scan, BlockNumber block)
 {
 	const TempoSegment *segment;
-	uint32		per_block;
+	uint32              per_block;
 
 	if (!scan->listed)
 	{
@@ -404,7 +404,7 @@ store_block_row(TempoScan *scan, uint32 index, TupleTableSlot *slot)
 bool
 tempo_scan_analyze_next_block(TableScanDesc desc, ReadStream *stream)
 {
-	Buffer		buffer = read_stream_next_buffer(stream, NULL);
+	Buffer      buffer = read_stream_next_buffer(stream, NULL);
 	BlockNumber block;
 
 	if (!BufferIsValid(buffer))
@@ -429,9 +429,9 @@ static int
 column_target(Relation rel, AttrNumber attno)
 {
 #if PG_VERSION_NUM >= 170000
-	HeapTuple	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(RelationGetRelid(rel)), Int16GetDatum(attno));
-	bool		isnull = true;
-	Datum		target = (Datum) 0;
+	HeapTuple tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(RelationGetRelid(rel)), Int16GetDatum(attno));
+	bool      isnull = true;
+	Datum     target = (Datum) 0;
 
 	if (!HeapTupleIsValid(tuple))
 		return -1;
@@ -451,10 +451,10 @@ column_target(Relation rel, AttrNumber attno)
 static uint32
 find_analyze_step(TempoScan *scan)
 {
-	Relation	rel = scan->base.rs_rd;
-	double		blocks = RelationGetNumberOfBlocks(rel);
-	int			target = default_statistics_target;
-	double		rows = 0;
+	Relation rel = scan->base.rs_rd;
+	double   blocks = RelationGetNumberOfBlocks(rel);
+	int      target = default_statistics_target;
+	double   rows = 0;
 
 	for (AttrNumber attno = 1; attno <= RelationGetNumberOfAttributes(rel); attno++)
 		target = Max(target, column_target(rel, attno));
@@ -467,9 +467,9 @@ find_analyze_step(TempoScan *scan)
 
 bool
 tempo_scan_analyze_next_tuple(TableScanDesc desc, TransactionId oldest_xmin, double *live,
-							  double *dead, TupleTableSlot *slot)
+                              double *dead, TupleTableSlot *slot)
 {
-	TempoScan  *scan = (TempoScan *) desc;
+	TempoScan *scan = (TempoScan *) desc;
 
 	if (scan->analyze_step == 0 && scan->block_rows > 0)
 	{
@@ -479,8 +479,8 @@ tempo_scan_analyze_next_tuple(TableScanDesc desc, TransactionId oldest_xmin, dou
 	while (scan->block_at < scan->block_rows)
 	{
 		/* one of each group, at random; groups are counted through the segment */
-		uint32		row = scan->block_first + scan->block_at++;
-		uint32		group = row / scan->analyze_step;
+		uint32 row = scan->block_first + scan->block_at++;
+		uint32 group = row / scan->analyze_step;
 
 		if (tempo_row_is_deleted(scan->block_segment, row))
 		{
@@ -489,7 +489,7 @@ tempo_scan_analyze_next_tuple(TableScanDesc desc, TransactionId oldest_xmin, dou
 		}
 		*live += 1;
 		if (murmurhash32(group ^ (uint32) scan->block_segment->segment_id * 0x9E3779B9) % scan->analyze_step !=
-			row % scan->analyze_step)
+		    row % scan->analyze_step)
 			continue;
 		store_block_row(scan, row - scan->block_first, slot);
 		return true;
@@ -530,13 +530,13 @@ tempo_scan_sample_next_block(TableScanDesc desc, struct SampleScanState *state)
 bool
 tempo_scan_sample_next_tuple(TableScanDesc desc, struct SampleScanState *state, TupleTableSlot *slot)
 {
-	TempoScan  *scan = (TempoScan *) desc;
+	TempoScan   *scan = (TempoScan *) desc;
 	OffsetNumber offset;
 
 	do
 		offset = state->tsmroutine->NextSampleTuple(state, scan->block, (OffsetNumber) scan->block_rows);
 	while (OffsetNumberIsValid(offset) &&
-		   tempo_row_is_deleted(scan->block_segment, scan->block_first + offset - 1));
+	       tempo_row_is_deleted(scan->block_segment, scan->block_first + offset - 1));
 	if (!OffsetNumberIsValid(offset))
 	{
 		ExecClearTuple(slot);

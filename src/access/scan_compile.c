@@ -36,8 +36,8 @@
 bool
 tempo_is_function(Oid function, const char *name)
 {
-	char	   *found;
-	char	   *schema;
+	char *found;
+	char *schema;
 
 	if (function < FirstNormalObjectId)
 		return false;
@@ -52,10 +52,10 @@ tempo_is_function(Oid function, const char *name)
 int
 tempo_column_of(const Node *node, const ScanTarget *target)
 {
-	const Var  *var = (const Var *) node;
+	const Var *var = (const Var *) node;
 
 	if (node == NULL || !IsA(node, Var) || var->varno != target->relid || var->varlevelsup != 0 ||
-		var->varattno < 1 || var->varattno > target->map->natts)
+	    var->varattno < 1 || var->varattno > target->map->natts)
 		return -1;
 	return target->map->column[var->varattno - 1];
 }
@@ -64,7 +64,7 @@ static bool
 const_text(const Node *node, SpanText *out)
 {
 	const Const *constant = (const Const *) node;
-	text	   *value;
+	text        *value;
 
 	if (node == NULL || !IsA(node, Const) || constant->constisnull || constant->consttype != TEXTOID)
 		return false;
@@ -80,7 +80,7 @@ const_text(const Node *node, SpanText *out)
 static bool
 is_operand(Node *node, const ScanTarget *target)
 {
-	Bitmapset  *own = NULL;
+	Bitmapset *own = NULL;
 
 	pull_varattnos(node, target->relid, &own);
 	return own == NULL && !contain_volatile_functions(node) && !contain_subplans(node);
@@ -104,13 +104,13 @@ attribute_of(Node *node, const ScanTarget *target, bool for_text, FilterScope *s
 {
 	if (IsA(node, FuncExpr) && !for_text)
 	{
-		FuncExpr   *call = (FuncExpr *) node;
-		SpanText	name;
+		FuncExpr *call = (FuncExpr *) node;
+		SpanText  name;
 
 		if (list_length(call->args) != 4 || !tempo_is_function(call->funcid, "attr") ||
-			tempo_column_of(linitial(call->args), target) != TEMPO_ATTRIBUTES ||
-			tempo_column_of(lsecond(call->args), target) != TEMPO_RESOURCE_ATTRIBUTES ||
-			!const_text(lthird(call->args), &name) || !const_text(lfourth(call->args), key))
+		    tempo_column_of(linitial(call->args), target) != TEMPO_ATTRIBUTES ||
+		    tempo_column_of(lsecond(call->args), target) != TEMPO_RESOURCE_ATTRIBUTES ||
+		    !const_text(lthird(call->args), &name) || !const_text(lfourth(call->args), key))
 			return false;
 		if (span_text_is(name, "span"))
 			*scope = FILTER_SCOPE_SPAN;
@@ -124,9 +124,9 @@ attribute_of(Node *node, const ScanTarget *target, bool for_text, FilterScope *s
 	}
 	if (IsA(node, OpExpr))
 	{
-		OpExpr	   *op = (OpExpr *) node;
-		Oid			function = get_opcode(op->opno);
-		int			column;
+		OpExpr *op = (OpExpr *) node;
+		Oid     function = get_opcode(op->opno);
+		int     column;
 
 		if (function != (for_text ? F_JSONB_OBJECT_FIELD_TEXT : F_JSONB_OBJECT_FIELD))
 			return false;
@@ -143,7 +143,7 @@ attribute_of(Node *node, const ScanTarget *target, bool for_text, FilterScope *s
 static bool
 attributes_column(Node *node, const ScanTarget *target, FilterScope *scope)
 {
-	int			column = tempo_column_of(node, target);
+	int column = tempo_column_of(node, target);
 
 	*scope = column == TEMPO_ATTRIBUTES ? FILTER_SCOPE_SPAN : FILTER_SCOPE_RESOURCE;
 	return column == TEMPO_ATTRIBUTES || column == TEMPO_RESOURCE_ATTRIBUTES;
@@ -153,21 +153,21 @@ attributes_column(Node *node, const ScanTarget *target, FilterScope *scope)
 static bool
 exists_of(Node *node, const ScanTarget *target, FilterScope *scope, SpanText *key)
 {
-	OpExpr	   *op = (OpExpr *) node;
+	OpExpr *op = (OpExpr *) node;
 
 	return IsA(node, OpExpr) && get_opcode(op->opno) == F_JSONB_EXISTS &&
-		attributes_column(linitial(op->args), target, scope) && const_text(lsecond(op->args), key);
+	       attributes_column(linitial(op->args), target, scope) && const_text(lsecond(op->args), key);
 }
 
 /* tempo.pick(attributes, constant keys): the keys, NULL if it is anything else */
 static ArrayType *
 picked_keys(Node *node, const ScanTarget *target)
 {
-	FuncExpr   *call = (FuncExpr *) node;
-	Const	   *keys;
+	FuncExpr *call = (FuncExpr *) node;
+	Const    *keys;
 
 	if (!IsA(node, FuncExpr) || list_length(call->args) != 2 || !tempo_is_function(call->funcid, "pick") ||
-		tempo_column_of(linitial(call->args), target) != TEMPO_ATTRIBUTES)
+	    tempo_column_of(linitial(call->args), target) != TEMPO_ATTRIBUTES)
 		return NULL;
 	keys = lsecond(call->args);
 	return IsA(keys, Const) && !keys->constisnull ? DatumGetArrayTypeP(keys->constvalue) : NULL;
@@ -188,15 +188,15 @@ one_pair(JsonbValue *key, JsonbValue *value)
 static bool
 contains_of(Node *node, const ScanTarget *target, FilterScope *scope, FilterPair **pairs, int *n_pairs)
 {
-	OpExpr	   *op = (OpExpr *) node;
-	Const	   *constant;
-	Jsonb	   *object;
+	OpExpr        *op = (OpExpr *) node;
+	Const         *constant;
+	Jsonb         *object;
 	JsonbIterator *it;
-	JsonbValue	key;
-	JsonbValue	value;
+	JsonbValue     key;
+	JsonbValue     value;
 
 	if (!IsA(node, OpExpr) || get_opcode(op->opno) != F_JSONB_CONTAINS ||
-		!attributes_column(linitial(op->args), target, scope))
+	    !attributes_column(linitial(op->args), target, scope))
 		return false;
 	constant = lsecond(op->args);
 	if (!IsA(constant, Const) || constant->constisnull)
@@ -249,13 +249,13 @@ is_text_column(int column)
 static bool
 text_column_of(Node *node, const ScanTarget *target, TempoColumn *column, bool *null_is_empty)
 {
-	int			found;
+	int found;
 
 	*null_is_empty = false;
 	if (IsA(node, CoalesceExpr))
 	{
 		CoalesceExpr *coalesce = (CoalesceExpr *) node;
-		SpanText	text;
+		SpanText      text;
 
 		if (list_length(coalesce->args) != 2 || !const_text(lsecond(coalesce->args), &text) || text.len != 0)
 			return false;
@@ -285,9 +285,9 @@ static bool
 comparison_of(Oid operator, Oid family, Oid left, MatchOp *op, Oid *right)
 {
 	static const MatchOp by_strategy[] = {MATCH_LT, MATCH_LE, MATCH_EQ, MATCH_GE, MATCH_GT};
-	int			strategy;
-	Oid			lefttype;
-	Oid			negator;
+	int                  strategy;
+	Oid                  lefttype;
+	Oid                  negator;
 
 	if (op_in_opfamily(operator, family))
 	{
@@ -316,9 +316,9 @@ static FilterNode *
 compile_int(Oid operator, int column, Node *right, const ScanTarget *target)
 {
 	FilterNode *node = make_node_of(FILTER_INT);
-	Oid			family;
-	Oid			left;
-	Oid			type;
+	Oid         family;
+	Oid         left;
+	Oid         type;
 
 	switch (column)
 	{
@@ -357,32 +357,32 @@ usable_collation(Oid collation)
 static bool
 text_equality(Oid operator, Oid collation, MatchOp *op)
 {
-	Oid			type;
+	Oid type;
 
 	return comparison_of(operator, TEXT_BTREE_FAM_OID, TEXTOID, op, &type) && type == TEXTOID &&
-		(*op == MATCH_EQ || *op == MATCH_NE) && usable_collation(collation);
+	       (*op == MATCH_EQ || *op == MATCH_NE) && usable_collation(collation);
 }
 
 /* left operator right, or left operator ANY (right) */
 static FilterNode *
 compile_comparison(Oid operator, Oid collation, Node *left, Node *right, bool list, const ScanTarget *target)
 {
-	int			column = tempo_column_of(left, target);
+	int         column = tempo_column_of(left, target);
 	FilterNode *node;
 	TempoColumn text_column;
-	bool		null_is_empty;
+	bool        null_is_empty;
 	FilterScope scope;
-	SpanText	key;
-	Oid			type;
+	SpanText    key;
+	Oid         type;
 
 	if (column == TEMPO_TRACE_ID || column == TEMPO_SPAN_ID || column == TEMPO_PARENT_SPAN_ID)
 	{
-		Oid			id = exprType(left);
+		Oid id = exprType(left);
 
 		node = make_node_of(FILTER_ID);
 		node->column = (TempoColumn) column;
 		if (!comparison_of(operator, default_family(id), id, &node->op, &type) || type != id ||
-			(node->op != MATCH_EQ && node->op != MATCH_NE))
+		    (node->op != MATCH_EQ && node->op != MATCH_NE))
 			return NULL;
 	}
 	else if (text_column_of(left, target, &text_column, &null_is_empty))
@@ -415,12 +415,12 @@ compile_comparison(Oid operator, Oid collation, Node *left, Node *right, bool li
 static bool
 is_empty_string(Node *node)
 {
-	Const	   *constant = (Const *) node;
-	JsonbValue	value;
+	Const     *constant = (Const *) node;
+	JsonbValue value;
 
 	return IsA(node, Const) && !constant->constisnull && constant->consttype == JSONBOID &&
-		JsonbExtractScalar(&DatumGetJsonbP(constant->constvalue)->root, &value) &&
-		value.type == jbvString && value.val.string.len == 0;
+	       JsonbExtractScalar(&DatumGetJsonbP(constant->constvalue)->root, &value) &&
+	       value.type == jbvString && value.val.string.len == 0;
 }
 
 /* What tempo.match() and tempo.match_re() look at. */
@@ -430,8 +430,8 @@ match_source(Node *source, const ScanTarget *target, FilterNode *node)
 	if (attribute_of(source, target, false, &node->scope, &node->key))
 		return true;
 	if (IsA(source, CoalesceExpr) && list_length(((CoalesceExpr *) source)->args) == 2 &&
-		is_empty_string(lsecond(((CoalesceExpr *) source)->args)) &&
-		attribute_of(linitial(((CoalesceExpr *) source)->args), target, false, &node->scope, &node->key))
+	    is_empty_string(lsecond(((CoalesceExpr *) source)->args)) &&
+	    attribute_of(linitial(((CoalesceExpr *) source)->args), target, false, &node->scope, &node->key))
 	{
 		node->null_is_empty = true;
 		return true;
@@ -441,7 +441,7 @@ match_source(Node *source, const ScanTarget *target, FilterNode *node)
 		return text_column_of(linitial(((FuncExpr *) source)->args), target, &node->column, &node->null_is_empty);
 	node->text_argument = node->type == FILTER_REGEX;
 	return node->text_argument && exprType(source) == TEXTOID &&
-		text_column_of(source, target, &node->column, &node->null_is_empty);
+	       text_column_of(source, target, &node->column, &node->null_is_empty);
 }
 
 /* event_match(events, key, op, literal), event_match_re(events, key, pattern, negate) */
@@ -449,9 +449,9 @@ static FilterNode *
 compile_event_function(FuncExpr *call, const ScanTarget *target)
 {
 	FilterNode *node = make_node_of(FILTER_MATCH);
-	Const	   *negate = lfourth(call->args);
-	Oid			types[] = {JSONBOID, TEXTOID, JSONBOID};
-	SpanText	op;
+	Const      *negate = lfourth(call->args);
+	Oid         types[] = {JSONBOID, TEXTOID, JSONBOID};
+	SpanText    op;
 
 	node->scope = FILTER_SCOPE_EVENT;
 	node->column = TEMPO_EVENTS;
@@ -460,7 +460,7 @@ compile_event_function(FuncExpr *call, const ScanTarget *target)
 	if (tempo_is_function(call->funcid, "event_match"))
 	{
 		if (!const_text(lthird(call->args), &op) || !match_op_from_text(op, &node->op) ||
-			!set_operand(node, lfourth(call->args), JSONBOID, target))
+		    !set_operand(node, lfourth(call->args), JSONBOID, target))
 			return NULL;
 	}
 	else if (tempo_is_function(call->funcid, "event_match_re") && IsA(negate, Const) && !negate->constisnull)
@@ -477,9 +477,9 @@ compile_event_function(FuncExpr *call, const ScanTarget *target)
 		return NULL;
 	/* what is asked about the value of each event */
 	node->function = GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
-									 CStringGetDatum(node->type == FILTER_REGEX ? "match_re" : "match"),
-									 PointerGetDatum(buildoidvector(types, lengthof(types))),
-									 ObjectIdGetDatum(get_func_namespace(call->funcid)));
+	                                 CStringGetDatum(node->type == FILTER_REGEX ? "match_re" : "match"),
+	                                 PointerGetDatum(buildoidvector(types, lengthof(types))),
+	                                 ObjectIdGetDatum(get_func_namespace(call->funcid)));
 	return OidIsValid(node->function) ? node : NULL;
 }
 
@@ -487,7 +487,7 @@ static FilterNode *
 compile_function(FuncExpr *call, const ScanTarget *target)
 {
 	FilterNode *node;
-	SpanText	op;
+	SpanText    op;
 
 	if (list_length(call->args) == 4)
 		return compile_event_function(call, target);
@@ -497,18 +497,18 @@ compile_function(FuncExpr *call, const ScanTarget *target)
 	{
 		node = make_node_of(FILTER_MATCH);
 		if (!match_source(linitial(call->args), target, node) ||
-			!const_text(lsecond(call->args), &op) || !match_op_from_text(op, &node->op) ||
-			!set_operand(node, lthird(call->args), JSONBOID, target))
+		    !const_text(lsecond(call->args), &op) || !match_op_from_text(op, &node->op) ||
+		    !set_operand(node, lthird(call->args), JSONBOID, target))
 			return NULL;
 	}
 	else if (tempo_is_function(call->funcid, "match_re"))
 	{
-		Const	   *negate = lthird(call->args);
+		Const *negate = lthird(call->args);
 
 		node = make_node_of(FILTER_REGEX);
 		if (!match_source(linitial(call->args), target, node) ||
-			!IsA(negate, Const) || negate->constisnull ||
-			!set_operand(node, lsecond(call->args), TEXTOID, target))
+		    !IsA(negate, Const) || negate->constisnull ||
+		    !set_operand(node, lsecond(call->args), TEXTOID, target))
 			return NULL;
 		node->negate = DatumGetBool(negate->constvalue);
 	}
@@ -522,7 +522,7 @@ static FilterNode *
 compile_null_test(NullTest *test, const ScanTarget *target)
 {
 	FilterNode *node = make_node_of(FILTER_NULL);
-	int			column = tempo_column_of((Node *) test->arg, target);
+	int         column = tempo_column_of((Node *) test->arg, target);
 
 	node->negate = test->nulltesttype == IS_NOT_NULL;
 	if (test->argisrow)
@@ -535,7 +535,7 @@ compile_null_test(NullTest *test, const ScanTarget *target)
 	}
 	/* no value is JSON's null, so ->> gives NULL when -> does */
 	if (attribute_of((Node *) test->arg, target, false, &node->scope, &node->key) ||
-		attribute_of((Node *) test->arg, target, true, &node->scope, &node->key))
+	    attribute_of((Node *) test->arg, target, true, &node->scope, &node->key))
 		return node;
 	return NULL;
 }
@@ -544,16 +544,16 @@ compile_null_test(NullTest *test, const ScanTarget *target)
 static FilterNode *
 compile_children(OpExpr *op, const ScanTarget *target)
 {
-	int			column = tempo_column_of(linitial(op->args), target);
-	Oid			function = get_opcode(op->opno);
-	Const	   *constant = lsecond(op->args);
-	FilterNode *node = make_node_of(FILTER_CHILDREN);
-	Jsonb	   *array;
+	int            column = tempo_column_of(linitial(op->args), target);
+	Oid            function = get_opcode(op->opno);
+	Const         *constant = lsecond(op->args);
+	FilterNode    *node = make_node_of(FILTER_CHILDREN);
+	Jsonb         *array;
 	JsonbIterator *it;
-	JsonbValue	value;
+	JsonbValue     value;
 
 	if ((column != TEMPO_EVENTS && column != TEMPO_LINKS) || !IsA(constant, Const) || constant->constisnull ||
-		constant->consttype != JSONBOID)
+	    constant->consttype != JSONBOID)
 		return NULL;
 	array = DatumGetJsonbP(constant->constvalue);
 	node->column = (TempoColumn) column;
@@ -569,10 +569,10 @@ compile_children(OpExpr *op, const ScanTarget *target)
 	node->type = FILTER_EVENT_NAME;
 	it = JsonbIteratorInit(&array->root);
 	if (JsonbIteratorNext(&it, &value, false) != WJB_BEGIN_ARRAY ||
-		JsonbIteratorNext(&it, &value, false) != WJB_BEGIN_OBJECT || value.val.object.nPairs != 1 ||
-		JsonbIteratorNext(&it, &value, false) != WJB_KEY ||
-		!span_text_is(span_text(value.val.string.val, (uint32) value.val.string.len), "name") ||
-		JsonbIteratorNext(&it, &value, false) != WJB_VALUE || value.type != jbvString)
+	    JsonbIteratorNext(&it, &value, false) != WJB_BEGIN_OBJECT || value.val.object.nPairs != 1 ||
+	    JsonbIteratorNext(&it, &value, false) != WJB_KEY ||
+	    !span_text_is(span_text(value.val.string.val, (uint32) value.val.string.len), "name") ||
+	    JsonbIteratorNext(&it, &value, false) != WJB_VALUE || value.type != jbvString)
 		return NULL;
 	node->text = span_text(value.val.string.val, (uint32) value.val.string.len);
 	return node;
@@ -589,7 +589,7 @@ compile_attributes(OpExpr *op, const ScanTarget *target)
 		return node;
 	node->type = FILTER_CONTAINS;
 	if (contains_of((Node *) op, target, &node->scope, &node->pairs, &node->n_pairs) &&
-		set_operand(node, lsecond(op->args), JSONBOID, target))
+	    set_operand(node, lsecond(op->args), JSONBOID, target))
 		return node;
 	return NULL;
 }
@@ -602,9 +602,9 @@ compile_attributes(OpExpr *op, const ScanTarget *target)
 typedef struct SourceContext
 {
 	const ScanTarget *target;
-	FilterNode *node;
-	bool		found;
-	bool		other;			/* it depends on something else too */
+	FilterNode       *node;
+	bool              found;
+	bool              other; /* it depends on something else too */
 } SourceContext;
 
 static void
@@ -613,7 +613,7 @@ set_source(SourceContext *context, TempoColumn column, FilterScope scope, SpanTe
 	FilterNode *node = context->node;
 
 	if (context->found &&
-		(node->scope != scope || node->column != column || !span_text_equal(node->key, key)))
+	    (node->scope != scope || node->column != column || !span_text_equal(node->key, key)))
 		context->other = true;
 	node->column = column;
 	node->scope = scope;
@@ -625,8 +625,8 @@ static bool
 source_walker(Node *node, SourceContext *context)
 {
 	FilterScope scope;
-	SpanText	key;
-	int			column;
+	SpanText    key;
+	int         column;
 
 	if (node == NULL || context->other)
 		return false;
@@ -642,8 +642,8 @@ source_walker(Node *node, SourceContext *context)
 		return false;
 	}
 	if (attribute_of(node, context->target, false, &scope, &key) ||
-		attribute_of(node, context->target, true, &scope, &key) ||
-		exists_of(node, context->target, &scope, &key))
+	    attribute_of(node, context->target, true, &scope, &key) ||
+	    exists_of(node, context->target, &scope, &key))
 	{
 		set_source(context, TEMPO_ATTRIBUTES, scope, key);
 		return false;
@@ -658,7 +658,7 @@ compile_expression(Expr *clause, const ScanTarget *target)
 
 	(void) source_walker((Node *) clause, &context);
 	if (!context.found || context.other ||
-		contain_mutable_functions((Node *) clause) || contain_subplans((Node *) clause))
+	    contain_mutable_functions((Node *) clause) || contain_subplans((Node *) clause))
 		return NULL;
 	context.node->operand = clause;
 	return context.node;
@@ -670,11 +670,12 @@ static FilterNode *
 compile_boolean(BoolExpr *boolean, const ScanTarget *target)
 {
 	FilterNode *node = make_node_of(boolean->boolop == AND_EXPR ? FILTER_AND :
-									boolean->boolop == OR_EXPR ? FILTER_OR : FILTER_NOT);
+	                                boolean->boolop == OR_EXPR  ? FILTER_OR :
+	                                                              FILTER_NOT);
 	ListCell   *cell;
 
 	node->children = palloc(sizeof(FilterNode *) * list_length(boolean->args));
-	foreach(cell, boolean->args)
+	foreach (cell, boolean->args)
 	{
 		FilterNode *child = compile(lfirst(cell), target);
 
@@ -698,36 +699,36 @@ compile_known(Expr *clause, const ScanTarget *target)
 		case T_FuncExpr:
 			return compile_function((FuncExpr *) clause, target);
 		case T_ScalarArrayOpExpr:
-			{
-				ScalarArrayOpExpr *op = (ScalarArrayOpExpr *) clause;
+		{
+			ScalarArrayOpExpr *op = (ScalarArrayOpExpr *) clause;
 
-				if (!op->useOr)
-					return NULL;
-				return compile_comparison(op->opno, op->inputcollid, linitial(op->args),
-										  lsecond(op->args), true, target);
-			}
+			if (!op->useOr)
+				return NULL;
+			return compile_comparison(op->opno, op->inputcollid, linitial(op->args),
+			                          lsecond(op->args), true, target);
+		}
 		case T_OpExpr:
-			{
-				OpExpr	   *op = (OpExpr *) clause;
-				FilterNode *node;
-				Oid			commutator;
+		{
+			OpExpr     *op = (OpExpr *) clause;
+			FilterNode *node;
+			Oid         commutator;
 
-				if (list_length(op->args) != 2)
-					return NULL;
-				node = compile_comparison(op->opno, op->inputcollid, linitial(op->args),
-										  lsecond(op->args), false, target);
-				if (node == NULL)
-					node = compile_attributes(op, target);
-				if (node == NULL)
-					node = compile_children(op, target);
-				if (node != NULL)
-					return node;
-				commutator = get_commutator(op->opno);
-				if (!OidIsValid(commutator))
-					return NULL;
-				return compile_comparison(commutator, op->inputcollid, lsecond(op->args),
-										  linitial(op->args), false, target);
-			}
+			if (list_length(op->args) != 2)
+				return NULL;
+			node = compile_comparison(op->opno, op->inputcollid, linitial(op->args),
+			                          lsecond(op->args), false, target);
+			if (node == NULL)
+				node = compile_attributes(op, target);
+			if (node == NULL)
+				node = compile_children(op, target);
+			if (node != NULL)
+				return node;
+			commutator = get_commutator(op->opno);
+			if (!OidIsValid(commutator))
+				return NULL;
+			return compile_comparison(commutator, op->inputcollid, lsecond(op->args),
+			                          linitial(op->args), false, target);
+		}
 		default:
 			return NULL;
 	}
@@ -751,8 +752,8 @@ tempo_filter_recognise(Expr *clause, const ScanTarget *target)
 static void
 init_text_function(FilterNode *node)
 {
-	Oid			arguments[] = {TEXTOID, TEXTOID, BOOLOID};
-	Oid			function = LookupFuncName(list_make2(makeString("tempo"), makeString("match_re")), 3, arguments, true);
+	Oid arguments[] = {TEXTOID, TEXTOID, BOOLOID};
+	Oid function = LookupFuncName(list_make2(makeString("tempo"), makeString("match_re")), 3, arguments, true);
 
 	if (OidIsValid(function))
 		fmgr_info(function, &node->text_fmgr);
@@ -781,7 +782,7 @@ tempo_filter_create(List *clauses, const ScanTarget *target, PlanState *parent)
 
 	filter->root = make_node_of(FILTER_AND);
 	filter->root->children = palloc(sizeof(FilterNode *) * Max(list_length(clauses), 1));
-	foreach(cell, clauses)
+	foreach (cell, clauses)
 	{
 		FilterNode *node = compile(lfirst(cell), target);
 
@@ -793,8 +794,8 @@ tempo_filter_create(List *clauses, const ScanTarget *target, PlanState *parent)
 	filter->map = target->map;
 	filter->econtext = CreateExprContext(parent->state);
 	filter->slot = ExecInitExtraTupleSlot(parent->state,
-										  RelationGetDescr(((ScanState *) parent)->ss_currentRelation),
-										  &TTSOpsVirtual);
+	                                      RelationGetDescr(((ScanState *) parent)->ss_currentRelation),
+	                                      &TTSOpsVirtual);
 	filter->values = AllocSetContextCreate(CurrentMemoryContext, "tempo filter operands", ALLOCSET_SMALL_SIZES);
 	filter->caches = AllocSetContextCreate(CurrentMemoryContext, "tempo filter caches", ALLOCSET_DEFAULT_SIZES);
 	filter->scratch = AllocSetContextCreate(CurrentMemoryContext, "tempo filter scratch", ALLOCSET_DEFAULT_SIZES);
@@ -808,10 +809,10 @@ tempo_filter_create(List *clauses, const ScanTarget *target, PlanState *parent)
 static void
 add_key(List **keys, SpanText key)
 {
-	char	   *name = pnstrdup(key.data ? key.data : "", key.len);
-	ListCell   *cell;
+	char     *name = pnstrdup(key.data ? key.data : "", key.len);
+	ListCell *cell;
 
-	foreach(cell, *keys)
+	foreach (cell, *keys)
 		if (strcmp(strVal(lfirst(cell)), name) == 0)
 			return;
 	*keys = lappend(*keys, makeString(name));
@@ -821,7 +822,7 @@ static void
 add_column(ScanNeeds *needs, const ScanTarget *target, TempoColumn column)
 {
 	needs->columns = bms_add_member(needs->columns,
-									target->map->attno[column] + 1 - FirstLowInvalidHeapAttributeNumber);
+	                                target->map->attno[column] + 1 - FirstLowInvalidHeapAttributeNumber);
 }
 
 static void
@@ -874,22 +875,22 @@ tempo_filter_needs(const ScanFilter *filter, uint32 *parts, List **keys)
 typedef struct NeedsContext
 {
 	const ScanTarget *target;
-	ScanNeeds  *needs;
+	ScanNeeds        *needs;
 } NeedsContext;
 
 static void
 add_picked(ScanNeeds *needs, ArrayType *picked)
 {
-	Datum	   *keys;
-	bool	   *nulls;
-	int			n;
+	Datum *keys;
+	bool  *nulls;
+	int    n;
 
 	needs->attributes = true;
 	deconstruct_array(picked, TEXTOID, -1, false, TYPALIGN_INT, &keys, &nulls, &n);
 	for (int i = 0; i < n; i++)
 		if (!nulls[i])
 			add_key(&needs->keys, span_text(VARDATA_ANY(DatumGetTextPP(keys[i])),
-											(uint32) VARSIZE_ANY_EXHDR(DatumGetTextPP(keys[i]))));
+			                                (uint32) VARSIZE_ANY_EXHDR(DatumGetTextPP(keys[i]))));
 }
 
 /* Does the expression use only some attributes of the columns it names? */
@@ -897,9 +898,9 @@ static bool
 needs_some_attributes(Node *node, NeedsContext *context)
 {
 	FilterScope scope;
-	SpanText	key;
+	SpanText    key;
 	FilterPair *pairs;
-	int			n_pairs;
+	int         n_pairs;
 	ArrayType  *picked = picked_keys(node, context->target);
 
 	if (picked != NULL)
@@ -918,8 +919,8 @@ needs_some_attributes(Node *node, NeedsContext *context)
 		return true;
 	}
 	if (!attribute_of(node, context->target, false, &scope, &key) &&
-		!attribute_of(node, context->target, true, &scope, &key) &&
-		!exists_of(node, context->target, &scope, &key))
+	    !attribute_of(node, context->target, true, &scope, &key) &&
+	    !exists_of(node, context->target, &scope, &key))
 		return false;
 	if (scope != FILTER_SCOPE_RESOURCE)
 	{
@@ -938,7 +939,7 @@ needs_walker(Node *node, NeedsContext *context)
 		return false;
 	if (IsA(node, Var))
 	{
-		Var		   *var = (Var *) node;
+		Var *var = (Var *) node;
 
 		if (var->varno != context->target->relid || var->varlevelsup != 0)
 			return false;
@@ -948,7 +949,7 @@ needs_walker(Node *node, NeedsContext *context)
 			context->needs->attributes = context->needs->all_keys = true;
 		else
 			context->needs->columns = bms_add_member(context->needs->columns,
-													 var->varattno - FirstLowInvalidHeapAttributeNumber);
+			                                         var->varattno - FirstLowInvalidHeapAttributeNumber);
 		return false;
 	}
 	if (needs_some_attributes(node, context))

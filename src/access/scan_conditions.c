@@ -22,7 +22,7 @@ typedef struct ConditionArg
 {
 	ScanFilter *filter;
 	FilterNode *node;
-	int			pair;			/* of CONTAINS, or -1 */
+	int         pair; /* of CONTAINS, or -1 */
 } ConditionArg;
 
 static uint8
@@ -63,7 +63,7 @@ static uint8
 pair_truth(const ConditionArg *condition, const AnyValue *value)
 {
 	return value == NULL ? TRUTH_FALSE :
-		truth_of(tempo_filter_pair(condition->filter, condition->node, condition->pair, value));
+	                       truth_of(tempo_filter_pair(condition->filter, condition->node, condition->pair, value));
 }
 
 static uint8
@@ -73,7 +73,7 @@ pair_of_shape(void *arg, SpanBatch *batch, const Span *prototype)
 
 	tempo_filter_batch(condition->filter, batch);
 	return pair_truth(condition, tempo_filter_attribute(condition->node->pairs[condition->pair].key_id,
-														prototype->attributes));
+	                                                    prototype->attributes));
 }
 
 static uint8
@@ -105,7 +105,7 @@ static bool
 may_fail(const FilterNode *node)
 {
 	return node->type == FILTER_EXPRESSION || node->type == FILTER_REGEX ||
-		(node->type == FILTER_MATCH && !node->plain);
+	       (node->type == FILTER_MATCH && !node->plain);
 }
 
 static ConditionArg *
@@ -124,8 +124,8 @@ make_arg(ScanFilter *filter, FilterNode *node, int pair)
  * (eval_int() in scan_filter.c).
  */
 
-#define INT64_MAX_128	((int128) PG_INT64_MAX)
-#define INT64_MIN_128	((int128) PG_INT64_MIN)
+#define INT64_MAX_128 ((int128) PG_INT64_MAX)
+#define INT64_MIN_128 ((int128) PG_INT64_MIN)
 
 /* The smallest, or largest, number of nanoseconds that becomes at least, or at most, "n". */
 static int128
@@ -163,8 +163,8 @@ last_nano(TempoColumn column, int128 n)
 static void
 set_times(SegmentCondition *c, const FilterNode *node)
 {
-	int128		min = INT64_MIN_128;
-	int128		max = INT64_MAX_128;
+	int128 min = INT64_MIN_128;
+	int128 max = INT64_MAX_128;
 
 	switch (node->op)
 	{
@@ -271,7 +271,8 @@ make_source(const FilterNode *node, SegmentCondition *c)
 		return;
 	}
 	c->type = node->scope == FILTER_SCOPE_RESOURCE ? SEGMENT_BY_SHAPE :
-		node->type == FILTER_NULL ? SEGMENT_BY_PRESENCE : SEGMENT_BY_VALUE;
+	          node->type == FILTER_NULL            ? SEGMENT_BY_PRESENCE :
+	                                                 SEGMENT_BY_VALUE;
 	c->key = node->key;
 }
 
@@ -368,7 +369,7 @@ is_vectorised(const FilterNode *node)
 int
 tempo_filter_vectorised(const ScanFilter *filter)
 {
-	int			result = 0;
+	int result = 0;
 
 	for (int i = 0; i < filter->root->n_children; i++)
 		result += is_vectorised(filter->root->children[i]);
@@ -378,9 +379,9 @@ tempo_filter_vectorised(const ScanFilter *filter)
 void
 tempo_filter_test(ScanFilter *filter)
 {
-	static uint64 last_serial = 0;
+	static uint64    last_serial = 0;
 	SegmentCondition top = {0};
-	int			traces = tempo_filter_traces_node(filter);
+	int              traces = tempo_filter_traces_node(filter);
 
 	make_condition(filter, filter->root, &top);
 	filter->test.serial = ++last_serial;

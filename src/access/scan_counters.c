@@ -59,9 +59,9 @@ tempo_scan_explain_counters(const ScanCounters *counters, ExplainState *es)
 	const struct
 	{
 		const char *name;
-		uint64		value;
-		bool		always;
-	}			lines[] = {
+		uint64      value;
+		bool        always;
+	} lines[] = {
 		{"Segments Read", counters->segments_read, true},
 		{"Segments Pruned by Zone Map", counters->segments_zone, false},
 		{"Segments Pruned by Trace Id", counters->segments_traces, false},

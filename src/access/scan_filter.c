@@ -44,12 +44,12 @@
 static int64
 interval_micros(const Interval *interval)
 {
-	int64		days = (int64) interval->month * DAYS_PER_MONTH + interval->day;
-	int64		micros;
+	int64 days = (int64) interval->month * DAYS_PER_MONTH + interval->day;
+	int64 micros;
 
 	/* what no duration reaches stays beyond all durations */
 	if (pg_mul_s64_overflow(days, USECS_PER_DAY, &micros) ||
-		pg_add_s64_overflow(micros, interval->time, &micros))
+	    pg_add_s64_overflow(micros, interval->time, &micros))
 		return days < 0 ? PG_INT64_MIN : PG_INT64_MAX;
 	return micros;
 }
@@ -66,14 +66,14 @@ integer_operand(Datum value, Oid type)
 		case INTERVALOID:
 			return interval_micros(DatumGetIntervalP(value));
 		default:
-			return DatumGetInt64(value);	/* int8 and timestamptz */
+			return DatumGetInt64(value); /* int8 and timestamptz */
 	}
 }
 
 static SpanText
 text_of(Datum value)
 {
-	text	   *t = DatumGetTextPP(value);
+	text *t = DatumGetTextPP(value);
 
 	return span_text(VARDATA_ANY(t), (uint32) VARSIZE_ANY_EXHDR(t));
 }
@@ -100,13 +100,13 @@ compare_span_ids(const void *a, const void *b)
 static int
 operand_elements(const FilterNode *node, Datum **values)
 {
-	ArrayType  *array;
-	int16		typlen;
-	bool		typbyval;
-	char		typalign;
-	bool	   *nulls;
-	int			n;
-	int			kept = 0;
+	ArrayType *array;
+	int16      typlen;
+	bool       typbyval;
+	char       typalign;
+	bool      *nulls;
+	int        n;
+	int        kept = 0;
 
 	if (!node->list)
 	{
@@ -126,8 +126,8 @@ operand_elements(const FilterNode *node, Datum **values)
 static void
 set_texts(FilterNode *node)
 {
-	Datum	   *values;
-	int			n = operand_elements(node, &values);
+	Datum *values;
+	int    n = operand_elements(node, &values);
 
 	node->texts = palloc(sizeof(SpanText) * Max(n, 1));
 	node->n_texts = n;
@@ -138,10 +138,10 @@ set_texts(FilterNode *node)
 static void
 set_ids(FilterNode *node)
 {
-	size_t		len = id_length(node);
-	Datum	   *values;
-	int			n = operand_elements(node, &values);
-	int			kept = 0;
+	size_t len = id_length(node);
+	Datum *values;
+	int    n = operand_elements(node, &values);
+	int    kept = 0;
 
 	node->ids = palloc(len * Max(n, 1));
 	for (int i = 0; i < n; i++)
@@ -156,7 +156,7 @@ set_ids(FilterNode *node)
 static int
 significant_digits(const char *text)
 {
-	int			digits = 0;
+	int digits = 0;
 
 	for (; *text != '\0'; text++)
 		if (isdigit((unsigned char) *text) && (digits > 0 || *text != '0'))
@@ -168,9 +168,9 @@ significant_digits(const char *text)
 static void
 set_literal(FilterNode *node)
 {
-	Jsonb	   *jsonb = DatumGetJsonbP(node->operand_datum);
-	JsonbValue	value;
-	char	   *text;
+	Jsonb     *jsonb = DatumGetJsonbP(node->operand_datum);
+	JsonbValue value;
+	char      *text;
 
 	node->plain = false;
 	if (!JsonbExtractScalar(&jsonb->root, &value))
@@ -210,7 +210,7 @@ set_literal(FilterNode *node)
 static void
 start_node(FilterNode *node, ExprContext *econtext)
 {
-	SpanText	text;
+	SpanText text;
 
 	for (int i = 0; i < node->n_children; i++)
 		start_node(node->children[i], econtext);
@@ -231,8 +231,8 @@ start_node(FilterNode *node, ExprContext *econtext)
 			set_texts(node);
 			text = node->n_texts == 1 ? node->texts[0] : span_text(NULL, 0);
 			node->code_known = node->n_texts == 1 &&
-				((node->column == TEMPO_KIND && tempo_kind_from_text(text, &node->code)) ||
-				 (node->column == TEMPO_STATUS && tempo_status_from_text(text, &node->code)));
+			                   ((node->column == TEMPO_KIND && tempo_kind_from_text(text, &node->code)) ||
+			                    (node->column == TEMPO_STATUS && tempo_status_from_text(text, &node->code)));
 			break;
 		case FILTER_JSON_TEXT:
 			set_texts(node);
@@ -288,7 +288,7 @@ result_of(bool value)
 static FilterResult
 in_texts(const FilterNode *node, SpanText value)
 {
-	bool		found = false;
+	bool found = false;
 
 	for (int i = 0; i < node->n_texts && !found; i++)
 		found = span_text_equal(node->texts[i], value);
@@ -299,7 +299,7 @@ in_texts(const FilterNode *node, SpanText value)
 static SpanText
 column_text(const FilterNode *node, const SpanBatch *batch, const Span *span, char buffer[12])
 {
-	SpanText	text;
+	SpanText text;
 
 	switch (node->column)
 	{
@@ -340,9 +340,9 @@ column_text(const FilterNode *node, const SpanBatch *batch, const Span *span, ch
 static FilterResult
 eval_int(const FilterNode *node, const Span *span)
 {
-	int64		start = span->start_time_unix_nano;
-	int64		duration = span->end_time_unix_nano - start;
-	int64		value;
+	int64 start = span->start_time_unix_nano;
+	int64 duration = span->end_time_unix_nano - start;
+	int64 value;
 
 	switch (node->column)
 	{
@@ -368,10 +368,11 @@ eval_int(const FilterNode *node, const Span *span)
 static FilterResult
 eval_id(const FilterNode *node, const Span *span)
 {
-	size_t		len = id_length(node);
+	size_t       len = id_length(node);
 	const uint8 *id = node->column == TEMPO_TRACE_ID ? span->trace_id.bytes :
-		node->column == TEMPO_SPAN_ID ? span->span_id.bytes : span->parent_span_id.bytes;
-	bool		found;
+	                  node->column == TEMPO_SPAN_ID  ? span->span_id.bytes :
+	                                                   span->parent_span_id.bytes;
+	bool         found;
 
 	if (node->column == TEMPO_PARENT_SPAN_ID && id_is_zero(id, len))
 		return FILTER_UNKNOWN;
@@ -379,7 +380,7 @@ eval_id(const FilterNode *node, const Span *span)
 		found = memcmp(node->ids, id, len) == 0;
 	else
 		found = bsearch(id, node->ids, node->n_ids, len,
-						len == TRACE_ID_LEN ? compare_trace_ids : compare_span_ids) != NULL;
+		                len == TRACE_ID_LEN ? compare_trace_ids : compare_span_ids) != NULL;
 	return result_of(found == (node->op == MATCH_EQ));
 }
 
@@ -408,11 +409,11 @@ attribute_value(const FilterNode *node, const SpanBatch *batch, const Span *span
 static FilterResult
 eval_json_text(ScanFilter *filter, const FilterNode *node, const AnyValue *value)
 {
-	FilterResult result;
+	FilterResult  result;
 	MemoryContext old;
-	KeyValue	item = {.key = node->key};
+	KeyValue      item = {.key = node->key};
 	AttributeList list = {&item, 1};
-	Datum		text;
+	Datum         text;
 
 	if (value == NULL)
 		return FILTER_UNKNOWN;
@@ -421,7 +422,7 @@ eval_json_text(ScanFilter *filter, const FilterNode *node, const AnyValue *value
 	old = MemoryContextSwitchTo(filter->scratch);
 	item.value = *value;
 	text = DirectFunctionCall2(jsonb_object_field_text, JsonbPGetDatum(tempo_attributes_to_jsonb(list)),
-							   PointerGetDatum(cstring_to_text_with_len(node->key.data, node->key.len)));
+	                           PointerGetDatum(cstring_to_text_with_len(node->key.data, node->key.len)));
 	result = in_texts(node, text_of(text));
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(filter->scratch);
@@ -438,7 +439,7 @@ compare_pair(const FilterPair *pair, const AnyValue *value)
 	if (!pair->plain)
 		return FILTER_UNKNOWN;
 	if (((1U << value->type) & SCALAR_TYPES) != 0 && !any_value_equal(value, &pair->value) &&
-		(value->type != ANY_DOUBLE || isfinite(value->u.number)))
+	    (value->type != ANY_DOUBLE || isfinite(value->u.number)))
 		return FILTER_FALSE;
 	return value->type == ANY_STRING ? FILTER_TRUE : FILTER_UNKNOWN;
 }
@@ -448,7 +449,7 @@ static bool
 json_contains(ScanFilter *filter, AttributeList list, Datum object)
 {
 	MemoryContext old = MemoryContextSwitchTo(filter->scratch);
-	bool		result;
+	bool          result;
 
 	result = DatumGetBool(DirectFunctionCall2(jsonb_contains, JsonbPGetDatum(tempo_attributes_to_jsonb(list)), object));
 	MemoryContextSwitchTo(old);
@@ -460,15 +461,15 @@ json_contains(ScanFilter *filter, AttributeList list, Datum object)
 static FilterResult
 eval_contains(ScanFilter *filter, const FilterNode *node, AttributeList attributes)
 {
-	KeyValue   *items;
+	KeyValue     *items;
 	AttributeList list;
-	bool		plain = true;
-	FilterResult result;
+	bool          plain = true;
+	FilterResult  result;
 
 	for (int i = 0; i < node->n_pairs; i++)
 	{
 		const FilterPair *pair = &node->pairs[i];
-		const AnyValue *value = tempo_filter_attribute(pair->key_id, attributes);
+		const AnyValue   *value = tempo_filter_attribute(pair->key_id, attributes);
 
 		result = value == NULL ? FILTER_FALSE : compare_pair(pair, value);
 		if (result == FILTER_FALSE)
@@ -494,9 +495,9 @@ FilterResult
 tempo_filter_pair(ScanFilter *filter, const FilterNode *node, int number, const AnyValue *value)
 {
 	const FilterPair *pair = &node->pairs[number];
-	FilterResult result = compare_pair(pair, value);
-	KeyValue	item = {.key = pair->key, .value = *value};
-	AttributeList list = {&item, 1};
+	FilterResult      result = compare_pair(pair, value);
+	KeyValue          item = {.key = pair->key, .value = *value};
+	AttributeList     list = {&item, 1};
 
 	if (result != FILTER_UNKNOWN)
 		return result;
@@ -509,15 +510,15 @@ ask_function(ScanFilter *filter, FilterNode *node, const AnyValue *value)
 {
 	LOCAL_FCINFO(fcinfo, 3);
 	static const char *const names[] = {"=", "!=", "<", "<=", ">", ">="};
-	MemoryContext old = MemoryContextSwitchTo(filter->scratch);
-	Datum		result;
-	FilterResult answer;
+	MemoryContext            old = MemoryContextSwitchTo(filter->scratch);
+	Datum                    result;
+	FilterResult             answer;
 
 	InitFunctionCallInfoData(*fcinfo, &node->fmgr, 3, InvalidOid, NULL, NULL);
 	fcinfo->args[0].isnull = value == NULL;
-	fcinfo->args[0].value = value == NULL ? (Datum) 0 :
-		node->text_argument ? PointerGetDatum(cstring_to_text_with_len(value->u.data, (int) value->len)) :
-		JsonbPGetDatum(tempo_value_to_jsonb(value));
+	fcinfo->args[0].value = value == NULL       ? (Datum) 0 :
+	                        node->text_argument ? PointerGetDatum(cstring_to_text_with_len(value->u.data, (int) value->len)) :
+	                                              JsonbPGetDatum(tempo_value_to_jsonb(value));
 	if (node->type == FILTER_MATCH)
 	{
 		fcinfo->args[1].value = CStringGetTextDatum(names[node->op]);
@@ -557,7 +558,7 @@ eval_match(ScanFilter *filter, FilterNode *node, const AnyValue *value)
 
 typedef struct MemoEntry
 {
-	SpanText	value;			/* the key: type and bytes */
+	SpanText     value; /* the key: type and bytes */
 	FilterResult result;
 } MemoEntry;
 
@@ -566,8 +567,8 @@ typedef struct MemoEntry
 
 typedef struct MemoValue
 {
-	uint32		len;			/* 0: not to be remembered */
-	char		bytes[MEMO_VALUE];
+	uint32 len; /* 0: not to be remembered */
+	char   bytes[MEMO_VALUE];
 } MemoValue;
 
 static uint32
@@ -588,7 +589,7 @@ static void
 set_memo_value(MemoValue *memo, const AnyValue *value)
 {
 	const void *data = &value->u;
-	uint32		len = 8;
+	uint32      len = 8;
 
 	memo->len = 0;
 	switch ((AnyValueType) value->type)
@@ -617,8 +618,8 @@ set_memo_value(MemoValue *memo, const AnyValue *value)
 static bool
 recall(FilterNode *node, const MemoValue *memo, FilterResult *result)
 {
-	SpanText	key = span_text(memo->bytes, memo->len);
-	MemoEntry  *entry;
+	SpanText   key = span_text(memo->bytes, memo->len);
+	MemoEntry *entry;
 
 	if (node->memo == NULL || memo->len == 0)
 		return false;
@@ -632,10 +633,10 @@ recall(FilterNode *node, const MemoValue *memo, FilterResult *result)
 static void
 remember(ScanFilter *filter, FilterNode *node, const MemoValue *memo, FilterResult result)
 {
-	HASHCTL		control;
-	SpanText	key;
-	MemoEntry  *entry;
-	char	   *copy;
+	HASHCTL    control;
+	SpanText   key;
+	MemoEntry *entry;
+	char      *copy;
 
 	if (memo->len == 0)
 		return;
@@ -647,7 +648,7 @@ remember(ScanFilter *filter, FilterNode *node, const MemoValue *memo, FilterResu
 		control.match = memo_match;
 		control.hcxt = filter->values;
 		node->memo = hash_create("tempo results by value", 256, &control,
-								 HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+		                         HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
 	}
 	if (hash_get_num_entries(node->memo) >= MEMO_ENTRIES)
 		return;
@@ -669,11 +670,11 @@ match_text(ScanFilter *filter, FilterNode *node, const AnyValue *value)
 	LOCAL_FCINFO(fcinfo, 3);
 	union
 	{
-		text		header;
-		char		bytes[VARHDRSZ + MEMO_VALUE];
-	}			buffer;
-	text	   *argument = &buffer.header;
-	Datum		result;
+		text header;
+		char bytes[VARHDRSZ + MEMO_VALUE];
+	} buffer;
+	text *argument = &buffer.header;
+	Datum result;
 
 	if (node->operand_null)
 		return FILTER_FALSE;
@@ -712,7 +713,7 @@ eval_regex(ScanFilter *filter, FilterNode *node, const AnyValue *value)
 static Datum
 one_attribute(const FilterNode *node, const AnyValue *value)
 {
-	KeyValue	item = {.key = node->key};
+	KeyValue      item = {.key = node->key};
 	AttributeList list = {&item, value != NULL ? 1 : 0};
 
 	if (value != NULL)
@@ -725,11 +726,11 @@ static FilterResult
 run_expression(ScanFilter *filter, FilterNode *node, const AnyValue *value)
 {
 	TupleTableSlot *slot = filter->slot;
-	const int16 *attno = filter->map->attno;
-	MemoryContext old = MemoryContextSwitchTo(filter->scratch);
-	bool		in_resource = node->scope == FILTER_SCOPE_RESOURCE;
-	Datum		result;
-	bool		isnull;
+	const int16    *attno = filter->map->attno;
+	MemoryContext   old = MemoryContextSwitchTo(filter->scratch);
+	bool            in_resource = node->scope == FILTER_SCOPE_RESOURCE;
+	Datum           result;
+	bool            isnull;
 
 	ExecClearTuple(slot);
 	memset(slot->tts_isnull, true, slot->tts_tupleDescriptor->natts * sizeof(bool));
@@ -758,7 +759,7 @@ run_expression(ScanFilter *filter, FilterNode *node, const AnyValue *value)
 static FilterResult
 eval_expression(ScanFilter *filter, FilterNode *node, const AnyValue *value)
 {
-	MemoValue	memo;
+	MemoValue    memo;
 	FilterResult result;
 
 	if (value == NULL)
@@ -820,10 +821,10 @@ static FilterResult
 eval_leaf(ScanFilter *filter, FilterNode *node, const Span *span)
 {
 	const SpanBatch *batch = filter->batch;
-	char		buffer[12];
-	const AnyValue *value;
-	AnyValue	column = {.type = ANY_STRING};
-	SpanText	text;
+	char             buffer[12];
+	const AnyValue  *value;
+	AnyValue         column = {.type = ANY_STRING};
+	SpanText         text;
 
 	if (node->operand_null && node->type != FILTER_MATCH && node->type != FILTER_REGEX)
 		return FILTER_UNKNOWN;
@@ -836,7 +837,7 @@ eval_leaf(ScanFilter *filter, FilterNode *node, const Span *span)
 		case FILTER_TEXT:
 			if (node->code_known)
 				return result_of(((node->column == TEMPO_KIND ? span->kind : span->status_code) == node->code) ==
-								 (node->op == MATCH_EQ));
+				                 (node->op == MATCH_EQ));
 			text = column_text(node, batch, span, buffer);
 			return text.data == NULL ? FILTER_UNKNOWN : in_texts(node, text);
 		case FILTER_NULL:
@@ -852,8 +853,7 @@ eval_leaf(ScanFilter *filter, FilterNode *node, const Span *span)
 		case FILTER_JSON_TEXT:
 			return eval_json_text(filter, node, attribute_value(node, batch, span));
 		case FILTER_CONTAINS:
-			return eval_contains(filter, node, node->scope == FILTER_SCOPE_SPAN ? span->attributes :
-								 span_resource(batch, span)->attributes);
+			return eval_contains(filter, node, node->scope == FILTER_SCOPE_SPAN ? span->attributes : span_resource(batch, span)->attributes);
 		default:
 			break;
 	}
@@ -906,7 +906,7 @@ tempo_filter_value(ScanFilter *filter, FilterNode *node, const AnyValue *value)
 static uint8 *
 cache_entry(const FilterNode *node, const SpanBatch *batch, const Span *span)
 {
-	bool		column = node->scope == FILTER_SCOPE_COLUMN;
+	bool column = node->scope == FILTER_SCOPE_COLUMN;
 
 	if (node->cache == NULL)
 		return NULL;
@@ -920,7 +920,7 @@ cache_entry(const FilterNode *node, const SpanBatch *batch, const Span *span)
 FilterResult
 tempo_filter_leaf(ScanFilter *filter, FilterNode *node, const Span *span)
 {
-	uint8	   *cached = cache_entry(node, filter->batch, span);
+	uint8 *cached = cache_entry(node, filter->batch, span);
 
 	if (cached == NULL)
 		return eval_leaf(filter, node, span);
@@ -963,7 +963,8 @@ eval_node(ScanFilter *filter, FilterNode *node, const Span *span)
 		case FILTER_NOT:
 			result = eval_node(filter, node->children[0], span);
 			return result == FILTER_UNKNOWN ? FILTER_UNKNOWN :
-				result == FILTER_TRUE ? FILTER_FALSE : FILTER_TRUE;
+			       result == FILTER_TRUE    ? FILTER_FALSE :
+			                                  FILTER_TRUE;
 		default:
 			return tempo_filter_leaf(filter, node, span);
 	}
@@ -972,7 +973,7 @@ eval_node(ScanFilter *filter, FilterNode *node, const Span *span)
 static uint32
 intern(SpanBatch *batch, SpanText key)
 {
-	uint32		id = span_batch_string(batch, key);
+	uint32 id = span_batch_string(batch, key);
 
 	if (id == SPAN_BATCH_NONE)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
@@ -995,11 +996,11 @@ intern_keys(FilterNode *node, SpanBatch *batch)
 static uint32
 cache_entries(const FilterNode *node, const SpanBatch *batch)
 {
-	bool		column = node->scope == FILTER_SCOPE_COLUMN;
+	bool column = node->scope == FILTER_SCOPE_COLUMN;
 
 	if (node->type == FILTER_AND || node->type == FILTER_OR || node->type == FILTER_NOT ||
-		node->type == FILTER_INT || node->type == FILTER_ID ||
-		node->type == FILTER_CHILDREN || node->type == FILTER_EVENT_NAME)
+	    node->type == FILTER_INT || node->type == FILTER_ID ||
+	    node->type == FILTER_CHILDREN || node->type == FILTER_EVENT_NAME)
 		return 0;
 	if (node->scope == FILTER_SCOPE_RESOURCE)
 		return batch->n_resources;
@@ -1024,8 +1025,8 @@ cache_entries(const FilterNode *node, const SpanBatch *batch)
 static void
 make_caches(FilterNode *node, const SpanBatch *batch, bool again)
 {
-	uint32		size = cache_entries(node, batch);
-	uint8	   *cache;
+	uint32 size = cache_entries(node, batch);
+	uint8 *cache;
 
 	for (int i = 0; i < node->n_children; i++)
 		make_caches(node->children[i], batch, again);
@@ -1047,8 +1048,8 @@ make_caches(FilterNode *node, const SpanBatch *batch, bool again)
 void
 tempo_filter_batch(ScanFilter *filter, SpanBatch *batch)
 {
-	uint64		generation = span_batch_generation(batch);
-	bool		again = filter->generation == generation;
+	uint64        generation = span_batch_generation(batch);
+	bool          again = filter->generation == generation;
 	MemoryContext old;
 
 	filter->batch = batch;

@@ -27,7 +27,7 @@
 /* The relation whose columns the expressions name. */
 typedef struct ScanTarget
 {
-	Index		relid;
+	Index                 relid;
 	const TempoColumnMap *map;
 } ScanTarget;
 
@@ -36,26 +36,26 @@ typedef enum FilterType
 	FILTER_AND,
 	FILTER_OR,
 	FILTER_NOT,
-	FILTER_INT,					/* a time or duration against an integer */
-	FILTER_TEXT,				/* a text column = or <> a text, or in a list */
-	FILTER_ID,					/* an id = or <> an id, or in a list */
-	FILTER_NULL,				/* a column or attribute is null */
-	FILTER_JSON_TEXT,			/* attributes ->> key = or <> a text, or in a list */
-	FILTER_CONTAINS,			/* attributes @> constant object */
-	FILTER_CHILDREN,			/* events or links <> '[]', or = '[]' if negated */
-	FILTER_EVENT_NAME,			/* events @> '[{"name": constant}]' */
-	FILTER_MATCH,				/* tempo.match() */
-	FILTER_REGEX,				/* tempo.match_re() */
-	FILTER_EXPRESSION			/* any expression of one text column or attribute */
+	FILTER_INT,        /* a time or duration against an integer */
+	FILTER_TEXT,       /* a text column = or <> a text, or in a list */
+	FILTER_ID,         /* an id = or <> an id, or in a list */
+	FILTER_NULL,       /* a column or attribute is null */
+	FILTER_JSON_TEXT,  /* attributes ->> key = or <> a text, or in a list */
+	FILTER_CONTAINS,   /* attributes @> constant object */
+	FILTER_CHILDREN,   /* events or links <> '[]', or = '[]' if negated */
+	FILTER_EVENT_NAME, /* events @> '[{"name": constant}]' */
+	FILTER_MATCH,      /* tempo.match() */
+	FILTER_REGEX,      /* tempo.match_re() */
+	FILTER_EXPRESSION  /* any expression of one text column or attribute */
 } FilterType;
 
 typedef enum FilterScope
 {
-	FILTER_SCOPE_COLUMN,		/* not an attribute */
+	FILTER_SCOPE_COLUMN, /* not an attribute */
 	FILTER_SCOPE_SPAN,
 	FILTER_SCOPE_RESOURCE,
-	FILTER_SCOPE_ANY,			/* the span's, else the resource's */
-	FILTER_SCOPE_EVENT			/* of any of the events, for MATCH and REGEX */
+	FILTER_SCOPE_ANY,  /* the span's, else the resource's */
+	FILTER_SCOPE_EVENT /* of any of the events, for MATCH and REGEX */
 } FilterScope;
 
 /* The three values of SQL. */
@@ -72,88 +72,88 @@ typedef enum FilterResult
 /* A pair of the object in attributes @> object. */
 typedef struct FilterPair
 {
-	SpanText	key;
-	uint32		key_id;			/* in the current batch */
-	bool		plain;			/* the value is a string */
-	AnyValue	value;
-	Datum		object;			/* of this pair alone */
+	SpanText key;
+	uint32   key_id; /* in the current batch */
+	bool     plain;  /* the value is a string */
+	AnyValue value;
+	Datum    object; /* of this pair alone */
 } FilterPair;
 
 typedef struct FilterNode FilterNode;
 struct FilterNode
 {
-	FilterType	type;
-	FilterNode **children;		/* AND, OR, NOT */
-	int			n_children;
+	FilterType   type;
+	FilterNode **children; /* AND, OR, NOT */
+	int          n_children;
 
 	/* leaves: what is compared */
 	TempoColumn column;
 	FilterScope scope;
-	SpanText	key;
-	FilterPair *pairs;			/* CONTAINS */
-	int			n_pairs;
-	bool		null_is_empty;	/* coalesce(column, '') */
-	bool		negate;			/* IS NOT NULL; match_re's argument */
-	bool		text_argument;	/* match_re(text, ...) rather than jsonb */
+	SpanText    key;
+	FilterPair *pairs; /* CONTAINS */
+	int         n_pairs;
+	bool        null_is_empty; /* coalesce(column, '') */
+	bool        negate;        /* IS NOT NULL; match_re's argument */
+	bool        text_argument; /* match_re(text, ...) rather than jsonb */
 
 	/* with what */
-	MatchOp		op;
-	bool		list;			/* = ANY (array) */
-	Expr	   *operand;
-	Oid			operand_type;
-	Oid			function;		/* of MATCH and REGEX */
-	SpanText	text;			/* EVENT_NAME */
+	MatchOp  op;
+	bool     list; /* = ANY (array) */
+	Expr    *operand;
+	Oid      operand_type;
+	Oid      function; /* of MATCH and REGEX */
+	SpanText text;     /* EVENT_NAME */
 
 	/* the operand's value, since the scan was started */
-	ExprState  *operand_state;
-	bool		operand_null;
-	Datum		operand_datum;
-	int64		number;
-	int32		code;			/* kind or status */
-	bool		code_known;
-	SpanText   *texts;
-	int			n_texts;
-	uint8	   *ids;			/* sorted */
-	int			n_ids;
-	bool		plain;			/* "literal" is set */
-	AnyValue	literal;
-	FmgrInfo	fmgr;
-	FmgrInfo	text_fmgr;		/* REGEX: tempo.match_re() of text; fn_oid is 0 if there is none */
-	struct HTAB *memo;			/* EXPRESSION: results by value */
-	ExprState  *expression;		/* EXPRESSION */
-	uint8		missing;		/* REGEX, EXPRESSION: result + 1 without a value; 0 = not known */
+	ExprState   *operand_state;
+	bool         operand_null;
+	Datum        operand_datum;
+	int64        number;
+	int32        code; /* kind or status */
+	bool         code_known;
+	SpanText    *texts;
+	int          n_texts;
+	uint8       *ids; /* sorted */
+	int          n_ids;
+	bool         plain; /* "literal" is set */
+	AnyValue     literal;
+	FmgrInfo     fmgr;
+	FmgrInfo     text_fmgr;  /* REGEX: tempo.match_re() of text; fn_oid is 0 if there is none */
+	struct HTAB *memo;       /* EXPRESSION: results by value */
+	ExprState   *expression; /* EXPRESSION */
+	uint8        missing;    /* REGEX, EXPRESSION: result + 1 without a value; 0 = not known */
 
 	/* by string, resource or scope of the current batch: result + 1 */
-	uint8	   *cache;
-	uint32		cache_size;
-	uint32		key_id;
+	uint8 *cache;
+	uint32 cache_size;
+	uint32 key_id;
 };
 
 /* What is known of a segment or a block. */
 typedef struct FilterZone
 {
-	int64		min_start;
-	int64		max_start;
-	int64		max_duration;	/* of durations clamped to 0 */
-	int64		min_duration;
-	int64		max_end;
-	uint64		tenants;		/* filter, 0 = not known */
+	int64  min_start;
+	int64  max_start;
+	int64  max_duration; /* of durations clamped to 0 */
+	int64  min_duration;
+	int64  max_end;
+	uint64 tenants; /* filter, 0 = not known */
 } FilterZone;
 
 typedef struct ScanFilter
 {
-	FilterNode *root;			/* an AND */
-	MemoryContext values;		/* operands */
-	MemoryContext caches;		/* of the current batch */
-	MemoryContext scratch;
+	FilterNode           *root;   /* an AND */
+	MemoryContext         values; /* operands */
+	MemoryContext         caches; /* of the current batch */
+	MemoryContext         scratch;
 	const TempoColumnMap *map;
-	ExprContext *econtext;		/* of EXPRESSION */
-	TupleTableSlot *slot;
-	SpanBatch  *batch;
-	uint64		generation;		/* of the batch that the caches are for; 0 = none */
-	bool		never;			/* no row can pass: an operand is NULL */
-	SegmentTest test;			/* the same conditions for segments */
-	SegmentTest	rest_of_test;	/* without the condition that tempo_filter_traces() is about */
+	ExprContext          *econtext; /* of EXPRESSION */
+	TupleTableSlot       *slot;
+	SpanBatch            *batch;
+	uint64                generation;   /* of the batch that the caches are for; 0 = none */
+	bool                  never;        /* no row can pass: an operand is NULL */
+	SegmentTest           test;         /* the same conditions for segments */
+	SegmentTest           rest_of_test; /* without the condition that tempo_filter_traces() is about */
 } ScanFilter;
 
 /*
@@ -162,11 +162,11 @@ typedef struct ScanFilter
  */
 typedef struct ScanNeeds
 {
-	Bitmapset  *columns;
-	bool		all_columns;
-	bool		attributes;		/* some or all of the span's attributes */
-	bool		all_keys;
-	List	   *keys;			/* of String nodes */
+	Bitmapset *columns;
+	bool       all_columns;
+	bool       attributes; /* some or all of the span's attributes */
+	bool       all_keys;
+	List      *keys; /* of String nodes */
 } ScanNeeds;
 
 /* scan_compile.c */
@@ -175,12 +175,12 @@ typedef struct ScanNeeds
 extern bool tempo_is_function(Oid function, const char *name);
 
 /* tempo_column_of: the span column that an expression is, or -1 */
-extern int	tempo_column_of(const Node *node, const ScanTarget *target);
+extern int tempo_column_of(const Node *node, const ScanTarget *target);
 
-extern bool tempo_filter_recognise(Expr *clause, const ScanTarget *target);
+extern bool        tempo_filter_recognise(Expr *clause, const ScanTarget *target);
 extern ScanFilter *tempo_filter_create(List *clauses, const ScanTarget *target, PlanState *parent);
-extern void tempo_scan_needs(Node *expression, const ScanTarget *target, ScanNeeds *needs);
-extern void tempo_filter_needs(const ScanFilter *filter, uint32 *parts, List **keys);
+extern void        tempo_scan_needs(Node *expression, const ScanTarget *target, ScanNeeds *needs);
+extern void        tempo_filter_needs(const ScanFilter *filter, uint32 *parts, List **keys);
 
 /* scan_prune.c */
 extern bool tempo_filter_zone(const ScanFilter *filter, const FilterZone *zone);
@@ -189,13 +189,13 @@ extern void tempo_filter_bounds(const ScanFilter *filter, int64 *min_start, int6
 
 /* the trace ids that rows must have, from one of the ANDed conditions; NULL if any may */
 extern const TraceId *tempo_filter_traces(const ScanFilter *filter, int *count);
-extern int	tempo_filter_traces_node(const ScanFilter *filter);
+extern int            tempo_filter_traces_node(const ScanFilter *filter);
 
 /* scan_conditions.c: makes the test, in the current memory context */
 extern void tempo_filter_test(ScanFilter *filter);
 
 /* tempo_filter_vectorised: how many of the ANDed conditions do without decoded spans, overflow columns aside */
-extern int	tempo_filter_vectorised(const ScanFilter *filter);
+extern int tempo_filter_vectorised(const ScanFilter *filter);
 
 /* scan_filter.c */
 extern FilterResult tempo_filter_leaf(ScanFilter *filter, FilterNode *node, const Span *span);
@@ -208,8 +208,8 @@ extern FilterResult tempo_filter_pair(ScanFilter *filter, const FilterNode *node
 
 /* tempo_filter_attribute: the first attribute under a key, by its number in the batch; NULL if there is none */
 extern const AnyValue *tempo_filter_attribute(uint32 key_id, AttributeList list);
-extern void tempo_filter_start(ScanFilter *filter, ExprContext *econtext);
-extern void tempo_filter_batch(ScanFilter *filter, SpanBatch *batch);
-extern bool tempo_filter_span(ScanFilter *filter, const Span *span);
+extern void            tempo_filter_start(ScanFilter *filter, ExprContext *econtext);
+extern void            tempo_filter_batch(ScanFilter *filter, SpanBatch *batch);
+extern bool            tempo_filter_span(ScanFilter *filter, const Span *span);
 
-#endif							/* TEMPO_ACCESS_SCAN_FILTER_H */
+#endif /* TEMPO_ACCESS_SCAN_FILTER_H */

@@ -9,7 +9,6 @@
 
 #include "access/scan_filter.h"
 
-
 static const SpanText service_name_key = {"service.name", 12};
 
 /*
@@ -19,7 +18,7 @@ static const SpanText service_name_key = {"service.name", 12};
 static bool
 int_zone(const FilterNode *node, const FilterZone *zone)
 {
-	int64		min_micros = zone->min_start / 1000 - TEMPO_EPOCH_DIFF;
+	int64 min_micros = zone->min_start / 1000 - TEMPO_EPOCH_DIFF;
 
 	switch (node->column)
 	{
@@ -30,13 +29,13 @@ int_zone(const FilterNode *node, const FilterZone *zone)
 		case TEMPO_DURATION_NANO:
 			/* durations below zero count as zero in the zone */
 			return match_range(node->op, zone->min_duration > 0 ? zone->min_duration : PG_INT64_MIN,
-							   zone->max_duration, node->number);
+			                   zone->max_duration, node->number);
 		case TEMPO_DURATION:
 			return match_range(node->op, zone->min_duration / 1000, zone->max_duration / 1000, node->number);
 		case TEMPO_END_TIME:
 			return match_range(node->op, zone->min_duration > 0 ? min_micros : PG_INT64_MIN,
-							   zone->max_end == PG_INT64_MAX ? PG_INT64_MAX : zone->max_end / 1000 - TEMPO_EPOCH_DIFF,
-							   node->number);
+			                   zone->max_end == PG_INT64_MAX ? PG_INT64_MAX : zone->max_end / 1000 - TEMPO_EPOCH_DIFF,
+			                   node->number);
 		default:
 			return true;
 	}
@@ -93,7 +92,7 @@ tempo_filter_bounds(const ScanFilter *filter, int64 *min_start, int64 *end_start
 			continue;
 		if (node->type == FILTER_INT && node->column == TEMPO_START_TIME_UNIX_NANO)
 		{
-			int64		next = node->number == PG_INT64_MAX ? PG_INT64_MAX : node->number + 1;
+			int64 next = node->number == PG_INT64_MAX ? PG_INT64_MAX : node->number + 1;
 
 			if (node->op == MATCH_GE || node->op == MATCH_EQ || node->op == MATCH_GT)
 				*min_start = Max(*min_start, node->number);
@@ -117,7 +116,7 @@ tempo_filter_traces_node(const ScanFilter *filter)
 		const FilterNode *node = filter->root->children[i];
 
 		if (node->type == FILTER_ID && node->column == TEMPO_TRACE_ID && node->op == MATCH_EQ &&
-			!node->operand_null)
+		    !node->operand_null)
 			return i;
 	}
 	return -1;
@@ -126,7 +125,7 @@ tempo_filter_traces_node(const ScanFilter *filter)
 const TraceId *
 tempo_filter_traces(const ScanFilter *filter, int *count)
 {
-	int			i = tempo_filter_traces_node(filter);
+	int i = tempo_filter_traces_node(filter);
 
 	*count = i < 0 ? 0 : filter->root->children[i]->n_ids;
 	return i < 0 ? NULL : (const TraceId *) filter->root->children[i]->ids;
@@ -141,8 +140,8 @@ static const SegmentKey *
 find_key(TempoOpenSegment *open, AttributeScope scope, SpanText key)
 {
 	const SegmentKey *keys;
-	uint32		count;
-	SpanError	error = {SPAN_ERROR_NONE};
+	uint32            count;
+	SpanError         error = {SPAN_ERROR_NONE};
 
 	if (!segment_keys(tempo_segment_reader(open), &keys, &count, &error))
 		tempo_segment_failed(open, &error);
@@ -157,11 +156,11 @@ static bool
 key_may_match(const FilterNode *node, TempoOpenSegment *open, AttributeScope scope)
 {
 	const SegmentKey *key;
-	AnyValue	text = {.type = ANY_STRING};
+	AnyValue          text = {.type = ANY_STRING};
 
 	if (node->null_is_empty &&
-		(node->type != FILTER_MATCH || node->op != MATCH_EQ || !node->plain ||
-		 (node->literal.type == ANY_STRING && node->literal.len == 0)))
+	    (node->type != FILTER_MATCH || node->op != MATCH_EQ || !node->plain ||
+	     (node->literal.type == ANY_STRING && node->literal.len == 0)))
 		return true;
 	key = find_key(open, scope, node->key);
 	if (key == NULL)
@@ -199,7 +198,7 @@ pairs_may_match(const FilterNode *node, TempoOpenSegment *open)
 		if (key == NULL)
 			return false;
 		if (pair->plain && (key->types & ~SCALAR_TYPES) == 0 &&
-			!segment_may_contain(tempo_segment_reader(open), scope, pair->key, &pair->value))
+		    !segment_may_contain(tempo_segment_reader(open), scope, pair->key, &pair->value))
 			return false;
 	}
 	return true;
@@ -209,8 +208,8 @@ static bool
 name_may_match(const FilterNode *node, TempoOpenSegment *open)
 {
 	const SpanText *names;
-	uint32		count;
-	SpanError	error = {SPAN_ERROR_NONE};
+	uint32          count;
+	SpanError       error = {SPAN_ERROR_NONE};
 
 	if (!segment_names(tempo_segment_reader(open), &names, &count, &error))
 		tempo_segment_failed(open, &error);
@@ -224,14 +223,14 @@ name_may_match(const FilterNode *node, TempoOpenSegment *open)
 static bool
 service_may_match(const FilterNode *node, TempoOpenSegment *open)
 {
-	AnyValue	value = {.type = ANY_STRING};
+	AnyValue value = {.type = ANY_STRING};
 
 	for (int t = 0; t < node->n_texts; t++)
 	{
 		value.len = node->texts[t].len;
 		value.u.data = node->texts[t].data;
 		if ((node->null_is_empty && value.len == 0) ||
-			segment_may_contain(tempo_segment_reader(open), ATTRIBUTE_RESOURCE, service_name_key, &value))
+		    segment_may_contain(tempo_segment_reader(open), ATTRIBUTE_RESOURCE, service_name_key, &value))
 			return true;
 	}
 	return false;
@@ -283,7 +282,7 @@ node_segment(const FilterNode *node, TempoOpenSegment *open)
 					return key_may_match(node, open, ATTRIBUTE_RESOURCE);
 				case FILTER_SCOPE_ANY:
 					return key_may_match(node, open, ATTRIBUTE_SPAN) ||
-						key_may_match(node, open, ATTRIBUTE_RESOURCE);
+					       key_may_match(node, open, ATTRIBUTE_RESOURCE);
 				case FILTER_SCOPE_EVENT:
 					return key_may_match(node, open, ATTRIBUTE_EVENT);
 			}

@@ -84,7 +84,7 @@ static void
 list_segments(ScanWalk *walk)
 {
 	TempoSegmentBounds bounds;
-	MemoryContext	   old;
+	MemoryContext      old;
 
 	tempo_filter_bounds(walk->filter, &bounds.min_start, &bounds.end_start, &bounds.tenants);
 	if (walk->listed && memcmp(&bounds, &walk->bounds, sizeof(bounds)) == 0)
@@ -122,7 +122,7 @@ count_segment(ScanWalk *walk)
 {
 	if (walk->open != NULL)
 		tempo_scan_count_segment(&walk->counters, &walk->segment_counters,
-								 segment_counters(tempo_segment_reader(walk->open)));
+		                         segment_counters(tempo_segment_reader(walk->open)));
 }
 
 void
@@ -138,7 +138,7 @@ static bool
 zone_passes(ScanWalk *walk, const TempoSegment *segment)
 {
 	const SegmentSummary *summary = &segment->summary;
-	FilterZone			  zone;
+	FilterZone            zone;
 
 	zone.min_start = summary->min_start_nano;
 	zone.max_start = summary->max_start_nano;
@@ -152,8 +152,7 @@ zone_passes(ScanWalk *walk, const TempoSegment *segment)
 static const ScanUnit *
 take_unit(ScanWalk *walk)
 {
-	uint64 unit = walk->shared != NULL ? pg_atomic_fetch_add_u64(&walk->shared->next_unit, 1)
-									   : walk->next_unit++;
+	uint64 unit = walk->shared != NULL ? pg_atomic_fetch_add_u64(&walk->shared->next_unit, 1) : walk->next_unit++;
 
 	return unit < walk->n_units ? &walk->units[unit] : NULL;
 }
@@ -162,7 +161,7 @@ bool
 tempo_walk_next(ScanWalk *walk)
 {
 	const ScanUnit *unit;
-	MemoryContext	old;
+	MemoryContext   old;
 
 	while ((unit = take_unit(walk)) != NULL)
 	{
@@ -192,7 +191,7 @@ tempo_walk_block(ScanWalk *walk, uint32 first)
 	SpanError  error;
 
 	if (!segment_block_times(tempo_segment_reader(walk->open), first, &zone.min_start,
-							 &zone.max_start, &zone.max_duration, &error))
+	                         &zone.max_start, &zone.max_duration, &error))
 		tempo_segment_failed(walk->open, &error);
 	if (tempo_filter_zone(walk->filter, &zone))
 		return true;

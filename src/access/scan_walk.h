@@ -37,7 +37,7 @@ typedef struct RowRange
 typedef struct ScanUnit
 {
 	const TempoSegment *segment;
-	RowRange			rows;
+	RowRange            rows;
 } ScanUnit;
 
 /* Shared by the processes of a parallel scan, which all have the same units. */
@@ -49,26 +49,26 @@ typedef struct SharedWalk
 
 typedef struct ScanWalk
 {
-	Relation		   rel;
-	Snapshot		   snapshot;
-	ScanFilter		  *filter;
-	bool			   listed;
+	Relation           rel;
+	Snapshot           snapshot;
+	ScanFilter        *filter;
+	bool               listed;
 	TempoSegmentBounds bounds; /* that the list is for */
-	MemoryContext	   list_context;
-	MemoryContext	   open_context; /* of the open segment; reset when the walk starts */
-	TempoSegment	  *segments;
-	uint32			   n_segments;
-	ScanUnit		  *units;
-	uint64			   n_units;
-	uint64			   next_unit;
-	SharedWalk		  *shared;	  /* NULL: not a parallel scan */
-	List			  *pendings;  /* batches listed with the segments */
-	int				   n_pending; /* of them, those begun */
-	const ScanUnit	  *unit;	  /* current */
+	MemoryContext      list_context;
+	MemoryContext      open_context; /* of the open segment; reset when the walk starts */
+	TempoSegment      *segments;
+	uint32             n_segments;
+	ScanUnit          *units;
+	uint64             n_units;
+	uint64             next_unit;
+	SharedWalk        *shared;    /* NULL: not a parallel scan */
+	List              *pendings;  /* batches listed with the segments */
+	int                n_pending; /* of them, those begun */
+	const ScanUnit    *unit;      /* current */
 	TempoOpenSegment  *open;
-	ScanCounters	   counters;
-	ScanCounters	   worker_counters;
-	SegmentCounters	   segment_counters; /* of the open segment, when last looked at */
+	ScanCounters       counters;
+	ScanCounters       worker_counters;
+	SegmentCounters    segment_counters; /* of the open segment, when last looked at */
 } ScanWalk;
 
 extern void tempo_walk_init(ScanWalk *walk, Relation rel, Snapshot snapshot, ScanFilter *filter);

@@ -27,61 +27,61 @@
 
 typedef struct CacheKey
 {
-	uint64		storage_id;
-	uint64		segment_id;
+	uint64 storage_id;
+	uint64 segment_id;
 } CacheKey;
 
 typedef struct CacheEntry
 {
-	CacheKey	key;			/* must be first */
-	dlist_node	lru;			/* most recently used first */
-	MemoryContext context;
-	SpanAllocator allocator;
+	CacheKey       key; /* must be first */
+	dlist_node     lru; /* most recently used first */
+	MemoryContext  context;
+	SpanAllocator  allocator;
 	SegmentReader *reader;
-	Size		bytes;
-	int			pins;
+	Size           bytes;
+	int            pins;
 
 	/* what the read callback needs */
-	TempoExtent extent;
-	Relation	rel;			/* of the last opener */
+	TempoExtent          extent;
+	Relation             rel; /* of the last opener */
 	BufferAccessStrategy strategy;
-	BlockNumber bad_block;
-	bool		reading;		/* still set after an error left the callback */
+	BlockNumber          bad_block;
+	bool                 reading; /* still set after an error left the callback */
 } CacheEntry;
 
 struct TempoOpenSegment
 {
-	CacheEntry *entry;			/* NULL once closed */
-	char		relation[NAMEDATALEN];
-	uint64		segment_id;
+	CacheEntry           *entry; /* NULL once closed */
+	char                  relation[NAMEDATALEN];
+	uint64                segment_id;
 	MemoryContextCallback callback;
 };
 
-static int	segment_cache_size = 32 * 1024; /* kB */
+static int segment_cache_size = 32 * 1024; /* kB */
 
-static HTAB *cache = NULL;
+static HTAB      *cache = NULL;
 static dlist_head cache_lru = DLIST_STATIC_INIT(cache_lru);
-static Size cache_bytes = 0;
+static Size       cache_bytes = 0;
 
 void
 tempo_segment_cache_init(void)
 {
 	DefineCustomIntVariable("tempo_pg.segment_cache_size",
-							"Memory that a server process uses to keep opened segments.",
-							"Opened segments are kept with their footers and dictionaries, and as long as there is room with the columns that most scans read, unpacked.",
-							&segment_cache_size, 32 * 1024, 0, MAX_KILOBYTES,
-							PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
+	                        "Memory that a server process uses to keep opened segments.",
+	                        "Opened segments are kept with their footers and dictionaries, and as long as there is room with the columns that most scans read, unpacked.",
+	                        &segment_cache_size, 32 * 1024, 0, MAX_KILOBYTES,
+	                        PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
 }
 
 static bool
 read_image(void *arg, uint64_t offset, void *dst, size_t len)
 {
 	CacheEntry *entry = arg;
-	bool		good;
+	bool        good;
 
 	entry->reading = true;
 	good = tempo_pages_read(entry->rel, entry->extent, entry->key.segment_id, offset, dst, len,
-							entry->strategy, &entry->bad_block);
+	                        entry->strategy, &entry->bad_block);
 	entry->reading = false;
 	return good;
 }
@@ -116,8 +116,8 @@ static void
 unpin(void *arg)
 {
 	TempoOpenSegment *open = arg;
-	CacheEntry *entry = open->entry;
-	Size		bytes;
+	CacheEntry       *entry = open->entry;
+	Size              bytes;
 
 	if (entry == NULL)
 		return;
@@ -136,7 +136,7 @@ unpin(void *arg)
 static void
 allow_keeping(CacheEntry *entry)
 {
-	Size		limit = (Size) segment_cache_size * 1024;
+	Size limit = (Size) segment_cache_size * 1024;
 
 	segment_keep(entry->reader, cache_bytes < limit ? (limit - cache_bytes) / 4 * 3 : 0);
 }
@@ -145,11 +145,11 @@ static CacheEntry *
 find_entry(const CacheKey *key)
 {
 	CacheEntry *entry;
-	bool		found;
+	bool        found;
 
 	if (cache == NULL)
 	{
-		HASHCTL		ctl = {0};
+		HASHCTL ctl = {0};
 
 		ctl.keysize = sizeof(CacheKey);
 		ctl.entrysize = sizeof(CacheEntry);
@@ -177,9 +177,9 @@ find_entry(const CacheKey *key)
 TempoOpenSegment *
 tempo_segment_open(Relation rel, const TempoSegment *segment, BufferAccessStrategy strategy)
 {
-	CacheKey	key = {segment->storage_id, segment->segment_id};
+	CacheKey          key = {segment->storage_id, segment->segment_id};
 	TempoOpenSegment *open = palloc0(sizeof(TempoOpenSegment));
-	CacheEntry *entry;
+	CacheEntry       *entry;
 
 	strlcpy(open->relation, RelationGetRelationName(rel), NAMEDATALEN);
 	open->segment_id = segment->segment_id;
@@ -191,7 +191,7 @@ tempo_segment_open(Relation rel, const TempoSegment *segment, BufferAccessStrate
 	entry->extent.count = segment->n_blocks;
 	if (entry->context == NULL)
 		entry->context = AllocSetContextCreate(CacheMemoryContext, "tempo segment",
-											   ALLOCSET_SMALL_SIZES);
+		                                       ALLOCSET_SMALL_SIZES);
 	open->entry = entry;
 	entry->pins++;
 	open->callback.func = unpin;
@@ -201,7 +201,7 @@ tempo_segment_open(Relation rel, const TempoSegment *segment, BufferAccessStrate
 	if (entry->reader == NULL)
 	{
 		SegmentSource source = {read_image, entry, segment->summary.size};
-		SpanError	error = {SPAN_ERROR_NONE};
+		SpanError     error = {SPAN_ERROR_NONE};
 
 		entry->allocator = tempo_context_allocator(entry->context);
 		entry->reader = segment_open(&source, &entry->allocator, &error);
@@ -210,7 +210,7 @@ tempo_segment_open(Relation rel, const TempoSegment *segment, BufferAccessStrate
 		if (segment_summary(entry->reader)->rows != segment->summary.rows)
 		{
 			span_error(&error, SPAN_ERROR_CORRUPT, "the segment has %u rows, the directory says %u",
-					   segment_summary(entry->reader)->rows, segment->summary.rows);
+			           segment_summary(entry->reader)->rows, segment->summary.rows);
 			segment_close(entry->reader);
 			entry->reader = NULL;
 			tempo_segment_failed(open, &error);
@@ -247,24 +247,24 @@ tempo_segment_failed(TempoOpenSegment *open, const SpanError *error)
 	if (error->code == SPAN_ERROR_MEMORY)
 		tempo_raise(error);
 	ereport(ERROR,
-			(errcode(error->code == SPAN_ERROR_UNSUPPORTED ? ERRCODE_FEATURE_NOT_SUPPORTED : ERRCODE_DATA_CORRUPTED),
-			 errmsg("could not read segment " UINT64_FORMAT " of relation \"%s\"",
-					open->segment_id, open->relation),
-			 error->code == SPAN_ERROR_IO ?
-			 errdetail("Block %u is not a page of this segment.", entry->bad_block) :
-			 errdetail("Blocks %u to %u: %s", entry->extent.first,
-					   entry->extent.first + entry->extent.count - 1, error->message),
-			 error->code == SPAN_ERROR_UNSUPPORTED ?
-			 errhint("Install the version of tempo_pg that wrote it, or a later one.") :
-			 errhint("tempo.verify() checks the whole relation.")));
+	        (errcode(error->code == SPAN_ERROR_UNSUPPORTED ? ERRCODE_FEATURE_NOT_SUPPORTED : ERRCODE_DATA_CORRUPTED),
+	         errmsg("could not read segment " UINT64_FORMAT " of relation \"%s\"",
+	                open->segment_id, open->relation),
+	         error->code == SPAN_ERROR_IO ?
+	             errdetail("Block %u is not a page of this segment.", entry->bad_block) :
+	             errdetail("Blocks %u to %u: %s", entry->extent.first,
+	                       entry->extent.first + entry->extent.count - 1, error->message),
+	         error->code == SPAN_ERROR_UNSUPPORTED ?
+	             errhint("Install the version of tempo_pg that wrote it, or a later one.") :
+	             errhint("tempo.verify() checks the whole relation.")));
 	pg_unreachable();
 }
 
 void
 tempo_segment_decode(TempoOpenSegment *open, const SegmentProjection *projection,
-					 uint32 first, uint32 count, SpanBatch *batch)
+                     uint32 first, uint32 count, SpanBatch *batch)
 {
-	SpanError	error = {SPAN_ERROR_NONE};
+	SpanError error = {SPAN_ERROR_NONE};
 
 	if (!segment_decode(open->entry->reader, projection, first, count, batch, &error))
 		tempo_segment_failed(open, &error);
@@ -272,9 +272,9 @@ tempo_segment_decode(TempoOpenSegment *open, const SegmentProjection *projection
 
 void
 tempo_segment_decode_rows(TempoOpenSegment *open, const SegmentProjection *projection,
-						  const uint32 *rows, uint32 n, SpanBatch *batch)
+                          const uint32 *rows, uint32 n, SpanBatch *batch)
 {
-	SpanError	error = {SPAN_ERROR_NONE};
+	SpanError error = {SPAN_ERROR_NONE};
 
 	if (!segment_decode_rows(open->entry->reader, projection, rows, n, batch, &error))
 		tempo_segment_failed(open, &error);
@@ -282,10 +282,10 @@ tempo_segment_decode_rows(TempoOpenSegment *open, const SegmentProjection *proje
 
 void
 tempo_segment_select(TempoOpenSegment *open, const SegmentProjection *projection,
-					 uint32 first, uint32 count, const SegmentTest *test,
-					 SpanBatch *batch, uint8 *rows)
+                     uint32 first, uint32 count, const SegmentTest *test,
+                     SpanBatch *batch, uint8 *rows)
 {
-	SpanError	error = {SPAN_ERROR_NONE};
+	SpanError error = {SPAN_ERROR_NONE};
 
 	if (!segment_select(open->entry->reader, projection, first, count, test, batch, rows, &error))
 		tempo_segment_failed(open, &error);

@@ -25,8 +25,8 @@ typedef struct TempoOpenSegment TempoOpenSegment;
  * when the current memory context goes away.  "strategy" may be NULL.
  */
 extern TempoOpenSegment *tempo_segment_open(Relation rel, const TempoSegment *segment,
-											BufferAccessStrategy strategy);
-extern void tempo_segment_close(TempoOpenSegment *open);
+                                            BufferAccessStrategy strategy);
+extern void              tempo_segment_close(TempoOpenSegment *open);
 
 /* tempo_segment_set_relation: for who keeps a segment open while the relation is closed and opened again */
 extern void tempo_segment_set_relation(TempoOpenSegment *open, Relation rel);
@@ -38,15 +38,15 @@ extern _Noreturn void tempo_segment_failed(TempoOpenSegment *open, const SpanErr
 
 /* tempo_segment_decode: segment_decode() that raises on failure */
 extern void tempo_segment_decode(TempoOpenSegment *open, const SegmentProjection *projection,
-								 uint32 first, uint32 count, SpanBatch *batch);
+                                 uint32 first, uint32 count, SpanBatch *batch);
 
 /* tempo_segment_decode_rows, tempo_segment_select: segment_decode_rows() and segment_select(), likewise */
 extern void tempo_segment_decode_rows(TempoOpenSegment *open, const SegmentProjection *projection,
-									  const uint32 *rows, uint32 n, SpanBatch *batch);
+                                      const uint32 *rows, uint32 n, SpanBatch *batch);
 extern void tempo_segment_select(TempoOpenSegment *open, const SegmentProjection *projection,
-								 uint32 first, uint32 count, const SegmentTest *test,
-								 SpanBatch *batch, uint8 *rows);
+                                 uint32 first, uint32 count, const SegmentTest *test,
+                                 SpanBatch *batch, uint8 *rows);
 
 extern void tempo_segment_cache_init(void);
 
-#endif							/* TEMPO_ACCESS_SEGMENT_SOURCE_H */
+#endif /* TEMPO_ACCESS_SEGMENT_SOURCE_H */

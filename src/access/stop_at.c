@@ -19,9 +19,9 @@ int tempo_stop_at = TEMPO_STOP_NOWHERE;
 
 static const struct config_enum_entry stops[] = {{"nowhere", TEMPO_STOP_NOWHERE, false},
 #define STOP(symbol, name) {name, TEMPO_STOP_##symbol, false},
-												 TEMPO_STOPS(STOP)
+                                                 TEMPO_STOPS(STOP)
 #undef STOP
-													 {NULL, 0, false}};
+                                                     {NULL, 0, false}};
 
 /*
  * Waits at the step once: until it is told to read the settings again, or is
@@ -47,7 +47,7 @@ void
 tempo_stop_init(void)
 {
 	DefineCustomEnumVariable("tempo_pg.debug_stop_at",
-							 "Step at which the session waits once, for tests.", NULL,
-							 &tempo_stop_at, TEMPO_STOP_NOWHERE, stops, PGC_SUSET,
-							 GUC_NOT_IN_SAMPLE | GUC_NO_SHOW_ALL, NULL, NULL, NULL);
+	                         "Step at which the session waits once, for tests.", NULL,
+	                         &tempo_stop_at, TEMPO_STOP_NOWHERE, stops, PGC_SUSET,
+	                         GUC_NOT_IN_SAMPLE | GUC_NO_SHOW_ALL, NULL, NULL, NULL);
 }

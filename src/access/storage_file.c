@@ -45,15 +45,15 @@ same_file(const RelFileLocator *a, const RelFileLocator *b)
 
 void
 tempo_relation_set_new_file(Relation rel, const RelFileLocator *newfile, char persistence,
-							TransactionId *freeze_xid, MultiXactId *min_multi)
+                            TransactionId *freeze_xid, MultiXactId *min_multi)
 {
-	SMgrRelation file;
+	SMgrRelation    file;
 	TempoMetaHeader meta;
 
 	if (persistence != RELPERSISTENCE_PERMANENT)
 		TEMPO_UNSUPPORTED(errmsg("access method \"tempo\" does not support %s tables",
-								 persistence == RELPERSISTENCE_TEMP ? "temporary" : "unlogged"),
-						  errhint("Create a permanent table, or use access method \"heap\"."));
+		                         persistence == RELPERSISTENCE_TEMP ? "temporary" : "unlogged"),
+		                  errhint("Create a permanent table, or use access method \"heap\"."));
 	if (!IsBinaryUpgrade)
 		tempo_check_columns(RelationGetDescr(rel));
 
@@ -101,9 +101,9 @@ tempo_relation_copy_data(Relation rel, const RelFileLocator *newfile)
 
 typedef struct CopySource
 {
-	Relation	rel;
-	TempoExtent extent;
-	uint64		segment_id;
+	Relation             rel;
+	TempoExtent          extent;
+	uint64               segment_id;
 	BufferAccessStrategy strategy;
 } CopySource;
 
@@ -114,21 +114,21 @@ read_copy(void *arg, uint64_t offset, void *dst, size_t len)
 	BlockNumber bad_block;
 
 	return tempo_pages_read(source->rel, source->extent, source->segment_id, offset, dst, len,
-							source->strategy, &bad_block);
+	                        source->strategy, &bad_block);
 }
 
 /* Stores what is not deleted of a segment; returns how much that is. */
 static uint32
 copy_live_rows(Relation old_table, Relation new_table, const TempoSegment *segment)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "tempo copy", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext caller = MemoryContextSwitchTo(context);
-	SpanAllocator allocator = tempo_context_allocator(context);
-	SpanBatch  *batch = span_batch_create(&allocator, 0);
+	MemoryContext     context = AllocSetContextCreate(CurrentMemoryContext, "tempo copy", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext     caller = MemoryContextSwitchTo(context);
+	SpanAllocator     allocator = tempo_context_allocator(context);
+	SpanBatch        *batch = span_batch_create(&allocator, 0);
 	TempoOpenSegment *open = tempo_segment_open(old_table, segment, NULL);
 	TempoStoreOptions options = {segment->summary.level};
-	TempoSegment copy;
-	uint32		rows;
+	TempoSegment      copy;
+	uint32            rows;
 
 	if (batch == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
@@ -147,14 +147,14 @@ copy_live_rows(Relation old_table, Relation new_table, const TempoSegment *segme
 
 void
 tempo_relation_copy_for_cluster(Relation old_table, Relation new_table, Relation old_index,
-								bool use_sort, TransactionId oldest_xmin, TransactionId *xid_cutoff,
-								MultiXactId *multi_cutoff, double *num_tuples,
-								double *tups_vacuumed, double *tups_recently_dead)
+                                bool use_sort, TransactionId oldest_xmin, TransactionId *xid_cutoff,
+                                MultiXactId *multi_cutoff, double *num_tuples,
+                                double *tups_vacuumed, double *tups_recently_dead)
 {
-	uint32		count;
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	uint32        count;
+	Snapshot      snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TempoSegment *segments = tempo_directory_list(old_table, snapshot, NULL, &count);
-	CopySource	source = {old_table};
+	CopySource    source = {old_table};
 
 	/*
 	 * The images are copied; their directory rows are new, so a snapshot taken
@@ -164,7 +164,7 @@ tempo_relation_copy_for_cluster(Relation old_table, Relation new_table, Relation
 	source.strategy = GetAccessStrategy(BAS_BULKREAD);
 	for (uint32 i = 0; i < count; i++)
 	{
-		TempoSegment segment = segments[i];
+		TempoSegment  segment = segments[i];
 		SegmentSource image = {read_copy, &source, segment.summary.size};
 
 		if (segment.deleted != NULL)
@@ -181,7 +181,7 @@ tempo_relation_copy_for_cluster(Relation old_table, Relation new_table, Relation
 	}
 	if (count > 0)
 	{
-		uint64		xid = U64FromFullTransactionId(GetTopFullTransactionId());
+		uint64 xid = U64FromFullTransactionId(GetTopFullTransactionId());
 
 		tempo_lock_extents(new_table);
 		tempo_meta_set_rewrite(new_table, xid);

@@ -21,7 +21,7 @@ void
 tempo_store_image(Relation rel, const SegmentSource *image, CommandId cid, TempoSegment *segment)
 {
 	TempoDirectory directory;
-	TempoExtent extent;
+	TempoExtent    extent;
 
 	segment->n_blocks = tempo_blocks_needed(image->size, segment->summary.rows);
 
@@ -50,16 +50,16 @@ tempo_store_image(Relation rel, const SegmentSource *image, CommandId cid, Tempo
 
 void
 tempo_store_spans(Relation rel, const SpanBatch *batch, uint32 first, uint32 count,
-				  const TempoStoreOptions *options, TempoSegment *segment, uint32 **row_of)
+                  const TempoStoreOptions *options, TempoSegment *segment, uint32 **row_of)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "tempo segment image",
-												  ALLOCSET_DEFAULT_SIZES);
-	SpanAllocator allocator = tempo_context_allocator(context);
+	MemoryContext       context = AllocSetContextCreate(CurrentMemoryContext, "tempo segment image",
+	                                                    ALLOCSET_DEFAULT_SIZES);
+	SpanAllocator       allocator = tempo_context_allocator(context);
 	SegmentWriteOptions write_options = {0};
-	SegmentImage image = {0};
-	SegmentMemory memory;
-	SegmentSource source;
-	SpanError	error = {SPAN_ERROR_NONE};
+	SegmentImage        image = {0};
+	SegmentMemory       memory;
+	SegmentSource       source;
+	SpanError           error = {SPAN_ERROR_NONE};
 
 	write_options.level = options->level;
 	write_options.request_hashes = options->hashes;

@@ -14,11 +14,11 @@
 
 typedef struct TempoStoreOptions
 {
-	uint8		level;
-	CommandId	cid;
-	TimestampTz newest_at;
+	uint8              level;
+	CommandId          cid;
+	TimestampTz        newest_at;
 	const RequestHash *hashes;
-	uint32		n_hashes;
+	uint32             n_hashes;
 } TempoStoreOptions;
 
 /*
@@ -27,13 +27,13 @@ typedef struct TempoStoreOptions
  * row of span first + i.
  */
 extern void tempo_store_spans(Relation rel, const SpanBatch *batch, uint32 first, uint32 count,
-							  const TempoStoreOptions *options, TempoSegment *segment, uint32 **row_of);
+                              const TempoStoreOptions *options, TempoSegment *segment, uint32 **row_of);
 
 /*
  * tempo_store_image: an image that exists already.  The caller has set
  * summary, n_requests and newest_at; the rest of *segment is filled in.
  */
 extern void tempo_store_image(Relation rel, const SegmentSource *image, CommandId cid,
-							  TempoSegment *segment);
+                              TempoSegment *segment);
 
-#endif							/* TEMPO_ACCESS_STORE_H */
+#endif /* TEMPO_ACCESS_STORE_H */

@@ -29,14 +29,14 @@ PG_FUNCTION_INFO_V1(tempo_table_statistics);
 
 typedef struct Sums
 {
-	int64		segments;
-	int64		by_level[3];
-	int64		rows;
-	int64		deleted;
-	int64		bytes;
-	int64		raw_bytes;
-	int64		oldest;
-	int64		newest;
+	int64 segments;
+	int64 by_level[3];
+	int64 rows;
+	int64 deleted;
+	int64 bytes;
+	int64 raw_bytes;
+	int64 oldest;
+	int64 newest;
 } Sums;
 
 /* What follows from the segments tells of all rows, so it is for who may see all of them. */
@@ -44,7 +44,7 @@ static bool
 may_see_all(Oid relid)
 {
 	return pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK &&
-		check_enable_rls(relid, InvalidOid, true) != RLS_ENABLED;
+	       check_enable_rls(relid, InvalidOid, true) != RLS_ENABLED;
 }
 
 static Datum
@@ -56,9 +56,9 @@ nanos_to_timestamp(int64 nanos)
 static Sums
 sum_segments(Relation rel)
 {
-	uint32		count;
+	uint32        count;
 	TempoSegment *segments = tempo_directory_list(rel, GetActiveSnapshot(), NULL, &count);
-	Sums		sums = {0};
+	Sums          sums = {0};
 
 	sums.segments = count;
 	sums.oldest = PG_INT64_MAX;
@@ -81,8 +81,8 @@ sum_segments(Relation rel)
 static int64
 free_bytes(Relation rel)
 {
-	TempoMeta  *meta = palloc(sizeof(TempoMeta));
-	int64		blocks = 0;
+	TempoMeta *meta = palloc(sizeof(TempoMeta));
+	int64      blocks = 0;
 
 	if (tempo_meta_read_all(rel, meta))
 		for (uint32 i = 0; i < meta->header.n_free; i++)
@@ -95,13 +95,13 @@ free_bytes(Relation rel)
 Datum
 tempo_table_statistics(PG_FUNCTION_ARGS)
 {
-	Oid			relid = PG_GETARG_OID(0);
-	Relation	rel;
-	TupleDesc	desc;
-	Sums		sums;
-	Datum		values[STATISTICS_COLUMNS];
-	bool		nulls[STATISTICS_COLUMNS] = {0};
-	int			i = 0;
+	Oid       relid = PG_GETARG_OID(0);
+	Relation  rel;
+	TupleDesc desc;
+	Sums      sums;
+	Datum     values[STATISTICS_COLUMNS];
+	bool      nulls[STATISTICS_COLUMNS] = {0};
+	int       i = 0;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");

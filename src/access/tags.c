@@ -41,21 +41,21 @@ typedef enum TagQuestion
 
 typedef struct TagReader
 {
-	Relation	rel;
-	const TempoTagRange *range;
-	TagQuestion question;
-	uint32		scopes;			/* KEYS */
-	AttributeScope scope;		/* VALUES */
-	SpanText	key;
-	TempoTagKeyCallback key_callback;
+	Relation              rel;
+	const TempoTagRange  *range;
+	TagQuestion           question;
+	uint32                scopes; /* KEYS */
+	AttributeScope        scope;  /* VALUES */
+	SpanText              key;
+	TempoTagKeyCallback   key_callback;
 	TempoTagValueCallback value_callback;
-	void	   *arg;
-	MemoryContext caller;		/* where callbacks run */
-	MemoryContext context;
-	SpanAllocator allocator;
-	HTAB	   *seen;
-	StringInfoData image;		/* of what is looked up there */
-	bool		stopped;
+	void                 *arg;
+	MemoryContext         caller; /* where callbacks run */
+	MemoryContext         context;
+	SpanAllocator         allocator;
+	HTAB                 *seen;
+	StringInfoData        image; /* of what is looked up there */
+	bool                  stopped;
 } TagReader;
 
 /*
@@ -80,9 +80,9 @@ text_match(const void *a, const void *b, Size size)
 static bool
 seen_before(TagReader *reader)
 {
-	SpanText	text = span_text(reader->image.data, (uint32) reader->image.len);
-	bool		found;
-	char	   *copy;
+	SpanText text = span_text(reader->image.data, (uint32) reader->image.len);
+	bool     found;
+	char    *copy;
 
 	(void) hash_search(reader->seen, &text, HASH_FIND, &found);
 	if (found)
@@ -152,7 +152,7 @@ report_value(TagReader *reader, const AnyValue *value)
 static void
 report_name(TagReader *reader, SpanText name)
 {
-	AnyValue	value = {.type = ANY_STRING};
+	AnyValue value = {.type = ANY_STRING};
 
 	value.len = name.len;
 	value.u.data = name.data;
@@ -194,7 +194,7 @@ static bool
 asks_for(const TagReader *reader, AttributeScope scope)
 {
 	return reader->question == TAG_KEYS ? (reader->scopes & (1U << scope)) != 0 :
-		reader->question == TAG_VALUES && reader->scope == scope;
+	                                      reader->question == TAG_VALUES && reader->scope == scope;
 }
 
 static SegmentProjection
@@ -225,15 +225,15 @@ projection_of(const TagReader *reader)
 static void
 report_spans(TagReader *reader, const SpanBatch *batch)
 {
-	uint32		last_scope = UINT32_MAX;
+	uint32 last_scope = UINT32_MAX;
 
 	for (uint32 i = 0; i < batch->n_spans && !reader->stopped; i++)
 	{
 		const Span *span = &batch->spans[i];
 
 		if (span->start_time_unix_nano < reader->range->start_nano ||
-			span->start_time_unix_nano >= reader->range->end_nano ||
-			!wanted_tenant(reader->range, batch->strings[span_resource(batch, span)->tenant]))
+		    span->start_time_unix_nano >= reader->range->end_nano ||
+		    !wanted_tenant(reader->range, batch->strings[span_resource(batch, span)->tenant]))
 			continue;
 		if (reader->question == TAG_NAMES)
 		{
@@ -263,11 +263,11 @@ static bool
 lies_inside(const TagReader *reader, const TempoSegment *segment, TempoOpenSegment *open)
 {
 	const SpanText *tenants;
-	uint32		count;
-	SpanError	error;
+	uint32          count;
+	SpanError       error;
 
 	if (segment->summary.min_start_nano < reader->range->start_nano ||
-		segment->summary.max_start_nano >= reader->range->end_nano)
+	    segment->summary.max_start_nano >= reader->range->end_nano)
 		return false;
 	if (reader->range->n_tenants == 0)
 		return true;
@@ -283,8 +283,8 @@ static void
 report_footer_names(TagReader *reader, TempoOpenSegment *open)
 {
 	const SpanText *names;
-	uint32		count;
-	SpanError	error;
+	uint32          count;
+	SpanError       error;
 
 	if (!segment_names(tempo_segment_reader(open), &names, &count, &error))
 		tempo_segment_failed(open, &error);
@@ -296,12 +296,12 @@ report_footer_names(TagReader *reader, TempoOpenSegment *open)
 static bool
 report_footer(TagReader *reader, TempoOpenSegment *open, bool inside)
 {
-	SegmentReader *segment = tempo_segment_reader(open);
+	SegmentReader    *segment = tempo_segment_reader(open);
 	const SegmentKey *keys;
-	const AnyValue *values;
-	uint32		n_keys;
-	uint32		n_values;
-	SpanError	error;
+	const AnyValue   *values;
+	uint32            n_keys;
+	uint32            n_values;
+	SpanError         error;
 
 	if (reader->question == TAG_NAMES)
 	{
@@ -329,16 +329,16 @@ report_footer(TagReader *reader, TempoOpenSegment *open, bool inside)
 			report_value(reader, &values[v]);
 		return true;
 	}
-	return true;				/* the segment does not have the key */
+	return true; /* the segment does not have the key */
 }
 
 static void
 report_decoded(TagReader *reader, const TempoSegment *segment, TempoOpenSegment *open)
 {
 	SegmentProjection projection = projection_of(reader);
-	SpanBatch  *batch = span_batch_create(&reader->allocator, 0);
-	uint32		rows = segment->summary.rows;
-	uint32		step = Max(segment_block_rows(tempo_segment_reader(open)), 1);
+	SpanBatch        *batch = span_batch_create(&reader->allocator, 0);
+	uint32            rows = segment->summary.rows;
+	uint32            step = Max(segment_block_rows(tempo_segment_reader(open)), 1);
 
 	if (batch == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
@@ -358,8 +358,8 @@ report_segments(TagReader *reader)
 {
 	TempoSegmentBounds bounds = {reader->range->start_nano, reader->range->end_nano, 0};
 	TempoInsertBuffer *pending = NULL;
-	TempoSegment *segments;
-	uint32		n_segments;
+	TempoSegment      *segments;
+	uint32             n_segments;
 
 	if (!IsInParallelMode())
 		tempo_flush_inserts(RelationGetRelid(reader->rel));
@@ -377,7 +377,7 @@ report_segments(TagReader *reader)
 		tempo_segment_close(open);
 	}
 	while (!reader->stopped &&
-		   (pending = tempo_pending_next(reader->rel, GetActiveSnapshot(), pending)) != NULL)
+	       (pending = tempo_pending_next(reader->rel, GetActiveSnapshot(), pending)) != NULL)
 		report_spans(reader, tempo_pending_batch(pending));
 }
 
@@ -411,32 +411,32 @@ from_clause(const TagReader *reader, AttributeScope scope, bool with_keys)
 
 	initStringInfo(&query);
 	appendStringInfo(&query, " FROM %s AS s",
-					 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(reader->rel)),
-												RelationGetRelationName(reader->rel)));
+	                 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(reader->rel)),
+	                                            RelationGetRelationName(reader->rel)));
 	if (scope == ATTRIBUTE_EVENT || scope == ATTRIBUTE_LINK)
 		appendStringInfo(&query, ", pg_catalog.jsonb_array_elements(s.%s) AS e(value)",
-						 scope == ATTRIBUTE_EVENT ? "events" : "links");
+		                 scope == ATTRIBUTE_EVENT ? "events" : "links");
 	if (with_keys)
 		appendStringInfo(&query, ", pg_catalog.jsonb_object_keys(%s) AS k(key)", attributes_expression(scope));
 	appendStringInfoString(&query,
-						   " WHERE s.start_time_unix_nano OPERATOR(pg_catalog.>=) $1"
-						   " AND s.start_time_unix_nano OPERATOR(pg_catalog.<) $2"
-						   " AND ($3 IS NULL OR s.tenant OPERATOR(pg_catalog.=) ANY ($3))");
+	                       " WHERE s.start_time_unix_nano OPERATOR(pg_catalog.>=) $1"
+	                       " AND s.start_time_unix_nano OPERATOR(pg_catalog.<) $2"
+	                       " AND ($3 IS NULL OR s.tenant OPERATOR(pg_catalog.=) ANY ($3))");
 	return query.data;
 }
 
 static void
 report_row(TagReader *reader, AttributeScope scope, Datum value)
 {
-	SpanBatch  *batch;
-	JsonbValue	json;
-	AnyValue	any;
-	Jsonb	   *jsonb;
+	SpanBatch *batch;
+	JsonbValue json;
+	AnyValue   any;
+	Jsonb     *jsonb;
 
 	if (reader->question != TAG_VALUES)
 	{
-		text	   *t = DatumGetTextPP(value);
-		SpanText	text = span_text(VARDATA_ANY(t), (uint32) VARSIZE_ANY_EXHDR(t));
+		text    *t = DatumGetTextPP(value);
+		SpanText text = span_text(VARDATA_ANY(t), (uint32) VARSIZE_ANY_EXHDR(t));
 
 		if (reader->question == TAG_KEYS)
 			report_key(reader, scope, text);
@@ -462,23 +462,23 @@ report_row(TagReader *reader, AttributeScope scope, Datum value)
 static void
 report_query(TagReader *reader, AttributeScope scope, const char *select)
 {
-	Oid			types[4] = {INT8OID, INT8OID, TEXTARRAYOID, TEXTOID};
-	Datum		args[4];
-	char		nulls[5] = "    ";
-	Datum	   *tenants = palloc(sizeof(Datum) * Max(reader->range->n_tenants, 1));
-	char	   *query = psprintf("%s%s", select, from_clause(reader, scope, reader->question == TAG_KEYS));
-	Portal		portal;
+	Oid    types[4] = {INT8OID, INT8OID, TEXTARRAYOID, TEXTOID};
+	Datum  args[4];
+	char   nulls[5] = "    ";
+	Datum *tenants = palloc(sizeof(Datum) * Max(reader->range->n_tenants, 1));
+	char  *query = psprintf("%s%s", select, from_clause(reader, scope, reader->question == TAG_KEYS));
+	Portal portal;
 
 	for (uint32 i = 0; i < reader->range->n_tenants; i++)
 		tenants[i] = PointerGetDatum(cstring_to_text_with_len(reader->range->tenants[i].data,
-															  (int) reader->range->tenants[i].len));
+		                                                      (int) reader->range->tenants[i].len));
 	args[0] = Int64GetDatum(reader->range->start_nano);
 	args[1] = Int64GetDatum(reader->range->end_nano);
 	args[2] = PointerGetDatum(construct_array(tenants, (int) reader->range->n_tenants, TEXTOID, -1, false, TYPALIGN_INT));
 	if (reader->range->n_tenants == 0)
 		nulls[2] = 'n';
 	args[3] = PointerGetDatum(cstring_to_text_with_len(reader->key.len > 0 ? reader->key.data : "",
-													   (int) reader->key.len));
+	                                                   (int) reader->key.len));
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	portal = SPI_cursor_open_with_args(NULL, query, 4, types, args, nulls, true, 0);
@@ -487,8 +487,8 @@ report_query(TagReader *reader, AttributeScope scope, const char *select)
 		SPI_cursor_fetch(portal, true, 1000);
 		for (uint64 i = 0; i < SPI_processed && !reader->stopped; i++)
 		{
-			bool		isnull;
-			Datum		value = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
+			bool  isnull;
+			Datum value = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);
 
 			if (!isnull)
 				report_row(reader, scope, value);
@@ -510,8 +510,9 @@ report_by_query(TagReader *reader)
 		case TAG_VALUES:
 			/* 1 and 1.0 are equal as jsonb, and two values */
 			report_query(reader, reader->scope,
-						 psprintf("SELECT DISTINCT ON ((%1$s OPERATOR(pg_catalog.->) $4)::pg_catalog.text)"
-								  " %1$s OPERATOR(pg_catalog.->) $4", attributes_expression(reader->scope)));
+			             psprintf("SELECT DISTINCT ON ((%1$s OPERATOR(pg_catalog.->) $4)::pg_catalog.text)"
+			                      " %1$s OPERATOR(pg_catalog.->) $4",
+			                      attributes_expression(reader->scope)));
 			break;
 		case TAG_KEYS:
 			for (int scope = ATTRIBUTE_SPAN; scope <= ATTRIBUTE_LINK && !reader->stopped; scope++)
@@ -524,10 +525,10 @@ report_by_query(TagReader *reader)
 static void
 run(TagReader *reader)
 {
-	Oid			relid = RelationGetRelid(reader->rel);
-	AclResult	allowed = pg_class_aclcheck(relid, GetUserId(), ACL_SELECT);
+	Oid           relid = RelationGetRelid(reader->rel);
+	AclResult     allowed = pg_class_aclcheck(relid, GetUserId(), ACL_SELECT);
 	MemoryContext old;
-	HASHCTL		control;
+	HASHCTL       control;
 
 	if (allowed != ACLCHECK_OK)
 		allowed = pg_attribute_aclcheck_all(relid, GetUserId(), ACL_SELECT, ACLMASK_ALL);
@@ -545,7 +546,7 @@ run(TagReader *reader)
 	control.hcxt = reader->context;
 	reader->seen = hash_create("tempo tags", 256, &control, HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
 	if (reader->rel->rd_rel->relam != get_table_am_oid("tempo", true) ||
-		check_enable_rls(relid, InvalidOid, false) == RLS_ENABLED)
+	    check_enable_rls(relid, InvalidOid, false) == RLS_ENABLED)
 		report_by_query(reader);
 	else
 		report_segments(reader);
@@ -555,20 +556,18 @@ run(TagReader *reader)
 
 void
 tempo_tag_keys(Relation rel, const TempoTagRange *range, uint32 scopes,
-			   TempoTagKeyCallback callback, void *arg)
+               TempoTagKeyCallback callback, void *arg)
 {
-	TagReader	reader = {.rel = rel, .range = range, .question = TAG_KEYS, .scopes = scopes,
-	.key_callback = callback, .arg = arg};
+	TagReader reader = {.rel = rel, .range = range, .question = TAG_KEYS, .scopes = scopes, .key_callback = callback, .arg = arg};
 
 	run(&reader);
 }
 
 void
 tempo_tag_values(Relation rel, const TempoTagRange *range, AttributeScope scope,
-				 SpanText key, TempoTagValueCallback callback, void *arg)
+                 SpanText key, TempoTagValueCallback callback, void *arg)
 {
-	TagReader	reader = {.rel = rel, .range = range, .question = TAG_VALUES, .scope = scope,
-	.key = key, .value_callback = callback, .arg = arg};
+	TagReader reader = {.rel = rel, .range = range, .question = TAG_VALUES, .scope = scope, .key = key, .value_callback = callback, .arg = arg};
 
 	run(&reader);
 }
@@ -576,8 +575,7 @@ tempo_tag_values(Relation rel, const TempoTagRange *range, AttributeScope scope,
 void
 tempo_tag_names(Relation rel, const TempoTagRange *range, TempoTagValueCallback callback, void *arg)
 {
-	TagReader	reader = {.rel = rel, .range = range, .question = TAG_NAMES,
-	.value_callback = callback, .arg = arg};
+	TagReader reader = {.rel = rel, .range = range, .question = TAG_NAMES, .value_callback = callback, .arg = arg};
 
 	run(&reader);
 }

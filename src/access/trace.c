@@ -33,19 +33,19 @@
 /* What makes two stored spans deliveries of the same one. */
 typedef struct SpanKey
 {
-	SpanId		span_id;
-	int64		start;
-	int32		kind;
-	uint32		tenant;
+	SpanId span_id;
+	int64  start;
+	int32  kind;
+	uint32 tenant;
 } SpanKey;
 
 typedef struct TraceReader
 {
-	SpanBatch  *batch;
-	uint32		kept;			/* spans of the batch that stay */
+	SpanBatch      *batch;
+	uint32          kept; /* spans of the batch that stay */
 	const SpanText *tenants;
-	uint32		n_tenants;
-	HTAB	   *seen;
+	uint32          n_tenants;
+	HTAB           *seen;
 } TraceReader;
 
 static void
@@ -57,7 +57,7 @@ out_of_memory(void)
 static void
 start_reader(TraceReader *reader, const SpanText *tenants, uint32 n_tenants, SpanBatch *batch)
 {
-	HASHCTL		control;
+	HASHCTL control;
 
 	reader->batch = batch;
 	reader->kept = batch->n_spans;
@@ -82,14 +82,14 @@ is_wanted_tenant(const TraceReader *reader, SpanText tenant)
 static void
 keep_wanted(TraceReader *reader)
 {
-	SpanBatch  *batch = reader->batch;
+	SpanBatch *batch = reader->batch;
 
 	for (uint32 i = reader->kept; i < batch->n_spans; i++)
 	{
 		const Span *span = &batch->spans[i];
-		uint32		tenant = span_resource(batch, span)->tenant;
-		SpanKey		key;
-		bool		found;
+		uint32      tenant = span_resource(batch, span)->tenant;
+		SpanKey     key;
+		bool        found;
 
 		if (!is_wanted_tenant(reader, batch->strings[tenant]))
 			continue;
@@ -108,7 +108,7 @@ keep_wanted(TraceReader *reader)
 static void
 check_select(Relation rel)
 {
-	AclResult	result = pg_class_aclcheck(RelationGetRelid(rel), GetUserId(), ACL_SELECT);
+	AclResult result = pg_class_aclcheck(RelationGetRelid(rel), GetUserId(), ACL_SELECT);
 
 	if (result != ACLCHECK_OK)
 		result = pg_attribute_aclcheck_all(RelationGetRelid(rel), GetUserId(), ACL_SELECT, ACLMASK_ALL);
@@ -119,7 +119,7 @@ check_select(Relation rel)
 static Datum
 tenant_array(const SpanText *tenants, uint32 n_tenants)
 {
-	Datum	   *texts = palloc(sizeof(Datum) * Max(n_tenants, 1));
+	Datum *texts = palloc(sizeof(Datum) * Max(n_tenants, 1));
 
 	for (uint32 i = 0; i < n_tenants; i++)
 		texts[i] = PointerGetDatum(cstring_to_text_with_len(tenants[i].data, (int) tenants[i].len));
@@ -134,16 +134,16 @@ tenant_array(const SpanText *tenants, uint32 n_tenants)
 static void
 read_by_query(Relation rel, const TraceId *trace_id, TraceReader *reader)
 {
-	TupleDesc	desc = RelationGetDescr(rel);
+	TupleDesc       desc = RelationGetDescr(rel);
 	TempoColumnMap *map = tempo_column_map(desc);
-	Oid			types[2] = {TupleDescAttr(desc, map->attno[TEMPO_TRACE_ID])->atttypid, TEXTARRAYOID};
-	Datum		args[2] = {PointerGetDatum(trace_id), tenant_array(reader->tenants, reader->n_tenants)};
-	char	   *table = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
-												   RelationGetRelationName(rel));
-	char	   *query = psprintf("SELECT * FROM %s WHERE trace_id OPERATOR(pg_catalog.=) $1%s", table,
-								 reader->n_tenants > 0 ? " AND tenant OPERATOR(pg_catalog.=) ANY ($2)" : "");
-	Datum	   *values;
-	bool	   *isnull;
+	Oid             types[2] = {TupleDescAttr(desc, map->attno[TEMPO_TRACE_ID])->atttypid, TEXTARRAYOID};
+	Datum           args[2] = {PointerGetDatum(trace_id), tenant_array(reader->tenants, reader->n_tenants)};
+	char           *table = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+	                                                   RelationGetRelationName(rel));
+	char           *query = psprintf("SELECT * FROM %s WHERE trace_id OPERATOR(pg_catalog.=) $1%s", table,
+                           reader->n_tenants > 0 ? " AND tenant OPERATOR(pg_catalog.=) ANY ($2)" : "");
+	Datum          *values;
+	bool           *isnull;
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
@@ -165,9 +165,9 @@ static void
 read_segments(Relation rel, const TraceId *trace_id, TraceReader *reader)
 {
 	static const SegmentProjection all = {SEGMENT_ALL, NULL, 0};
-	TempoSegmentBounds bounds = {PG_INT64_MIN, PG_INT64_MAX, 0};
-	TempoSegment *segments;
-	uint32		n_segments;
+	TempoSegmentBounds             bounds = {PG_INT64_MIN, PG_INT64_MAX, 0};
+	TempoSegment                  *segments;
+	uint32                         n_segments;
 
 	for (uint32 i = 0; i < reader->n_tenants; i++)
 		bounds.tenants |= segment_tenant_bit(reader->tenants[i]);
@@ -175,9 +175,9 @@ read_segments(Relation rel, const TraceId *trace_id, TraceReader *reader)
 	for (uint32 i = 0; i < n_segments; i++)
 	{
 		TempoOpenSegment *open;
-		SpanError	error;
-		uint32		first;
-		uint32		count;
+		SpanError         error;
+		uint32            first;
+		uint32            count;
 
 		CHECK_FOR_INTERRUPTS();
 		open = tempo_segment_open(rel, &segments[i], NULL);
@@ -185,7 +185,7 @@ read_segments(Relation rel, const TraceId *trace_id, TraceReader *reader)
 			tempo_segment_failed(open, &error);
 		if (count > 0)
 		{
-			uint32		from = reader->batch->n_spans;
+			uint32 from = reader->batch->n_spans;
 
 			tempo_segment_decode(open, &all, first, count, reader->batch);
 			tempo_deletions_drop(&segments[i], first, reader->batch, from);
@@ -202,7 +202,7 @@ read_segments(Relation rel, const TraceId *trace_id, TraceReader *reader)
 static uint32
 copy_string(const SpanBatch *from, uint32 id, SpanBatch *to)
 {
-	uint32		copy = span_batch_string(to, from->strings[id]);
+	uint32 copy = span_batch_string(to, from->strings[id]);
 
 	if (copy == SPAN_BATCH_NONE)
 		out_of_memory();
@@ -220,7 +220,7 @@ copy_text(SpanText *text, SpanBatch *to)
 static void
 copy_attributes(AttributeList *list, SpanBatch *to)
 {
-	KeyValue   *items;
+	KeyValue *items;
 
 	if (!attribute_list_copy(span_batch_arena(to), *list, list))
 		out_of_memory();
@@ -236,7 +236,7 @@ copy_attributes(AttributeList *list, SpanBatch *to)
 static uint32
 copy_scope(const SpanBatch *from, const Span *span, SpanBatch *to)
 {
-	SpanScope	scope = *span_scope(from, span);
+	SpanScope    scope = *span_scope(from, span);
 	SpanResource resource = *span_resource(from, span);
 
 	resource.tenant = copy_string(from, resource.tenant, to);
@@ -256,10 +256,10 @@ copy_scope(const SpanBatch *from, const Span *span, SpanBatch *to)
 static void
 copy_span(const SpanBatch *from, const Span *span, SpanBatch *to)
 {
-	Span		copy = *span;
-	Arena	   *arena = span_batch_arena(to);
-	SpanEvent  *events = arena_copy(arena, span->events, sizeof(SpanEvent) * span->n_events);
-	SpanLink   *links = arena_copy(arena, span->links, sizeof(SpanLink) * span->n_links);
+	Span       copy = *span;
+	Arena     *arena = span_batch_arena(to);
+	SpanEvent *events = arena_copy(arena, span->events, sizeof(SpanEvent) * span->n_events);
+	SpanLink  *links = arena_copy(arena, span->links, sizeof(SpanLink) * span->n_links);
 
 	if (events == NULL || links == NULL)
 		out_of_memory();
@@ -303,16 +303,16 @@ read_pending(Relation rel, const TraceId *trace_id, TraceReader *reader)
 
 void
 tempo_read_trace(Relation rel, const TraceId *trace_id,
-				 const SpanText *tenants, uint32 n_tenants, SpanBatch *batch)
+                 const SpanText *tenants, uint32 n_tenants, SpanBatch *batch)
 {
 	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "tempo trace", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(scratch);
-	TraceReader reader;
+	TraceReader   reader;
 
 	check_select(rel);
 	start_reader(&reader, tenants, n_tenants, batch);
 	if (rel->rd_rel->relam != get_table_am_oid("tempo", true) ||
-		check_enable_rls(RelationGetRelid(rel), InvalidOid, false) == RLS_ENABLED)
+	    check_enable_rls(RelationGetRelid(rel), InvalidOid, false) == RLS_ENABLED)
 		read_by_query(rel, trace_id, &reader);
 	else
 	{

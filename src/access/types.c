@@ -30,7 +30,7 @@ read_hex(const char *text, size_t len, uint8 *out)
 static Datum
 id_out(const uint8 *id, size_t len)
 {
-	char	   *hex = palloc(2 * len + 1);
+	char *hex = palloc(2 * len + 1);
 
 	id_to_hex(id, len, hex);
 	return CStringGetDatum(hex);
@@ -39,7 +39,7 @@ id_out(const uint8 *id, size_t len)
 static Datum
 id_recv(StringInfo buf, size_t len)
 {
-	uint8	   *id = palloc(len);
+	uint8 *id = palloc(len);
 
 	pq_copymsgbytes(buf, (char *) id, len);
 	return PointerGetDatum(id);
@@ -58,13 +58,13 @@ id_send(const uint8 *id, size_t len)
 static Datum
 id_from_bytea(const bytea *in, size_t len, const char *type)
 {
-	uint8	   *id;
+	uint8 *id;
 
 	if (VARSIZE_ANY_EXHDR(in) != len)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
-				 errmsg("invalid length for type %s: %d bytes", type, (int) VARSIZE_ANY_EXHDR(in)),
-				 errdetail("A %s has exactly %d bytes.", type, (int) len)));
+		        (errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
+		         errmsg("invalid length for type %s: %d bytes", type, (int) VARSIZE_ANY_EXHDR(in)),
+		         errdetail("A %s has exactly %d bytes.", type, (int) len)));
 	id = palloc(len);
 	memcpy(id, VARDATA_ANY(in), len);
 	return PointerGetDatum(id);
@@ -73,7 +73,7 @@ id_from_bytea(const bytea *in, size_t len, const char *type)
 static Datum
 id_to_bytea(const uint8 *id, size_t len)
 {
-	bytea	   *out = palloc(VARHDRSZ + len);
+	bytea *out = palloc(VARHDRSZ + len);
 
 	SET_VARSIZE(out, VARHDRSZ + len);
 	memcpy(VARDATA(out), id, len);
@@ -97,14 +97,14 @@ id_to_bytea(const uint8 *id, size_t len)
 	ID_FUNCTION(type##_in) \
 	{ \
 		const char *text = PG_GETARG_CSTRING(0); \
-		uint8	   *id = palloc(len); \
-		\
+		uint8      *id = palloc(len); \
+\
 		if (!read_hex(text, len, id)) \
 			tempo_input_error(fcinfo->context, \
-							  (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION), \
-							   errmsg("invalid input syntax for type %s: \"%s\"", "tempo." #type, text), \
-							   errdetail("A %s has exactly %d hexadecimal digits.", \
-										 "tempo." #type, 2 * (int) (len)))); \
+			                  (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION), \
+			                   errmsg("invalid input syntax for type %s: \"%s\"", "tempo." #type, text), \
+			                   errdetail("A %s has exactly %d hexadecimal digits.", \
+			                             "tempo." #type, 2 * (int) (len)))); \
 		PG_RETURN_POINTER(id); \
 	} \
 	ID_FUNCTION(type##_out) \
@@ -135,9 +135,9 @@ id_to_bytea(const uint8 *id, size_t len)
 	ID_COMPARISON(type, len, ge, >=) \
 	ID_FUNCTION(type##_cmp) \
 	{ \
-		int			order = memcmp(ARG(0), ARG(1), len); \
-		\
-		PG_RETURN_INT32(order < 0 ? -1 : order > 0); \
+		int order = memcmp(ARG(0), ARG(1), len); \
+\
+		PG_RETURN_INT32(order<0 ? -1 : order> 0); \
 	} \
 	ID_FUNCTION(type##_hash) \
 	{ \
@@ -148,7 +148,7 @@ id_to_bytea(const uint8 *id, size_t len)
 		return hash_any_extended(ARG(0), len, PG_GETARG_INT64(1)); \
 	} \
 	/* for the semicolon of the caller */ \
-	extern int	tempo_##type##_defined
+	extern int tempo_##type##_defined
 
 ID_TYPE(trace_id, TRACE_ID_LEN);
 ID_TYPE(span_id, SPAN_ID_LEN);

@@ -65,7 +65,7 @@ static TempoExtent *
 find_gaps(TempoSegment *used, uint32 n_used, BlockNumber n_blocks, uint32 *n_gaps)
 {
 	TempoExtent *gaps = palloc((Size) (n_used + 1) * sizeof(TempoExtent));
-	BlockNumber next = 1;
+	BlockNumber  next = 1;
 
 	*n_gaps = 0;
 	tempo_segments_sort_by_block(used, n_used);
@@ -92,10 +92,10 @@ static BlockNumber
 rebuild_free_list(Relation rel, TempoDirectory *directory, uint64 storage_id, BlockNumber *used_end)
 {
 	TempoSegment *used;
-	TempoExtent *gaps;
-	uint32		n_used;
-	uint32		n_gaps;
-	BlockNumber free_blocks = 0;
+	TempoExtent  *gaps;
+	uint32        n_used;
+	uint32        n_gaps;
+	BlockNumber   free_blocks = 0;
 
 	used = tempo_directory_extents(directory, storage_id, &n_used);
 	gaps = find_gaps(used, n_used, RelationGetNumberOfBlocks(rel), &n_gaps);
@@ -121,9 +121,9 @@ rebuild_free_list(Relation rel, TempoDirectory *directory, uint64 storage_id, Bl
 static BlockNumber
 reclaim(Relation rel, BlockNumber *used_end)
 {
-	TempoDirectory directory;
+	TempoDirectory  directory;
 	TempoMetaHeader meta;
-	BlockNumber free_blocks;
+	BlockNumber     free_blocks;
 
 	*used_end = 0;
 	if (!tempo_meta_read(rel, &meta))
@@ -155,7 +155,7 @@ truncate_file(Relation rel, BlockNumber used_end)
 	TempoMeta  *meta;
 
 	if (used_end == 0 || n_blocks <= used_end ||
-		(n_blocks - used_end < TRUNCATE_MIN_BLOCKS && n_blocks - used_end < n_blocks / TRUNCATE_FRACTION))
+	    (n_blocks - used_end < TRUNCATE_MIN_BLOCKS && n_blocks - used_end < n_blocks / TRUNCATE_FRACTION))
 		return;
 	if (!ConditionalLockRelation(rel, AccessExclusiveLock))
 		return;
@@ -164,7 +164,7 @@ truncate_file(Relation rel, BlockNumber used_end)
 	meta = palloc(sizeof(TempoMeta));
 	if (used_end > 0 && used_end < RelationGetNumberOfBlocks(rel) && tempo_meta_read_all(rel, meta))
 	{
-		uint32		n = meta->header.n_free;
+		uint32 n = meta->header.n_free;
 
 		/* first the list must not name the blocks any more */
 		while (n > 0 && meta->free[n - 1].first >= used_end)
@@ -188,7 +188,7 @@ static void
 vacuum_directory(struct VacuumParams *params, BufferAccessStrategy strategy)
 {
 	TempoDirectory directory;
-	Oid			relid;
+	Oid            relid;
 
 	if (!tempo_directory_open(&directory, AccessShareLock, true))
 		return;
@@ -204,9 +204,9 @@ vacuum_directory(struct VacuumParams *params, BufferAccessStrategy strategy)
 static double
 count_rows(Relation rel)
 {
-	uint32		count;
+	uint32        count;
 	TempoSegment *segments = tempo_directory_list(rel, GetActiveSnapshot(), NULL, &count);
-	double		rows = 0;
+	double        rows = 0;
 
 	for (uint32 i = 0; i < count; i++)
 		rows += segments[i].summary.rows - segments[i].n_deleted;
@@ -217,10 +217,10 @@ void
 tempo_relation_vacuum(Relation rel, struct VacuumParams *params, BufferAccessStrategy strategy)
 {
 	TransactionId oldest_xmin;
-	MultiXactId oldest_multi;
-	BlockNumber n_blocks;
-	BlockNumber used_end;
-	double		rows;
+	MultiXactId   oldest_multi;
+	BlockNumber   n_blocks;
+	BlockNumber   used_end;
+	double        rows;
 
 	if ((params->options & VACOPT_SKIP_LOCKED) != 0 && !tempo_try_lock_own_tables(AccessShareLock))
 		return;
@@ -255,10 +255,10 @@ tempo_relation_vacuum(Relation rel, struct VacuumParams *params, BufferAccessStr
 
 void
 tempo_relation_estimate_size(Relation rel, int32 *attr_widths, BlockNumber *pages,
-							 double *tuples, double *allvisfrac)
+                             double *tuples, double *allvisfrac)
 {
 	BlockNumber n_blocks = RelationGetNumberOfBlocks(rel);
-	double		reltuples = rel->rd_rel->reltuples;
+	double      reltuples = rel->rd_rel->reltuples;
 	BlockNumber relpages = (BlockNumber) rel->rd_rel->relpages;
 
 	*pages = n_blocks;

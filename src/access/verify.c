@@ -39,24 +39,24 @@
 
 PG_FUNCTION_INFO_V1(tempo_verify);
 
-#define VERIFY_ROWS 4096		/* decoded at a time */
+#define VERIFY_ROWS 4096 /* decoded at a time */
 
 typedef struct Verify
 {
-	Relation	rel;
-	ReturnSetInfo *result;
-	const TempoSegment *segment;	/* the one being checked, or NULL */
+	Relation            rel;
+	ReturnSetInfo      *result;
+	const TempoSegment *segment; /* the one being checked, or NULL */
 } Verify;
 
-static void problem(Verify *verify, int64 block, const char *format,...) pg_attribute_printf(3, 4);
+static void problem(Verify *verify, int64 block, const char *format, ...) pg_attribute_printf(3, 4);
 
 static void
-problem(Verify *verify, int64 block, const char *format,...)
+problem(Verify *verify, int64 block, const char *format, ...)
 {
-	Datum		values[3];
-	bool		nulls[3] = {false, false, false};
-	char		message[1024];
-	va_list		args;
+	Datum   values[3];
+	bool    nulls[3] = {false, false, false};
+	char    message[1024];
+	va_list args;
 
 	va_start(args, format);
 	vsnprintf(message, sizeof(message), format, args);
@@ -81,11 +81,11 @@ problem(Verify *verify, int64 block, const char *format,...)
 static uint32
 leave_out_aborted(TempoSegment *used, uint32 n_used)
 {
-	uint32		kept = 0;
+	uint32 kept = 0;
 
 	for (uint32 i = 0; i < n_used; i++)
 		if (TransactionIdDidCommit(used[i].xmin) ||
-			(TransactionIdIsInProgress(used[i].xmin) && !RecoveryInProgress()))
+		    (TransactionIdIsInProgress(used[i].xmin) && !RecoveryInProgress()))
 			used[kept++] = used[i];
 	return kept;
 }
@@ -95,11 +95,11 @@ static void
 verify_extents(Verify *verify)
 {
 	TempoDirectory directory;
-	TempoMeta  *meta = palloc(sizeof(TempoMeta));
-	BlockNumber n_blocks;
-	TempoSegment *used;
-	uint32		n_used;
-	BlockNumber end = 1;
+	TempoMeta     *meta = palloc(sizeof(TempoMeta));
+	BlockNumber    n_blocks;
+	TempoSegment  *used;
+	uint32         n_used;
+	BlockNumber    end = 1;
 
 	if (!tempo_meta_read_all(verify->rel, meta))
 		return;
@@ -118,9 +118,9 @@ verify_extents(Verify *verify)
 	{
 		verify->segment = &used[i];
 		if (used[i].n_blocks == 0 || used[i].first_block < end || used[i].n_blocks > n_blocks ||
-			used[i].first_block > n_blocks - used[i].n_blocks)
+		    used[i].first_block > n_blocks - used[i].n_blocks)
 			problem(verify, used[i].first_block, "the extent of %u blocks overlaps another, or is not inside the file of %u blocks",
-					used[i].n_blocks, n_blocks);
+			        used[i].n_blocks, n_blocks);
 		if (used[i].segment_id >= meta->header.next_segment_id)
 			problem(verify, 0, "the segment id has not been given out yet");
 		end = Max(end, used[i].first_block + used[i].n_blocks);
@@ -155,8 +155,8 @@ verify_summary(Verify *verify, const SegmentSummary *footer)
 
 #define SAME(field, format) \
 	if (row->field != footer->field) \
-		problem(verify, -1, "directory and footer disagree about " #field ": " format " and " format, \
-				row->field, footer->field)
+	problem(verify, -1, "directory and footer disagree about " #field ": " format " and " format, \
+	        row->field, footer->field)
 
 	SAME(rows, "%u");
 	SAME(traces, "%u");
@@ -182,35 +182,35 @@ static void
 verify_rows(Verify *verify, SegmentReader *reader, const SpanBatch *batch, uint32 first)
 {
 	const SegmentSummary *summary = &verify->segment->summary;
-	uint32		zone_rows = segment_block_rows(reader);
+	uint32                zone_rows = segment_block_rows(reader);
 
 	for (uint32 i = 0; i < batch->n_spans; i++)
 	{
 		const Span *span = &batch->spans[i];
-		int64		duration = span_duration(span);
-		SpanText	tenant = batch->strings[span_resource(batch, span)->tenant];
-		SpanError	error = {SPAN_ERROR_NONE};
-		int64		min_start;
-		int64		max_start;
-		int64		max_duration;
+		int64       duration = span_duration(span);
+		SpanText    tenant = batch->strings[span_resource(batch, span)->tenant];
+		SpanError   error = {SPAN_ERROR_NONE};
+		int64       min_start;
+		int64       max_start;
+		int64       max_duration;
 
 		if (span->start_time_unix_nano < summary->min_start_nano ||
-			span->start_time_unix_nano > summary->max_start_nano ||
-			span->end_time_unix_nano > summary->max_end_nano ||
-			duration < summary->min_duration_nano || duration > summary->max_duration_nano)
+		    span->start_time_unix_nano > summary->max_start_nano ||
+		    span->end_time_unix_nano > summary->max_end_nano ||
+		    duration < summary->min_duration_nano || duration > summary->max_duration_nano)
 			problem(verify, -1, "row %u lies outside the times in the directory", first + i);
 		if ((segment_tenant_bit(tenant) & summary->tenant_filter) == 0)
 			problem(verify, -1, "the tenant of row %u is not in the directory's filter", first + i);
 		if (zone_rows == 0)
 			continue;
 		if (!segment_block_times(reader, (first + i) - (first + i) % zone_rows,
-								 &min_start, &max_start, &max_duration, &error))
+		                         &min_start, &max_start, &max_duration, &error))
 		{
 			problem(verify, -1, "zone map of row %u: %s", first + i, error.message);
 			return;
 		}
 		if (span->start_time_unix_nano < min_start || span->start_time_unix_nano > max_start ||
-			duration > max_duration)
+		    duration > max_duration)
 			problem(verify, -1, "row %u lies outside its zone map", first + i);
 	}
 }
@@ -222,9 +222,9 @@ verify_traces(Verify *verify, SegmentReader *reader, const SpanBatch *batch, uin
 	for (uint32 i = 0; i < batch->n_spans; i++)
 	{
 		const TraceId *id = &batch->spans[i].trace_id;
-		SpanError	error = {SPAN_ERROR_NONE};
-		uint32_t	at;
-		uint32_t	count;
+		SpanError      error = {SPAN_ERROR_NONE};
+		uint32_t       at;
+		uint32_t       count;
 
 		if (first + i > 0 && memcmp(id, previous, sizeof(TraceId)) == 0)
 			continue;
@@ -242,15 +242,15 @@ verify_traces(Verify *verify, SegmentReader *reader, const SpanBatch *batch, uin
 static void
 verify_segment(Verify *verify, TempoOpenSegment *open)
 {
-	SegmentReader *reader = tempo_segment_reader(open);
+	SegmentReader    *reader = tempo_segment_reader(open);
 	SegmentProjection everything = {SEGMENT_ALL};
-	SpanAllocator allocator = tempo_context_allocator(CurrentMemoryContext);
-	SpanBatch  *batch = span_batch_create(&allocator, 0);
-	SpanError	error = {SPAN_ERROR_NONE};
+	SpanAllocator     allocator = tempo_context_allocator(CurrentMemoryContext);
+	SpanBatch        *batch = span_batch_create(&allocator, 0);
+	SpanError         error = {SPAN_ERROR_NONE};
 	const SegmentKey *keys;
-	uint32_t	n_keys;
-	uint32		n_rows = verify->segment->summary.rows;
-	TraceId		previous;
+	uint32_t          n_keys;
+	uint32            n_rows = verify->segment->summary.rows;
+	TraceId           previous;
 
 	if (batch == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
@@ -258,7 +258,7 @@ verify_segment(Verify *verify, TempoOpenSegment *open)
 	verify_summary(verify, segment_summary(reader));
 	for (uint32 first = 0; first < n_rows; first += VERIFY_ROWS)
 	{
-		uint32		count = Min(VERIFY_ROWS, n_rows - first);
+		uint32 count = Min(VERIFY_ROWS, n_rows - first);
 
 		CHECK_FOR_INTERRUPTS();
 		span_batch_reset(batch);
@@ -284,17 +284,17 @@ static void
 verify_pages(Verify *verify)
 {
 	const TempoSegment *segment = verify->segment;
-	TempoExtent extent = {segment->first_block, segment->n_blocks};
-	char		byte;
+	TempoExtent         extent = {segment->first_block, segment->n_blocks};
+	char                byte;
 
 	for (BlockNumber i = 0; i < segment->n_blocks; i++)
 	{
-		uint64		offset = (uint64) i * TEMPO_PAGE_PAYLOAD;
+		uint64      offset = (uint64) i * TEMPO_PAGE_PAYLOAD;
 		BlockNumber bad_block;
 
 		CHECK_FOR_INTERRUPTS();
 		if (!tempo_pages_read(verify->rel, extent, segment->segment_id, offset, &byte,
-							  offset < segment->summary.size ? 1 : 0, NULL, &bad_block))
+		                      offset < segment->summary.size ? 1 : 0, NULL, &bad_block))
 			problem(verify, bad_block, "the block is not a page of this segment");
 	}
 }
@@ -325,7 +325,7 @@ verify_one(Verify *verify, MemoryContext context)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
+		ErrorData *error;
 
 		MemoryContextSwitchTo(caller);
 		error = CopyErrorData();
@@ -334,7 +334,7 @@ verify_one(Verify *verify, MemoryContext context)
 		MemoryContextSwitchTo(caller);
 		CurrentResourceOwner = owner;
 		if (error->sqlerrcode != ERRCODE_DATA_CORRUPTED && error->sqlerrcode != ERRCODE_INDEX_CORRUPTED &&
-			error->sqlerrcode != ERRCODE_FEATURE_NOT_SUPPORTED)
+		    error->sqlerrcode != ERRCODE_FEATURE_NOT_SUPPORTED)
 			ReThrowError(error);
 		problem(verify, -1, "%s%s%s", error->message, error->detail ? ": " : "", error->detail ? error->detail : "");
 		FreeErrorData(error);
@@ -346,8 +346,8 @@ verify_one(Verify *verify, MemoryContext context)
 static int
 compare_id(const void *a, const void *b)
 {
-	uint64		x = ((const TempoSegment *) a)->segment_id;
-	uint64		y = ((const TempoSegment *) b)->segment_id;
+	uint64 x = ((const TempoSegment *) a)->segment_id;
+	uint64 y = ((const TempoSegment *) b)->segment_id;
 
 	return x < y ? -1 : x > y;
 }
@@ -357,9 +357,9 @@ static void
 verify_indexes(Verify *verify, Snapshot snapshot, const TempoSegment *found, uint32 n_found)
 {
 	TempoMetaHeader meta;
-	TempoDirectory directory;
-	TempoSegment *all;
-	uint32		n_all;
+	TempoDirectory  directory;
+	TempoSegment   *all;
+	uint32          n_all;
 
 	if (!tempo_meta_read(verify->rel, &meta))
 		return;
@@ -380,7 +380,7 @@ verify_indexes(Verify *verify, Snapshot snapshot, const TempoSegment *found, uin
 static void
 mask_problem(void *arg, uint64 segment_id, const char *text)
 {
-	Verify	   *verify = arg;
+	Verify      *verify = arg;
 	TempoSegment segment = {.segment_id = segment_id};
 
 	verify->segment = &segment;
@@ -401,21 +401,21 @@ verify_deletions(Verify *verify, Snapshot snapshot, TempoSegment *segments, uint
 Datum
 tempo_verify(PG_FUNCTION_ARGS)
 {
-	Verify		verify = {0};
+	Verify        verify = {0};
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "tempo verify",
-												  ALLOCSET_DEFAULT_SIZES);
-	Snapshot	snapshot;
+	                                              ALLOCSET_DEFAULT_SIZES);
+	Snapshot      snapshot;
 	TempoSegment *segments;
-	uint32		count;
+	uint32        count;
 
 	InitMaterializedSRF(fcinfo, 0);
 	verify.result = (ReturnSetInfo *) fcinfo->resultinfo;
 	verify.rel = table_open(PG_GETARG_OID(0), AccessShareLock);
 	if (!tempo_relation(verify.rel))
 		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s\" is not a table of access method \"tempo\"",
-						RelationGetRelationName(verify.rel))));
+		        (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+		         errmsg("\"%s\" is not a table of access method \"tempo\"",
+		                RelationGetRelationName(verify.rel))));
 	tempo_flush_inserts(RelationGetRelid(verify.rel));
 
 	verify_extents(&verify);

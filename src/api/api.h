@@ -20,34 +20,34 @@
 typedef struct ApiRequest
 {
 	const char *method;
-	const char *path;			/* percent-encoded */
-	const char *query;			/* after '?', percent-encoded; "" if none */
-	const char *accept;			/* headers, NULL if absent */
-	const char *tenant;			/* X-Scope-OrgID */
+	const char *path;   /* percent-encoded */
+	const char *query;  /* after '?', percent-encoded; "" if none */
+	const char *accept; /* headers, NULL if absent */
+	const char *tenant; /* X-Scope-OrgID */
 	const char *if_match;
-	const char *body;			/* NULL if there is none */
-	Size		body_len;
-	bool		stream;			/* a gRPC call: the answer is a message whatever the endpoint */
+	const char *body; /* NULL if there is none */
+	Size        body_len;
+	bool        stream; /* a gRPC call: the answer is a message whatever the endpoint */
 
 	/*
 	 * For a gRPC call, optional: takes messages of the stream that are known
 	 * while the query runs.
 	 */
-	void		(*partial) (void *arg, const char *data, Size len);
-	void	   *partial_arg;
+	void (*partial)(void *arg, const char *data, Size len);
+	void *partial_arg;
 } ApiRequest;
 
 typedef struct ApiResponse
 {
-	int			status;
-	const char *content_type;	/* NULL = no such header */
-	bool		nosniff;		/* X-Content-Type-Options: nosniff */
-	bool		vary;			/* Vary: Accept-Encoding */
-	const char *location;		/* of a redirection */
+	int         status;
+	const char *content_type; /* NULL = no such header */
+	bool        nosniff;      /* X-Content-Type-Options: nosniff */
+	bool        vary;         /* Vary: Accept-Encoding */
+	const char *location;     /* of a redirection */
 	const char *etag;
-	const char *allow;			/* methods, of 405 */
-	const char *session;		/* Mcp-Session-Id */
-	const char *endpoint;		/* a name for statistics */
+	const char *allow;    /* methods, of 405 */
+	const char *session;  /* Mcp-Session-Id */
+	const char *endpoint; /* a name for statistics */
 	ApiBody    *body;
 } ApiResponse;
 
@@ -66,9 +66,9 @@ extern ApiResponse *api_begin(const ApiRequest *request);
  */
 typedef struct ApiCall ApiCall;
 
-extern ApiCall *api_open(const ApiRequest *request);
-extern void api_serve(ApiCall *call);
-extern bool api_failed(ApiCall *call, const ErrorData *error, bool new_transaction);
+extern ApiCall     *api_open(const ApiRequest *request);
+extern void         api_serve(ApiCall *call);
+extern bool         api_failed(ApiCall *call, const ErrorData *error, bool new_transaction);
 extern ApiResponse *api_response(ApiCall *call);
 
 /* api_writes: does the call change the database?  Needs tempo_admin's rights then. */
@@ -81,7 +81,7 @@ extern ApiResponse *api_begin_local(const ApiRequest *request);
 extern bool api_next(ApiResponse *response, const char **data, Size *len);
 
 /* The time limit of a request in milliseconds, for who sets it. */
-extern int	tempo_query_timeout;
+extern int tempo_query_timeout;
 
 /*
  * What the process that listens knows and a database session does not.  The
@@ -90,12 +90,12 @@ extern int	tempo_query_timeout;
  */
 typedef struct ApiHooks
 {
-	void		(*metrics) (ApiBody *body);
+	void (*metrics)(ApiBody *body);
 } ApiHooks;
 
 extern ApiHooks api_hooks;
 
-extern void api_init(void);		/* from _PG_init */
+extern void api_init(void); /* from _PG_init */
 
 /*
  * api_printable: makes what a client sent fit for the log and for
@@ -104,4 +104,4 @@ extern void api_init(void);		/* from _PG_init */
  */
 extern char *api_printable(char *text);
 
-#endif							/* TEMPO_API_API_H */
+#endif /* TEMPO_API_API_H */

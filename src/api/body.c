@@ -21,7 +21,7 @@
 ApiBody *
 body_create(void)
 {
-	ApiBody    *body = palloc0(sizeof(ApiBody));
+	ApiBody *body = palloc0(sizeof(ApiBody));
 
 	body->context = CurrentMemoryContext;
 	return body;
@@ -55,20 +55,20 @@ body_piece(ApiBody *body)
 void
 body_append(ApiBody *body, const void *data, Size len)
 {
-	StringInfo	piece = body_piece(body);
+	StringInfo piece = body_piece(body);
 
 	appendBinaryStringInfo(piece, data, (int) len);
 }
 
 void
-body_printf(ApiBody *body, const char *format,...)
+body_printf(ApiBody *body, const char *format, ...)
 {
-	StringInfo	piece = body_piece(body);
+	StringInfo piece = body_piece(body);
 
 	for (;;)
 	{
-		va_list		args;
-		int			needed;
+		va_list args;
+		int     needed;
 
 		va_start(args, format);
 		needed = appendStringInfoVA(piece, format, args);
@@ -83,8 +83,8 @@ void
 body_wrap(ApiBody *body, uint32 tag)
 {
 	MemoryContext old = MemoryContextSwitchTo(body->context);
-	Size		len = body_length(body);
-	StringInfo	header = makeStringInfo();
+	Size          len = body_length(body);
+	StringInfo    header = makeStringInfo();
 
 	appendStringInfoChar(header, (char) (tag << 3 | 2));
 	for (; len >= 0x80; len >>= 7)
@@ -99,7 +99,7 @@ body_wrap(ApiBody *body, uint32 tag)
 bool
 body_take(ApiBody *body, const char **data, Size *len)
 {
-	StringInfo	piece;
+	StringInfo piece;
 
 	if (body->pieces != NIL)
 	{
@@ -149,7 +149,7 @@ escape_ascii(StringInfo out, unsigned char c)
 void
 body_json_string(ApiBody *body, const char *data, Size len)
 {
-	StringInfo	out = body_piece(body);
+	StringInfo  out = body_piece(body);
 	const char *end = data + len;
 	const char *plain = data;
 	const char *p = data;
@@ -158,8 +158,8 @@ body_json_string(ApiBody *body, const char *data, Size len)
 	while (p < end)
 	{
 		unsigned char c = (unsigned char) *p;
-		bool		separator = c == 0xe2 && end - p >= 3 && (unsigned char) p[1] == 0x80 &&
-			((unsigned char) p[2] & 0xfe) == 0xa8;
+		bool          separator = c == 0xe2 && end - p >= 3 && (unsigned char) p[1] == 0x80 &&
+		                 ((unsigned char) p[2] & 0xfe) == 0xa8;
 
 		if (c >= 0x20 && c != '"' && c != '\\' && c != '<' && c != '>' && c != '&' && !separator)
 		{
@@ -187,11 +187,11 @@ body_json_string(ApiBody *body, const char *data, Size len)
 char *
 format_double(double value, int low, int high, bool padded)
 {
-	char		shortest[DOUBLE_SHORTEST_DECIMAL_LEN];
-	char		digits[DOUBLE_SHORTEST_DECIMAL_LEN];
-	int			n = 0;
-	int			point = -1;		/* digits before the decimal point */
-	int			exponent = 0;
+	char           shortest[DOUBLE_SHORTEST_DECIMAL_LEN];
+	char           digits[DOUBLE_SHORTEST_DECIMAL_LEN];
+	int            n = 0;
+	int            point = -1; /* digits before the decimal point */
+	int            exponent = 0;
 	StringInfoData out;
 
 	double_to_shortest_decimal_buf(fabs(value), shortest);
@@ -258,7 +258,7 @@ format_double(double value, int low, int high, bool padded)
 void
 body_json_double(ApiBody *body, double value)
 {
-	char	   *text;
+	char *text;
 
 	if (isnan(value))
 		body_text(body, "\"NaN\"");
@@ -275,9 +275,9 @@ body_json_double(ApiBody *body, double value)
 void
 body_base64(ApiBody *body, const void *data, Size len)
 {
-	StringInfo	out = body_piece(body);
-	int			room = pg_b64_enc_len((int) len);
-	int			written;
+	StringInfo out = body_piece(body);
+	int        room = pg_b64_enc_len((int) len);
+	int        written;
 
 	enlargeStringInfo(out, room + 1);
 	written = pg_b64_encode(data, (int) len, out->data + out->len, room);

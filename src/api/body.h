@@ -20,15 +20,15 @@
 typedef struct ApiBody
 {
 	MemoryContext context;
-	List	   *pieces;			/* StringInfos that are full */
-	StringInfo	current;		/* the last piece, NULL at first */
-	Size		len;			/* bytes in "pieces" */
+	List         *pieces;  /* StringInfos that are full */
+	StringInfo    current; /* the last piece, NULL at first */
+	Size          len;     /* bytes in "pieces" */
 } ApiBody;
 
-extern ApiBody *body_create(void);	/* in CurrentMemoryContext */
-extern Size body_length(const ApiBody *body);
-extern void body_append(ApiBody *body, const void *data, Size len);
-extern void body_printf(ApiBody *body, const char *format,...) pg_attribute_printf(2, 3);
+extern ApiBody *body_create(void); /* in CurrentMemoryContext */
+extern Size     body_length(const ApiBody *body);
+extern void     body_append(ApiBody *body, const void *data, Size len);
+extern void     body_printf(ApiBody *body, const char *format, ...) pg_attribute_printf(2, 3);
 
 /* body_wrap: makes what is there the value of a protobuf field */
 extern void body_wrap(ApiBody *body, uint32 tag);
@@ -60,4 +60,4 @@ extern void body_base64(ApiBody *body, const void *data, Size len);
  */
 extern char *format_double(double value, int low, int high, bool padded);
 
-#endif							/* TEMPO_API_BODY_H */
+#endif /* TEMPO_API_BODY_H */

@@ -37,8 +37,8 @@ static const char *const formats[] = {"trace-patch-v0", "trace-summary-v0-native
 
 typedef struct DiffSide
 {
-	TraceId		id;
-	char		hex[TRACE_ID_LEN * 2 + 1];
+	TraceId id;
+	char    hex[TRACE_ID_LEN * 2 + 1];
 } DiffSide;
 
 static bool
@@ -52,9 +52,9 @@ static bool
 read_side(ApiCall *call, JsonbContainer *body, const char *name, DiffSide *side)
 {
 	static const char *const times[] = {"start", "end"};
-	JsonbValue *value = api_json_member(body, name);
-	JsonbContainer *object;
-	char	   *id;
+	JsonbValue              *value = api_json_member(body, name);
+	JsonbContainer          *object;
+	char                    *id;
 
 	if (value && (value->type != jbvBinary || !JsonContainerIsObject(value->val.binary.data)))
 		return bad_body(call, psprintf("%s must be an object", name));
@@ -78,9 +78,9 @@ read_side(ApiCall *call, JsonbContainer *body, const char *name, DiffSide *side)
 static bool
 read_request(ApiCall *call, DiffSide sides[2], DiffFormat *format)
 {
-	Jsonb	   *json = read_json_body(call, "invalid trace diff request body: ");
+	Jsonb      *json = read_json_body(call, "invalid trace diff request body: ");
 	JsonbValue *value;
-	char	   *name;
+	char       *name;
 
 	if (json == NULL)
 		return false;
@@ -104,7 +104,7 @@ read_request(ApiCall *call, DiffSide sides[2], DiffFormat *format)
 	if (name && *name == '\0')
 		return true;
 	return api_fail(call, 400, "invalid format \"%s\": must be one of trace-patch-v0, trace-summary-v0-native, trace-summary-v0-composed",
-					name ? name : "");
+	                name ? name : "");
 }
 
 /* Are both there, and whole? */
@@ -114,7 +114,7 @@ check_traces(ApiCall *call, const DiffSide sides[2])
 	for (int i = 0; i < 2; i++)
 	{
 		SpanAllocator allocator = tempo_context_allocator(CurrentMemoryContext);
-		SpanBatch  *batch = span_batch_create(&allocator, 0);
+		SpanBatch    *batch = span_batch_create(&allocator, 0);
 
 		if (batch == NULL)
 			ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
@@ -133,61 +133,61 @@ check_traces(ApiCall *call, const DiffSide sides[2])
  * Span ids that occur twice are looked at once, so that this is a tree.
  */
 static const char diff_sql[] =
-"WITH RECURSIVE s AS ("
-"  SELECT DISTINCT ON (side, span_id) * FROM ("
-"    SELECT CASE WHEN trace_id = $2 THEN 1 ELSE 2 END AS side, span_id, parent_span_id, service_name, name, kind, status, "
-"           status_message, start_time_unix_nano AS start, duration_nano, attributes "
-"    FROM tempo.spans WHERE tenant = ANY ($1) AND trace_id = ANY (ARRAY[$2, $3]) "
-"    UNION ALL "
-"    SELECT 2, span_id, parent_span_id, service_name, name, kind, status, status_message, start_time_unix_nano, duration_nano, attributes "
-"    FROM tempo.spans WHERE tenant = ANY ($1) AND trace_id = $2 AND $2 = $3"
-"  ) AS both_traces ORDER BY side, span_id, start), "
-"step AS ("
-"  SELECT s.*, concat_ws(E'\\x1f', coalesce(service_name, ''), name, kind, row_number() OVER ("
-"    PARTITION BY side, parent_span_id, service_name, name, kind ORDER BY start, span_id)) AS step FROM s), "
-"tree AS ("
-"  SELECT step.*, md5(step) AS key FROM step "
-"  WHERE NOT EXISTS (SELECT FROM s AS p WHERE p.side = step.side AND p.span_id = step.parent_span_id) "
-"  UNION ALL "
-"  SELECT c.*, md5(t.key || c.step) FROM tree AS t JOIN step AS c ON c.side = t.side AND c.parent_span_id = t.span_id), "
-"one AS (SELECT * FROM tree WHERE side = 1), two AS (SELECT * FROM tree WHERE side = 2), "
-"pairs AS ("
-"  SELECT a, b, coalesce(a.start, b.start) AS start, "
-"    CASE WHEN b.key IS NULL THEN 'remove' WHEN a.key IS NULL THEN 'add' "
-"         WHEN a.status IS DISTINCT FROM b.status OR a.status_message IS DISTINCT FROM b.status_message "
-"              OR a.attributes IS DISTINCT FROM b.attributes THEN 'replace' ELSE 'keep' END AS op, "
-"    jsonb_strip_nulls(jsonb_build_object("
-"      'service', coalesce(a.service_name, b.service_name), 'name', coalesce(a.name, b.name), 'kind', coalesce(a.kind, b.kind), "
-"      'base', CASE WHEN a.key IS NOT NULL THEN jsonb_build_object('spanId', a.span_id::text, 'parentSpanId', a.parent_span_id::text, "
-"        'durationNanos', a.duration_nano, 'status', a.status) END, "
-"      'compare', CASE WHEN b.key IS NOT NULL THEN jsonb_build_object('spanId', b.span_id::text, 'parentSpanId', b.parent_span_id::text, "
-"        'durationNanos', b.duration_nano, 'status', b.status) END, "
-"      'statusMessage', CASE WHEN a.key IS NOT NULL AND b.key IS NOT NULL AND a.status_message IS DISTINCT FROM b.status_message "
-"        THEN jsonb_build_object('base', a.status_message, 'compare', b.status_message) END)) AS text, "
-"    CASE WHEN a.key IS NOT NULL AND b.key IS NOT NULL AND a.attributes IS DISTINCT FROM b.attributes THEN ("
-"      SELECT jsonb_object_agg(k.key, jsonb_build_object('base', a.attributes -> k.key, 'compare', b.attributes -> k.key)) "
-"      FROM (SELECT jsonb_object_keys(a.attributes) UNION SELECT jsonb_object_keys(b.attributes)) AS k(key) "
-"      WHERE a.attributes -> k.key IS DISTINCT FROM b.attributes -> k.key) END AS changed "
-"  FROM one AS a FULL JOIN two AS b ON a.key = b.key) "
-"SELECT jsonb_build_object("
-"    'baseSpans', (SELECT count(*) FROM one), 'compareSpans', (SELECT count(*) FROM two), "
-"    'baseDurationNanos', (SELECT max(start + duration_nano) - min(start) FROM one), "
-"    'compareDurationNanos', (SELECT max(start + duration_nano) - min(start) FROM two), "
-"    'baseErrors', (SELECT count(*) FROM one WHERE status = 'error'), 'compareErrors', (SELECT count(*) FROM two WHERE status = 'error'), "
-"    'added', count(*) FILTER (WHERE op = 'add'), 'removed', count(*) FILTER (WHERE op = 'remove'), "
-"    'changed', count(*) FILTER (WHERE op = 'replace'), 'unchanged', count(*) FILTER (WHERE op = 'keep'))::text, "
-"  coalesce(jsonb_agg(jsonb_build_object('op', op) || text || CASE WHEN changed IS NULL THEN '{}'::jsonb "
-"    ELSE jsonb_build_object('attributes', changed) END ORDER BY start, op, text) FILTER (WHERE op <> 'keep'), '[]'::jsonb)::text "
-"FROM pairs";
+	"WITH RECURSIVE s AS ("
+	"  SELECT DISTINCT ON (side, span_id) * FROM ("
+	"    SELECT CASE WHEN trace_id = $2 THEN 1 ELSE 2 END AS side, span_id, parent_span_id, service_name, name, kind, status, "
+	"           status_message, start_time_unix_nano AS start, duration_nano, attributes "
+	"    FROM tempo.spans WHERE tenant = ANY ($1) AND trace_id = ANY (ARRAY[$2, $3]) "
+	"    UNION ALL "
+	"    SELECT 2, span_id, parent_span_id, service_name, name, kind, status, status_message, start_time_unix_nano, duration_nano, attributes "
+	"    FROM tempo.spans WHERE tenant = ANY ($1) AND trace_id = $2 AND $2 = $3"
+	"  ) AS both_traces ORDER BY side, span_id, start), "
+	"step AS ("
+	"  SELECT s.*, concat_ws(E'\\x1f', coalesce(service_name, ''), name, kind, row_number() OVER ("
+	"    PARTITION BY side, parent_span_id, service_name, name, kind ORDER BY start, span_id)) AS step FROM s), "
+	"tree AS ("
+	"  SELECT step.*, md5(step) AS key FROM step "
+	"  WHERE NOT EXISTS (SELECT FROM s AS p WHERE p.side = step.side AND p.span_id = step.parent_span_id) "
+	"  UNION ALL "
+	"  SELECT c.*, md5(t.key || c.step) FROM tree AS t JOIN step AS c ON c.side = t.side AND c.parent_span_id = t.span_id), "
+	"one AS (SELECT * FROM tree WHERE side = 1), two AS (SELECT * FROM tree WHERE side = 2), "
+	"pairs AS ("
+	"  SELECT a, b, coalesce(a.start, b.start) AS start, "
+	"    CASE WHEN b.key IS NULL THEN 'remove' WHEN a.key IS NULL THEN 'add' "
+	"         WHEN a.status IS DISTINCT FROM b.status OR a.status_message IS DISTINCT FROM b.status_message "
+	"              OR a.attributes IS DISTINCT FROM b.attributes THEN 'replace' ELSE 'keep' END AS op, "
+	"    jsonb_strip_nulls(jsonb_build_object("
+	"      'service', coalesce(a.service_name, b.service_name), 'name', coalesce(a.name, b.name), 'kind', coalesce(a.kind, b.kind), "
+	"      'base', CASE WHEN a.key IS NOT NULL THEN jsonb_build_object('spanId', a.span_id::text, 'parentSpanId', a.parent_span_id::text, "
+	"        'durationNanos', a.duration_nano, 'status', a.status) END, "
+	"      'compare', CASE WHEN b.key IS NOT NULL THEN jsonb_build_object('spanId', b.span_id::text, 'parentSpanId', b.parent_span_id::text, "
+	"        'durationNanos', b.duration_nano, 'status', b.status) END, "
+	"      'statusMessage', CASE WHEN a.key IS NOT NULL AND b.key IS NOT NULL AND a.status_message IS DISTINCT FROM b.status_message "
+	"        THEN jsonb_build_object('base', a.status_message, 'compare', b.status_message) END)) AS text, "
+	"    CASE WHEN a.key IS NOT NULL AND b.key IS NOT NULL AND a.attributes IS DISTINCT FROM b.attributes THEN ("
+	"      SELECT jsonb_object_agg(k.key, jsonb_build_object('base', a.attributes -> k.key, 'compare', b.attributes -> k.key)) "
+	"      FROM (SELECT jsonb_object_keys(a.attributes) UNION SELECT jsonb_object_keys(b.attributes)) AS k(key) "
+	"      WHERE a.attributes -> k.key IS DISTINCT FROM b.attributes -> k.key) END AS changed "
+	"  FROM one AS a FULL JOIN two AS b ON a.key = b.key) "
+	"SELECT jsonb_build_object("
+	"    'baseSpans', (SELECT count(*) FROM one), 'compareSpans', (SELECT count(*) FROM two), "
+	"    'baseDurationNanos', (SELECT max(start + duration_nano) - min(start) FROM one), "
+	"    'compareDurationNanos', (SELECT max(start + duration_nano) - min(start) FROM two), "
+	"    'baseErrors', (SELECT count(*) FROM one WHERE status = 'error'), 'compareErrors', (SELECT count(*) FROM two WHERE status = 'error'), "
+	"    'added', count(*) FILTER (WHERE op = 'add'), 'removed', count(*) FILTER (WHERE op = 'remove'), "
+	"    'changed', count(*) FILTER (WHERE op = 'replace'), 'unchanged', count(*) FILTER (WHERE op = 'keep'))::text, "
+	"  coalesce(jsonb_agg(jsonb_build_object('op', op) || text || CASE WHEN changed IS NULL THEN '{}'::jsonb "
+	"    ELSE jsonb_build_object('attributes', changed) END ORDER BY start, op, text) FILTER (WHERE op <> 'keep'), '[]'::jsonb)::text "
+	"FROM pairs";
 
 static void
 run_diff(ApiCall *call, const DiffSide sides[2])
 {
-	Oid			types[3] = {TEXTARRAYOID, InvalidOid, InvalidOid};
-	Datum		values[3];
+	Oid   types[3] = {TEXTARRAYOID, InvalidOid, InvalidOid};
+	Datum values[3];
 
 	types[1] = types[2] = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("trace_id"),
-										  ObjectIdGetDatum(get_namespace_oid("tempo", false)));
+	                                      ObjectIdGetDatum(get_namespace_oid("tempo", false)));
 	values[0] = tenants_array(call);
 	values[1] = PointerGetDatum(&sides[0].id);
 	values[2] = PointerGetDatum(&sides[1].id);
@@ -197,12 +197,12 @@ run_diff(ApiCall *call, const DiffSide sides[2])
 void
 serve_trace_diff(ApiCall *call)
 {
-	DiffSide	sides[2];
-	DiffFormat	format;
+	DiffSide      sides[2];
+	DiffFormat    format;
 	MemoryContext context = CurrentMemoryContext;
-	ApiBody    *body;
-	char	   *summary;
-	char	   *patch;
+	ApiBody      *body;
+	char         *summary;
+	char         *patch;
 
 	if (!read_request(call, sides, &format) || !check_traces(call, sides))
 		return;
@@ -217,7 +217,7 @@ serve_trace_diff(ApiCall *call)
 	{
 		body = api_ok(call, "application/json");
 		body_printf(body, "{\"format\":\"%s\",\"base\":{\"traceId\":\"%s\"},\"compare\":{\"traceId\":\"%s\"},\"summary\":",
-					formats[format], sides[0].hex, sides[1].hex);
+		            formats[format], sides[0].hex, sides[1].hex);
 		body_text(body, summary);
 		if (format == DIFF_COMPOSED && strlen(patch) > COMPOSED_BUDGET)
 			body_printf(body, ",\"patchOmitted\":{\"bytes\":%zu,\"reason\":\"over_budget\"}", strlen(patch));

@@ -31,14 +31,14 @@
 typedef struct TraceEncoder
 {
 	const SpanBatch *batch;
-	uint32	   *order;			/* span numbers in the order of output */
-	uint32		n;				/* spans to be shown */
-	uint64	   *start_rank;		/* per span: its place by start time */
-	uint32	   *resource_rank;	/* per resource: the place of its first span */
-	uint32	   *scope_rank;
-	SpanId	   *span_ids;		/* per span, NULL if no id was replaced */
-	SpanId	   *parent_ids;
-	MemoryContext context;		/* the messages of one group */
+	uint32          *order;         /* span numbers in the order of output */
+	uint32           n;             /* spans to be shown */
+	uint64          *start_rank;    /* per span: its place by start time */
+	uint32          *resource_rank; /* per resource: the place of its first span */
+	uint32          *scope_rank;
+	SpanId          *span_ids; /* per span, NULL if no id was replaced */
+	SpanId          *parent_ids;
+	MemoryContext    context; /* the messages of one group */
 } TraceEncoder;
 
 /* ----------------------------------------------------------------- order */
@@ -47,10 +47,10 @@ static int
 compare_start(const void *a, const void *b, void *arg)
 {
 	const SpanBatch *batch = arg;
-	uint32		x = *(const uint32 *) a;
-	uint32		y = *(const uint32 *) b;
-	int64		p = batch->spans[x].start_time_unix_nano;
-	int64		q = batch->spans[y].start_time_unix_nano;
+	uint32           x = *(const uint32 *) a;
+	uint32           y = *(const uint32 *) b;
+	int64            p = batch->spans[x].start_time_unix_nano;
+	int64            q = batch->spans[y].start_time_unix_nano;
 
 	if (p != q)
 		return p < q ? -1 : 1;
@@ -60,14 +60,14 @@ compare_start(const void *a, const void *b, void *arg)
 static int
 compare_group(const void *a, const void *b, void *arg)
 {
-	TraceEncoder *encoder = arg;
+	TraceEncoder    *encoder = arg;
 	const SpanBatch *batch = encoder->batch;
-	uint32		x = *(const uint32 *) a;
-	uint32		y = *(const uint32 *) b;
-	uint32		scope_x = batch->spans[x].scope;
-	uint32		scope_y = batch->spans[y].scope;
-	uint32		p = encoder->resource_rank[batch->scopes[scope_x].resource];
-	uint32		q = encoder->resource_rank[batch->scopes[scope_y].resource];
+	uint32           x = *(const uint32 *) a;
+	uint32           y = *(const uint32 *) b;
+	uint32           scope_x = batch->spans[x].scope;
+	uint32           scope_y = batch->spans[y].scope;
+	uint32           p = encoder->resource_rank[batch->scopes[scope_x].resource];
+	uint32           q = encoder->resource_rank[batch->scopes[scope_y].resource];
 
 	if (p == q)
 	{
@@ -94,22 +94,22 @@ choose_spans(TraceEncoder *encoder)
 {
 	struct
 	{
-		SpanId		id;
-		int64		start;
-		int64		kind;
-	}			key;
+		SpanId id;
+		int64  start;
+		int64  kind;
+	} key;
 	const SpanBatch *batch = encoder->batch;
-	HASHCTL		control = {0};
-	HTAB	   *seen;
+	HASHCTL          control = {0};
+	HTAB            *seen;
 
 	control.keysize = sizeof(key);
 	control.entrysize = sizeof(key);
 	control.hcxt = CurrentMemoryContext;
 	seen = hash_create("spans of a trace", Max(batch->n_spans, 16), &control,
-					   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	                   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	for (uint32 i = 0; i < batch->n_spans; i++)
 	{
-		bool		found;
+		bool found;
 
 		key.id = batch->spans[i].span_id;
 		key.start = batch->spans[i].start_time_unix_nano;
@@ -137,8 +137,8 @@ sort_spans(TraceEncoder *encoder)
 	qsort_arg(encoder->order, encoder->n, sizeof(uint32), compare_start, (void *) batch);
 	for (uint32 i = 0; i < encoder->n; i++)
 	{
-		uint32		scope = batch->spans[encoder->order[i]].scope;
-		uint32		resource = batch->scopes[scope].resource;
+		uint32 scope = batch->spans[encoder->order[i]].scope;
+		uint32 resource = batch->scopes[scope].resource;
 
 		encoder->start_rank[encoder->order[i]] = i;
 		encoder->scope_rank[scope] = Min(encoder->scope_rank[scope], i);
@@ -151,10 +151,10 @@ sort_spans(TraceEncoder *encoder)
 
 typedef struct IdEntry
 {
-	SpanId		id;
-	uint32		client;			/* a client span with this id, or NO_SPAN */
-	uint32		server;			/* the first server span with it */
-	SpanId		fresh;
+	SpanId id;
+	uint32 client; /* a client span with this id, or NO_SPAN */
+	uint32 server; /* the first server span with it */
+	SpanId fresh;
 } IdEntry;
 
 #define NO_SPAN PG_UINT32_MAX
@@ -164,9 +164,9 @@ typedef struct IdEntry
 static SpanId
 unused_id(HTAB *ids, uint64 *last)
 {
-	SpanId		id;
-	bool		found = true;
-	uint64		number;
+	SpanId id;
+	bool   found = true;
+	uint64 number;
 
 	while (found)
 	{
@@ -182,7 +182,7 @@ static void
 replace_ids(TraceEncoder *encoder, HTAB *ids)
 {
 	const SpanBatch *batch = encoder->batch;
-	uint64		last = 0;
+	uint64           last = 0;
 
 	encoder->span_ids = allocate(batch->n_spans, sizeof(SpanId));
 	encoder->parent_ids = allocate(batch->n_spans, sizeof(SpanId));
@@ -208,7 +208,7 @@ replace_ids(TraceEncoder *encoder, HTAB *ids)
 		IdEntry    *entry = hash_search(ids, &span->parent_span_id, HASH_FIND, NULL);
 
 		if (entry && entry->client != NO_SPAN && entry->server != NO_SPAN &&
-			n != entry->server && n != entry->client)
+		    n != entry->server && n != entry->client)
 			encoder->parent_ids[n] = entry->fresh;
 	}
 }
@@ -217,21 +217,21 @@ static void
 repair_shared_ids(TraceEncoder *encoder)
 {
 	const SpanBatch *batch = encoder->batch;
-	HASHCTL		control = {0};
-	HTAB	   *ids;
-	bool		shared = false;
+	HASHCTL          control = {0};
+	HTAB            *ids;
+	bool             shared = false;
 
 	control.keysize = sizeof(SpanId);
 	control.entrysize = sizeof(IdEntry);
 	control.hcxt = CurrentMemoryContext;
 	ids = hash_create("span ids", Max(batch->n_spans, 16), &control,
-					  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	                  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 
 	for (uint32 i = 0; i < encoder->n; i++)
 	{
-		uint32		n = encoder->order[i];
+		uint32      n = encoder->order[i];
 		const Span *span = &batch->spans[n];
-		bool		found;
+		bool        found;
 		IdEntry    *entry = hash_search(ids, &span->span_id, HASH_ENTER, &found);
 
 		if (!found)
@@ -255,7 +255,7 @@ encoder_start(TraceEncoder *encoder, const SpanBatch *batch)
 	sort_spans(encoder);
 	repair_shared_ids(encoder);
 	encoder->context = AllocSetContextCreate(CurrentMemoryContext, "trace messages",
-											 ALLOCSET_DEFAULT_SIZES);
+	                                         ALLOCSET_DEFAULT_SIZES);
 }
 
 /* -------------------------------------------------------------- messages */
@@ -346,7 +346,7 @@ static Tempo__Otlp__KeyValue **
 key_values(const KeyValue *items, uint32 n)
 {
 	Tempo__Otlp__KeyValue **out = allocate(n, sizeof(void *));
-	Tempo__Otlp__KeyValue *all = allocate(n, sizeof(Tempo__Otlp__KeyValue));
+	Tempo__Otlp__KeyValue  *all = allocate(n, sizeof(Tempo__Otlp__KeyValue));
 
 	for (uint32 i = 0; i < n; i++)
 	{
@@ -406,15 +406,16 @@ links_of(const Span *span)
 static Tempo__Otlp__OtlpSpan *
 span_message(const TraceEncoder *encoder, uint32 n)
 {
-	const Span *in = &encoder->batch->spans[n];
+	const Span            *in = &encoder->batch->spans[n];
 	Tempo__Otlp__OtlpSpan *out = palloc(sizeof(*out));
 
 	tempo__otlp__otlp_span__init(out);
 	out->trace_id = bytes_of_id(in->trace_id.bytes, TRACE_ID_LEN);
 	out->span_id = bytes_of_id(encoder->span_ids ? encoder->span_ids[n].bytes : in->span_id.bytes,
-							   SPAN_ID_LEN);
+	                           SPAN_ID_LEN);
 	out->parent_span_id = bytes_of_id(encoder->parent_ids ? encoder->parent_ids[n].bytes :
-									  in->parent_span_id.bytes, SPAN_ID_LEN);
+	                                                        in->parent_span_id.bytes,
+	                                  SPAN_ID_LEN);
 	out->trace_state = bytes_of(in->trace_state);
 	out->name = batch_string(encoder, in->name);
 	out->kind = (Tempo__Otlp__SpanKind) in->kind;
@@ -442,8 +443,8 @@ span_message(const TraceEncoder *encoder, uint32 n)
 static void
 set_entity_refs(Tempo__Otlp__Resource *resource, SpanText refs)
 {
-	Jsonb	   *json;
-	char	   *text;
+	Jsonb *json;
+	char  *text;
 
 	if (refs.len == 0)
 		return;
@@ -465,7 +466,7 @@ set_entity_refs(Tempo__Otlp__Resource *resource, SpanText refs)
 static Tempo__Otlp__ScopeSpans *
 scope_message(const TraceEncoder *encoder, const uint32 *spans, uint32 n)
 {
-	const SpanScope *in = span_scope(encoder->batch, &encoder->batch->spans[spans[0]]);
+	const SpanScope         *in = span_scope(encoder->batch, &encoder->batch->spans[spans[0]]);
 	Tempo__Otlp__ScopeSpans *out = palloc(sizeof(*out));
 
 	tempo__otlp__scope_spans__init(out);
@@ -487,12 +488,12 @@ scope_message(const TraceEncoder *encoder, const uint32 *spans, uint32 n)
 static Tempo__Otlp__ResourceSpans *
 group_message(const TraceEncoder *encoder, uint32 first, uint32 *count)
 {
-	const SpanBatch *batch = encoder->batch;
-	const uint32 *order = encoder->order + first;
-	uint32		limit = Min(encoder->n - first, SPANS_PER_GROUP);
-	const SpanResource *in = span_resource(batch, &batch->spans[order[0]]);
+	const SpanBatch            *batch = encoder->batch;
+	const uint32               *order = encoder->order + first;
+	uint32                      limit = Min(encoder->n - first, SPANS_PER_GROUP);
+	const SpanResource         *in = span_resource(batch, &batch->spans[order[0]]);
 	Tempo__Otlp__ResourceSpans *out = palloc(sizeof(*out));
-	uint32		n = 0;
+	uint32                      n = 0;
 
 	tempo__otlp__resource_spans__init(out);
 	out->schema_url = batch_string(encoder, in->schema_url);
@@ -505,7 +506,7 @@ group_message(const TraceEncoder *encoder, uint32 first, uint32 *count)
 	out->scope_spans = allocate(Min(limit, batch->n_scopes), sizeof(void *));
 	while (n < limit && span_resource(batch, &batch->spans[order[n]]) == in)
 	{
-		uint32		begin = n;
+		uint32 begin = n;
 
 		while (n < limit && batch->spans[order[n]].scope == batch->spans[order[begin]].scope)
 			n++;
@@ -521,8 +522,8 @@ group_message(const TraceEncoder *encoder, uint32 first, uint32 *count)
 static void
 append_field(ApiBody *body, uint32 tag, Size len)
 {
-	uint8		header[12];
-	int			n = 0;
+	uint8 header[12];
+	int   n = 0;
 
 	header[n++] = (uint8) (tag << 3 | 2);
 	for (; len >= 0x80; len >>= 7)
@@ -536,12 +537,12 @@ void
 trace_each_group(const SpanBatch *batch, WriteGroup write, ApiBody *body, JsonStyle style)
 {
 	TraceEncoder encoder;
-	uint32		count;
+	uint32       count;
 
 	encoder_start(&encoder, batch);
 	for (uint32 first = 0; first < encoder.n; first += count)
 	{
-		MemoryContext old = MemoryContextSwitchTo(encoder.context);
+		MemoryContext               old = MemoryContextSwitchTo(encoder.context);
 		Tempo__Otlp__ResourceSpans *group;
 
 		CHECK_FOR_INTERRUPTS();

@@ -27,8 +27,8 @@ extern void trace_to_protobuf(ApiBody *body, const SpanBatch *batch);
 extern void trace_to_llm(ApiBody *body, const SpanBatch *batch);
 
 /* For encoders of other forms: calls "write" for each ResourceSpans. */
-typedef void (*WriteGroup) (ApiBody *body, const ProtobufCMessage *group, bool first, JsonStyle style);
+typedef void (*WriteGroup)(ApiBody *body, const ProtobufCMessage *group, bool first, JsonStyle style);
 
 extern void trace_each_group(const SpanBatch *batch, WriteGroup write, ApiBody *body, JsonStyle style);
 
-#endif							/* TEMPO_API_ENCODE_H */
+#endif /* TEMPO_API_ENCODE_H */

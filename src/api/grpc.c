@@ -46,7 +46,7 @@ add_bytes(StringInfo query, const char *name, const ProtobufCBinaryData *value)
 static void
 add_number(StringInfo query, const char *name, const char *format, uint64 value)
 {
-	char		text[64];
+	char text[64];
 
 	if (value == 0)
 		return;
@@ -64,7 +64,7 @@ add_number(StringInfo query, const char *name, const char *format, uint64 value)
 static void
 add_tags(StringInfo query, size_t n, Tempopb__TagEntry *const *tags)
 {
-	StringInfoData text;
+	StringInfoData      text;
 	ProtobufCBinaryData value;
 
 	initStringInfo(&text);
@@ -74,7 +74,7 @@ add_tags(StringInfo query, size_t n, Tempopb__TagEntry *const *tags)
 		appendStringInfoString(&text, "=\"");
 		for (size_t j = 0; j < tags[i]->value.len; j++)
 		{
-			char		c = (char) tags[i]->value.data[j];
+			char c = (char) tags[i]->value.data[j];
 
 			if (c == '"' || c == '\\')
 				appendStringInfoChar(&text, '\\');
@@ -124,7 +124,7 @@ static char *
 read_tag_values(const ProtobufCMessage *message, const char *path, StringInfo query)
 {
 	const Tempopb__SearchTagValuesRequest *values = (const Tempopb__SearchTagValuesRequest *) message;
-	StringInfoData full;
+	StringInfoData                         full;
 
 	if (values->tag_name.len == 0)
 		return NULL;
@@ -166,10 +166,10 @@ read_query_instant(const ProtobufCMessage *message, const char *path, StringInfo
 
 typedef struct GrpcMethod
 {
-	const char *name;
-	const ProtobufCMessageDescriptor *descriptor;	/* of its request */
-	const char *path;			/* of the endpoint */
-	char	   *(*read) (const ProtobufCMessage *message, const char *path, StringInfo query);
+	const char                       *name;
+	const ProtobufCMessageDescriptor *descriptor; /* of its request */
+	const char                       *path;       /* of the endpoint */
+	char *(*read)(const ProtobufCMessage *message, const char *path, StringInfo query);
 } GrpcMethod;
 
 static const GrpcMethod methods[] = {
@@ -179,8 +179,7 @@ static const GrpcMethod methods[] = {
 	{"SearchTagValues", &tempopb__search_tag_values_request__descriptor, "/api/search/tag/", read_tag_values},
 	{"SearchTagValuesV2", &tempopb__search_tag_values_request__descriptor, "/api/v2/search/tag/", read_tag_values},
 	{"MetricsQueryRange", &tempopb__query_range_request__descriptor, "/api/metrics/query_range", read_query_range},
-	{"MetricsQueryInstant", &tempopb__query_instant_request__descriptor, "/api/metrics/query", read_query_instant}
-};
+	{"MetricsQueryInstant", &tempopb__query_instant_request__descriptor, "/api/metrics/query", read_query_instant}};
 
 /* As servers of gRPC word it. */
 static char *
@@ -200,8 +199,8 @@ api_from_grpc(const char *path, const void *data, Size len, ApiRequest *request,
 {
 	const GrpcMethod *method = NULL;
 	ProtobufCMessage *message;
-	StringInfoData query;
-	char	   *endpoint;
+	StringInfoData    query;
+	char             *endpoint;
 
 	if (strncmp(path, SERVICE, strlen(SERVICE)) == 0)
 	{
@@ -252,24 +251,24 @@ api_grpc_status(int http_status)
 		case 200:
 			return GRPC_STATUS_OK;
 		case 403:
-			return 7;			/* PERMISSION_DENIED */
+			return 7; /* PERMISSION_DENIED */
 		case 404:
-			return 5;			/* NOT_FOUND */
+			return 5; /* NOT_FOUND */
 		case 413:
 		case 429:
-			return 8;			/* RESOURCE_EXHAUSTED */
+			return 8; /* RESOURCE_EXHAUSTED */
 		case 499:
-			return 1;			/* CANCELLED */
+			return 1; /* CANCELLED */
 		case 501:
 			return GRPC_STATUS_UNIMPLEMENTED;
 		case 503:
 			return GRPC_STATUS_UNAVAILABLE;
 		case 504:
-			return 4;			/* DEADLINE_EXCEEDED */
+			return 4; /* DEADLINE_EXCEEDED */
 	}
 	if (http_status >= 400 && http_status < 500)
 		return GRPC_STATUS_INVALID_ARGUMENT;
-	return http_status >= 500 ? GRPC_STATUS_INTERNAL : 2;	/* UNKNOWN */
+	return http_status >= 500 ? GRPC_STATUS_INTERNAL : 2; /* UNKNOWN */
 }
 
 static bool
@@ -278,7 +277,7 @@ read_varint(const char **p, const char *end, uint64 *value)
 	*value = 0;
 	for (int shift = 0; shift < 64 && *p < end; shift += 7)
 	{
-		uint8		byte = *(*p)++;
+		uint8 byte = *(*p)++;
 
 		*value |= (uint64) (byte & 0x7F) << shift;
 		if (byte < 0x80)
@@ -292,8 +291,8 @@ static const char *
 next_field(const char **p, const char *end, uint32 *number)
 {
 	const char *start = *p;
-	uint64		tag;
-	uint64		n;
+	uint64      tag;
+	uint64      n;
 
 	if (*p >= end)
 		return NULL;
@@ -315,9 +314,9 @@ next_field(const char **p, const char *end, uint32 *number)
 static char *
 gather(ApiResponse *response, Size *len)
 {
-	char	   *whole = MemoryContextAllocHuge(CurrentMemoryContext, Max(body_length(response->body), 1));
+	char       *whole = MemoryContextAllocHuge(CurrentMemoryContext, Max(body_length(response->body), 1));
 	const char *data;
-	Size		n;
+	Size        n;
 
 	*len = 0;
 	while (api_next(response, &data, &n))
@@ -330,8 +329,8 @@ gather(ApiResponse *response, Size *len)
 
 typedef struct Packet
 {
-	char	   *data;
-	Size		len;
+	char *data;
+	Size  len;
 } Packet;
 
 static void
@@ -342,17 +341,17 @@ packet_append(Packet *packet, const char *data, Size len)
 }
 
 void
-api_split_message(ApiResponse *response, void (*send) (void *arg, const char *data, Size len), void *arg)
+api_split_message(ApiResponse *response, void (*send)(void *arg, const char *data, Size len), void *arg)
 {
-	Size		len;
+	Size        len;
 	const char *whole = gather(response, &len);
 	const char *end = whole + len;
 	const char *p = whole;
 	const char *field;
-	uint32		number;
-	Packet		metrics;
-	Packet		rest;
-	Packet		packet;
+	uint32      number;
+	Packet      metrics;
+	Packet      rest;
+	Packet      packet;
 
 	metrics.data = MemoryContextAllocHuge(CurrentMemoryContext, len + 1);
 	metrics.len = 0;

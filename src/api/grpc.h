@@ -28,16 +28,16 @@
  * palloc'd.  Otherwise false with a status and its message.
  */
 extern bool api_from_grpc(const char *path, const void *message, Size len, ApiRequest *request,
-						  int *status, char **error);
+                          int *status, char **error);
 
 /* api_grpc_status: what an HTTP status is in gRPC */
-extern int	api_grpc_status(int http_status);
+extern int api_grpc_status(int http_status);
 
 /*
  * api_split_message: cuts an answer whose field 1 is what was found into
  * messages of about tempo_stream_packet_bytes.  Each has the metrics, field 2;
  * what else there is comes with the last.  Calls "send" for each, at least once.
  */
-extern void api_split_message(ApiResponse *response, void (*send) (void *arg, const char *data, Size len), void *arg);
+extern void api_split_message(ApiResponse *response, void (*send)(void *arg, const char *data, Size len), void *arg);
 
-#endif							/* TEMPO_API_GRPC_H */
+#endif /* TEMPO_API_GRPC_H */

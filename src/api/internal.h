@@ -28,35 +28,35 @@ typedef enum ApiFormat
 /* A range of time in Unix seconds, both ends included. */
 typedef struct ApiRange
 {
-	bool		set;			/* false = all time */
-	int64		start;
-	int64		end;
+	bool  set; /* false = all time */
+	int64 start;
+	int64 end;
 } ApiRange;
 
 struct ApiCall
 {
 	const ApiRequest *request;
-	ApiResponse *response;
-	void		(*serve) (ApiCall *call);	/* NULL when it is answered */
-	int			attempts;
-	ApiFormat	format;			/* what the client accepts */
-	bool		writes;			/* changes the database */
-	bool		partial;		/* what is being made is not the whole answer */
-	List	   *parameters;		/* of ApiParameter, in the order given */
-	List	   *tenants;		/* of char *, sorted, without repetitions */
-	char	   *argument;		/* the part of the path that is a parameter, decoded */
+	ApiResponse      *response;
+	void (*serve)(ApiCall *call); /* NULL when it is answered */
+	int       attempts;
+	ApiFormat format;     /* what the client accepts */
+	bool      writes;     /* changes the database */
+	bool      partial;    /* what is being made is not the whole answer */
+	List     *parameters; /* of ApiParameter, in the order given */
+	List     *tenants;    /* of char *, sorted, without repetitions */
+	char     *argument;   /* the part of the path that is a parameter, decoded */
 
 	/*
 	 * What cannot be evaluated yet can still be answered when there are no
 	 * spans to evaluate it on.
 	 */
-	ApiRange	range;
-	void		(*without_spans) (ApiCall *call);
-	char	   *unsupported;	/* what it was */
+	ApiRange range;
+	void (*without_spans)(ApiCall *call);
+	char *unsupported; /* what it was */
 
 	/* Answers an error raised while it was served in another way than as text. */
-	void		(*wrap_error) (ApiCall *call, const char *message);
-	const char *rpc_id;			/* of the JSON-RPC request, for that */
+	void (*wrap_error)(ApiCall *call, const char *message);
+	const char *rpc_id; /* of the JSON-RPC request, for that */
 };
 
 /* ---------------------------------------------------------------- router */
@@ -68,7 +68,7 @@ extern const char *parameter(const ApiCall *call, const char *name);
  * api_fail: answers with an error in plain text.  Returns false, so that a
  * function that reads parameters can "return api_fail(...)".
  */
-extern bool api_fail(ApiCall *call, int status, const char *format,...) pg_attribute_printf(3, 4);
+extern bool api_fail(ApiCall *call, int status, const char *format, ...) pg_attribute_printf(3, 4);
 
 /* api_answer: answers with a message, as JSON or protobuf */
 extern void api_answer(ApiCall *call, const ProtobufCMessage *message);
@@ -93,9 +93,9 @@ extern bool read_search_range(ApiCall *call, bool start_before_end, ApiRange *ra
 extern void append_percent(StringInfo out, const char *data, Size len);
 
 /* Values without an answer: false = not one. */
-extern bool parse_go_duration(const char *text, int64 *nanoseconds);
-extern bool parse_rfc3339(const char *text, int64 *nanoseconds);
-extern bool parse_prometheus_duration(const char *text, int64 *milliseconds);
+extern bool  parse_go_duration(const char *text, int64 *nanoseconds);
+extern bool  parse_rfc3339(const char *text, int64 *nanoseconds);
+extern bool  parse_prometheus_duration(const char *text, int64 *milliseconds);
 extern char *format_go_duration(int64 nanoseconds);
 extern int64 now_seconds(void);
 
@@ -127,26 +127,26 @@ extern bool overrides_write(const char *method);
 
 /* -------------------------------------------------------------- settings */
 
-extern int	tempo_search_default_limit;
-extern int	tempo_search_max_limit;
-extern int	tempo_search_max_range;		/* seconds, 0 = none */
-extern int	tempo_search_default_range; /* seconds, 0 = all time */
-extern int	tempo_search_default_spss;
-extern int	tempo_search_max_spss;
-extern int	tempo_query_end_cutoff;	/* seconds */
-extern int	tempo_max_query_bytes;
-extern int	tempo_metrics_max_range;	/* seconds, 0 = none */
-extern int	tempo_metrics_max_intervals;
-extern int	tempo_metrics_max_series;	/* 0 = any number */
-extern int	tempo_metrics_max_exemplars;
-extern int	tempo_max_tag_response_bytes;
-extern int	tempo_stream_packet_bytes;
-extern int	tempo_max_bytes_per_trace;
-extern bool tempo_multi_tenant_queries;
-extern bool tempo_user_configurable_overrides;
-extern bool tempo_mcp_server;
-extern bool tempo_left_pad_trace_ids;
+extern int   tempo_search_default_limit;
+extern int   tempo_search_max_limit;
+extern int   tempo_search_max_range;     /* seconds, 0 = none */
+extern int   tempo_search_default_range; /* seconds, 0 = all time */
+extern int   tempo_search_default_spss;
+extern int   tempo_search_max_spss;
+extern int   tempo_query_end_cutoff; /* seconds */
+extern int   tempo_max_query_bytes;
+extern int   tempo_metrics_max_range; /* seconds, 0 = none */
+extern int   tempo_metrics_max_intervals;
+extern int   tempo_metrics_max_series; /* 0 = any number */
+extern int   tempo_metrics_max_exemplars;
+extern int   tempo_max_tag_response_bytes;
+extern int   tempo_stream_packet_bytes;
+extern int   tempo_max_bytes_per_trace;
+extern bool  tempo_multi_tenant_queries;
+extern bool  tempo_user_configurable_overrides;
+extern bool  tempo_mcp_server;
+extern bool  tempo_left_pad_trace_ids;
 extern char *tempo_http_api_prefix;
 extern char *tempo_api_version;
 
-#endif							/* TEMPO_API_INTERNAL_H */
+#endif /* TEMPO_API_INTERNAL_H */

@@ -50,7 +50,7 @@ value_size(ProtobufCType type)
 static void
 json_name(const char *name, char *out, Size size)
 {
-	Size		n = 0;
+	Size n = 0;
 
 	for (; *name && n < size - 1; name++)
 	{
@@ -67,7 +67,7 @@ static bool
 is_id(const char *name)
 {
 	return strcmp(name, "trace_id") == 0 || strcmp(name, "span_id") == 0 ||
-		strcmp(name, "parent_span_id") == 0;
+	       strcmp(name, "parent_span_id") == 0;
 }
 
 /* ------------------------------------------------------- message to JSON */
@@ -98,7 +98,7 @@ is_default(const ProtobufCFieldDescriptor *field, const void *value)
 static void
 write_bytes(ApiBody *body, const char *name, const ProtobufCBinaryData *value, JsonStyle style)
 {
-	bool		id = is_id(name);
+	bool id = is_id(name);
 
 	if (!id && strcmp(name, "bytes_value") != 0)
 	{
@@ -109,7 +109,7 @@ write_bytes(ApiBody *body, const char *name, const ProtobufCBinaryData *value, J
 	body_char(body, '"');
 	if (id && style == JSON_OTLP && value->len <= TRACE_ID_LEN)
 	{
-		char		hex[2 * TRACE_ID_LEN + 1];
+		char hex[2 * TRACE_ID_LEN + 1];
 
 		id_to_hex(value->data, value->len, hex);
 		body_text(body, hex);
@@ -147,7 +147,7 @@ write_value(ApiBody *body, const ProtobufCFieldDescriptor *field, const void *va
 			break;
 		case PROTOBUF_C_TYPE_ENUM:
 			name = style == JSON_OTLP ? NULL :
-				protobuf_c_enum_descriptor_get_value(field->descriptor, *(const int *) value);
+			                            protobuf_c_enum_descriptor_get_value(field->descriptor, *(const int *) value);
 			if (name)
 				body_printf(body, "\"%s\"", name->name);
 			else
@@ -169,7 +169,7 @@ static bool
 is_map(const ProtobufCFieldDescriptor *field)
 {
 	const char *name;
-	Size		len;
+	Size        len;
 
 	if (field->type != PROTOBUF_C_TYPE_MESSAGE)
 		return false;
@@ -180,9 +180,9 @@ is_map(const ProtobufCFieldDescriptor *field)
 
 static void
 write_repeated(ApiBody *body, const ProtobufCFieldDescriptor *field, const char *items, Size n,
-			   JsonStyle style)
+               JsonStyle style)
 {
-	bool		map = is_map(field);
+	bool map = is_map(field);
 
 	body_char(body, map ? '{' : '[');
 	for (Size i = 0; i < n; i++)
@@ -193,7 +193,7 @@ write_repeated(ApiBody *body, const ProtobufCFieldDescriptor *field, const char 
 			body_char(body, ',');
 		if (map)
 		{
-			const ProtobufCMessage *entry = *(const ProtobufCMessage *const *) item;
+			const ProtobufCMessage         *entry = *(const ProtobufCMessage *const *) item;
 			const ProtobufCFieldDescriptor *f = entry->descriptor->fields;
 
 			write_value(body, &f[0], (const char *) entry + f[0].offset, style);
@@ -209,7 +209,7 @@ write_repeated(ApiBody *body, const ProtobufCFieldDescriptor *field, const char 
 static void
 write_message(ApiBody *body, const ProtobufCMessage *message, JsonStyle style, bool lists)
 {
-	bool		first = true;
+	bool first = true;
 
 	check_stack_depth();
 	CHECK_FOR_INTERRUPTS();
@@ -218,10 +218,10 @@ write_message(ApiBody *body, const ProtobufCMessage *message, JsonStyle style, b
 	for (unsigned i = 0; i < message->descriptor->n_fields; i++)
 	{
 		const ProtobufCFieldDescriptor *field = &message->descriptor->fields[i];
-		const char *value = (const char *) message + field->offset;
-		bool		repeated = field->label == PROTOBUF_C_LABEL_REPEATED;
-		Size		n = 0;
-		char		name[64];
+		const char                     *value = (const char *) message + field->offset;
+		bool                            repeated = field->label == PROTOBUF_C_LABEL_REPEATED;
+		Size                            n = 0;
+		char                            name[64];
 
 		if (repeated)
 		{
@@ -263,7 +263,7 @@ message_to_json(ApiBody *body, const ProtobufCMessage *message, JsonStyle style,
 typedef struct BodyBuffer
 {
 	ProtobufCBuffer base;
-	ApiBody    *body;
+	ApiBody        *body;
 } BodyBuffer;
 
 static void
@@ -275,7 +275,7 @@ append_to_body(ProtobufCBuffer *buffer, size_t len, const uint8_t *data)
 void
 message_to_protobuf(ApiBody *body, const ProtobufCMessage *message)
 {
-	BodyBuffer	buffer = {{append_to_body}, body};
+	BodyBuffer buffer = {{append_to_body}, body};
 
 	protobuf_c_message_pack_to_buffer(message, &buffer.base);
 }
@@ -286,8 +286,8 @@ static void
 wrong_type(const ProtobufCFieldDescriptor *field)
 {
 	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("member \"%s\" has the wrong JSON type", field->name)));
+	        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+	         errmsg("member \"%s\" has the wrong JSON type", field->name)));
 }
 
 static char *
@@ -305,7 +305,7 @@ read_numeric(const ProtobufCFieldDescriptor *field, const JsonbValue *value)
 	if (value->type != jbvString)
 		wrong_type(field);
 	return DatumGetNumeric(DirectFunctionCall3(numeric_in, CStringGetDatum(jsonb_text(value)),
-											   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+	                                           ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 }
 
 static void
@@ -317,10 +317,10 @@ read_bytes(const ProtobufCFieldDescriptor *field, const JsonbValue *value, Proto
 	out->len = value->val.string.len;
 	if (strcmp(field->name, "bytes_value") == 0)
 	{
-		int			room = pg_b64_dec_len(value->val.string.len);
-		uint8_t    *decoded = palloc(room + 1);
-		int			len = pg_b64_decode(value->val.string.val, value->val.string.len,
-										(void *) decoded, room);
+		int      room = pg_b64_dec_len(value->val.string.len);
+		uint8_t *decoded = palloc(room + 1);
+		int      len = pg_b64_decode(value->val.string.val, value->val.string.len,
+		                             (void *) decoded, room);
 
 		if (len < 0)
 			wrong_type(field);
@@ -338,16 +338,16 @@ read_value(const ProtobufCFieldDescriptor *field, const JsonbValue *value, void 
 		case PROTOBUF_C_TYPE_UINT64:
 		case PROTOBUF_C_TYPE_FIXED64:
 			*(int64 *) out = DatumGetInt64(DirectFunctionCall1(numeric_int8,
-															   NumericGetDatum(read_numeric(field, value))));
+			                                                   NumericGetDatum(read_numeric(field, value))));
 			break;
 		case PROTOBUF_C_TYPE_UINT32:
 		case PROTOBUF_C_TYPE_FIXED32:
 			*(uint32 *) out = (uint32) DatumGetInt64(DirectFunctionCall1(numeric_int8,
-																		 NumericGetDatum(read_numeric(field, value))));
+			                                                             NumericGetDatum(read_numeric(field, value))));
 			break;
 		case PROTOBUF_C_TYPE_DOUBLE:
 			*(double *) out = DatumGetFloat8(DirectFunctionCall1(numeric_float8,
-																 NumericGetDatum(read_numeric(field, value))));
+			                                                     NumericGetDatum(read_numeric(field, value))));
 			break;
 		case PROTOBUF_C_TYPE_BOOL:
 			if (value->type != jbvBool)
@@ -370,16 +370,16 @@ read_value(const ProtobufCFieldDescriptor *field, const JsonbValue *value, void 
 static void
 read_map(const ProtobufCFieldDescriptor *field, JsonbContainer *object, ProtobufCMessage **out)
 {
-	JsonbIterator *it = JsonbIteratorInit(object);
+	JsonbIterator     *it = JsonbIteratorInit(object);
 	JsonbIteratorToken token;
-	JsonbValue	value;
-	Size		n = 0;
+	JsonbValue         value;
+	Size               n = 0;
 
 	(void) JsonbIteratorNext(&it, &value, true);
 	while ((token = JsonbIteratorNext(&it, &value, true)) == WJB_KEY)
 	{
 		const ProtobufCMessageDescriptor *descriptor = field->descriptor;
-		ProtobufCMessage *entry = palloc0(descriptor->sizeof_message);
+		ProtobufCMessage                 *entry = palloc0(descriptor->sizeof_message);
 
 		protobuf_c_message_init(descriptor, entry);
 		read_value(&descriptor->fields[0], &value, (char *) entry + descriptor->fields[0].offset);
@@ -392,8 +392,8 @@ read_map(const ProtobufCFieldDescriptor *field, JsonbContainer *object, Protobuf
 static void
 read_repeated(const ProtobufCFieldDescriptor *field, JsonbContainer *list, ProtobufCMessage *message)
 {
-	Size		n = JsonContainerSize(list);
-	char	   *items = palloc0(n * value_size(field->type) + 1);
+	Size  n = JsonContainerSize(list);
+	char *items = palloc0(n * value_size(field->type) + 1);
 
 	if (is_map(field))
 	{
@@ -407,7 +407,7 @@ read_repeated(const ProtobufCFieldDescriptor *field, JsonbContainer *list, Proto
 			wrong_type(field);
 		for (Size i = 0; i < n; i++)
 			read_value(field, getIthJsonbValueFromContainer(list, i),
-					   items + i * value_size(field->type));
+			           items + i * value_size(field->type));
 	}
 	*(size_t *) ((char *) message + field->quantifier_offset) = n;
 	*(char **) ((char *) message + field->offset) = items;
@@ -423,8 +423,8 @@ message_from_jsonb(const ProtobufCMessageDescriptor *descriptor, JsonbContainer 
 	for (unsigned i = 0; i < descriptor->n_fields; i++)
 	{
 		const ProtobufCFieldDescriptor *field = &descriptor->fields[i];
-		char		name[64];
-		JsonbValue *value;
+		char                            name[64];
+		JsonbValue                     *value;
 
 		json_name(field->name, name, sizeof(name));
 		value = getKeyJsonValueFromContainer(object, name, strlen(name), NULL);

@@ -23,8 +23,8 @@
 
 typedef enum JsonStyle
 {
-	JSON_TEMPO,					/* ids in base64, enums by name */
-	JSON_OTLP					/* ids in hexadecimal, enums by number, as OTLP/JSON has it */
+	JSON_TEMPO, /* ids in base64, enums by name */
+	JSON_OTLP   /* ids in hexadecimal, enums by number, as OTLP/JSON has it */
 } JsonStyle;
 
 /*
@@ -41,6 +41,6 @@ extern void message_to_protobuf(ApiBody *body, const ProtobufCMessage *message);
  * have are ignored, a member of a wrong type raises 22023.
  */
 extern ProtobufCMessage *message_from_jsonb(const ProtobufCMessageDescriptor *descriptor,
-											JsonbContainer *object);
+                                            JsonbContainer                   *object);
 
-#endif							/* TEMPO_API_JSON_H */
+#endif /* TEMPO_API_JSON_H */

@@ -17,7 +17,7 @@ Jsonb *
 parse_json(const char *text, Size len, char **message)
 {
 	MemoryContext context = CurrentMemoryContext;
-	Jsonb	   *volatile json = NULL;
+	Jsonb *volatile json = NULL;
 
 	*message = NULL;
 	if (len == 0)
@@ -32,12 +32,12 @@ parse_json(const char *text, Size len, char **message)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
+		ErrorData *error;
 
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_DATA_EXCEPTION &&
-			ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_PROGRAM_LIMIT_EXCEEDED)
+		    ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_PROGRAM_LIMIT_EXCEEDED)
 			PG_RE_THROW();
 		FlushErrorState();
 		*message = error->message;
@@ -49,8 +49,8 @@ parse_json(const char *text, Size len, char **message)
 Jsonb *
 read_json_body(ApiCall *call, const char *prefix)
 {
-	char	   *message;
-	Jsonb	   *json = parse_json(call->request->body, call->request->body ? call->request->body_len : 0, &message);
+	char  *message;
+	Jsonb *json = parse_json(call->request->body, call->request->body ? call->request->body_len : 0, &message);
 
 	if (json == NULL)
 		(void) api_fail(call, 400, "%s%s", prefix, message);

@@ -25,4 +25,4 @@ extern JsonbValue *api_json_member(JsonbContainer *object, const char *name);
 /* A member that is a text; NULL if there is none or it is something else */
 extern char *api_json_text(JsonbContainer *object, const char *name);
 
-#endif							/* TEMPO_API_JSONBODY_H */
+#endif /* TEMPO_API_JSONBODY_H */

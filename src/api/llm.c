@@ -93,7 +93,7 @@ write_value(ApiBody *body, const Tempo__Otlp__AnyValue *value)
 static void
 write_pairs(ApiBody *body, size_t n, Tempo__Otlp__KeyValue *const *pairs, bool without_service)
 {
-	bool		first = true;
+	bool first = true;
 
 	body_char(body, '{');
 	for (size_t i = 0; i < n; i++)
@@ -133,7 +133,7 @@ write_enum(ApiBody *body, const ProtobufCEnumDescriptor *descriptor, int number)
 static void
 write_event(ApiBody *body, const Tempo__Otlp__Event *event)
 {
-	bool		first = true;
+	bool first = true;
 
 	body_char(body, '{');
 	write_key(body, &first, "name");
@@ -147,7 +147,7 @@ write_event(ApiBody *body, const Tempo__Otlp__Event *event)
 static void
 write_link(ApiBody *body, const Tempo__Otlp__Link *link)
 {
-	bool		first = true;
+	bool first = true;
 
 	body_char(body, '{');
 	write_id(body, &first, "traceId", link->trace_id);
@@ -159,7 +159,7 @@ write_link(ApiBody *body, const Tempo__Otlp__Link *link)
 static void
 write_span(ApiBody *body, const Tempo__Otlp__OtlpSpan *span)
 {
-	bool		first = true;
+	bool first = true;
 
 	body_char(body, '{');
 	write_id(body, &first, "spanId", span->span_id);
@@ -206,7 +206,7 @@ write_span(ApiBody *body, const Tempo__Otlp__OtlpSpan *span)
 static void
 write_scope(ApiBody *body, const Tempo__Otlp__ScopeSpans *scope)
 {
-	bool		first = true;
+	bool first = true;
 
 	body_char(body, '{');
 	if (scope->scope->name.len > 0)
@@ -233,9 +233,9 @@ static void
 write_service(ApiBody *body, const ProtobufCMessage *message, bool first_group, JsonStyle style)
 {
 	const Tempo__Otlp__ResourceSpans *group = (const Tempo__Otlp__ResourceSpans *) message;
-	const Tempo__Otlp__Resource *resource = group->resource;
-	bool		first = true;
-	bool		more = false;
+	const Tempo__Otlp__Resource      *resource = group->resource;
+	bool                              first = true;
+	bool                              more = false;
 
 	if (!first_group)
 		body_char(body, ',');
@@ -269,7 +269,7 @@ write_service(ApiBody *body, const ProtobufCMessage *message, bool first_group, 
 void
 trace_to_llm(ApiBody *body, const SpanBatch *batch)
 {
-	bool		first = true;
+	bool                first = true;
 	ProtobufCBinaryData id;
 
 	body_char(body, '{');

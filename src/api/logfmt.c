@@ -15,7 +15,7 @@ typedef struct Logfmt
 {
 	const char *text;
 	const char *p;
-	char	   *message;
+	char       *message;
 } Logfmt;
 
 static bool
@@ -59,10 +59,10 @@ read_escape(Logfmt *in, StringInfo out)
 {
 	static const char from[] = "\"\\/'bfnrt";
 	static const char to[] = "\"\\/'\b\f\n\r\t";
-	const char *at = *in->p ? strchr(from, *in->p) : NULL;
-	unsigned int code;
-	unsigned char utf8[5] = {0};
-	int			n = 0;
+	const char       *at = *in->p ? strchr(from, *in->p) : NULL;
+	unsigned int      code;
+	unsigned char     utf8[5] = {0};
+	int               n = 0;
 
 	if (at)
 	{
@@ -71,7 +71,7 @@ read_escape(Logfmt *in, StringInfo out)
 		return true;
 	}
 	if (*in->p != 'u' || sscanf(in->p + 1, "%4x%n", &code, &n) != 1 || n != 4 || code == 0 ||
-		(code >= 0xd800 && code < 0xe000))
+	    (code >= 0xd800 && code < 0xe000))
 		return false;
 	(void) unicode_to_utf8((pg_wchar) code, utf8);
 	appendBinaryStringInfo(out, (char *) utf8, pg_utf_mblen(utf8));
@@ -122,8 +122,8 @@ read_value(Logfmt *in)
 List *
 parse_logfmt(const char *text, char **message)
 {
-	Logfmt		in = {text, text, NULL};
-	List	   *pairs = NIL;
+	Logfmt in = {text, text, NULL};
+	List  *pairs = NIL;
 
 	for (;;)
 	{
@@ -143,7 +143,7 @@ parse_logfmt(const char *text, char **message)
 		}
 		if (in.message)
 			break;
-		foreach(lc, pairs)
+		foreach (lc, pairs)
 		{
 			if (strcmp(((LogfmtPair *) lfirst(lc))->key, pair->key) == 0)
 				in.message = psprintf("tag %s has been set twice", pair->key);

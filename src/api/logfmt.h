@@ -14,8 +14,8 @@
 
 typedef struct LogfmtPair
 {
-	char	   *key;
-	char	   *value;
+	char *key;
+	char *value;
 } LogfmtPair;
 
 /*
@@ -24,4 +24,4 @@ typedef struct LogfmtPair
  */
 extern List *parse_logfmt(const char *text, char **message);
 
-#endif							/* TEMPO_API_LOGFMT_H */
+#endif /* TEMPO_API_LOGFMT_H */

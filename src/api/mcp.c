@@ -29,47 +29,39 @@
 typedef struct McpArgument
 {
 	const char *name;
-	const char *parameter;		/* of the endpoint; NULL = part of the path */
+	const char *parameter; /* of the endpoint; NULL = part of the path */
 	const char *description;
-	bool		required;
+	bool        required;
 } McpArgument;
 
 typedef struct McpTool
 {
 	const char *name;
 	const char *description;
-	const char *type;			/* _meta.type of what it returns */
-	const char *path;			/* of the endpoint; "%s" is the argument of the path; NULL = a document */
+	const char *type; /* _meta.type of what it returns */
+	const char *path; /* of the endpoint; "%s" is the argument of the path; NULL = a document */
 	const char *accept;
-	bool		times;			/* start and end, the last hour if they are not given */
-	McpArgument arguments[4];	/* ends with a NULL name */
+	bool        times;        /* start and end, the last hour if they are not given */
+	McpArgument arguments[4]; /* ends with a NULL name */
 } McpTool;
 
 #define JSON "application/json"
 #define LLM "application/vnd.grafana.llm"
-#define TIMES {"start", NULL, "start of the range of time, RFC 3339; an hour ago if not given", false}, \
-	{"end", NULL, "end of the range of time, RFC 3339; now if not given", false}
+#define TIMES \
+	{"start", NULL, "start of the range of time, RFC 3339; an hour ago if not given", false}, \
+	{ \
+		"end", NULL, "end of the range of time, RFC 3339; now if not given", false \
+	}
 
 static const McpTool tools[] = {
-	{"traceql-search", "Searches traces with a TraceQL query.", "search-results", "/api/search", JSON, true,
-	{{"query", "q", "TraceQL query", true}, TIMES}},
-	{"traceql-metrics-instant", "Evaluates a TraceQL metrics query to one value per series.", "metrics-instant",
-	"/api/metrics/query", JSON, true, {{"query", "q", "TraceQL metrics query", true}, TIMES}},
-	{"traceql-metrics-range", "Evaluates a TraceQL metrics query to time series.", "metrics-range",
-	"/api/metrics/query_range", JSON, true, {{"query", "q", "TraceQL metrics query", true}, TIMES}},
-	{"get-trace", "Returns all spans of one trace.", "trace", "/api/v2/traces/%s", LLM, false,
-	{{"trace_id", NULL, "trace id in hexadecimal", true}}},
-	{"get-attribute-names", "Lists the names of attributes that can be queried.", "attribute-names",
-	"/api/v2/search/tags", JSON, false, {{"scope", "scope", "resource, span, event, link or instrumentation; all if not given", false}}},
-	{"get-attribute-values", "Lists the values of an attribute.", "attribute-values",
-	"/api/v2/search/tag/%s/values", LLM, false,
-	{{"name", NULL, "name with its scope, such as resource.service.name", true},
-	{"filter-query", "q", "TraceQL filter that spans must match", false}}},
-	{"docs-traceql", "Explains TraceQL.", "documentation", NULL, NULL, false,
-	{{"name", NULL, "basic, aggregates, structural or metrics", true}}},
-	{"docs-config", "Explains the configuration.", "documentation", NULL, NULL, false,
-	{{"name", NULL, "overview or reference", true}}}
-};
+	{"traceql-search", "Searches traces with a TraceQL query.", "search-results", "/api/search", JSON, true, {{"query", "q", "TraceQL query", true}, TIMES}},
+	{"traceql-metrics-instant", "Evaluates a TraceQL metrics query to one value per series.", "metrics-instant", "/api/metrics/query", JSON, true, {{"query", "q", "TraceQL metrics query", true}, TIMES}},
+	{"traceql-metrics-range", "Evaluates a TraceQL metrics query to time series.", "metrics-range", "/api/metrics/query_range", JSON, true, {{"query", "q", "TraceQL metrics query", true}, TIMES}},
+	{"get-trace", "Returns all spans of one trace.", "trace", "/api/v2/traces/%s", LLM, false, {{"trace_id", NULL, "trace id in hexadecimal", true}}},
+	{"get-attribute-names", "Lists the names of attributes that can be queried.", "attribute-names", "/api/v2/search/tags", JSON, false, {{"scope", "scope", "resource, span, event, link or instrumentation; all if not given", false}}},
+	{"get-attribute-values", "Lists the values of an attribute.", "attribute-values", "/api/v2/search/tag/%s/values", LLM, false, {{"name", NULL, "name with its scope, such as resource.service.name", true}, {"filter-query", "q", "TraceQL filter that spans must match", false}}},
+	{"docs-traceql", "Explains TraceQL.", "documentation", NULL, NULL, false, {{"name", NULL, "basic, aggregates, structural or metrics", true}}},
+	{"docs-config", "Explains the configuration.", "documentation", NULL, NULL, false, {{"name", NULL, "overview or reference", true}}}};
 
 /* --------------------------------------------------------------- JSON-RPC */
 
@@ -89,10 +81,10 @@ id_text(JsonbContainer *message)
 		return DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(id->val.numeric)));
 	if (id && id->type == jbvString)
 	{
-		ApiBody    *body = body_create();
+		ApiBody       *body = body_create();
 		StringInfoData text;
-		const char *data;
-		Size		len;
+		const char    *data;
+		Size           len;
 
 		body_json_string(body, id->val.string.val, id->val.string.len);
 		initStringInfo(&text);
@@ -106,7 +98,7 @@ id_text(JsonbContainer *message)
 static ApiBody *
 begin_result(ApiCall *call, const char *id)
 {
-	ApiBody    *body = api_ok(call, JSON);
+	ApiBody *body = api_ok(call, JSON);
 
 	body_printf(body, "{\"jsonrpc\":\"2.0\",\"id\":%s,\"result\":", id);
 	return body;
@@ -115,7 +107,7 @@ begin_result(ApiCall *call, const char *id)
 static void
 answer_error(ApiCall *call, const char *id, int code, const char *message)
 {
-	ApiBody    *body = api_ok(call, JSON);
+	ApiBody *body = api_ok(call, JSON);
 
 	body_printf(body, "{\"jsonrpc\":\"2.0\",\"id\":%s,\"error\":{\"code\":%d,\"message\":", id, code);
 	write_string(body, message);
@@ -127,12 +119,12 @@ answer_error(ApiCall *call, const char *id, int code, const char *message)
 static void
 list_tools(ApiCall *call, const char *id)
 {
-	ApiBody    *body = begin_result(call, id);
+	ApiBody *body = begin_result(call, id);
 
 	body_text(body, "{\"tools\":[");
 	for (int i = 0; i < lengthof(tools); i++)
 	{
-		bool		required = false;
+		bool required = false;
 
 		body_text(body, i ? ",{\"name\":" : "{\"name\":");
 		write_string(body, tools[i].name);
@@ -162,7 +154,7 @@ list_tools(ApiCall *call, const char *id)
 static void
 answer_tool(ApiCall *call, const char *id, const char *type, const char *text, Size len, bool failed)
 {
-	ApiBody    *body = begin_result(call, id);
+	ApiBody *body = begin_result(call, id);
 
 	if (type)
 		body_printf(body, "{\"_meta\":{\"type\":\"%s\",\"encoding\":\"json\",\"version\":\"2\"},", type);
@@ -184,7 +176,7 @@ wrap_tool_error(ApiCall *call, const char *message)
 static bool
 read_time(const char *text, int64 *seconds)
 {
-	int64		nanos;
+	int64 nanos;
 
 	if (!parse_rfc3339(text, &nanos))
 		return false;
@@ -207,15 +199,15 @@ find_document(const char *kind, const char *name)
 static bool
 read_arguments(ApiCall *call, const char *id, const McpTool *tool, JsonbContainer *arguments, StringInfo query, char **in_path)
 {
-	int64		end = now_seconds();
-	int64		start = end - 3600;
+	int64 end = now_seconds();
+	int64 start = end - 3600;
 
 	*in_path = NULL;
 	for (const McpArgument *a = tool->arguments; a->name; a++)
 	{
-		char	   *value = arguments ? api_json_text(arguments, a->name) : NULL;
-		bool		is_start = tool->times && strcmp(a->name, "start") == 0;
-		bool		is_end = tool->times && strcmp(a->name, "end") == 0;
+		char *value = arguments ? api_json_text(arguments, a->name) : NULL;
+		bool  is_start = tool->times && strcmp(a->name, "start") == 0;
+		bool  is_end = tool->times && strcmp(a->name, "end") == 0;
 
 		if (value == NULL || *value == '\0')
 		{
@@ -254,17 +246,17 @@ read_arguments(ApiCall *call, const char *id, const McpTool *tool, JsonbContaine
 static void
 call_tool(ApiCall *call, const char *id, JsonbContainer *params)
 {
-	char	   *name = params ? api_json_text(params, "name") : NULL;
-	JsonbValue *arguments = params ? api_json_member(params, "arguments") : NULL;
-	const McpTool *tool = NULL;
-	StringInfoData query;
-	StringInfoData text;
-	StringInfoData path;
-	char	   *in_path;
-	ApiRequest	request = {0};
+	char              *name = params ? api_json_text(params, "name") : NULL;
+	JsonbValue        *arguments = params ? api_json_member(params, "arguments") : NULL;
+	const McpTool     *tool = NULL;
+	StringInfoData     query;
+	StringInfoData     text;
+	StringInfoData     path;
+	char              *in_path;
+	ApiRequest         request = {0};
 	const ApiResponse *response;
-	const char *data;
-	Size		len;
+	const char        *data;
+	Size               len;
 
 	for (int i = 0; i < lengthof(tools); i++)
 	{
@@ -277,14 +269,13 @@ call_tool(ApiCall *call, const char *id, JsonbContainer *params)
 		return;
 	}
 	initStringInfo(&query);
-	if (!read_arguments(call, id, tool, arguments && arguments->type == jbvBinary &&
-						JsonContainerIsObject(arguments->val.binary.data) ? arguments->val.binary.data : NULL,
-						&query, &in_path))
+	if (!read_arguments(call, id, tool, arguments && arguments->type == jbvBinary && JsonContainerIsObject(arguments->val.binary.data) ? arguments->val.binary.data : NULL,
+	                    &query, &in_path))
 		return;
 	if (tool->path == NULL)
 	{
 		const McpDocument *document = find_document(tool->name + strlen("docs-"), in_path);
-		const char *answer = document ? document->text : psprintf("there is no document \"%s\"", in_path);
+		const char        *answer = document ? document->text : psprintf("there is no document \"%s\"", in_path);
 
 		answer_tool(call, id, document ? tool->type : NULL, answer, strlen(answer), document == NULL);
 		return;
@@ -321,8 +312,8 @@ call_tool(ApiCall *call, const char *id, JsonbContainer *params)
 static void
 list_resources(ApiCall *call, const char *id)
 {
-	ApiBody    *body = begin_result(call, id);
-	bool		first = true;
+	ApiBody *body = begin_result(call, id);
+	bool     first = true;
 
 	body_text(body, "{\"resources\":[");
 	for (int i = 0; i < mcp_n_documents; i++)
@@ -330,7 +321,7 @@ list_resources(ApiCall *call, const char *id)
 		if (strcmp(mcp_documents[i].kind, "traceql") != 0)
 			continue;
 		body_printf(body, "%s{\"uri\":\"docs://traceql/%s\",\"name\":\"TraceQL: %s\",\"mimeType\":\"text/markdown\"}",
-					first ? "" : ",", mcp_documents[i].name, mcp_documents[i].name);
+		            first ? "" : ",", mcp_documents[i].name, mcp_documents[i].name);
 		first = false;
 	}
 	body_text(body, "]}}");
@@ -339,9 +330,9 @@ list_resources(ApiCall *call, const char *id)
 static void
 read_resource(ApiCall *call, const char *id, JsonbContainer *params)
 {
-	char	   *uri = params ? api_json_text(params, "uri") : NULL;
+	char              *uri = params ? api_json_text(params, "uri") : NULL;
 	const McpDocument *document = uri && strncmp(uri, "docs://traceql/", 15) == 0 ? find_document("traceql", uri + 15) : NULL;
-	ApiBody    *body;
+	ApiBody           *body;
 
 	if (document == NULL)
 	{
@@ -362,8 +353,8 @@ static void
 initialize(ApiCall *call, const char *id, JsonbContainer *params)
 {
 	static const char *const known[] = {LATEST_PROTOCOL, "2025-03-26", "2024-11-05"};
-	char	   *wanted = params ? api_json_text(params, "protocolVersion") : NULL;
-	const char *version = LATEST_PROTOCOL;
+	char                    *wanted = params ? api_json_text(params, "protocolVersion") : NULL;
+	const char              *version = LATEST_PROTOCOL;
 
 	for (int i = 0; i < lengthof(known); i++)
 	{
@@ -371,19 +362,21 @@ initialize(ApiCall *call, const char *id, JsonbContainer *params)
 			version = known[i];
 	}
 	body_printf(begin_result(call, id), "{\"protocolVersion\":\"%s\",\"capabilities\":{\"resources\":{},\"tools\":{}},"
-				"\"serverInfo\":{\"name\":\"tempo\",\"version\":\"0.1.0\"}}}", version);
+	                                    "\"serverInfo\":{\"name\":\"tempo\",\"version\":\"0.1.0\"}}}",
+	            version);
 	call->response->session = psprintf("mcp-session-%s", DatumGetCString(DirectFunctionCall1(uuid_out, DirectFunctionCall1(gen_random_uuid, (Datum) 0))));
 }
 
 static void
 serve_message(ApiCall *call, JsonbContainer *message)
 {
-	char	   *version = api_json_text(message, "jsonrpc");
-	char	   *method = api_json_text(message, "method");
-	JsonbValue *value = api_json_member(message, "params");
+	char           *version = api_json_text(message, "jsonrpc");
+	char           *method = api_json_text(message, "method");
+	JsonbValue     *value = api_json_member(message, "params");
 	JsonbContainer *params = value && value->type == jbvBinary && JsonContainerIsObject(value->val.binary.data) ?
-		value->val.binary.data : NULL;
-	const char *id = id_text(message);
+	                             value->val.binary.data :
+	                             NULL;
+	const char     *id = id_text(message);
 
 	if (version == NULL || strcmp(version, "2.0") != 0 || method == NULL)
 		answer_error(call, id, INVALID_REQUEST, "Invalid Request");
@@ -419,8 +412,8 @@ void
 serve_mcp(ApiCall *call)
 {
 	const char *method = call->request->method;
-	char	   *message;
-	Jsonb	   *json;
+	char       *message;
+	Jsonb      *json;
 
 	if (strcmp(method, "DELETE") == 0)
 	{

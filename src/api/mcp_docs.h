@@ -10,12 +10,12 @@
 
 typedef struct McpDocument
 {
-	const char *kind;			/* "traceql" or "config" */
+	const char *kind; /* "traceql" or "config" */
 	const char *name;
-	const char *text;			/* Markdown */
+	const char *text; /* Markdown */
 } McpDocument;
 
 extern const McpDocument mcp_documents[];
-extern const int mcp_n_documents;
+extern const int         mcp_n_documents;
 
-#endif							/* TEMPO_API_MCP_DOCS_H */
+#endif /* TEMPO_API_MCP_DOCS_H */

@@ -37,9 +37,9 @@
 /* Range and step of a query in nanoseconds; step 0 = given as 0 */
 typedef struct MetricsRange
 {
-	int64		start;
-	int64		end;
-	int64		step;
+	int64 start;
+	int64 end;
+	int64 step;
 } MetricsRange;
 
 /* ------------------------------------------------------------ parameters */
@@ -54,22 +54,22 @@ now_nanos(void)
 bool
 parse_rfc3339(const char *text, int64 *nanos)
 {
-	int			year;
-	int			month;
-	int			day;
-	int			hour;
-	int			minute;
-	int			second;
-	int			zone_hour = 0;
-	int			zone_minute = 0;
-	int			n = 0;
-	int64		fraction = 0;
-	int64		unit = NANOS;
+	int   year;
+	int   month;
+	int   day;
+	int   hour;
+	int   minute;
+	int   second;
+	int   zone_hour = 0;
+	int   zone_minute = 0;
+	int   n = 0;
+	int64 fraction = 0;
+	int64 unit = NANOS;
 
 	if (sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2d%n", &year, &month, &day, &hour, &minute, &second, &n) != 6 ||
-		n != 19 || year < 1970 || year > 2261 || month < 1 || month > 12 || day < 1 ||
-		day > day_tab[isleap(year)][month - 1] ||
-		hour < 0 || hour > 23 || minute < 0 || minute > 59 || second < 0 || second > 59)
+	    n != 19 || year < 1970 || year > 2261 || month < 1 || month > 12 || day < 1 ||
+	    day > day_tab[isleap(year)][month - 1] ||
+	    hour < 0 || hour > 23 || minute < 0 || minute > 59 || second < 0 || second > 59)
 		return false;
 	text += n;
 	if (*text == '.')
@@ -81,7 +81,7 @@ parse_rfc3339(const char *text, int64 *nanos)
 	{
 		n = 0;
 		if ((*text != '+' && *text != '-') ||
-			sscanf(text + 1, "%2d:%2d%n", &zone_hour, &zone_minute, &n) != 2 || n != 5 || text[6] != '\0')
+		    sscanf(text + 1, "%2d:%2d%n", &zone_hour, &zone_minute, &n) != 2 || n != 5 || text[6] != '\0')
 			return false;
 		if (*text == '-')
 		{
@@ -90,7 +90,9 @@ parse_rfc3339(const char *text, int64 *nanos)
 		}
 	}
 	*nanos = ((int64) (date2j(year, month, day) - UNIX_EPOCH_JDATE) * SECS_PER_DAY +
-			  (hour - zone_hour) * 3600 + (minute - zone_minute) * 60 + second) * NANOS + fraction;
+	          (hour - zone_hour) * 3600 + (minute - zone_minute) * 60 + second) *
+	             NANOS +
+	         fraction;
 	return true;
 }
 
@@ -101,9 +103,9 @@ parse_rfc3339(const char *text, int64 *nanos)
 static bool
 parse_time(const char *text, int64 *nanos)
 {
-	char	   *end;
-	int64		n;
-	double		d;
+	char  *end;
+	int64  n;
+	double d;
 
 	if (strchr(text, '.'))
 	{
@@ -131,8 +133,8 @@ parse_time(const char *text, int64 *nanos)
 static bool
 parse_step(const char *text, int64 *nanos)
 {
-	char	   *end;
-	double		d = strtod(text, &end);
+	char  *end;
+	double d = strtod(text, &end);
 
 	if (*end == '\0' && end != text && isfinite(d))
 	{
@@ -157,7 +159,7 @@ read_time(ApiCall *call, const char *name, int64 *nanos)
 
 	if (text && !parse_time(text, nanos))
 		return bad_parameter(call, psprintf("could not parse '%s' parameter: cannot parse \"%s\" to a valid timestamp",
-											name, text));
+		                                    name, text));
 	return true;
 }
 
@@ -166,8 +168,8 @@ read_range(ApiCall *call, MetricsRange *range)
 {
 	const char *since = parameter(call, "since");
 	const char *step = parameter(call, "step");
-	int64		now = now_nanos();
-	int64		back = 3600000;
+	int64       now = now_nanos();
+	int64       back = 3600000;
 
 	if (since && !parse_prometheus_duration(since, &back))
 		return bad_parameter(call, psprintf("could not parse 'since' parameter: not a valid duration string: \"%s\"", since));
@@ -175,7 +177,7 @@ read_range(ApiCall *call, MetricsRange *range)
 	if (!read_time(call, "end", &range->end))
 		return false;
 	if (pg_mul_s64_overflow(back, 1000000, &back) ||
-		pg_sub_s64_overflow(Min(range->end, now), back, &range->start))
+	    pg_sub_s64_overflow(Min(range->end, now), back, &range->start))
 		range->start = 0;
 	if (!read_time(call, "start", &range->start))
 		return false;
@@ -211,21 +213,21 @@ read_query(ApiCall *call, bool instant)
 {
 	const char *text = query_text(call);
 	TqlQuery   *query;
-	char	   *message;
-	int			code;
+	char       *message;
+	int         code;
 
 	if (strlen(text) > (Size) tempo_max_query_bytes)
 	{
 		(void) api_fail(call, 400, "TraceQL expression exceeds the configured maximum size of %d bytes, "
-						"reduce the query expression size or contact your system administrator",
-						tempo_max_query_bytes);
+		                           "reduce the query expression size or contact your system administrator",
+		                tempo_max_query_bytes);
 		return NULL;
 	}
 
 	query = parse_query(text, &message, &code);
 	if (query == NULL)
 		(void) api_fail(call, 400, "%s%s",
-						instant || code == ERRCODE_INVALID_PARAMETER_VALUE ? "compiling query: " : "", message);
+		                instant || code == ERRCODE_INVALID_PARAMETER_VALUE ? "compiling query: " : "", message);
 	if (query && query->metrics == NULL)
 	{
 		(void) api_fail(call, 400, "not a metrics query");
@@ -237,19 +239,19 @@ read_query(ApiCall *call, bool instant)
 static bool
 check_range(ApiCall *call, const MetricsRange *range, bool instant)
 {
-	int64		length = range->end - range->start;
-	int64		smallest;
+	int64 length = range->end - range->start;
+	int64 smallest;
 
 	if (length <= 0)
 		return api_fail(call, 400, "end must be greater than start");
 	if (tempo_metrics_max_range > 0 && length > tempo_metrics_max_range * NANOS)
 		return api_fail(call, 400, "metrics query time range exceeds the maximum allowed duration of %s",
-						format_go_duration(tempo_metrics_max_range * NANOS));
+		                format_go_duration(tempo_metrics_max_range * NANOS));
 	if (!instant && (range->step == 0 || length / range->step > tempo_metrics_max_intervals))
 	{
 		smallest = (length / tempo_metrics_max_intervals + 999999) / 1000000 * 1000000;
 		return api_fail(call, 400, "step of %s is too small, minimum step for given range is %s",
-						format_go_duration(range->step), format_go_duration(smallest));
+		                format_go_duration(range->step), format_go_duration(smallest));
 	}
 	return true;
 }
@@ -260,8 +262,8 @@ check_range(ApiCall *call, const MetricsRange *range, bool instant)
 static void
 run_metrics(ApiCall *call, const TqlRange *range)
 {
-	Oid			types[5] = {TEXTOID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID};
-	Datum		values[5];
+	Oid   types[5] = {TEXTOID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID};
+	Datum values[5];
 
 	values[0] = CStringGetTextDatum(query_text(call));
 	values[1] = Int64GetDatum(range->start);
@@ -269,14 +271,14 @@ run_metrics(ApiCall *call, const TqlRange *range)
 	values[3] = Int64GetDatum(range->step);
 	values[4] = tenants_array(call);
 	run_query("SELECT s.label_list, s.times, s.values FROM tempo.query_metrics($1, $2, $3, $4, $5) AS s",
-			  5, types, values, NULL);
+	          5, types, values, NULL);
 }
 
 static Jsonb *
 jsonb_of(uint64 row, int column)
 {
-	bool		isnull;
-	Datum		datum = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull);
+	bool  isnull;
+	Datum datum = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull);
 
 	return isnull ? NULL : DatumGetJsonbPCopy(datum);
 }
@@ -285,11 +287,11 @@ jsonb_of(uint64 row, int column)
 static Tempo__Otlp__KeyValue **
 labels_of(const Jsonb *list, size_t *n)
 {
-	JsonbParseState *state = NULL;
-	JsonbValue	key = {.type = jbvString, .val.string = {.val = "labels", .len = 6}};
-	JsonbValue	value;
+	JsonbParseState        *state = NULL;
+	JsonbValue              key = {.type = jbvString, .val.string = {.val = "labels", .len = 6}};
+	JsonbValue              value;
 	Tempo__Api__TimeSeries *series;
-	Jsonb	   *whole;
+	Jsonb                  *whole;
 
 	value.type = jbvBinary;
 	value.val.binary.data = unconstify(JsonbContainer *, &list->root);
@@ -307,13 +309,13 @@ labels_of(const Jsonb *list, size_t *n)
 static int
 samples_of(uint64 row, Datum **times, Datum **values)
 {
-	int			n = 0;
-	bool		isnull;
+	int  n = 0;
+	bool isnull;
 
 	deconstruct_array(DatumGetArrayTypeP(SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 2, &isnull)),
-					  TIMESTAMPTZOID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, times, NULL, &n);
+	                  TIMESTAMPTZOID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, times, NULL, &n);
 	deconstruct_array(DatumGetArrayTypeP(SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 3, &isnull)),
-					  FLOAT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, values, NULL, &n);
+	                  FLOAT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, values, NULL, &n);
 	return n;
 }
 
@@ -321,9 +323,9 @@ static Tempo__Api__TimeSeries *
 range_series(uint64 row, const Jsonb *labels)
 {
 	Tempo__Api__TimeSeries *series = palloc(sizeof(*series));
-	Tempo__Api__Sample *samples;
-	Datum	   *times;
-	Datum	   *values;
+	Tempo__Api__Sample     *samples;
+	Datum                  *times;
+	Datum                  *values;
 
 	tempo__api__time_series__init(series);
 	series->labels = labels_of(labels, &series->n_labels);
@@ -335,7 +337,8 @@ range_series(uint64 row, const Jsonb *labels)
 		series->samples[i] = &samples[i];
 		tempo__api__sample__init(&samples[i]);
 		samples[i].timestamp_ms = (DatumGetTimestampTz(times[i]) +
-								   (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY) / 1000;
+		                           (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY) /
+		                          1000;
 		samples[i].value = DatumGetFloat8(values[i]);
 	}
 	return series;
@@ -345,8 +348,8 @@ static Tempo__Api__InstantSeries *
 instant_series(uint64 row)
 {
 	Tempo__Api__InstantSeries *series = palloc(sizeof(*series));
-	Datum	   *times;
-	Datum	   *values;
+	Datum                     *times;
+	Datum                     *values;
 
 	tempo__api__instant_series__init(series);
 	series->labels = labels_of(jsonb_of(row, 1), &series->n_labels);
@@ -371,8 +374,8 @@ metrics_message(bool complete)
 static int64
 number_of(const ApiCall *call, const char *name)
 {
-	const char *text = parameter(call, name);
-	char	   *end;
+	const char   *text = parameter(call, name);
+	char         *end;
 	unsigned long n;
 
 	if (text == NULL || !isdigit((unsigned char) *text))
@@ -386,7 +389,7 @@ number_of(const ApiCall *call, const char *name)
 static uint64
 limit_series(const ApiCall *call, uint64 n, ProtobufCBinaryData *message, Tempo__Api__PartialStatus *status)
 {
-	int64		limit = number_of(call, "maxSeries");
+	int64 limit = number_of(call, "maxSeries");
 
 	if (tempo_metrics_max_series > 0 && (limit == 0 || limit > tempo_metrics_max_series))
 		limit = tempo_metrics_max_series;
@@ -394,7 +397,8 @@ limit_series(const ApiCall *call, uint64 n, ProtobufCBinaryData *message, Tempo_
 		return n;
 	*status = TEMPO__API__PARTIAL_STATUS__PARTIAL;
 	message->data = (uint8 *) psprintf("Response exceeds maximum series limit of " INT64_FORMAT ", a partial response is returned. "
-									   "Warning: the accuracy of each individual value is not guaranteed.", limit);
+	                                   "Warning: the accuracy of each individual value is not guaranteed.",
+	                                   limit);
 	message->len = strlen((char *) message->data);
 	return (uint64) limit;
 }
@@ -407,19 +411,19 @@ limit_series(const ApiCall *call, uint64 n, ProtobufCBinaryData *message, Tempo_
  */
 static int
 choose_windows(const TqlRange *range, Tempo__Api__TimeSeries **series, size_t n_series, int most,
-			   Datum *first, Datum *last)
+               Datum *first, Datum *last)
 {
-	int			n_steps = tql_count_steps(range->start, range->stop, range->step);
-	int			windows = Min(most, n_steps);
-	bool	   *found = palloc0(n_steps);
-	int			n = 0;
+	int   n_steps = tql_count_steps(range->start, range->stop, range->step);
+	int   windows = Min(most, n_steps);
+	bool *found = palloc0(n_steps);
+	int   n = 0;
 
 	for (size_t i = 0; i < n_series; i++)
 	{
 		for (size_t j = 0; j < series[i]->n_samples; j++)
 		{
 			const Tempo__Api__Sample *sample = series[i]->samples[j];
-			int64		step = (sample->timestamp_ms * 1000000 - range->start + range->step / 2) / range->step - 1;
+			int64                     step = (sample->timestamp_ms * 1000000 - range->start + range->step / 2) / range->step - 1;
 
 			if (sample->value != 0 && step >= 0 && step < n_steps)
 				found[step] = true;
@@ -427,8 +431,8 @@ choose_windows(const TqlRange *range, Tempo__Api__TimeSeries **series, size_t n_
 	}
 	for (int i = 0; i < windows; i++)
 	{
-		int			from = (int) ((int64) n_steps * i / windows);
-		int			to = (int) ((int64) n_steps * (i + 1) / windows) - 1;
+		int from = (int) ((int64) n_steps * i / windows);
+		int to = (int) ((int64) n_steps * (i + 1) / windows) - 1;
 
 		while (from <= to && !found[from])
 			from++;
@@ -449,8 +453,8 @@ find_series(Tempo__Api__TimeSeries **series, const Jsonb **labels, size_t n, con
 	for (size_t i = 0; i < n; i++)
 	{
 		if (wanted == NULL ? series[i]->n_labels == 1 && series[i]->labels[0]->key.len == 8 &&
-			memcmp(series[i]->labels[0]->key.data, "__name__", 8) == 0 :
-			compareJsonbContainers(unconstify(JsonbContainer *, &labels[i]->root), unconstify(JsonbContainer *, &wanted->root)) == 0)
+		                         memcmp(series[i]->labels[0]->key.data, "__name__", 8) == 0 :
+		                     compareJsonbContainers(unconstify(JsonbContainer *, &labels[i]->root), unconstify(JsonbContainer *, &wanted->root)) == 0)
 			return series[i];
 	}
 	return NULL;
@@ -460,7 +464,7 @@ find_series(Tempo__Api__TimeSeries **series, const Jsonb **labels, size_t n, con
 static const Tempo__Api__Sample *
 sample_at(const TqlRange *range, const Tempo__Api__TimeSeries *series, int64 time)
 {
-	int64		end = range->start + ((time - range->start - 1) / range->step + 1) * range->step;
+	int64 end = range->start + ((time - range->start - 1) / range->step + 1) * range->step;
 
 	for (size_t i = 0; i < series->n_samples; i++)
 	{
@@ -476,12 +480,12 @@ read_exemplars(const TqlRange *range, Tempo__Api__TimeSeries **series, const Jso
 {
 	for (uint64 row = 0; row < SPI_processed; row++)
 	{
-		Tempo__Api__TimeSeries *of = find_series(series, labels, n, jsonb_of(row, 3));
-		Tempo__Api__Exemplar *exemplar;
+		Tempo__Api__TimeSeries   *of = find_series(series, labels, n, jsonb_of(row, 3));
+		Tempo__Api__Exemplar     *exemplar;
 		const Tempo__Api__Sample *sample;
-		bool		isnull;
-		int64		time = result_int64(row, 1, &isnull);
-		Datum		value;
+		bool                      isnull;
+		int64                     time = result_int64(row, 1, &isnull);
+		Datum                     value;
 
 		/* what topk and thresholds took away has none */
 		if (of == NULL || (sample = sample_at(range, of, time)) == NULL)
@@ -501,14 +505,14 @@ read_exemplars(const TqlRange *range, Tempo__Api__TimeSeries **series, const Jso
 /* Exemplars as the request and the query want them; the caller is connected. */
 static void
 add_exemplars(ApiCall *call, const TqlQuery *query, const TqlRange *range,
-			  Tempo__Api__TimeSeries **series, const Jsonb **labels, size_t n)
+              Tempo__Api__TimeSeries **series, const Jsonb **labels, size_t n)
 {
-	Oid			types[8] = {TEXTOID, INT8OID, INT8OID, INT8OID, INT4ARRAYOID, INT4ARRAYOID, INT4OID, TEXTARRAYOID};
-	int64		limit = number_of(call, "exemplars");
-	Datum		first[EXEMPLAR_WINDOWS];
-	Datum		last[EXEMPLAR_WINDOWS];
-	Datum		values[8];
-	int			windows;
+	Oid   types[8] = {TEXTOID, INT8OID, INT8OID, INT8OID, INT4ARRAYOID, INT4ARRAYOID, INT4OID, TEXTARRAYOID};
+	int64 limit = number_of(call, "exemplars");
+	Datum first[EXEMPLAR_WINDOWS];
+	Datum last[EXEMPLAR_WINDOWS];
+	Datum values[8];
+	int   windows;
 
 	if (limit == 0 || limit > tempo_metrics_max_exemplars)
 		limit = tempo_metrics_max_exemplars;
@@ -527,7 +531,7 @@ add_exemplars(ApiCall *call, const TqlQuery *query, const TqlRange *range,
 	values[6] = Int32GetDatum((int32) Min(limit, EXEMPLAR_WINDOWS * EXEMPLARS_PER_WINDOW));
 	values[7] = tenants_array(call);
 	run_query("SELECT e.start_time_unix_nano, e.value, e.series, e.labels FROM tempo.query_exemplars($1, $2, $3, $4, $5, $6, $7, $8) AS e",
-			  8, types, values, NULL);
+	          8, types, values, NULL);
 	read_exemplars(range, series, labels, n);
 }
 
@@ -536,8 +540,8 @@ static Tempo__Api__QueryRangeResponse *
 range_response(ApiCall *call, const TqlRange *range, const TqlQuery *query)
 {
 	Tempo__Api__QueryRangeResponse *response = palloc(sizeof(*response));
-	MemoryContext context = CurrentMemoryContext;
-	const Jsonb **labels;
+	MemoryContext                   context = CurrentMemoryContext;
+	const Jsonb                   **labels;
 
 	tempo__api__query_range_response__init(response);
 	SPI_connect();
@@ -567,12 +571,12 @@ static void
 send_newest(ApiCall *call, const TqlQuery *query, const TqlRange *range)
 {
 	Tempo__Api__QueryRangeResponse *response;
-	TqlRange	newest = *range;
-	int64		steps = (range->stop - range->start) / range->step;
+	TqlRange                        newest = *range;
+	int64                           steps = (range->stop - range->start) / range->step;
 
 	if (!call->request->stream || call->request->partial == NULL || steps < MIN_DIVIDED_STEPS ||
-		number_of(call, "maxSeries") > 0 || tempo_metrics_max_series > 0 ||
-		query->metrics->kind != TQL_ME_QUERY || query->metrics->metrics->function == TQL_M_COMPARE)
+	    number_of(call, "maxSeries") > 0 || tempo_metrics_max_series > 0 ||
+	    query->metrics->kind != TQL_ME_QUERY || query->metrics->metrics->function == TQL_M_COMPARE)
 		return;
 	newest.start = range->stop - steps / 8 * range->step;
 	response = range_response(call, &newest, NULL);
@@ -584,9 +588,9 @@ void
 serve_query_range(ApiCall *call)
 {
 	Tempo__Api__QueryRangeResponse *response;
-	MetricsRange range;
-	TqlRange	aligned;
-	const TqlQuery *query;
+	MetricsRange                    range;
+	TqlRange                        aligned;
+	const TqlQuery                 *query;
 
 	call->format = FORMAT_JSON;
 	if (!read_range(call, &range) || (query = read_query(call, false)) == NULL || !check_range(call, &range, false))
@@ -606,10 +610,10 @@ void
 serve_query_instant(ApiCall *call)
 {
 	Tempo__Api__QueryInstantResponse response;
-	MemoryContext context = CurrentMemoryContext;
-	MemoryContext old;
-	MetricsRange range;
-	TqlRange	whole;
+	MemoryContext                    context = CurrentMemoryContext;
+	MemoryContext                    old;
+	MetricsRange                     range;
+	TqlRange                         whole;
 
 	call->format = FORMAT_JSON;
 	if (!read_range(call, &range) || read_query(call, true) == NULL || !check_range(call, &range, true))

@@ -24,7 +24,7 @@
 
 typedef enum FieldType
 {
-	FIELD_OBJECT,				/* of known members */
+	FIELD_OBJECT, /* of known members */
 	FIELD_BOOL,
 	FIELD_STRING,
 	FIELD_DURATION,
@@ -32,43 +32,29 @@ typedef enum FieldType
 	FIELD_NUMBERS,
 	FIELD_STRING_MAP,
 	FIELD_BOOL_MAP,
-	FIELD_OBJECTS				/* a list of them, whatever they have */
+	FIELD_OBJECTS /* a list of them, whatever they have */
 } FieldType;
 
 typedef struct Field
 {
-	const char *name;
-	FieldType	type;
-	const struct Field *members;	/* ends with a NULL name */
+	const char         *name;
+	FieldType           type;
+	const struct Field *members; /* ends with a NULL name */
 } Field;
 
 static const Field service_graphs[] = {
-	{"histogram_buckets", FIELD_NUMBERS}, {"dimensions", FIELD_STRINGS}, {"peer_attributes", FIELD_STRINGS},
-	{"filter_policies", FIELD_OBJECTS}, {"enable_client_server_prefix", FIELD_BOOL},
-	{"enable_messaging_system_latency_histogram", FIELD_BOOL}, {"enable_virtual_node_label", FIELD_BOOL}, {NULL}
-};
+	{"histogram_buckets", FIELD_NUMBERS}, {"dimensions", FIELD_STRINGS}, {"peer_attributes", FIELD_STRINGS}, {"filter_policies", FIELD_OBJECTS}, {"enable_client_server_prefix", FIELD_BOOL}, {"enable_messaging_system_latency_histogram", FIELD_BOOL}, {"enable_virtual_node_label", FIELD_BOOL}, {NULL}};
 static const Field span_metrics[] = {
-	{"histogram_buckets", FIELD_NUMBERS}, {"dimensions", FIELD_STRINGS}, {"intrinsic_dimensions", FIELD_BOOL_MAP},
-	{"dimension_mappings", FIELD_OBJECTS}, {"filter_policies", FIELD_OBJECTS}, {"enable_target_info", FIELD_BOOL},
-	{"target_info_excluded_dimensions", FIELD_STRINGS}, {NULL}
-};
+	{"histogram_buckets", FIELD_NUMBERS}, {"dimensions", FIELD_STRINGS}, {"intrinsic_dimensions", FIELD_BOOL_MAP}, {"dimension_mappings", FIELD_OBJECTS}, {"filter_policies", FIELD_OBJECTS}, {"enable_target_info", FIELD_BOOL}, {"target_info_excluded_dimensions", FIELD_STRINGS}, {NULL}};
 static const Field host_info[] = {
-	{"host_identifiers", FIELD_STRINGS}, {"metric_name", FIELD_STRING}, {NULL}
-};
+	{"host_identifiers", FIELD_STRINGS}, {"metric_name", FIELD_STRING}, {NULL}};
 static const Field processor[] = {
-	{"service_graphs", FIELD_OBJECT, service_graphs}, {"span_metrics", FIELD_OBJECT, span_metrics},
-	{"host_info", FIELD_OBJECT, host_info}, {NULL}
-};
+	{"service_graphs", FIELD_OBJECT, service_graphs}, {"span_metrics", FIELD_OBJECT, span_metrics}, {"host_info", FIELD_OBJECT, host_info}, {NULL}};
 static const Field metrics_generator[] = {
-	{"processors", FIELD_STRINGS}, {"disable_collection", FIELD_BOOL}, {"collection_interval", FIELD_DURATION},
-	{"trace_id_label_name", FIELD_STRING}, {"ingestion_time_range_slack", FIELD_DURATION},
-	{"generate_native_histograms", FIELD_STRING}, {"processor", FIELD_OBJECT, processor}, {NULL}
-};
+	{"processors", FIELD_STRINGS}, {"disable_collection", FIELD_BOOL}, {"collection_interval", FIELD_DURATION}, {"trace_id_label_name", FIELD_STRING}, {"ingestion_time_range_slack", FIELD_DURATION}, {"generate_native_histograms", FIELD_STRING}, {"processor", FIELD_OBJECT, processor}, {NULL}};
 static const Field cost_attribution[] = {{"dimensions", FIELD_STRING_MAP}, {NULL}};
 static const Field document[] = {
-	{"forwarders", FIELD_STRINGS}, {"cost_attribution", FIELD_OBJECT, cost_attribution},
-	{"metrics_generator", FIELD_OBJECT, metrics_generator}, {NULL}
-};
+	{"forwarders", FIELD_STRINGS}, {"cost_attribution", FIELD_OBJECT, cost_attribution}, {"metrics_generator", FIELD_OBJECT, metrics_generator}, {NULL}};
 
 static bool
 wrong_type(ApiCall *call, const char *name, const char *wanted)
@@ -95,7 +81,7 @@ static bool
 check_map(ApiCall *call, const Field *field, JsonbContainer *map, enum jbvType type, const char *wanted)
 {
 	JsonbIterator *it;
-	JsonbValue	value;
+	JsonbValue     value;
 
 	if (!JsonContainerIsObject(map))
 		return wrong_type(call, field->name, wanted);
@@ -116,7 +102,7 @@ static bool
 check_field(ApiCall *call, const Field *field, const JsonbValue *value)
 {
 	JsonbContainer *inner = value->type == jbvBinary ? value->val.binary.data : NULL;
-	int64		ignored;
+	int64           ignored;
 
 	/* null is absent, in documents as in patches */
 	if (value->type == jbvNull)
@@ -129,14 +115,13 @@ check_field(ApiCall *call, const Field *field, const JsonbValue *value)
 			return value->type == jbvString || wrong_type(call, field->name, "a string");
 		case FIELD_DURATION:
 			return (value->type == jbvString &&
-					parse_go_duration(pnstrdup(value->val.string.val, value->val.string.len), &ignored)) ||
-				wrong_type(call, field->name, "a duration such as \"30s\"");
+			        parse_go_duration(pnstrdup(value->val.string.val, value->val.string.len), &ignored)) ||
+			       wrong_type(call, field->name, "a duration such as \"30s\"");
 		default:
 			break;
 	}
 	if (inner == NULL)
-		return wrong_type(call, field->name, field->type == FIELD_STRINGS || field->type == FIELD_NUMBERS ||
-						  field->type == FIELD_OBJECTS ? "a list" : "an object");
+		return wrong_type(call, field->name, field->type == FIELD_STRINGS || field->type == FIELD_NUMBERS || field->type == FIELD_OBJECTS ? "a list" : "an object");
 	switch (field->type)
 	{
 		case FIELD_STRINGS:
@@ -151,7 +136,7 @@ check_field(ApiCall *call, const Field *field, const JsonbValue *value)
 			return check_map(call, field, inner, jbvBool, "an object of booleans");
 		default:
 			return JsonContainerIsObject(inner) ? check_object(call, field->members, inner) :
-				wrong_type(call, field->name, "an object");
+			                                      wrong_type(call, field->name, "an object");
 	}
 }
 
@@ -159,8 +144,8 @@ static bool
 check_object(ApiCall *call, const Field *members, JsonbContainer *object)
 {
 	JsonbIterator *it = JsonbIteratorInit(object);
-	JsonbValue	key;
-	JsonbValue	value;
+	JsonbValue     key;
+	JsonbValue     value;
 
 	(void) JsonbIteratorNext(&it, &key, true);
 	while (JsonbIteratorNext(&it, &key, true) == WJB_KEY)
@@ -168,7 +153,7 @@ check_object(ApiCall *call, const Field *members, JsonbContainer *object)
 		const Field *field = members;
 
 		while (field->name && (strlen(field->name) != key.val.string.len ||
-							   memcmp(field->name, key.val.string.val, key.val.string.len) != 0))
+		                       memcmp(field->name, key.val.string.val, key.val.string.len) != 0))
 			field++;
 		if (field->name == NULL)
 			return api_fail(call, 400, "json: unknown field \"%.*s\"", key.val.string.len, key.val.string.val);
@@ -184,24 +169,25 @@ static bool
 check_values(ApiCall *call, Jsonb *json)
 {
 	static const char *const known[] = {"service-graphs", "span-metrics", "host-info"};
-	JsonbValue *generator = getKeyJsonValueFromContainer(&json->root, "metrics_generator", 17, NULL);
-	JsonbValue *list = generator && generator->type == jbvBinary ?
-		getKeyJsonValueFromContainer(generator->val.binary.data, "processors", 10, NULL) : NULL;
+	JsonbValue              *generator = getKeyJsonValueFromContainer(&json->root, "metrics_generator", 17, NULL);
+	JsonbValue              *list = generator && generator->type == jbvBinary ?
+	                                    getKeyJsonValueFromContainer(generator->val.binary.data, "processors", 10, NULL) :
+	                                    NULL;
 
 	if (list == NULL || list->type != jbvBinary)
 		return true;
 	for (uint32 i = 0; i < JsonContainerSize(list->val.binary.data); i++)
 	{
 		JsonbValue *item = getIthJsonbValueFromContainer(list->val.binary.data, i);
-		bool		found = false;
+		bool        found = false;
 
 		for (int k = 0; k < lengthof(known); k++)
 			found |= strlen(known[k]) == item->val.string.len &&
-				memcmp(known[k], item->val.string.val, item->val.string.len) == 0;
+			         memcmp(known[k], item->val.string.val, item->val.string.len) == 0;
 		if (!found)
 			return api_fail(call, 400, "metrics_generator.processor \"%.*s\" is not a known processor, "
-							"valid values: [host-info service-graphs span-metrics]",
-							item->val.string.len, item->val.string.val);
+			                           "valid values: [host-info service-graphs span-metrics]",
+			                item->val.string.len, item->val.string.val);
 	}
 	return true;
 }
@@ -210,7 +196,7 @@ check_values(ApiCall *call, Jsonb *json)
 static Jsonb *
 read_document(ApiCall *call)
 {
-	Jsonb	   *json = read_json_body(call, "");
+	Jsonb *json = read_json_body(call, "");
 
 	if (json == NULL)
 		return NULL;
@@ -229,15 +215,15 @@ static JsonbValue *
 merge(JsonbParseState **state, JsonbContainer *base, JsonbContainer *patch)
 {
 	JsonbContainer *sides[2] = {base, patch};
-	JsonbValue *result;
+	JsonbValue     *result;
 
 	check_stack_depth();
 	pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
 	for (int side = 0; side < 2; side++)
 	{
 		JsonbIterator *it;
-		JsonbValue	key;
-		JsonbValue	value;
+		JsonbValue     key;
+		JsonbValue     value;
 
 		if (sides[side] == NULL)
 			continue;
@@ -246,7 +232,7 @@ merge(JsonbParseState **state, JsonbContainer *base, JsonbContainer *patch)
 		while (JsonbIteratorNext(&it, &key, true) == WJB_KEY)
 		{
 			JsonbContainer *other = sides[1 - side];
-			JsonbValue *old = other ? getKeyJsonValueFromContainer(other, key.val.string.val, key.val.string.len, NULL) : NULL;
+			JsonbValue     *old = other ? getKeyJsonValueFromContainer(other, key.val.string.val, key.val.string.len, NULL) : NULL;
 
 			(void) JsonbIteratorNext(&it, &value, true);
 			/* what the patch has too is taken from there */
@@ -254,8 +240,7 @@ merge(JsonbParseState **state, JsonbContainer *base, JsonbContainer *patch)
 				continue;
 			pushJsonbValue(state, WJB_KEY, &key);
 			if (side == 1 && value.type == jbvBinary && JsonContainerIsObject(value.val.binary.data))
-				(void) merge(state, old && old->type == jbvBinary && JsonContainerIsObject(old->val.binary.data) ?
-							 old->val.binary.data : NULL, value.val.binary.data);
+				(void) merge(state, old && old->type == jbvBinary && JsonContainerIsObject(old->val.binary.data) ? old->val.binary.data : NULL, value.val.binary.data);
 			else
 				pushJsonbValue(state, WJB_VALUE, &value);
 		}
@@ -268,8 +253,8 @@ merge(JsonbParseState **state, JsonbContainer *base, JsonbContainer *patch)
 
 typedef struct Stored
 {
-	Jsonb	   *document;		/* NULL = none */
-	int64		version;		/* of the row; 0 if there is none */
+	Jsonb *document; /* NULL = none */
+	int64  version;  /* of the row; 0 if there is none */
 } Stored;
 
 /* Runs a statement that may write; the caller is connected. */
@@ -277,7 +262,7 @@ static void
 run_command(const char *sql, int n, Oid *types, Datum *values, const char *nulls)
 {
 	MemoryContext context = CurrentMemoryContext;
-	int			code = SPI_execute_with_args(sql, n, types, values, nulls, false, 0);
+	int           code = SPI_execute_with_args(sql, n, types, values, nulls, false, 0);
 
 	MemoryContextSwitchTo(context);
 	if (code < 0)
@@ -287,16 +272,17 @@ run_command(const char *sql, int n, Oid *types, Datum *values, const char *nulls
 static Stored
 read_stored(ApiCall *call)
 {
-	Oid			types[1] = {TEXTOID};
-	Datum		values[1] = {CStringGetTextDatum(linitial(call->tenants))};
-	Stored		stored = {NULL, 0};
+	Oid    types[1] = {TEXTOID};
+	Datum  values[1] = {CStringGetTextDatum(linitial(call->tenants))};
+	Stored stored = {NULL, 0};
 
 	run_query("SELECT o.user_configurable, o.version FROM tempo.overrides AS o "
-			  "WHERE o.tenant OPERATOR(pg_catalog.=) $1", 1, types, values, NULL);
+	          "WHERE o.tenant OPERATOR(pg_catalog.=) $1",
+	          1, types, values, NULL);
 	if (SPI_processed > 0)
 	{
-		bool		isnull;
-		Datum		json = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+		bool  isnull;
+		Datum json = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 
 		if (!isnull)
 			stored.document = DatumGetJsonbPCopy(json);
@@ -316,17 +302,17 @@ visible_version(const Stored *stored)
 static int64
 write_stored(ApiCall *call, const Stored *stored, Jsonb *json)
 {
-	Oid			types[3] = {TEXTOID, JSONBOID, INT8OID};
-	Datum		values[3];
-	bool		isnull;
+	Oid   types[3] = {TEXTOID, JSONBOID, INT8OID};
+	Datum values[3];
+	bool  isnull;
 
 	values[0] = CStringGetTextDatum(linitial(call->tenants));
 	values[1] = json ? JsonbPGetDatum(json) : (Datum) 0;
 	values[2] = Int64GetDatum(stored->version);
 	run_command("INSERT INTO tempo.overrides AS o (tenant, user_configurable, version) VALUES ($1, $2, $3 OPERATOR(pg_catalog.+) 1) "
-				"ON CONFLICT (tenant) DO UPDATE SET user_configurable = EXCLUDED.user_configurable, version = EXCLUDED.version "
-				"WHERE o.version OPERATOR(pg_catalog.=) $3 RETURNING o.version",
-				3, types, values, json ? "   " : " n ");
+	            "ON CONFLICT (tenant) DO UPDATE SET user_configurable = EXCLUDED.user_configurable, version = EXCLUDED.version "
+	            "WHERE o.version OPERATOR(pg_catalog.=) $3 RETURNING o.version",
+	            3, types, values, json ? "   " : " n ");
 	return SPI_processed > 0 ? result_int64(0, 1, &isnull) : -1;
 }
 
@@ -335,7 +321,7 @@ write_stored(ApiCall *call, const Stored *stored, Jsonb *json)
 static void
 answer_document(ApiCall *call, Jsonb *json, int64 version)
 {
-	char	   *text = JsonbToCString(NULL, &json->root, VARSIZE(json));
+	char *text = JsonbToCString(NULL, &json->root, VARSIZE(json));
 
 	body_text(api_ok(call, "application/json"), text);
 	call->response->etag = psprintf(INT64_FORMAT, version);
@@ -352,8 +338,8 @@ static bool
 check_match(ApiCall *call, const Stored *stored)
 {
 	const char *match = call->request->if_match;
-	char	   *end;
-	int64		version;
+	char       *end;
+	int64       version;
 
 	if (*match == '"')
 		match++;
@@ -370,7 +356,7 @@ static void
 get_overrides(ApiCall *call)
 {
 	const char *scope = parameter(call, "scope");
-	Stored		stored;
+	Stored      stored;
 
 	if (scope && strcmp(scope, "api") != 0 && strcmp(scope, "merged") != 0)
 	{
@@ -391,10 +377,10 @@ static void
 post_overrides(ApiCall *call)
 {
 	const char *skip = parameter(call, "skip-conflicting-overrides-check");
-	Stored		stored;
-	Jsonb	   *json;
-	int64		version;
-	bool		ignored;
+	Stored      stored;
+	Jsonb      *json;
+	int64       version;
+	bool        ignored;
 
 	if (skip && !parse_bool(skip, &ignored))
 	{
@@ -420,10 +406,10 @@ static void
 patch_overrides(ApiCall *call)
 {
 	JsonbParseState *state = NULL;
-	Stored		stored;
-	Jsonb	   *patch = read_document(call);
-	Jsonb	   *json;
-	int64		version;
+	Stored           stored;
+	Jsonb           *patch = read_document(call);
+	Jsonb           *json;
+	int64            version;
 
 	if (patch == NULL)
 		return;
@@ -439,7 +425,7 @@ patch_overrides(ApiCall *call)
 static void
 delete_overrides(ApiCall *call)
 {
-	Stored		stored = read_stored(call);
+	Stored stored = read_stored(call);
 
 	if (!check_match(call, &stored))
 		return;
@@ -462,9 +448,9 @@ overrides_write(const char *method)
 void
 serve_overrides(ApiCall *call)
 {
-	const char *method = call->request->method;
+	const char   *method = call->request->method;
 	MemoryContext context = CurrentMemoryContext;
-	bool		patch = strcmp(method, "PATCH") == 0;
+	bool          patch = strcmp(method, "PATCH") == 0;
 
 	if (call->writes && list_length(call->tenants) != 1)
 	{
@@ -524,23 +510,22 @@ serve_status_overrides(ApiCall *call)
 {
 	static const char *const columns[] = {
 		"tenant", "retention", "ingestion_rate_bytes", "ingestion_burst_bytes", "max_bytes_per_trace",
-		"max_attribute_bytes", "max_live_traces", "user_configurable", "version"
-	};
-	Oid			types[1] = {TEXTOID};
-	Datum		values[1] = {(Datum) 0};
+		"max_attribute_bytes", "max_live_traces", "user_configurable", "version"};
+	Oid           types[1] = {TEXTOID};
+	Datum         values[1] = {(Datum) 0};
 	MemoryContext context = CurrentMemoryContext;
-	ApiBody    *body = api_ok(call, "text/html; charset=utf-8");
+	ApiBody      *body = api_ok(call, "text/html; charset=utf-8");
 
 	if (call->argument)
 		values[0] = CStringGetTextDatum(call->argument);
 	SPI_connect();
 	MemoryContextSwitchTo(context);
 	run_query("SELECT tenant, retention, ingestion_rate_bytes, ingestion_burst_bytes, max_bytes_per_trace, "
-			  "max_attribute_bytes, max_live_traces, user_configurable, version FROM tempo.overrides "
-			  "WHERE $1 IS NULL OR tenant OPERATOR(pg_catalog.=) $1 ORDER BY tenant",
-			  1, types, values, call->argument ? " " : "n");
+	          "max_attribute_bytes, max_live_traces, user_configurable, version FROM tempo.overrides "
+	          "WHERE $1 IS NULL OR tenant OPERATOR(pg_catalog.=) $1 ORDER BY tenant",
+	          1, types, values, call->argument ? " " : "n");
 	body_text(body, "<!DOCTYPE html>\n<html><head><meta charset=\"utf-8\"><title>Overrides</title></head><body>\n"
-			  "<h1>Settings of single tenants</h1>\n");
+	                "<h1>Settings of single tenants</h1>\n");
 	if (call->argument)
 	{
 		body_text(body, "<h2>");
@@ -548,7 +533,7 @@ serve_status_overrides(ApiCall *call)
 		body_text(body, "</h2>\n");
 	}
 	body_text(body, "<p>Where a column is empty, and for tenants that are not listed, the server's settings count.</p>\n"
-			  "<table border=\"1\">\n<tr>");
+	                "<table border=\"1\">\n<tr>");
 	for (int i = 0; i < lengthof(columns); i++)
 		body_printf(body, "<th>%s</th>", columns[i]);
 	body_text(body, "</tr>\n");
@@ -557,7 +542,7 @@ serve_status_overrides(ApiCall *call)
 		body_text(body, "<tr>");
 		for (int i = 0; i < lengthof(columns); i++)
 		{
-			char	   *text = result_text(row, i + 1);
+			char *text = result_text(row, i + 1);
 
 			body_text(body, "<td>");
 			write_html(body, text ? text : "");

@@ -30,26 +30,21 @@ now_seconds(void)
 typedef struct Unit
 {
 	const char *name;
-	int64		factor;
+	int64       factor;
 } Unit;
 
 static const Unit go_units[] = {
-	{"ns", 1}, {"us", 1000}, {"\xc2\xb5s", 1000}, {"\xce\xbcs", 1000},
-	{"ms", 1000000}, {"s", 1000000000}, {"m", INT64CONST(60000000000)},
-	{"h", INT64CONST(3600000000000)}
-};
+	{"ns", 1}, {"us", 1000}, {"\xc2\xb5s", 1000}, {"\xce\xbcs", 1000}, {"ms", 1000000}, {"s", 1000000000}, {"m", INT64CONST(60000000000)}, {"h", INT64CONST(3600000000000)}};
 
 /* In the order in which they must be given. */
 static const Unit prometheus_units[] = {
-	{"y", INT64CONST(31536000000)}, {"w", 604800000}, {"d", 86400000},
-	{"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}
-};
+	{"y", INT64CONST(31536000000)}, {"w", 604800000}, {"d", 86400000}, {"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}};
 
 /* A unit ends where the next number begins. */
 static int
 find_unit(const Unit *units, int n, const char *text, const char **end)
 {
-	Size		len = 0;
+	Size len = 0;
 
 	while (text[len] && text[len] != '.' && !isdigit((unsigned char) text[len]))
 		len++;
@@ -66,7 +61,7 @@ find_unit(const Unit *units, int n, const char *text, const char **end)
 bool
 parse_go_duration(const char *text, int64 *nanoseconds)
 {
-	bool		negative = *text == '-';
+	bool        negative = *text == '-';
 	long double total = 0;
 
 	if (*text == '-' || *text == '+')
@@ -82,8 +77,8 @@ parse_go_duration(const char *text, int64 *nanoseconds)
 	{
 		long double value = 0;
 		long double scale = 1;
-		bool		digits = false;
-		int			unit;
+		bool        digits = false;
+		int         unit;
 
 		for (; isdigit((unsigned char) *text); text++, digits = true)
 			value = value * 10 + (*text - '0');
@@ -110,8 +105,8 @@ parse_go_duration(const char *text, int64 *nanoseconds)
 bool
 parse_prometheus_duration(const char *text, int64 *milliseconds)
 {
-	int			last = -1;
-	int64		total = 0;
+	int   last = -1;
+	int64 total = 0;
 
 	if (strcmp(text, "0") == 0)
 	{
@@ -122,20 +117,20 @@ parse_prometheus_duration(const char *text, int64 *milliseconds)
 		return false;
 	while (*text)
 	{
-		int64		value = 0;
-		bool		digits = false;
-		int			unit;
+		int64 value = 0;
+		bool  digits = false;
+		int   unit;
 
 		for (; isdigit((unsigned char) *text); text++, digits = true)
 		{
 			if (pg_mul_s64_overflow(value, 10, &value) ||
-				pg_add_s64_overflow(value, *text - '0', &value))
+			    pg_add_s64_overflow(value, *text - '0', &value))
 				return false;
 		}
 		unit = find_unit(prometheus_units, lengthof(prometheus_units), text, &text);
 		if (!digits || unit <= last ||
-			pg_mul_s64_overflow(value, prometheus_units[unit].factor, &value) ||
-			pg_add_s64_overflow(total, value, &total))
+		    pg_mul_s64_overflow(value, prometheus_units[unit].factor, &value) ||
+		    pg_add_s64_overflow(total, value, &total))
 			return false;
 		last = unit;
 	}
@@ -165,7 +160,7 @@ char *
 format_go_duration(int64 nanoseconds)
 {
 	StringInfoData out;
-	int64		n = nanoseconds;
+	int64          n = nanoseconds;
 
 	initStringInfo(&out);
 	if (n < 0)
@@ -189,7 +184,7 @@ format_go_duration(int64 nanoseconds)
 	}
 	else
 	{
-		int64		minutes = n / INT64CONST(60000000000);
+		int64 minutes = n / INT64CONST(60000000000);
 
 		if (minutes >= 60)
 			appendStringInfo(&out, INT64_FORMAT "h", minutes / 60);
@@ -208,7 +203,7 @@ bool
 read_integer(ApiCall *call, const char *name, const char *function, int64 *value)
 {
 	const char *text = parameter(call, name);
-	char	   *end;
+	char       *end;
 
 	if (text == NULL)
 		return true;
@@ -243,8 +238,8 @@ append_percent(StringInfo out, const char *data, Size len)
 static void
 settle_range(ApiRange *range, bool given)
 {
-	int64		now = now_seconds();
-	int64		latest = now - tempo_query_end_cutoff;
+	int64 now = now_seconds();
+	int64 latest = now - tempo_query_end_cutoff;
 
 	/* "until now" includes what has started within the current second */
 	if (tempo_query_end_cutoff == 0)
@@ -273,28 +268,28 @@ bool
 read_search_range(ApiCall *call, bool start_before_end, ApiRange *range)
 {
 	const char *since = parameter(call, "since");
-	int64		start = 0;
-	int64		end = 0;
+	int64       start = 0;
+	int64       end = 0;
 
 	if (!read_seconds(call, "start", &start) || !read_seconds(call, "end", &end))
 		return false;
 	if (start < 0 || start > PG_UINT32_MAX)
 		return api_fail(call, 400, "invalid start: strconv.ParseInt: parsing \"%s\": value out of range",
-						parameter(call, "start"));
+		                parameter(call, "start"));
 	if (end < 0 || end > PG_UINT32_MAX)
 		return api_fail(call, 400, "invalid end: strconv.ParseInt: parsing \"%s\": value out of range",
-						parameter(call, "end"));
+		                parameter(call, "end"));
 	if (start_before_end && (start != 0 || end != 0) && end <= start)
 		return api_fail(call, 400, "http parameter start must be before end. received start=" INT64_FORMAT " end=" INT64_FORMAT,
-						start, end);
+		                start, end);
 
 	if (since)
 	{
-		int64		milliseconds;
+		int64 milliseconds;
 
 		if (!parse_prometheus_duration(since, &milliseconds))
 			return api_fail(call, 400, "error parsing date range: could not parse 'since' parameter: not a valid duration string: \"%s\"",
-							since);
+			                since);
 		end = now_seconds() - tempo_query_end_cutoff;
 		start = Max(end - milliseconds / 1000, 0);
 		if (tempo_query_end_cutoff == 0)
@@ -307,10 +302,10 @@ read_search_range(ApiCall *call, bool start_before_end, ApiRange *range)
 	range->end = end;
 	if ((end < start || (tempo_search_max_range > 0 && end - start > tempo_search_max_range)) && !since)
 		return api_fail(call, 400, "range specified by start and end exceeds %s. received start=" INT64_FORMAT " end=" INT64_FORMAT,
-						format_go_duration((int64) tempo_search_max_range * 1000000000), start, end);
+		                format_go_duration((int64) tempo_search_max_range * 1000000000), start, end);
 	if (since && tempo_search_max_range > 0 && end - start > (int64) tempo_search_max_range + 1)
 		return api_fail(call, 400, "range specified by start and end exceeds %s. received start=" INT64_FORMAT " end=" INT64_FORMAT,
-						format_go_duration((int64) tempo_search_max_range * 1000000000), start, end);
+		                format_go_duration((int64) tempo_search_max_range * 1000000000), start, end);
 	settle_range(range, since != NULL || start != 0 || end != 0);
 	return true;
 }

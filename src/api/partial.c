@@ -17,7 +17,7 @@
 static Size
 varint_size(uint64 n)
 {
-	Size		size = 1;
+	Size size = 1;
 
 	for (; n >= 0x80; n >>= 7)
 		size++;
@@ -42,7 +42,7 @@ static Size list_size(const KeyValue *items, uint32 n);
 static Size
 value_size(const AnyValue *value)
 {
-	Size		size = 0;
+	Size size = 0;
 
 	check_stack_depth();
 	switch ((AnyValueType) value->type)
@@ -61,7 +61,7 @@ value_size(const AnyValue *value)
 		case ANY_ARRAY:
 			for (uint32 i = 0; i < value->len; i++)
 			{
-				Size		element = value_size(&value->u.elements[i]);
+				Size element = value_size(&value->u.elements[i]);
 
 				size += 1 + varint_size(element) + element;
 			}
@@ -77,12 +77,12 @@ value_size(const AnyValue *value)
 static Size
 list_size(const KeyValue *items, uint32 n)
 {
-	Size		size = 0;
+	Size size = 0;
 
 	for (uint32 i = 0; i < n; i++)
 	{
-		Size		value = value_size(&items[i].value);
-		Size		pair = field_size(items[i].key.len) + 1 + varint_size(value) + value;
+		Size value = value_size(&items[i].value);
+		Size pair = field_size(items[i].key.len) + 1 + varint_size(value) + value;
 
 		size += 1 + varint_size(pair) + pair;
 	}
@@ -99,25 +99,25 @@ static Size
 span_size(const SpanBatch *batch, const Span *span)
 {
 	/* ids, times, flags, an empty status */
-	Size		size = 18 + 10 + 10 + 9 + 9 + 5 + 2;
+	Size size = 18 + 10 + 10 + 9 + 9 + 5 + 2;
 
 	size += field_size(batch->strings[span->name].len) + field_size(span->trace_state.len) +
-		field_size(span->status_message.len) + number_size(span->kind) + number_size(span->status_code) +
-		attributes_size(&span->attributes, span->dropped_attributes_count) +
-		number_size(span->dropped_events_count) + number_size(span->dropped_links_count);
+	        field_size(span->status_message.len) + number_size(span->kind) + number_size(span->status_code) +
+	        attributes_size(&span->attributes, span->dropped_attributes_count) +
+	        number_size(span->dropped_events_count) + number_size(span->dropped_links_count);
 	for (uint32 i = 0; i < span->n_events; i++)
 	{
 		const SpanEvent *event = &span->events[i];
 
 		size += field_size(9 + field_size(event->name.len) +
-						   attributes_size(&event->attributes, event->dropped_attributes_count));
+		                   attributes_size(&event->attributes, event->dropped_attributes_count));
 	}
 	for (uint32 i = 0; i < span->n_links; i++)
 	{
 		const SpanLink *link = &span->links[i];
 
 		size += field_size(18 + 10 + 5 + field_size(link->trace_state.len) +
-						   attributes_size(&link->attributes, link->dropped_attributes_count));
+		                   attributes_size(&link->attributes, link->dropped_attributes_count));
 	}
 	return field_size(size);
 }
@@ -126,24 +126,25 @@ static Size
 resource_size(const SpanBatch *batch, const SpanResource *resource)
 {
 	return field_size(attributes_size(&resource->attributes, resource->dropped_attributes_count) +
-					  resource->entity_refs.len) + field_size(batch->strings[resource->schema_url].len) + 4;
+	                  resource->entity_refs.len) +
+	       field_size(batch->strings[resource->schema_url].len) + 4;
 }
 
 static Size
 scope_size(const SpanBatch *batch, const SpanScope *scope)
 {
 	return field_size(field_size(batch->strings[scope->name].len) + field_size(batch->strings[scope->version].len) +
-					  attributes_size(&scope->attributes, scope->dropped_attributes_count)) +
-		field_size(batch->strings[scope->schema_url].len) + 4;
+	                  attributes_size(&scope->attributes, scope->dropped_attributes_count)) +
+	       field_size(batch->strings[scope->schema_url].len) + 4;
 }
 
 /* Adds up spans; resources and scopes with their first. */
 typedef struct SizeCounter
 {
 	const SpanBatch *batch;
-	bool	   *resources;
-	bool	   *scopes;
-	Size		size;
+	bool            *resources;
+	bool            *scopes;
+	Size             size;
 } SizeCounter;
 
 static void
@@ -196,7 +197,7 @@ allocate(Size n, Size size)
 static void
 compact(SpanBatch *batch, const bool *keep)
 {
-	uint32		n = 0;
+	uint32 n = 0;
 
 	for (uint32 i = 0; i < batch->n_spans; i++)
 	{
@@ -214,10 +215,10 @@ static int
 compare_start(const void *a, const void *b, void *arg)
 {
 	const SpanBatch *batch = arg;
-	uint32		x = *(const uint32 *) a;
-	uint32		y = *(const uint32 *) b;
-	int64		p = batch->spans[x].start_time_unix_nano;
-	int64		q = batch->spans[y].start_time_unix_nano;
+	uint32           x = *(const uint32 *) a;
+	uint32           y = *(const uint32 *) b;
+	int64            p = batch->spans[x].start_time_unix_nano;
+	int64            q = batch->spans[y].start_time_unix_nano;
 
 	if (p != q)
 		return p < q ? -1 : 1;
@@ -228,8 +229,8 @@ void
 trace_fit(SpanBatch *batch, Size limit)
 {
 	SizeCounter counter;
-	uint32	   *order = allocate(batch->n_spans, sizeof(uint32));
-	bool	   *keep = allocate(batch->n_spans, sizeof(bool));
+	uint32     *order = allocate(batch->n_spans, sizeof(uint32));
+	bool       *keep = allocate(batch->n_spans, sizeof(bool));
 
 	for (uint32 i = 0; i < batch->n_spans; i++)
 		order[i] = i;
@@ -248,30 +249,30 @@ trace_fit(SpanBatch *batch, Size limit)
 /* The spans that have an id; several may. */
 typedef struct IdEntry
 {
-	SpanId		id;
-	uint32		first;			/* a span with the id, or NO_SPAN */
-	uint32		children;		/* a span whose parent has it, or NO_SPAN */
-	bool		matches;
+	SpanId id;
+	uint32 first;    /* a span with the id, or NO_SPAN */
+	uint32 children; /* a span whose parent has it, or NO_SPAN */
+	bool   matches;
 } IdEntry;
 
 #define NO_SPAN PG_UINT32_MAX
 
 typedef struct SpanTree
 {
-	HTAB	   *ids;
-	uint32	   *next;			/* per span: another with the same id */
-	uint32	   *sibling;		/* per span: another with the same parent */
-	int64	   *above;			/* per span: levels still to be kept above it, -1 = it is not kept for that */
-	int64	   *below;
-	uint32	   *queue;
-	uint32		n;
+	HTAB   *ids;
+	uint32 *next;    /* per span: another with the same id */
+	uint32 *sibling; /* per span: another with the same parent */
+	int64  *above;   /* per span: levels still to be kept above it, -1 = it is not kept for that */
+	int64  *below;
+	uint32 *queue;
+	uint32  n;
 } SpanTree;
 
 static IdEntry *
 enter(SpanTree *tree, const SpanId *id)
 {
-	bool		found;
-	IdEntry    *entry = hash_search(tree->ids, id, HASH_ENTER, &found);
+	bool     found;
+	IdEntry *entry = hash_search(tree->ids, id, HASH_ENTER, &found);
 
 	if (!found)
 	{
@@ -298,14 +299,14 @@ reach(SpanTree *tree, int64 *levels, uint32 span, int64 left)
 static void
 spread(SpanTree *tree, const SpanBatch *batch, bool upwards)
 {
-	int64	   *levels = upwards ? tree->above : tree->below;
+	int64 *levels = upwards ? tree->above : tree->below;
 
 	for (uint32 done = 0; done < tree->n; done++)
 	{
-		uint32		span = tree->queue[done];
-		int64		left = levels[span];
-		IdEntry    *entry = hash_search(tree->ids, upwards ? &batch->spans[span].parent_span_id : &batch->spans[span].span_id,
-										HASH_FIND, NULL);
+		uint32   span = tree->queue[done];
+		int64    left = levels[span];
+		IdEntry *entry = hash_search(tree->ids, upwards ? &batch->spans[span].parent_span_id : &batch->spans[span].span_id,
+		                             HASH_FIND, NULL);
 
 		CHECK_FOR_INTERRUPTS();
 		if (left == 0 || entry == NULL)
@@ -326,13 +327,13 @@ spread(SpanTree *tree, const SpanBatch *batch, bool upwards)
 void
 trace_keep(SpanBatch *batch, const SpanId *ids, uint64 n, const TraceSurroundings *around)
 {
-	SpanTree	tree = {0};
-	HASHCTL		control = {0};
-	bool	   *keep = allocate(batch->n_spans, sizeof(bool));
+	SpanTree tree = {0};
+	HASHCTL  control = {0};
+	bool    *keep = allocate(batch->n_spans, sizeof(bool));
 	/* no path is longer than there are spans */
-	int64		most = batch->n_spans;
-	int64		above = around->ancestors < 0 ? most : Min(around->ancestors, most);
-	int64		below = around->descendants < 0 ? most : Min(around->descendants, most);
+	int64 most = batch->n_spans;
+	int64 above = around->ancestors < 0 ? most : Min(around->ancestors, most);
+	int64 below = around->descendants < 0 ? most : Min(around->descendants, most);
 
 	control.keysize = sizeof(SpanId);
 	control.entrysize = sizeof(IdEntry);
@@ -360,7 +361,7 @@ trace_keep(SpanBatch *batch, const SpanId *ids, uint64 n, const TraceSurrounding
 	}
 	for (uint64 i = 0; i < n; i++)
 	{
-		IdEntry    *entry = hash_search(tree.ids, &ids[i], HASH_FIND, NULL);
+		IdEntry *entry = hash_search(tree.ids, &ids[i], HASH_FIND, NULL);
 
 		if (entry)
 			entry->matches = true;
@@ -368,7 +369,7 @@ trace_keep(SpanBatch *batch, const SpanId *ids, uint64 n, const TraceSurrounding
 
 	for (int upwards = 0; upwards < 2; upwards++)
 	{
-		int64	   *levels = upwards ? tree.above : tree.below;
+		int64 *levels = upwards ? tree.above : tree.below;
 
 		tree.queue = allocate(batch->n_spans, sizeof(uint32));
 		tree.n = 0;

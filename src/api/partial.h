@@ -24,11 +24,11 @@ extern void trace_fit(SpanBatch *batch, Size limit);
 /* What is kept around the spans that match; -1 = without end */
 typedef struct TraceSurroundings
 {
-	int64		descendants;	/* levels below */
-	int64		ancestors;		/* levels above */
+	int64 descendants; /* levels below */
+	int64 ancestors;   /* levels above */
 } TraceSurroundings;
 
 /* trace_keep: drops the spans that are neither among "ids" nor around them */
 extern void trace_keep(SpanBatch *batch, const SpanId *ids, uint64 n, const TraceSurroundings *around);
 
-#endif							/* TEMPO_API_PARTIAL_H */
+#endif /* TEMPO_API_PARTIAL_H */

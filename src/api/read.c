@@ -25,7 +25,7 @@ void
 run_query(const char *sql, int n, Oid *types, Datum *values, const char *nulls)
 {
 	MemoryContext context = CurrentMemoryContext;
-	int			code = SPI_execute_with_args(sql, n, types, values, nulls, true, 0);
+	int           code = SPI_execute_with_args(sql, n, types, values, nulls, true, 0);
 
 	/* SPI leaves its own context behind, which goes with SPI_finish() */
 	MemoryContextSwitchTo(context);
@@ -48,11 +48,11 @@ result_int64(uint64 row, int column, bool *isnull)
 SpanText *
 tenant_texts(const List *tenants)
 {
-	SpanText   *texts = palloc(Max(list_length(tenants), 1) * sizeof(SpanText));
-	int			n = 0;
-	ListCell   *lc;
+	SpanText *texts = palloc(Max(list_length(tenants), 1) * sizeof(SpanText));
+	int       n = 0;
+	ListCell *lc;
 
-	foreach(lc, tenants)
+	foreach (lc, tenants)
 		texts[n++] = span_text(lfirst(lc), strlen(lfirst(lc)));
 	return texts;
 }
@@ -60,20 +60,20 @@ tenant_texts(const List *tenants)
 Relation
 open_spans(void)
 {
-	Oid			relid = tempo_spans_relation();
+	Oid relid = tempo_spans_relation();
 
 	if (!OidIsValid(relid))
 		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("table tempo.spans does not exist"),
-				 errhint("Run CREATE EXTENSION tempo_pg in this database.")));
+		        (errcode(ERRCODE_UNDEFINED_TABLE),
+		         errmsg("table tempo.spans does not exist"),
+		         errhint("Run CREATE EXTENSION tempo_pg in this database.")));
 	return table_open(relid, AccessShareLock);
 }
 
 void
 read_trace(const TraceId *id, const List *tenants, SpanBatch *batch)
 {
-	Relation	rel = open_spans();
+	Relation rel = open_spans();
 
 	tempo_read_trace(rel, id, tenant_texts(tenants), list_length(tenants), batch);
 	table_close(rel, AccessShareLock);
@@ -82,18 +82,18 @@ read_trace(const TraceId *id, const List *tenants, SpanBatch *batch)
 bool
 has_spans(const ApiCall *call, const ApiRange *range)
 {
-	Oid			types[3] = {TEXTARRAYOID, INT8OID, INT8OID};
-	Datum		values[3];
-	bool		found;
+	Oid   types[3] = {TEXTARRAYOID, INT8OID, INT8OID};
+	Datum values[3];
+	bool  found;
 
 	values[0] = tenants_array(call);
 	values[1] = Int64GetDatum(range_start_nanos(range));
 	values[2] = Int64GetDatum(range_end_nanos(range));
 	SPI_connect();
 	run_query("SELECT 1 FROM tempo.spans WHERE tenant OPERATOR(pg_catalog.=) ANY ($1) "
-			  "AND start_time_unix_nano OPERATOR(pg_catalog.>=) $2 "
-			  "AND start_time_unix_nano OPERATOR(pg_catalog.<) $3 LIMIT 1",
-			  3, types, values, NULL);
+	          "AND start_time_unix_nano OPERATOR(pg_catalog.>=) $2 "
+	          "AND start_time_unix_nano OPERATOR(pg_catalog.<) $3 LIMIT 1",
+	          3, types, values, NULL);
 	found = SPI_processed > 0;
 	SPI_finish();
 	return found;
@@ -116,7 +116,7 @@ TqlQuery *
 parse_query(const char *text, char **message, int *code)
 {
 	MemoryContext context = CurrentMemoryContext;
-	TqlQuery   *volatile query = NULL;
+	TqlQuery *volatile query = NULL;
 
 	PG_TRY();
 	{
@@ -124,7 +124,7 @@ parse_query(const char *text, char **message, int *code)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
+		ErrorData *error;
 
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
@@ -141,23 +141,23 @@ parse_query(const char *text, char **message, int *code)
 char *
 extension_function(const char *name)
 {
-	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
-	Oid			namespace = InvalidOid;
+	Relation rel = table_open(ExtensionRelationId, AccessShareLock);
+	Oid namespace = InvalidOid;
 	ScanKeyData key;
 	SysScanDesc scan;
-	HeapTuple	tuple;
+	HeapTuple   tuple;
 
 	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
-				CStringGetDatum("tempo_pg"));
+	            CStringGetDatum("tempo_pg"));
 	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
-		namespace = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
+	namespace = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	if (!OidIsValid(namespace))
 		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("extension tempo_pg is not installed")));
+		        (errcode(ERRCODE_UNDEFINED_OBJECT),
+		         errmsg("extension tempo_pg is not installed")));
 	return quote_qualified_identifier(get_namespace_name(namespace), name);
 }

@@ -51,4 +51,4 @@ extern void run_query(const char *sql, int n, Oid *types, Datum *values, const c
 extern char *result_text(uint64 row, int column);
 extern int64 result_int64(uint64 row, int column, bool *isnull);
 
-#endif							/* TEMPO_API_READ_H */
+#endif /* TEMPO_API_READ_H */

@@ -28,21 +28,21 @@
 
 typedef struct ApiParameter
 {
-	char	   *name;
-	char	   *value;
+	char *name;
+	char *value;
 } ApiParameter;
 
 typedef struct Endpoint
 {
-	const char *name;			/* in statistics */
+	const char *name; /* in statistics */
 	const char *path;
-	const char *suffix;			/* not NULL: what is between path and suffix is an argument */
-	bool		database;		/* needs one, and a tenant */
-	void		(*serve) (ApiCall *call);
-	const char *methods;		/* NULL = any; of others, 405 says these */
-	const bool *enabled;		/* NULL = always */
-	bool		(*writes) (const char *method); /* NULL = never */
-	bool		no_tenant;		/* needs none */
+	const char *suffix;   /* not NULL: what is between path and suffix is an argument */
+	bool        database; /* needs one, and a tenant */
+	void (*serve)(ApiCall *call);
+	const char *methods;                /* NULL = any; of others, 405 says these */
+	const bool *enabled;                /* NULL = always */
+	bool (*writes)(const char *method); /* NULL = never */
+	bool no_tenant;                     /* needs none */
 } Endpoint;
 
 /* The first that fits wins. */
@@ -61,7 +61,7 @@ static const Endpoint endpoints[] = {
 	{"search", "/api/search", NULL, true, serve_search},
 	{"mcp", "/api/mcp", NULL, true, serve_mcp, "POST, DELETE", &tempo_mcp_server},
 	{"overrides", "/api/overrides", NULL, true, serve_overrides, "GET, POST, PATCH, DELETE",
-	&tempo_user_configurable_overrides, overrides_write},
+     &tempo_user_configurable_overrides, overrides_write},
 	{"tags", "/api/search/tags", NULL, true, serve_tags_v1},
 	{"tags", "/api/v2/search/tags", NULL, true, serve_tags_v2},
 	{"tag_values", "/api/search/tag/", "/values", true, serve_tag_values_v1},
@@ -76,15 +76,15 @@ static const Endpoint endpoints[] = {
 /* --------------------------------------------------------------- answers */
 
 bool
-api_fail(ApiCall *call, int status, const char *format,...)
+api_fail(ApiCall *call, int status, const char *format, ...)
 {
 	StringInfoData text;
 
 	initStringInfo(&text);
 	for (;;)
 	{
-		va_list		args;
-		int			needed;
+		va_list args;
+		int     needed;
 
 		va_start(args, format);
 		needed = appendStringInfoVA(&text, format, args);
@@ -133,9 +133,9 @@ not_found(ApiCall *call)
 
 	/* who sends spans to the port for queries is told where they belong */
 	if (strncmp(call->request->path, "/v1/", 4) == 0 &&
-		(port = GetConfigOption("tempo_pg.otlp_http_port", true, false)) != NULL)
+	    (port = GetConfigOption("tempo_pg.otlp_http_port", true, false)) != NULL)
 		plain_error(call, 404,
-					psprintf("404 page not found: spans are received on port %s (tempo_pg.otlp_http_port)", port));
+		            psprintf("404 page not found: spans are received on port %s (tempo_pg.otlp_http_port)", port));
 	else
 		plain_error(call, 404, "404 page not found");
 }
@@ -173,19 +173,19 @@ hex_digit(char c)
 static char *
 decode_percent(const char *text, Size len, bool plus)
 {
-	char	   *out = palloc(len + 1);
-	Size		n = 0;
+	char *out = palloc(len + 1);
+	Size  n = 0;
 
 	for (Size i = 0; i < len; i++)
 	{
-		char		c = text[i];
+		char c = text[i];
 
 		if (c == '+' && plus)
 			c = ' ';
 		else if (c == '%')
 		{
-			int			high = len - i > 2 ? hex_digit(text[i + 1]) : -1;
-			int			low = len - i > 2 ? hex_digit(text[i + 2]) : -1;
+			int high = len - i > 2 ? hex_digit(text[i + 1]) : -1;
+			int low = len - i > 2 ? hex_digit(text[i + 2]) : -1;
 
 			if (high < 0 || low < 0)
 				return NULL;
@@ -199,7 +199,7 @@ decode_percent(const char *text, Size len, bool plus)
 	n = strlen(out);
 	for (char *p = out; p < out + n;)
 	{
-		int			valid = pg_encoding_verifymbchar(PG_UTF8, p, (int) (out + n - p));
+		int valid = pg_encoding_verifymbchar(PG_UTF8, p, (int) (out + n - p));
 
 		if (valid < 0)
 			*p++ = '?';
@@ -216,11 +216,11 @@ parse_parameters(ApiCall *call)
 
 	while (*pair)
 	{
-		Size		len = strcspn(pair, "&");
+		Size        len = strcspn(pair, "&");
 		const char *equals = memchr(pair, '=', len);
-		Size		name_len = equals ? (Size) (equals - pair) : len;
-		char	   *name = decode_percent(pair, name_len, true);
-		char	   *value = equals ? decode_percent(equals + 1, len - name_len - 1, true) : pstrdup("");
+		Size        name_len = equals ? (Size) (equals - pair) : len;
+		char       *name = decode_percent(pair, name_len, true);
+		char       *value = equals ? decode_percent(equals + 1, len - name_len - 1, true) : pstrdup("");
 
 		if (name && value && len > 0)
 		{
@@ -239,9 +239,9 @@ parse_parameters(ApiCall *call)
 const char *
 parameter(const ApiCall *call, const char *name)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, call->parameters)
+	foreach (lc, call->parameters)
 	{
 		const ApiParameter *p = lfirst(lc);
 
@@ -257,7 +257,7 @@ static bool
 multitenancy(void)
 {
 	const char *value = GetConfigOption("tempo_pg.multitenancy", true, false);
-	bool		on;
+	bool        on;
 
 	return value != NULL && parse_bool(value, &on) && on;
 }
@@ -270,11 +270,11 @@ check_tenant(ApiCall *call, const char *id)
 		return api_fail(call, 400, "no org id");
 	for (const char *p = id; *p; p++)
 	{
-		bool		plain = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9');
+		bool plain = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9');
 
 		if (!plain && strchr("!-_.*'()", *p) == NULL)
 			return api_fail(call, 400, "tenant ID '%s' contains unsupported character '%.*s'",
-							id, pg_utf_mblen((const unsigned char *) p), p);
+			                id, pg_utf_mblen((const unsigned char *) p), p);
 	}
 	if (strlen(id) > MAX_TENANT_LENGTH)
 		return api_fail(call, 400, "tenant ID is too long: max %d characters", MAX_TENANT_LENGTH);
@@ -294,7 +294,7 @@ static bool
 read_tenants(ApiCall *call)
 {
 	const char *rest = call->request->tenant;
-	List	   *ids = NIL;
+	List       *ids = NIL;
 	ListCell   *lc;
 
 	if (!multitenancy())
@@ -309,8 +309,8 @@ read_tenants(ApiCall *call)
 	}
 	for (;;)
 	{
-		Size		len = strcspn(rest, "|");
-		char	   *id = pnstrdup(rest, len);
+		Size  len = strcspn(rest, "|");
+		char *id = pnstrdup(rest, len);
 
 		id[strcspn(id, ":")] = '\0';
 		if (!check_tenant(call, id))
@@ -324,7 +324,7 @@ read_tenants(ApiCall *call)
 		return api_fail(call, 400, "multiple org IDs present");
 
 	list_sort(ids, compare_texts);
-	foreach(lc, ids)
+	foreach (lc, ids)
 	{
 		if (call->tenants == NIL || strcmp(llast(call->tenants), lfirst(lc)) != 0)
 			call->tenants = lappend(call->tenants, lfirst(lc));
@@ -335,11 +335,11 @@ read_tenants(ApiCall *call)
 Datum
 tenants_array(const ApiCall *call)
 {
-	Datum	   *items = palloc(list_length(call->tenants) * sizeof(Datum));
-	int			n = 0;
-	ListCell   *lc;
+	Datum    *items = palloc(list_length(call->tenants) * sizeof(Datum));
+	int       n = 0;
+	ListCell *lc;
 
-	foreach(lc, call->tenants)
+	foreach (lc, call->tenants)
 		items[n++] = CStringGetTextDatum(lfirst(lc));
 	return PointerGetDatum(construct_array(items, n, TEXTOID, -1, false, TYPALIGN_INT));
 }
@@ -350,7 +350,7 @@ tenants_array(const ApiCall *call)
 static bool
 redirect(ApiCall *call)
 {
-	const char *path = call->request->path;
+	const char    *path = call->request->path;
 	StringInfoData clean;
 
 	if (strstr(path, "//") == NULL)
@@ -373,13 +373,13 @@ redirect(ApiCall *call)
 static bool
 endpoint_fits(ApiCall *call, const Endpoint *endpoint, const char *path)
 {
-	Size		len = strlen(endpoint->path);
-	Size		rest;
-	Size		suffix;
+	Size len = strlen(endpoint->path);
+	Size rest;
+	Size suffix;
 
 	if (strncmp(endpoint->path, "/api/", 5) == 0 || strcmp(endpoint->path, "/status/usage-stats") == 0)
 	{
-		Size		prefix = strlen(tempo_http_api_prefix);
+		Size prefix = strlen(tempo_http_api_prefix);
 
 		if (strncmp(path, tempo_http_api_prefix, prefix) != 0)
 			return false;
@@ -407,7 +407,7 @@ find_endpoint(ApiCall *call)
 	for (int i = 0; i < lengthof(endpoints); i++)
 	{
 		if ((endpoints[i].enabled == NULL || *endpoints[i].enabled) &&
-			endpoint_fits(call, &endpoints[i], call->request->path))
+		    endpoint_fits(call, &endpoints[i], call->request->path))
 			return &endpoints[i];
 	}
 	return NULL;
@@ -432,7 +432,7 @@ accepted_format(const char *accept)
 static ApiCall *
 call_create(const ApiRequest *request)
 {
-	ApiCall    *call = palloc0(sizeof(ApiCall));
+	ApiCall *call = palloc0(sizeof(ApiCall));
 
 	call->request = request;
 	call->response = palloc0(sizeof(ApiResponse));
@@ -446,14 +446,14 @@ static bool
 method_fits(const Endpoint *endpoint, const char *method)
 {
 	const char *p = endpoint->methods;
-	Size		len = strlen(method);
+	Size        len = strlen(method);
 
 	if (p == NULL)
 		return true;
 	for (; *p; p += strcspn(p, ","), p += strspn(p, ", "))
 	{
 		if ((strncmp(p, method, len) == 0 && (p[len] == ',' || p[len] == '\0')) ||
-			(strncmp(p, "GET", 3) == 0 && strcmp(method, "HEAD") == 0))
+		    (strncmp(p, "GET", 3) == 0 && strcmp(method, "HEAD") == 0))
 			return true;
 	}
 	return false;
@@ -466,9 +466,9 @@ method_fits(const Endpoint *endpoint, const char *method)
 static const Endpoint *
 call_prepare(ApiCall *call)
 {
-	const Endpoint *endpoint;
+	const Endpoint   *endpoint;
 	const ApiRequest *request = call->request;
-	const char *query;
+	const char       *query;
 
 	if (redirect(call))
 		return NULL;
@@ -496,8 +496,8 @@ call_prepare(ApiCall *call)
 	if (query && strlen(query) > (Size) tempo_max_query_bytes)
 	{
 		(void) api_fail(call, 400, "TraceQL expression exceeds the configured maximum size of %d bytes, "
-						"reduce the query expression size or contact your system administrator",
-						tempo_max_query_bytes);
+		                           "reduce the query expression size or contact your system administrator",
+		                tempo_max_query_bytes);
 		return NULL;
 	}
 	call->response->vary = true;
@@ -507,7 +507,7 @@ call_prepare(ApiCall *call)
 ApiResponse *
 api_begin_local(const ApiRequest *request)
 {
-	ApiCall    *call = call_create(request);
+	ApiCall        *call = call_create(request);
 	const Endpoint *endpoint = call_prepare(call);
 
 	if (endpoint == NULL)
@@ -522,7 +522,7 @@ api_begin_local(const ApiRequest *request)
 static void
 answer_error(ApiCall *call, const ErrorData *error)
 {
-	int			status = 500;
+	int status = 500;
 
 	switch (error->sqlerrcode)
 	{
@@ -547,8 +547,8 @@ answer_error(ApiCall *call, const ErrorData *error)
 	}
 	if (status == 500)
 		ereport(LOG_SERVER_ONLY,
-				(errmsg("tempo_pg could not answer \"%s\": %s", api_printable(pstrdup(call->request->path)), error->message),
-				 errhidestmt(true)));
+		        (errmsg("tempo_pg could not answer \"%s\": %s", api_printable(pstrdup(call->request->path)), error->message),
+		         errhidestmt(true)));
 	if (call->wrap_error && status != 503)
 		call->wrap_error(call, error->message);
 	else
@@ -563,7 +563,7 @@ answer_error(ApiCall *call, const ErrorData *error)
 static void
 serve_without_spans(ApiCall *call)
 {
-	ApiRange	range = call->range;
+	ApiRange range = call->range;
 
 	range.start = 0;
 	if (has_spans(call, &range))
@@ -575,7 +575,7 @@ serve_without_spans(ApiCall *call)
 ApiCall *
 api_open(const ApiRequest *request)
 {
-	ApiCall    *call = call_create(request);
+	ApiCall        *call = call_create(request);
 	const Endpoint *endpoint = call_prepare(call);
 
 	call->serve = endpoint ? endpoint->serve : NULL;
@@ -585,7 +585,7 @@ api_open(const ApiRequest *request)
 ApiResponse *
 api_serve_inner(const ApiRequest *request)
 {
-	ApiCall    *call = api_open(request);
+	ApiCall *call = api_open(request);
 
 	api_serve(call);
 	return call->response;
@@ -602,15 +602,15 @@ bool
 api_failed(ApiCall *call, const ErrorData *error, bool new_transaction)
 {
 	if (error->sqlerrcode == ERRCODE_FEATURE_NOT_SUPPORTED && call->without_spans &&
-		call->serve != serve_without_spans)
+	    call->serve != serve_without_spans)
 	{
 		call->unsupported = pstrdup(error->message);
 		call->serve = serve_without_spans;
 		return true;
 	}
 	if ((error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE ||
-		 error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED) &&
-		new_transaction && call->attempts++ < MAX_ATTEMPTS)
+	     error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED) &&
+	    new_transaction && call->attempts++ < MAX_ATTEMPTS)
 		return true;
 	answer_error(call, error);
 	return false;
@@ -634,7 +634,7 @@ serve_protected(ApiCall *call)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
+	ErrorData *volatile error = NULL;
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
@@ -661,8 +661,8 @@ serve_protected(ApiCall *call)
 ApiResponse *
 api_begin(const ApiRequest *request)
 {
-	ApiCall    *call = api_open(request);
-	ErrorData  *error;
+	ApiCall   *call = api_open(request);
+	ErrorData *error;
 
 	do
 	{

@@ -24,12 +24,12 @@
 
 typedef struct Search
 {
-	const char *query;			/* TraceQL, NULL for a search by tags */
-	List	   *tags;			/* of LogfmtPair */
-	int64		min_duration;	/* milliseconds, 0 = none */
-	int64		max_duration;
-	int64		limit;
-	int64		spss;
+	const char *query;        /* TraceQL, NULL for a search by tags */
+	List       *tags;         /* of LogfmtPair */
+	int64       min_duration; /* milliseconds, 0 = none */
+	int64       max_duration;
+	int64       limit;
+	int64       spss;
 } Search;
 
 /* ------------------------------------------------------------ parameters */
@@ -38,7 +38,7 @@ static bool
 read_duration(ApiCall *call, const char *name, int64 *milliseconds)
 {
 	const char *text = parameter(call, name);
-	int64		nanoseconds;
+	int64       nanoseconds;
 
 	if (text == NULL)
 		return true;
@@ -52,9 +52,9 @@ read_duration(ApiCall *call, const char *name, int64 *milliseconds)
 static bool
 read_query(ApiCall *call, Search *search)
 {
-	TqlQuery   *query;
-	char	   *message;
-	int			code;
+	TqlQuery *query;
+	char     *message;
+	int       code;
 
 	search->query = parameter(call, "q");
 	if (search->query == NULL)
@@ -69,7 +69,7 @@ static bool
 read_tags(ApiCall *call, Search *search)
 {
 	const char *text = parameter(call, "tags");
-	char	   *message;
+	char       *message;
 
 	if (text == NULL)
 		return true;
@@ -84,15 +84,15 @@ read_tags(ApiCall *call, Search *search)
 static bool
 read_search(ApiCall *call, Search *search)
 {
-	int64		ignored;
+	int64 ignored;
 
 	memset(search, 0, sizeof(*search));
 	search->limit = tempo_search_default_limit;
 	search->spss = tempo_search_default_spss;
 	if (!read_seconds(call, "start", &ignored) || !read_seconds(call, "end", &ignored) ||
-		!read_query(call, search) || !read_tags(call, search) ||
-		!read_duration(call, "minDuration", &search->min_duration) ||
-		!read_duration(call, "maxDuration", &search->max_duration))
+	    !read_query(call, search) || !read_tags(call, search) ||
+	    !read_duration(call, "minDuration", &search->min_duration) ||
+	    !read_duration(call, "maxDuration", &search->max_duration))
 		return false;
 	if (parameter(call, "maxDuration") && search->max_duration < search->min_duration)
 		return api_fail(call, 400, "invalid maxDuration: must be greater than minDuration");
@@ -107,7 +107,7 @@ read_search(ApiCall *call, Search *search)
 		return api_fail(call, 400, "invalid spss: must be a non-negative number");
 	if (tempo_search_max_spss > 0 && search->spss > tempo_search_max_spss)
 		return api_fail(call, 400, "spans per span set exceeds %d. received " INT64_FORMAT,
-						tempo_search_max_spss, search->spss);
+		                tempo_search_max_spss, search->spss);
 	if (search->spss == 0)
 		search->spss = tempo_search_default_spss;
 
@@ -115,7 +115,7 @@ read_search(ApiCall *call, Search *search)
 		return false;
 	if (tempo_search_max_limit > 0 && search->limit > tempo_search_max_limit)
 		return api_fail(call, 400, "limit " INT64_FORMAT " exceeds max limit %d",
-						search->limit, tempo_search_max_limit);
+		                search->limit, tempo_search_max_limit);
 	if (search->limit > PG_INT32_MAX || search->spss > PG_INT32_MAX)
 		return api_fail(call, 400, "invalid limit: value out of range");
 	return true;
@@ -138,10 +138,10 @@ static Tempo__Api__TraceSearchMetadata *
 trace_of(uint64 row)
 {
 	Tempo__Api__TraceSearchMetadata *trace = palloc(sizeof(*trace));
-	char	   *id = result_text(row, 1);
-	char	   *service = result_text(row, 2);
-	int64		duration;
-	bool		isnull;
+	char                            *id = result_text(row, 1);
+	char                            *service = result_text(row, 2);
+	int64                            duration;
+	bool                             isnull;
 
 	tempo__api__trace_search_metadata__init(trace);
 	while (!tempo_left_pad_trace_ids && *id == '0' && id[1])
@@ -159,20 +159,20 @@ trace_of(uint64 row)
 static void
 set_spansets(Tempo__Api__TraceSearchMetadata *trace, uint64 row)
 {
-	HeapTuple	tuple = SPI_tuptable->vals[row];
-	TupleDesc	desc = SPI_tuptable->tupdesc;
-	JsonbParseState *state = NULL;
-	JsonbValue	key;
-	JsonbValue	value;
-	Jsonb	   *whole;
+	HeapTuple                        tuple = SPI_tuptable->vals[row];
+	TupleDesc                        desc = SPI_tuptable->tupdesc;
+	JsonbParseState                 *state = NULL;
+	JsonbValue                       key;
+	JsonbValue                       value;
+	Jsonb                           *whole;
 	Tempo__Api__TraceSearchMetadata *read;
-	static const char *const names[] = {"spanSets", "serviceStats"};
+	static const char *const         names[] = {"spanSets", "serviceStats"};
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	for (int i = 0; i < lengthof(names); i++)
 	{
-		bool		isnull;
-		Datum		datum = SPI_getbinval(tuple, desc, 6 + i, &isnull);
+		bool  isnull;
+		Datum datum = SPI_getbinval(tuple, desc, 6 + i, &isnull);
 
 		if (isnull)
 			continue;
@@ -202,7 +202,7 @@ static Tempo__Api__SearchResponse *
 response_of(Tempo__Api__TraceSearchMetadata **traces, Size n, bool complete)
 {
 	Tempo__Api__SearchResponse *response = palloc(sizeof(*response));
-	Tempo__Api__SearchMetrics *metrics = palloc(sizeof(*metrics));
+	Tempo__Api__SearchMetrics  *metrics = palloc(sizeof(*metrics));
 
 	tempo__api__search_metrics__init(metrics);
 	metrics->completed_jobs = complete ? 1 : 0;
@@ -248,8 +248,8 @@ timestamp_of(int64 seconds)
 static void
 run_traceql(ApiCall *call, const Search *search, const ApiRange *range)
 {
-	Oid			types[6] = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID, TEXTARRAYOID};
-	Datum		values[6];
+	Oid         types[6] = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID, TEXTARRAYOID};
+	Datum       values[6];
 	const char *nulls = range->set ? "      " : " nn   ";
 
 	values[0] = CStringGetTextDatum(search->query ? search->query : "{}");
@@ -260,9 +260,9 @@ run_traceql(ApiCall *call, const Search *search, const ApiRange *range)
 	values[5] = tenants_array(call);
 
 	run_query(psprintf("SELECT trace_id, root_service_name, root_trace_name, start_time_unix_nano, "
-					   "duration_nano, spansets, service_stats FROM %s($1, $2, $3, $4, $5, $6)",
-					   extension_function("traceql")),
-			  6, types, values, nulls);
+	                   "duration_nano, spansets, service_stats FROM %s($1, $2, $3, $4, $5, $6)",
+	                   extension_function("traceql")),
+	          6, types, values, nulls);
 }
 
 /*
@@ -273,9 +273,9 @@ run_traceql(ApiCall *call, const Search *search, const ApiRange *range)
 static Tempo__Api__TraceSearchMetadata **
 search_newest(ApiCall *call, const Search *search, int64 start, Size *n)
 {
-	ApiRange	newest = call->range;
+	ApiRange                          newest = call->range;
 	Tempo__Api__TraceSearchMetadata **traces;
-	int			nest = NewGUCNestLevel();
+	int                               nest = NewGUCNestLevel();
 
 	if (!newest.set)
 		newest.end = PG_UINT32_MAX;
@@ -284,7 +284,7 @@ search_newest(ApiCall *call, const Search *search, int64 start, Size *n)
 	/* the limit is for both sides; where there is data behind the range it stays */
 	if (newest.end >= now_seconds())
 		(void) set_config_option("tempo_pg.max_trace_duration", "0", PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
+		                         GUC_ACTION_SAVE, true, 0, false);
 	run_traceql(call, search, &newest);
 	AtEOXact_GUC(true, nest);
 	traces = found_traces(search->query != NULL);
@@ -300,15 +300,15 @@ search_newest(ApiCall *call, const Search *search, int64 start, Size *n)
 static void
 search_traceql(ApiCall *call, const Search *search)
 {
-	int64		starts[STREAM_MAX_SLICES];
-	int			slices = stream_slices(call, &call->range, starts);
-	Size		sent = 0;
+	int64                             starts[STREAM_MAX_SLICES];
+	int                               slices = stream_slices(call, &call->range, starts);
+	Size                              sent = 0;
 	Tempo__Api__TraceSearchMetadata **traces;
 
 	call->without_spans = answer_no_traces;
 	for (int i = 0; i < slices; i++)
 	{
-		Size		n;
+		Size n;
 
 		traces = search_newest(call, search, starts[i], &n);
 		if (n == (Size) search->limit)
@@ -328,8 +328,8 @@ search_traceql(ApiCall *call, const Search *search)
 /* ------------------------------------------------------------------- tags */
 
 #define ROOT_SPAN "s.parent_span_id IS NULL AND NOT s.links OPERATOR(pg_catalog.@>) " \
-	"pg_catalog.jsonb_build_array(pg_catalog.jsonb_build_object('trace_id', s.trace_id::text, " \
-	"'attributes', '{\"opentracing.ref_type\": \"child_of\"}'::jsonb))"
+				  "pg_catalog.jsonb_build_array(pg_catalog.jsonb_build_object('trace_id', s.trace_id::text, " \
+				  "'attributes', '{\"opentracing.ref_type\": \"child_of\"}'::jsonb))"
 
 /* Whether one span meets one tag, as SQL. */
 static char *
@@ -337,8 +337,7 @@ tag_condition(const LogfmtPair *tag)
 {
 	static const char *const substring[] = {
 		"http.method", "http.url", "cluster", "namespace", "pod", "container",
-		"k8s.cluster.name", "k8s.namespace.name", "k8s.pod.name", "k8s.container.name"
-	};
+		"k8s.cluster.name", "k8s.namespace.name", "k8s.pod.name", "k8s.container.name"};
 	const char *value = quote_literal_cstr(tag->value);
 	const char *key = quote_literal_cstr(tag->key);
 
@@ -356,7 +355,8 @@ tag_condition(const LogfmtPair *tag)
 	{
 		if (strcmp(tag->key, substring[i]) == 0)
 			return psprintf("(pg_catalog.strpos(s.attributes ->> %s, %s) > 0 OR "
-							"pg_catalog.strpos(s.resource_attributes ->> %s, %s) > 0)", key, value, key, value);
+			                "pg_catalog.strpos(s.resource_attributes ->> %s, %s) > 0)",
+			                key, value, key, value);
 	}
 	return psprintf("(s.attributes ->> %s = %s OR s.resource_attributes ->> %s = %s)", key, value, key, value);
 }
@@ -370,7 +370,7 @@ static int64
 slack_nanos(void)
 {
 	const char *value = GetConfigOption("tempo_pg.max_trace_duration", true, false);
-	int			milliseconds;
+	int         milliseconds;
 
 	if (value == NULL || !parse_int(value, &milliseconds, GUC_UNIT_MS, NULL))
 		return 0;
@@ -385,28 +385,28 @@ slack_nanos(void)
 static void
 search_tags(ApiCall *call, const Search *search)
 {
-	Oid			types[5] = {TEXTARRAYOID, INT8OID, INT8OID, INT8OID, INT8OID};
-	Datum		values[5];
+	Oid            types[5] = {TEXTARRAYOID, INT8OID, INT8OID, INT8OID, INT8OID};
+	Datum          values[5];
 	StringInfoData sql;
-	ListCell   *lc;
+	ListCell      *lc;
 
 	initStringInfo(&sql);
 	appendStringInfo(&sql,
-					 "SELECT s.trace_id, (pg_catalog.array_agg(s.service_name" OF_ROOT ", "
-					 "(pg_catalog.array_agg(s.name" OF_ROOT ", " TRACE_START ", " TRACE_END " - " TRACE_START
-					 " FROM tempo.spans AS s WHERE s.tenant = ANY ($1) AND s.trace_id = ANY (ARRAY("
-					 "SELECT DISTINCT s.trace_id FROM tempo.spans AS s WHERE s.tenant = ANY ($1) "
-					 "AND s.start_time_unix_nano >= $5 AND s.start_time_unix_nano < $3 AND %s)) "
-					 "GROUP BY s.trace_id HAVING " TRACE_START " < $3 AND " TRACE_END " >= $2",
-					 search->tags != NIL ? tag_condition(linitial(search->tags)) : "true");
-	foreach(lc, search->tags)
+	                 "SELECT s.trace_id, (pg_catalog.array_agg(s.service_name" OF_ROOT ", "
+	                 "(pg_catalog.array_agg(s.name" OF_ROOT ", " TRACE_START ", " TRACE_END " - " TRACE_START
+	                 " FROM tempo.spans AS s WHERE s.tenant = ANY ($1) AND s.trace_id = ANY (ARRAY("
+	                 "SELECT DISTINCT s.trace_id FROM tempo.spans AS s WHERE s.tenant = ANY ($1) "
+	                 "AND s.start_time_unix_nano >= $5 AND s.start_time_unix_nano < $3 AND %s)) "
+	                 "GROUP BY s.trace_id HAVING " TRACE_START " < $3 AND " TRACE_END " >= $2",
+	                 search->tags != NIL ? tag_condition(linitial(search->tags)) : "true");
+	foreach (lc, search->tags)
 		appendStringInfo(&sql, " AND pg_catalog.bool_or(%s)", tag_condition(lfirst(lc)));
 	if (search->min_duration > 0)
 		appendStringInfo(&sql, " AND (" TRACE_END " - " TRACE_START ") / 1000000 >= " INT64_FORMAT,
-						 search->min_duration);
+		                 search->min_duration);
 	if (search->max_duration > 0)
 		appendStringInfo(&sql, " AND (" TRACE_END " - " TRACE_START ") / 1000000 <= " INT64_FORMAT,
-						 search->max_duration);
+		                 search->max_duration);
 	appendStringInfoString(&sql, " ORDER BY 4 DESC, 1 LIMIT $4");
 
 	values[0] = tenants_array(call);
@@ -421,7 +421,7 @@ search_tags(ApiCall *call, const Search *search)
 void
 serve_search(ApiCall *call)
 {
-	Search		search;
+	Search        search;
 	MemoryContext context = CurrentMemoryContext;
 	MemoryContext old;
 

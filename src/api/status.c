@@ -27,7 +27,7 @@ tempo_guc_variables(int *n)
 #endif
 }
 
-ApiHooks	api_hooks;
+ApiHooks api_hooks;
 
 void
 serve_ready(ApiCall *call)
@@ -49,22 +49,22 @@ serve_echo(ApiCall *call)
 void
 serve_buildinfo(ApiCall *call)
 {
-	ApiBody    *body = api_ok(call, "application/json");
+	ApiBody *body = api_ok(call, "application/json");
 
 	body_text(body, "{\"version\":");
 	body_json_string(body, tempo_api_version, strlen(tempo_api_version));
 	body_text(body, ",\"revision\":\"" TEMPO_PG_VERSION "\",\"branch\":\"tempo_pg\",\"buildUser\":\"\","
-			  "\"buildDate\":\"\",\"goVersion\":\"\"}\n");
+	                "\"buildDate\":\"\",\"goVersion\":\"\"}\n");
 }
 
 void
 serve_metrics(ApiCall *call)
 {
-	ApiBody    *body = api_ok(call, "text/plain; version=0.0.4; charset=utf-8");
+	ApiBody *body = api_ok(call, "text/plain; version=0.0.4; charset=utf-8");
 
 	body_text(body, "# HELP tempo_pg_build_info Version of tempo_pg and of the server it runs in.\n"
-			  "# TYPE tempo_pg_build_info gauge\n"
-			  "tempo_pg_build_info{version=\"" TEMPO_PG_VERSION "\",postgresql=\"" PG_VERSION "\"} 1\n");
+	                "# TYPE tempo_pg_build_info gauge\n"
+	                "tempo_pg_build_info{version=\"" TEMPO_PG_VERSION "\",postgresql=\"" PG_VERSION "\"} 1\n");
 	if (api_hooks.metrics)
 		api_hooks.metrics(body);
 }
@@ -100,8 +100,7 @@ write_endpoints(ApiBody *body)
 		"/api/search/tag/{tagName}/values", "/api/v2/search/tag/{tagName}/values",
 		"/api/metrics/query_range", "/api/metrics/query", "/api/v2/traces/diff", "/api/overrides", "/api/mcp",
 		"/status/overrides", "/status/overrides/{tenant}", "/status/usage-stats", "/status/backendscheduler",
-		"/status/runtime_config", "/usage_metrics"
-	};
+		"/status/runtime_config", "/usage_metrics"};
 
 	for (int i = 0; i < lengthof(paths); i++)
 		body_printf(body, "%s%s\n", strncmp(paths[i], "/api/", 5) == 0 ? tempo_http_api_prefix : "", paths[i]);
@@ -154,18 +153,18 @@ default_of(const struct config_generic *setting)
 static void
 write_config(ApiBody *body, const char *mode)
 {
-	int			n;
+	int                     n;
 	struct config_generic **settings = tempo_guc_variables(&n);
 
 	body_text(body, "tempo_pg:\n");
 	for (int i = 0; i < n; i++)
 	{
 		const struct config_generic *setting = settings[i];
-		const char *value;
+		const char                  *value;
 
 		if (strncmp(setting->name, "tempo_pg.", 9) != 0 || (setting->flags & GUC_NO_SHOW_ALL) != 0 ||
-			(setting->flags & GUC_SUPERUSER_ONLY) != 0 ||
-			(mode && strcmp(mode, "diff") == 0 && setting->source == PGC_S_DEFAULT))
+		    (setting->flags & GUC_SUPERUSER_ONLY) != 0 ||
+		    (mode && strcmp(mode, "diff") == 0 && setting->source == PGC_S_DEFAULT))
 			continue;
 		if (mode && strcmp(mode, "defaults") == 0)
 			value = default_of(setting);
@@ -181,9 +180,9 @@ void
 serve_status(ApiCall *call)
 {
 	static const char *const names[] = {"version", "services", "endpoints", "runtime_config", "config"};
-	const char *mode = parameter(call, "mode");
-	ApiBody    *body;
-	bool		known = call->argument == NULL;
+	const char              *mode = parameter(call, "mode");
+	ApiBody                 *body;
+	bool                     known = call->argument == NULL;
 
 	for (int i = 0; i < lengthof(names); i++)
 		known |= call->argument && strcmp(call->argument, names[i]) == 0;

@@ -58,11 +58,11 @@ stream_send(ApiCall *call, const ProtobufCMessage *message)
 void
 stream_answer(ApiCall *call, StreamBuild build, void *arg)
 {
-	int64		starts[STREAM_MAX_SLICES];
+	int64 starts[STREAM_MAX_SLICES];
 
 	if (stream_slices(call, &call->range, starts) > 0)
 	{
-		ApiRange	whole = call->range;
+		ApiRange whole = call->range;
 
 		call->range.start = starts[0];
 		if (!whole.set)

@@ -32,16 +32,16 @@ is_unscoped(const TqlExpr *expr)
 static TqlExpr *
 single_filter(const char *text)
 {
-	char	   *message;
-	int			code;
-	TqlQuery   *query = parse_query(text, &message, &code);
-	TqlStage   *stage;
+	char     *message;
+	int       code;
+	TqlQuery *query = parse_query(text, &message, &code);
+	TqlStage *stage;
 
 	if (query == NULL || query->metrics || list_length(query->pipeline) != 1)
 		return NULL;
 	stage = linitial(query->pipeline);
 	if (stage->kind != TQL_ST_SPANSET || stage->spanset->kind != TQL_S_FILTER ||
-		stage->spanset->filter == NULL || is_unscoped(stage->spanset->filter))
+	    stage->spanset->filter == NULL || is_unscoped(stage->spanset->filter))
 		return NULL;
 	return stage->spanset->filter;
 }
@@ -50,7 +50,7 @@ single_filter(const char *text)
 static const char *
 skip_quoted(const char *p)
 {
-	char		quote = *p++;
+	char quote = *p++;
 
 	for (; *p && *p != quote; p++)
 	{
@@ -69,8 +69,8 @@ salvage(const char *text, int *groups)
 {
 	StringInfoData out;
 	StringInfoData group;
-	const char *p = text;
-	const char *term;
+	const char    *p = text;
+	const char    *term;
 
 	while (isspace((unsigned char) *p))
 		p++;
@@ -82,9 +82,9 @@ salvage(const char *text, int *groups)
 
 	for (term = ++p;;)
 	{
-		bool		end = *p == '\0' || *p == '}';
-		bool		both = p[0] == '&' && p[1] == '&';
-		bool		either = p[0] == '|' && p[1] == '|';
+		bool end = *p == '\0' || *p == '}';
+		bool both = p[0] == '&' && p[1] == '&';
+		bool either = p[0] == '|' && p[1] == '|';
 
 		if (*p == '"' || *p == '`')
 		{
@@ -99,8 +99,8 @@ salvage(const char *text, int *groups)
 
 		/* A comparison that is complete joins its group. */
 		{
-			char	   *comparison = psprintf("%.*s", (int) (p - term), term);
-			TqlExpr    *expr = single_filter(psprintf("{%s}", comparison));
+			char    *comparison = psprintf("%.*s", (int) (p - term), term);
+			TqlExpr *expr = single_filter(psprintf("{%s}", comparison));
 
 			if (expr && (expr->kind == TQL_E_BINARY || expr->kind == TQL_E_LIST || expr->kind == TQL_E_UNARY))
 				appendStringInfo(&group, "%s(%s)", group.len > 0 ? " && " : "", comparison);
@@ -136,7 +136,7 @@ static char *
 compile(const TqlExpr *expr)
 {
 	MemoryContext context = CurrentMemoryContext;
-	char	   *volatile sql = NULL;
+	char *volatile sql = NULL;
 
 	PG_TRY();
 	{
@@ -144,7 +144,7 @@ compile(const TqlExpr *expr)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
+		ErrorData *error;
 
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
@@ -159,8 +159,8 @@ compile(const TqlExpr *expr)
 TagFilter
 read_tag_filter(const char *text)
 {
-	TagFilter	filter = {0};
-	char	   *salvaged;
+	TagFilter filter = {0};
+	char     *salvaged;
 
 	if (text == NULL)
 		return filter;
@@ -190,7 +190,7 @@ pinned(const TqlExpr *expr, const TqlAttribute *attribute)
 		return value ? value : pinned(expr->right, attribute);
 	}
 	if (expr->op == TQL_EQ && expr->left->kind == TQL_E_ATTRIBUTE && expr->right->kind == TQL_E_STATIC &&
-		tql_attribute_equal(&expr->left->attribute, attribute))
+	    tql_attribute_equal(&expr->left->attribute, attribute))
 		return &expr->right->value;
 	return NULL;
 }

@@ -14,9 +14,9 @@
 
 typedef struct TagFilter
 {
-	TqlExpr    *expr;			/* NULL = no filter */
-	char	   *condition;		/* the same as SQL over tempo.spans as "s" */
-	int			groups;			/* how many alternatives the text has */
+	TqlExpr *expr;      /* NULL = no filter */
+	char    *condition; /* the same as SQL over tempo.spans as "s" */
+	int      groups;    /* how many alternatives the text has */
 } TagFilter;
 
 /* "text" may be NULL; nothing in it is an error */
@@ -28,4 +28,4 @@ extern TagFilter read_tag_filter(const char *text);
  */
 extern const TqlStatic *tag_filter_pins(const TagFilter *filter, const TqlAttribute *attribute);
 
-#endif							/* TEMPO_API_TAGFILTER_H */
+#endif /* TEMPO_API_TAGFILTER_H */

@@ -30,16 +30,16 @@
 /* The request, as far as names and values share it. */
 typedef struct TagRequest
 {
-	ApiCall    *call;
-	int64		limit;			/* 0 = none */
-	TagFilter	filter;
+	ApiCall  *call;
+	int64     limit; /* 0 = none */
+	TagFilter filter;
 } TagRequest;
 
 static bool
 read_request(ApiCall *call, TagRequest *request, bool filtered)
 {
 	const char *limit = parameter(call, "limit");
-	char	   *end;
+	char       *end;
 
 	memset(request, 0, sizeof(*request));
 	request->call = call;
@@ -55,7 +55,7 @@ read_request(ApiCall *call, TagRequest *request, bool filtered)
 		request->filter = read_tag_filter(parameter(call, "q"));
 	if (request->filter.groups > MAX_GROUPS)
 		return api_fail(call, 400, "maximum condition groups reached (limit: %d). Reduce the number of OR conditions in the query",
-						MAX_GROUPS);
+		                MAX_GROUPS);
 	return true;
 }
 
@@ -87,14 +87,14 @@ bytes_of(const char *text)
 static void
 select_from_spans(const TagRequest *request, const char *columns, const char *more, const char *condition)
 {
-	Oid			types[3] = {TEXTARRAYOID, INT8OID, INT8OID};
-	Datum		values[3];
+	Oid            types[3] = {TEXTARRAYOID, INT8OID, INT8OID};
+	Datum          values[3];
 	StringInfoData sql;
 
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "SELECT DISTINCT %s FROM tempo.spans AS s%s WHERE s.tenant = ANY ($1) "
-					 "AND s.start_time_unix_nano >= $2 AND s.start_time_unix_nano < $3 AND %s",
-					 columns, more, condition);
+	                       "AND s.start_time_unix_nano >= $2 AND s.start_time_unix_nano < $3 AND %s",
+	                 columns, more, condition);
 	if (request->filter.condition)
 		appendStringInfo(&sql, " AND (%s)", request->filter.condition);
 	values[0] = tenants_array(request->call);
@@ -126,9 +126,9 @@ compare_texts(const ListCell *a, const ListCell *b)
 
 typedef struct TagScope
 {
-	const char *name;
+	const char    *name;
 	AttributeScope scope;
-	const char *keys;			/* of a span: a set of text, as SQL; NULL for none */
+	const char    *keys; /* of a span: a set of text, as SQL; NULL for none */
 } TagScope;
 
 static const TagScope scopes[] = {
@@ -138,8 +138,7 @@ static const TagScope scopes[] = {
 	{"link", ATTRIBUTE_LINK, ", pg_catalog.jsonb_array_elements(s.links) AS l(link), pg_catalog.jsonb_object_keys(l.link -> 'attributes') AS k(key)"},
 	{"instrumentation", ATTRIBUTE_SCOPE, ", pg_catalog.jsonb_object_keys(s.scope_attributes) AS k(key)"},
 	{"trace", 0, NULL},
-	{"intrinsic", 0, NULL}
-};
+	{"intrinsic", 0, NULL}};
 
 #define SCOPE_INTRINSIC (lengthof(scopes) - 1)
 
@@ -147,15 +146,14 @@ static const char *const intrinsics[] = {
 	"duration", "event:name", "event:timeSinceStart", "instrumentation:name", "instrumentation:version",
 	"kind", "link:spanID", "link:traceID", "name", "rootName", "rootServiceName", "span:duration",
 	"span:id", "span:kind", "span:name", "span:parentID", "span:status", "span:statusMessage", "status",
-	"statusMessage", "trace:duration", "trace:id", "trace:rootName", "trace:rootService", "traceDuration"
-};
+	"statusMessage", "trace:duration", "trace:id", "trace:rootName", "trace:rootService", "traceDuration"};
 
 /* Which of the scopes are asked for; false when answered. */
 static bool
 read_scope(ApiCall *call, bool wanted[lengthof(scopes)])
 {
 	const char *name = parameter(call, "scope");
-	bool		known = name == NULL || strcmp(name, "none") == 0;
+	bool        known = name == NULL || strcmp(name, "none") == 0;
 
 	for (int i = 0; i < lengthof(scopes); i++)
 	{
@@ -170,7 +168,7 @@ read_scope(ApiCall *call, bool wanted[lengthof(scopes)])
 static bool
 add_name(void *arg, AttributeScope scope, SpanText key)
 {
-	List	  **names = arg;
+	List **names = arg;
 
 	*names = lappend(*names, pnstrdup(key.len > 0 ? key.data : "", key.len));
 	return true;
@@ -180,7 +178,7 @@ add_name(void *arg, AttributeScope scope, SpanText key)
 static List *
 scope_names(const TagRequest *request, int scope, MemoryContext context)
 {
-	List	   *names = NIL;
+	List         *names = NIL;
 	MemoryContext old = MemoryContextSwitchTo(context);
 
 	if (scope == SCOPE_INTRINSIC)
@@ -198,7 +196,7 @@ scope_names(const TagRequest *request, int scope, MemoryContext context)
 		}
 		else
 		{
-			Relation	rel = open_spans();
+			Relation      rel = open_spans();
 			TempoTagRange range = tag_range(request);
 
 			tempo_tag_keys(rel, &range, 1 << scopes[scope].scope, add_name, &names);
@@ -217,12 +215,12 @@ static ProtobufCBinaryData *
 name_array(List *names, Size *budget, size_t *n)
 {
 	ProtobufCBinaryData *array = palloc(Max(list_length(names), 1) * sizeof(ProtobufCBinaryData));
-	ListCell   *lc;
+	ListCell            *lc;
 
 	*n = 0;
-	foreach(lc, names)
+	foreach (lc, names)
 	{
-		Size		len = strlen(lfirst(lc));
+		Size len = strlen(lfirst(lc));
 
 		if (len > *budget)
 			break;
@@ -234,8 +232,8 @@ name_array(List *names, Size *budget, size_t *n)
 
 typedef struct NamesRequest
 {
-	TagRequest	tags;
-	bool		wanted[lengthof(scopes)];
+	TagRequest tags;
+	bool       wanted[lengthof(scopes)];
 } NamesRequest;
 
 /*
@@ -256,12 +254,12 @@ static const ProtobufCMessage *
 build_tags_v1(ApiCall *call, void *arg)
 {
 	Tempo__Api__SearchTagsResponse *response = palloc(sizeof(*response));
-	List	   *names[lengthof(scopes)];
-	List	   *all = NIL;
-	List	   *distinct = NIL;
-	Size		budget = tempo_max_tag_response_bytes;
-	const char *scope = parameter(call, "scope");
-	ListCell   *lc;
+	List                           *names[lengthof(scopes)];
+	List                           *all = NIL;
+	List                           *distinct = NIL;
+	Size                            budget = tempo_max_tag_response_bytes;
+	const char                     *scope = parameter(call, "scope");
+	ListCell                       *lc;
 
 	find_names(arg, names);
 	for (int i = 0; i < lengthof(scopes); i++)
@@ -270,7 +268,7 @@ build_tags_v1(ApiCall *call, void *arg)
 			all = list_concat(all, names[i]);
 	}
 	list_sort(all, compare_texts);
-	foreach(lc, all)
+	foreach (lc, all)
 	{
 		if (distinct == NIL || strcmp(llast(distinct), lfirst(lc)) != 0)
 			distinct = lappend(distinct, lfirst(lc));
@@ -286,9 +284,9 @@ static const ProtobufCMessage *
 build_tags_v2(ApiCall *call, void *arg)
 {
 	Tempo__Api__SearchTagsV2Response *response = palloc(sizeof(*response));
-	Tempo__Api__SearchTagsScope *messages = palloc(lengthof(scopes) * sizeof(*messages));
-	List	   *names[lengthof(scopes)];
-	Size		budget = tempo_max_tag_response_bytes;
+	Tempo__Api__SearchTagsScope      *messages = palloc(lengthof(scopes) * sizeof(*messages));
+	List                             *names[lengthof(scopes)];
+	Size                              budget = tempo_max_tag_response_bytes;
 
 	find_names(arg, names);
 	tempo__api__search_tags_v2_response__init(response);
@@ -343,7 +341,7 @@ compare_values(const ListCell *a, const ListCell *b)
 {
 	const FoundValue *x = lfirst(a);
 	const FoundValue *y = lfirst(b);
-	int			order = strcmp(x->type, y->type);
+	int               order = strcmp(x->type, y->type);
 
 	return order ? order : strcmp(x->text, y->text);
 }
@@ -400,7 +398,7 @@ text_values(const TagRequest *request, List *values, const char *expression, con
 static bool
 found_value(void *arg, const AnyValue *value)
 {
-	List	  **values = arg;
+	List **values = arg;
 
 	*values = add_any_value(*values, value);
 	return true;
@@ -410,7 +408,7 @@ found_value(void *arg, const AnyValue *value)
 static List *
 stored_values(const TagRequest *request, List *values, AttributeScope scope, const char *key)
 {
-	Relation	rel = open_spans();
+	Relation      rel = open_spans();
 	TempoTagRange range = tag_range(request);
 
 	tempo_tag_values(rel, &range, scope, span_text(key, strlen(key)), found_value, &values);
@@ -421,7 +419,7 @@ stored_values(const TagRequest *request, List *values, AttributeScope scope, con
 static List *
 stored_names(const TagRequest *request, List *values)
 {
-	Relation	rel = open_spans();
+	Relation      rel = open_spans();
 	TempoTagRange range = tag_range(request);
 
 	tempo_tag_names(rel, &range, found_value, &values);
@@ -437,16 +435,16 @@ static List *
 key_values(const TagRequest *request, List *values, const char *expression, const char *more, const char *key)
 {
 	SpanAllocator allocator = tempo_context_allocator(CurrentMemoryContext);
-	SpanBatch  *batch = span_batch_create(&allocator, 0);
-	const char *literal = quote_literal_cstr(key);
+	SpanBatch    *batch = span_batch_create(&allocator, 0);
+	const char   *literal = quote_literal_cstr(key);
 
 	select_from_spans(request, psprintf("(%s -> %s)::text", expression, literal), more,
-					  psprintf("%s ? %s", expression, literal));
+	                  psprintf("%s ? %s", expression, literal));
 	for (uint64 row = 0; row < SPI_processed; row++)
 	{
-		char	   *text = psprintf("[%s]", result_text(row, 1));
-		Jsonb	   *json = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
-		AnyValue	value;
+		char    *text = psprintf("[%s]", result_text(row, 1));
+		Jsonb   *json = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
+		AnyValue value;
 
 		tempo_value_from_jsonb(getIthJsonbValueFromContainer(&json->root, 0), batch, "attributes", &value);
 		values = add_any_value(values, &value);
@@ -462,13 +460,12 @@ static const struct
 {
 	const char *expression;
 	const char *more;
-}			places[] = {
+} places[] = {
 	[ATTRIBUTE_SPAN] = {"s.attributes", ""},
 	[ATTRIBUTE_RESOURCE] = {"s.resource_attributes", ""},
 	[ATTRIBUTE_SCOPE] = {"s.scope_attributes", ""},
 	[ATTRIBUTE_EVENT] = {"(e.event -> 'attributes')", EVENTS},
-	[ATTRIBUTE_LINK] = {"(l.link -> 'attributes')", LINKS}
-};
+	[ATTRIBUTE_LINK] = {"(l.link -> 'attributes')", LINKS}};
 
 /* "where" is a set of bits (1 << AttributeScope). */
 static List *
@@ -487,8 +484,8 @@ attribute_values(const TagRequest *request, List *values, uint32 where, const ch
 }
 
 #define ROOT "s.parent_span_id IS NULL AND NOT s.links @> pg_catalog.jsonb_build_array(" \
-	"pg_catalog.jsonb_build_object('trace_id', s.trace_id::text, 'attributes', " \
-	"'{\"opentracing.ref_type\": \"child_of\"}'::jsonb))"
+			 "pg_catalog.jsonb_build_object('trace_id', s.trace_id::text, 'attributes', " \
+			 "'{\"opentracing.ref_type\": \"child_of\"}'::jsonb))"
 
 static List *
 keywords(List *values, const char *const *words, int n)
@@ -554,14 +551,14 @@ where_of(TqlScope scope)
 
 /* Sorted, each once, no more than asked for and than fits into an answer. */
 static List *
-clean_values(const TagRequest *request, List *values, int (*compare) (const ListCell *, const ListCell *))
+clean_values(const TagRequest *request, List *values, int (*compare)(const ListCell *, const ListCell *))
 {
-	List	   *distinct = NIL;
-	Size		budget = tempo_max_tag_response_bytes;
-	ListCell   *lc;
+	List     *distinct = NIL;
+	Size      budget = tempo_max_tag_response_bytes;
+	ListCell *lc;
 
 	list_sort(values, compare);
-	foreach(lc, values)
+	foreach (lc, values)
 	{
 		FoundValue *value = lfirst(lc);
 
@@ -598,10 +595,10 @@ static const ProtobufCMessage *
 build_values_v1(ApiCall *call, void *arg)
 {
 	Tempo__Api__SearchTagValuesResponse *response = palloc(sizeof(*response));
-	MemoryContext context = CurrentMemoryContext;
-	const TagRequest *request = arg;
-	List	   *values;
-	ListCell   *lc;
+	MemoryContext                        context = CurrentMemoryContext;
+	const TagRequest                    *request = arg;
+	List                                *values;
+	ListCell                            *lc;
 	SPI_connect();
 	MemoryContextSwitchTo(context);
 	values = clean_values(request, plain_values(request, call->argument), compare_value_texts);
@@ -610,7 +607,7 @@ build_values_v1(ApiCall *call, void *arg)
 
 	tempo__api__search_tag_values_response__init(response);
 	response->tag_values = palloc(Max(list_length(values), 1) * sizeof(ProtobufCBinaryData));
-	foreach(lc, values)
+	foreach (lc, values)
 		response->tag_values[response->n_tag_values++] = bytes_of(((FoundValue *) lfirst(lc))->text);
 	response->metrics = metrics_message(call);
 	return &response->base;
@@ -619,7 +616,7 @@ build_values_v1(ApiCall *call, void *arg)
 void
 serve_tag_values_v1(ApiCall *call)
 {
-	TagRequest	request;
+	TagRequest request;
 
 	if (read_request(call, &request, false))
 		stream_answer(call, build_values_v1, &request);
@@ -634,7 +631,7 @@ answer_llm(ApiCall *call, List *values)
 	ListCell   *lc;
 
 	body_text(body, "{\"tagValues\":{");
-	foreach(lc, values)
+	foreach (lc, values)
 	{
 		FoundValue *value = lfirst(lc);
 
@@ -652,12 +649,12 @@ static const ProtobufCMessage *
 values_message(ApiCall *call, List *values)
 {
 	Tempo__Api__SearchTagValuesV2Response *response = palloc(sizeof(*response));
-	ListCell   *lc;
+	ListCell                              *lc;
 	tempo__api__search_tag_values_v2_response__init(response);
 	response->tag_values = palloc(Max(list_length(values), 1) * sizeof(void *));
-	foreach(lc, values)
+	foreach (lc, values)
 	{
-		FoundValue *value = lfirst(lc);
+		FoundValue           *value = lfirst(lc);
 		Tempo__Api__TagValue *message = palloc(sizeof(*message));
 
 		tempo__api__tag_value__init(message);
@@ -677,15 +674,15 @@ values_message(ApiCall *call, List *values)
 static bool
 read_attribute(ApiCall *call, TqlAttribute *attribute, bool *unknown)
 {
-	char	   *message;
-	int			code;
-	TqlQuery   *query;
-	TqlStage   *stage;
+	char     *message;
+	int       code;
+	TqlQuery *query;
+	TqlStage *stage;
 
 	*unknown = false;
 	if (parse_query(psprintf("{%s}", call->argument), &message, &code) == NULL && code == ERRCODE_SYNTAX_ERROR)
 		return api_fail(call, 400, "please provide a valid tagName: failed to parse identifier %s: %s",
-						call->argument, message);
+		                call->argument, message);
 	query = parse_query(psprintf("{} | select(%s)", call->argument), &message, &code);
 	if (query == NULL && code != ERRCODE_SYNTAX_ERROR)
 	{
@@ -695,7 +692,7 @@ read_attribute(ApiCall *call, TqlAttribute *attribute, bool *unknown)
 	stage = query && query->metrics == NULL && list_length(query->pipeline) == 2 ? llast(query->pipeline) : NULL;
 	if (stage == NULL || stage->kind != TQL_ST_SELECT || list_length(stage->attributes) != 1)
 		return api_fail(call, 400, "please provide a valid tagName: failed to parse identifier %s: not an attribute",
-						call->argument);
+		                call->argument);
 	*attribute = *(TqlAttribute *) linitial(stage->attributes);
 	*unknown = attribute->parent;
 	return true;
@@ -722,19 +719,19 @@ pinned_value(const TqlStatic *value)
 
 typedef struct ValuesRequest
 {
-	TagRequest	tags;
+	TagRequest   tags;
 	TqlAttribute attribute;
-	bool		unknown;		/* no span has it */
+	bool         unknown; /* no span has it */
 } ValuesRequest;
 
 /* The values of an attribute, sorted. */
 static List *
 find_values(const ValuesRequest *request)
 {
-	MemoryContext context = CurrentMemoryContext;
+	MemoryContext       context = CurrentMemoryContext;
 	const TqlAttribute *attribute = &request->attribute;
-	const TqlStatic *pin = request->unknown ? NULL : tag_filter_pins(&request->tags.filter, attribute);
-	List	   *values = NIL;
+	const TqlStatic    *pin = request->unknown ? NULL : tag_filter_pins(&request->tags.filter, attribute);
+	List               *values = NIL;
 	if (pin && (attribute->intrinsic == TQL_ATTRIBUTE || pin->type == TQL_STRING))
 		values = pinned_value(pin);
 	else if (!request->unknown)
@@ -763,7 +760,7 @@ serve_tag_values_v2(ApiCall *call)
 	ValuesRequest request;
 
 	if (!read_attribute(call, &request.attribute, &request.unknown) ||
-		!read_request(call, &request.tags, true))
+	    !read_request(call, &request.tags, true))
 		return;
 	if (call->format == FORMAT_LLM && !call->request->stream)
 		answer_llm(call, find_values(&request));

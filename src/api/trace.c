@@ -28,13 +28,13 @@
 bool
 read_trace_id(ApiCall *call, const char *text, TraceId *id)
 {
-	Size		len = strlen(text);
+	Size len = strlen(text);
 
 	for (Size i = 0; i < len; i++)
 	{
 		if (!isxdigit((unsigned char) text[i]))
 			return api_fail(call, 400, "trace IDs can only contain hex characters: invalid character '%.*s' at position %zu",
-							pg_utf_mblen((const unsigned char *) text + i), text + i, i + 1);
+			                pg_utf_mblen((const unsigned char *) text + i), text + i, i + 1);
 	}
 	if (!id_from_short_hex(text, len, id->bytes, TRACE_ID_LEN))
 		return api_fail(call, 400, "trace IDs can't be larger than 128 bits");
@@ -49,10 +49,10 @@ static bool
 check_parameters(ApiCall *call)
 {
 	static const char *const modes[] = {"all", "blocks", "external", "ingesters", "recent"};
-	const char *mode = parameter(call, "mode");
-	int64		start = 0;
-	int64		end = 0;
-	bool		known = mode == NULL;
+	const char              *mode = parameter(call, "mode");
+	int64                    start = 0;
+	int64                    end = 0;
+	bool                     known = mode == NULL;
 
 	for (int i = 0; i < lengthof(modes); i++)
 		known |= mode && strcmp(mode, modes[i]) == 0;
@@ -62,7 +62,7 @@ check_parameters(ApiCall *call)
 		return false;
 	if (parameter(call, "start") && parameter(call, "end") && end <= start)
 		return api_fail(call, 400, "http parameter start must be before end. received start=" INT64_FORMAT " end=" INT64_FORMAT,
-						start, end);
+		                start, end);
 	return true;
 }
 
@@ -70,7 +70,7 @@ static SpanBatch *
 create_batch(void)
 {
 	SpanAllocator allocator = tempo_context_allocator(CurrentMemoryContext);
-	SpanBatch  *batch = span_batch_create(&allocator, 0);
+	SpanBatch    *batch = span_batch_create(&allocator, 0);
 
 	if (batch == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
@@ -81,7 +81,7 @@ create_batch(void)
 static SpanBatch *
 find_trace(ApiCall *call, TraceId *id)
 {
-	SpanBatch  *batch;
+	SpanBatch *batch;
 
 	if (!read_trace_id(call, call->argument, id) || !check_parameters(call))
 		return NULL;
@@ -100,7 +100,7 @@ is_too_large(const SpanBatch *batch)
 
 typedef struct TraceFilter
 {
-	char	   *query;			/* NULL = none */
+	char             *query; /* NULL = none */
 	TraceSurroundings around;
 } TraceFilter;
 
@@ -112,7 +112,7 @@ mentions_trace(const TqlExpr *expr)
 	check_stack_depth();
 	if (expr->kind == TQL_E_ATTRIBUTE)
 		return expr->attribute.intrinsic == TQL_I_ROOT_NAME || expr->attribute.intrinsic == TQL_I_ROOT_SERVICE_NAME ||
-			expr->attribute.intrinsic == TQL_I_TRACE_DURATION || expr->attribute.intrinsic == TQL_I_TRACE_ID;
+		       expr->attribute.intrinsic == TQL_I_TRACE_DURATION || expr->attribute.intrinsic == TQL_I_TRACE_ID;
 	return mentions_trace(expr->left) || mentions_trace(expr->right);
 }
 
@@ -121,7 +121,7 @@ static bool
 read_depth(ApiCall *call, const char *name, int64 *depth)
 {
 	const char *text = parameter(call, name);
-	char	   *end;
+	char       *end;
 
 	if (text == NULL)
 		return true;
@@ -143,12 +143,12 @@ read_filter(ApiCall *call, const TraceId *id, TraceFilter *filter)
 {
 	const char *text = parameter(call, "q");
 	const char *hierarchy = parameter(call, "keep_hierarchy");
-	bool		keep = false;
+	bool        keep = false;
 	TqlQuery   *query;
 	TqlStage   *stage;
-	char	   *message;
-	char		hex[TRACE_ID_LEN * 2 + 1];
-	int			code;
+	char       *message;
+	char        hex[TRACE_ID_LEN * 2 + 1];
+	int         code;
 
 	filter->query = NULL;
 	if (text == NULL)
@@ -167,7 +167,7 @@ read_filter(ApiCall *call, const TraceId *id, TraceFilter *filter)
 	filter->around.descendants = 0;
 	filter->around.ancestors = -1;
 	if (!read_depth(call, "match_depth", &filter->around.descendants) ||
-		!read_depth(call, "ancestor_depth", &filter->around.ancestors))
+	    !read_depth(call, "ancestor_depth", &filter->around.ancestors))
 		return false;
 	if (!keep)
 		filter->around.ancestors = 0;
@@ -181,23 +181,23 @@ read_filter(ApiCall *call, const TraceId *id, TraceFilter *filter)
 static void
 filter_trace(ApiCall *call, const TraceFilter *filter, SpanBatch *batch)
 {
-	Oid			types[2] = {TEXTOID, TEXTARRAYOID};
-	Datum		values[2];
-	SpanId	   *ids;
-	uint64		n;
+	Oid           types[2] = {TEXTOID, TEXTARRAYOID};
+	Datum         values[2];
+	SpanId       *ids;
+	uint64        n;
 	MemoryContext context = CurrentMemoryContext;
 
 	values[0] = CStringGetTextDatum(filter->query);
 	values[1] = tenants_array(call);
 	SPI_connect();
 	run_query(psprintf("SELECT span_id FROM %s($1, tenants => $2)", extension_function("traceql_spans")),
-			  2, types, values, NULL);
+	          2, types, values, NULL);
 	n = SPI_processed;
 	ids = MemoryContextAllocHuge(context, Max(n, 1) * sizeof(SpanId));
 	for (uint64 row = 0; row < n; row++)
 	{
-		bool		isnull;
-		Datum		id = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1, &isnull);
+		bool  isnull;
+		Datum id = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1, &isnull);
 
 		memcpy(ids[row].bytes, DatumGetPointer(id), SPAN_ID_LEN);
 	}
@@ -211,8 +211,8 @@ filter_trace(ApiCall *call, const TraceFilter *filter, SpanBatch *batch)
 void
 serve_trace_v1(ApiCall *call)
 {
-	TraceId		id;
-	SpanBatch  *batch = find_trace(call, &id);
+	TraceId    id;
+	SpanBatch *batch = find_trace(call, &id);
 
 	if (batch == NULL)
 		return;
@@ -227,18 +227,18 @@ serve_trace_v1(ApiCall *call)
 		trace_to_protobuf(api_ok(call, "application/protobuf"), batch);
 	else
 		trace_to_json(api_ok(call, call->format == FORMAT_LLM ? "application/vnd.grafana.llm" : "application/json"),
-					  batch, "batches", JSON_TEMPO);
+		              batch, "batches", JSON_TEMPO);
 }
 
 /* A trace that is not there is an empty one: Grafana takes 404 for an old Tempo. */
 void
 serve_trace_v2(ApiCall *call)
 {
-	TraceId		id;
-	TraceFilter filter;
-	SpanBatch  *batch;
-	StringInfoData message;		/* why it is not whole; empty if it is */
-	ApiBody    *body;
+	TraceId        id;
+	TraceFilter    filter;
+	SpanBatch     *batch;
+	StringInfoData message; /* why it is not whole; empty if it is */
+	ApiBody       *body;
 
 	if (!read_trace_id(call, call->argument, &id) || !check_parameters(call) || !read_filter(call, &id, &filter))
 		return;
@@ -253,7 +253,7 @@ serve_trace_v2(ApiCall *call)
 	{
 		trace_fit(batch, tempo_max_bytes_per_trace);
 		appendStringInfo(&message, "%sTrace exceeds maximum size of %d bytes, a partial trace is returned",
-						 message.len > 0 ? "; " : "", tempo_max_bytes_per_trace);
+		                 message.len > 0 ? "; " : "", tempo_max_bytes_per_trace);
 	}
 
 	if (call->format == FORMAT_PROTOBUF)
@@ -261,10 +261,10 @@ serve_trace_v2(ApiCall *call)
 		body = api_ok(call, "application/protobuf");
 		trace_to_protobuf(body, batch);
 		body_wrap(body, 1);
-		body_append(body, "\x12\x00", 2);	/* no metrics */
+		body_append(body, "\x12\x00", 2); /* no metrics */
 		if (message.len > 0)
 		{
-			body_append(body, "\x18\x01", 2);	/* status PARTIAL */
+			body_append(body, "\x18\x01", 2); /* status PARTIAL */
 			body_char(body, 0x22);
 			for (int len = message.len; len > 0; len >>= 7)
 				body_char(body, (char) (len >= 0x80 ? (len & 0x7F) | 0x80 : len));
@@ -299,7 +299,7 @@ compare_keys(const void *a, const void *b)
 {
 	const KeyValue *x = *(const KeyValue *const *) a;
 	const KeyValue *y = *(const KeyValue *const *) b;
-	int			order;
+	int             order;
 
 	if (x->key.len != y->key.len)
 		return x->key.len < y->key.len ? -1 : 1;
@@ -315,7 +315,7 @@ static AttributeList
 ordered_attributes(AttributeList list)
 {
 	const KeyValue **pointers = palloc_extended(sizeof(KeyValue *) * Max(list.count, 1), MCXT_ALLOC_HUGE);
-	KeyValue   *items = palloc_extended(sizeof(KeyValue) * Max(list.count, 1), MCXT_ALLOC_HUGE);
+	KeyValue        *items = palloc_extended(sizeof(KeyValue) * Max(list.count, 1), MCXT_ALLOC_HUGE);
 
 	for (uint32 i = 0; i < list.count; i++)
 		pointers[i] = &list.items[i];
@@ -342,7 +342,7 @@ order_value(AnyValue *value)
 	}
 	else if (value->type == ANY_ARRAY)
 	{
-		AnyValue   *elements = palloc_extended(sizeof(AnyValue) * Max(value->len, 1), MCXT_ALLOC_HUGE);
+		AnyValue *elements = palloc_extended(sizeof(AnyValue) * Max(value->len, 1), MCXT_ALLOC_HUGE);
 
 		for (uint32 i = 0; i < value->len; i++)
 		{
@@ -356,8 +356,8 @@ order_value(AnyValue *value)
 static void
 order_span(Span *span)
 {
-	SpanEvent  *events = palloc_extended(sizeof(SpanEvent) * Max(span->n_events, 1), MCXT_ALLOC_HUGE);
-	SpanLink   *links = palloc_extended(sizeof(SpanLink) * Max(span->n_links, 1), MCXT_ALLOC_HUGE);
+	SpanEvent *events = palloc_extended(sizeof(SpanEvent) * Max(span->n_events, 1), MCXT_ALLOC_HUGE);
+	SpanLink  *links = palloc_extended(sizeof(SpanLink) * Max(span->n_links, 1), MCXT_ALLOC_HUGE);
 
 	span->attributes = ordered_attributes(span->attributes);
 	for (uint32 i = 0; i < span->n_events; i++)
@@ -394,12 +394,12 @@ PG_FUNCTION_INFO_V1(tempo_trace_json);
 Datum
 tempo_trace_json(PG_FUNCTION_ARGS)
 {
-	TraceId		id;
-	SpanBatch  *batch = create_batch();
-	ApiBody    *body = body_create();
+	TraceId        id;
+	SpanBatch     *batch = create_batch();
+	ApiBody       *body = body_create();
 	StringInfoData text;
-	const char *data;
-	Size		len;
+	const char    *data;
+	Size           len;
 
 	memcpy(id.bytes, DatumGetPointer(PG_GETARG_DATUM(0)), TRACE_ID_LEN);
 	read_trace(&id, NIL, batch);

@@ -12,7 +12,7 @@
 
 bool
 context_begin(DecodeContext *context, const DecodeOptions *options, SpanBatch *batch,
-			  DecodeResult *result, SpanError *error)
+              DecodeResult *result, SpanError *error)
 {
 	memset(context, 0, sizeof(*context));
 	memset(result, 0, sizeof(*result));
@@ -94,8 +94,8 @@ clean_and_cut(DecodeContext *context, SpanText raw, uint32_t max, bool *cut, Spa
 static inline uint32_t
 cache_slot(SpanText text)
 {
-	uint64_t	head = 0;
-	uint64_t	tail = 0;
+	uint64_t head = 0;
+	uint64_t tail = 0;
 
 	if (text.len >= 8)
 	{
@@ -112,8 +112,8 @@ bool
 context_string(DecodeContext *context, SpanText raw, uint32_t max, bool *cut, uint32_t *id)
 {
 	CachedString *slot;
-	SpanText	text;
-	bool		was_cut = false;
+	SpanText      text;
+	bool          was_cut = false;
 
 	if (raw.len == 0)
 	{
@@ -122,7 +122,7 @@ context_string(DecodeContext *context, SpanText raw, uint32_t max, bool *cut, ui
 	}
 	slot = &context->cache[cache_slot(raw)];
 	if (slot->raw.len == raw.len && memcmp(slot->raw.data, raw.data, raw.len) == 0 &&
-		(max == 0 || raw.len <= max))
+	    (max == 0 || raw.len <= max))
 	{
 		*id = slot->id;
 		return true;
@@ -154,11 +154,11 @@ context_attribute_key(DecodeContext *context, SpanText raw, KeyValue *kv, bool *
 void
 context_attribute_end(DecodeContext *context, KeyValue *kv, bool key_cut)
 {
-	uint32_t	max = context->options->max_attribute_bytes;
+	uint32_t max = context->options->max_attribute_bytes;
 
 	if (kv->value.type == ANY_STRING && max != 0 && kv->value.len > max)
 	{
-		SpanText	text = cut_text(span_text(kv->value.u.data, kv->value.len), max);
+		SpanText text = cut_text(span_text(kv->value.u.data, kv->value.len), max);
 
 		kv->value.len = text.len;
 		key_cut = true;
@@ -176,7 +176,7 @@ context_trace_id(DecodeContext *context, SpanText raw, TraceId *id)
 		memset(id->bytes, 0, TRACE_ID_LEN);
 	else
 		return span_error(context->error, SPAN_ERROR_INVALID,
-						  "trace ids must be 128 bit, received %llu bits", (unsigned long long) raw.len * 8);
+		                  "trace ids must be 128 bit, received %llu bits", (unsigned long long) raw.len * 8);
 	return true;
 }
 
@@ -189,8 +189,8 @@ context_span_id(DecodeContext *context, SpanText raw, const char *what, SpanId *
 		memset(id->bytes, 0, SPAN_ID_LEN);
 	else
 		return span_error(context->error, SPAN_ERROR_INVALID,
-						  "%s ids must be 64 bit and not all zero, received %llu bits",
-						  what, (unsigned long long) raw.len * 8);
+		                  "%s ids must be 64 bit and not all zero, received %llu bits",
+		                  what, (unsigned long long) raw.len * 8);
 	return true;
 }
 
@@ -215,7 +215,7 @@ reject(DecodeContext *context, bool by_id, uint64_t *counter, const char *messag
 static inline bool
 all_zero(const void *bytes, size_t len)
 {
-	uint64_t	words[2] = {0, 0};
+	uint64_t words[2] = {0, 0};
 
 	memcpy(words, bytes, len);
 	return (words[0] | words[1]) == 0;
@@ -226,13 +226,13 @@ context_add(DecodeContext *context, IncomingSpan *incoming)
 {
 	if (all_zero(incoming->span.trace_id.bytes, TRACE_ID_LEN))
 		return reject(context, true, &context->result->invalid_trace_id,
-					  "trace ids must be 128 bit, received 0 bits");
+		              "trace ids must be 128 bit, received 0 bits");
 	if (all_zero(incoming->span.span_id.bytes, SPAN_ID_LEN))
 		return reject(context, true, &context->result->invalid_span_id,
-					  "span ids must be 64 bit and not all zero, received 0 bits");
+		              "span ids must be 64 bit and not all zero, received 0 bits");
 	if (incoming->start > INT64_MAX || incoming->end > INT64_MAX || incoming->bad_event_time)
 		return reject(context, false, &context->result->invalid_time,
-					  "a time lies beyond 9223372036854775807 nanoseconds since 1970");
+		              "a time lies beyond 9223372036854775807 nanoseconds since 1970");
 	incoming->span.start_time_unix_nano = (int64_t) incoming->start;
 	incoming->span.end_time_unix_nano = (int64_t) incoming->end;
 	if (!span_batch_add(context->batch, &incoming->span))
@@ -245,8 +245,8 @@ refs_append(DecodeContext *context, RefsText *text, const char *data, size_t len
 {
 	if (text->size - text->len < len)
 	{
-		size_t		size = text->size == 0 ? 256 : text->size;
-		char	   *grown;
+		size_t size = text->size == 0 ? 256 : text->size;
+		char  *grown;
 
 		while (size - text->len < len)
 			size *= 2;
@@ -267,16 +267,16 @@ refs_append(DecodeContext *context, RefsText *text, const char *data, size_t len
 bool
 refs_append_quoted(DecodeContext *context, RefsText *text, SpanText raw)
 {
-	SpanText	clean;
-	uint32_t	from = 0;
+	SpanText clean;
+	uint32_t from = 0;
 
 	if (!context_text(context, raw, &clean) || !refs_append(context, text, "\"", 1))
 		return false;
 	for (uint32_t i = 0; i < clean.len; i++)
 	{
-		uint8_t		c = (uint8_t) clean.data[i];
-		char		escape[8];
-		int			n;
+		uint8_t c = (uint8_t) clean.data[i];
+		char    escape[8];
+		int     n;
 
 		if (c >= 0x20 && c != '"' && c != '\\')
 			continue;
@@ -301,9 +301,9 @@ entity_ref_begin(DecodeContext *context, RefsText *text, SpanText schema_url, Sp
 	if (!refs_append(context, text, text->len == 0 ? "[{" : ",{", 2))
 		return false;
 	if (schema_url.len > 0 &&
-		(!refs_append(context, text, "\"schemaUrl\":", 12) ||
-		 !refs_append_quoted(context, text, schema_url) ||
-		 !refs_append(context, text, ",", 1)))
+	    (!refs_append(context, text, "\"schemaUrl\":", 12) ||
+	     !refs_append_quoted(context, text, schema_url) ||
+	     !refs_append(context, text, ",", 1)))
 		return false;
 
 	/* the type is required, so it is there even if empty */

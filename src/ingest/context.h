@@ -21,22 +21,22 @@
 
 typedef struct CachedString
 {
-	SpanText	raw;			/* as sent: needs neither cleaning nor cutting */
-	uint32_t	id;
+	SpanText raw; /* as sent: needs neither cleaning nor cutting */
+	uint32_t id;
 } CachedString;
 
 typedef struct DecodeContext
 {
 	const DecodeOptions *options;
-	SpanBatch  *batch;
-	Arena	   *arena;
-	DecodeResult *result;
-	SpanError  *error;
-	const char *format;			/* whose, for messages */
-	uint32_t	tenant;			/* string id */
-	uint32_t	first_span;		/* spans of the batch before this request */
-	uint64_t   *refused_counter;	/* the reason's, when an absent or zero id refused the request */
-	CachedString cache[STRING_CACHE_SIZE];
+	SpanBatch           *batch;
+	Arena               *arena;
+	DecodeResult        *result;
+	SpanError           *error;
+	const char          *format;          /* whose, for messages */
+	uint32_t             tenant;          /* string id */
+	uint32_t             first_span;      /* spans of the batch before this request */
+	uint64_t            *refused_counter; /* the reason's, when an absent or zero id refused the request */
+	CachedString         cache[STRING_CACHE_SIZE];
 } DecodeContext;
 
 /*
@@ -45,15 +45,15 @@ typedef struct DecodeContext
  */
 typedef struct IncomingSpan
 {
-	Span		span;
-	uint64_t	start;
-	uint64_t	end;
-	bool		bad_event_time;
+	Span     span;
+	uint64_t start;
+	uint64_t end;
+	bool     bad_event_time;
 } IncomingSpan;
 
 /* context_begin: clears *result; false = no memory */
 extern bool context_begin(DecodeContext *context, const DecodeOptions *options, SpanBatch *batch,
-						  DecodeResult *result, SpanError *error);
+                          DecodeResult *result, SpanError *error);
 
 /* context_finish: takes back the request's spans unless it is a success; returns "success" */
 extern bool context_finish(DecodeContext *context, bool success);
@@ -94,9 +94,9 @@ extern bool context_add(DecodeContext *context, IncomingSpan *incoming);
  */
 typedef struct RefsText
 {
-	char	   *data;
-	size_t		len;
-	size_t		size;
+	char  *data;
+	size_t len;
+	size_t size;
 } RefsText;
 
 extern bool refs_append(DecodeContext *context, RefsText *text, const char *data, size_t len);
@@ -111,4 +111,4 @@ extern bool refs_end(DecodeContext *context, RefsText *text, SpanText *out);
 /* context_refused_spans: a bad id refused the request, which had this many spans */
 extern void context_refused_spans(DecodeContext *context, uint64_t spans);
 
-#endif							/* TEMPO_INGEST_CONTEXT_H */
+#endif /* TEMPO_INGEST_CONTEXT_H */

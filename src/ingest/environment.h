@@ -14,4 +14,4 @@
 #include "postgres.h"
 #endif
 
-#endif							/* TEMPO_INGEST_ENVIRONMENT_H */
+#endif /* TEMPO_INGEST_ENVIRONMENT_H */

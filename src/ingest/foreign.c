@@ -13,7 +13,7 @@
 static AnyValue
 any(AnyValueType type)
 {
-	AnyValue	value;
+	AnyValue value;
 
 	memset(&value, 0, sizeof(value));
 	value.type = (uint8_t) type;
@@ -23,7 +23,7 @@ any(AnyValueType type)
 AnyValue
 any_text(SpanText text)
 {
-	AnyValue	value = any(ANY_STRING);
+	AnyValue value = any(ANY_STRING);
 
 	value.u.data = text.data;
 	value.len = text.len;
@@ -33,7 +33,7 @@ any_text(SpanText text)
 AnyValue
 any_bytes(SpanText bytes)
 {
-	AnyValue	value = any_text(bytes);
+	AnyValue value = any_text(bytes);
 
 	value.type = ANY_BYTES;
 	return value;
@@ -42,7 +42,7 @@ any_bytes(SpanText bytes)
 AnyValue
 any_bool(bool boolean)
 {
-	AnyValue	value = any(ANY_BOOL);
+	AnyValue value = any(ANY_BOOL);
 
 	value.u.boolean = boolean;
 	return value;
@@ -51,7 +51,7 @@ any_bool(bool boolean)
 AnyValue
 any_int(int64_t integer)
 {
-	AnyValue	value = any(ANY_INT);
+	AnyValue value = any(ANY_INT);
 
 	value.u.integer = integer;
 	return value;
@@ -60,7 +60,7 @@ any_int(int64_t integer)
 AnyValue
 any_double(double number)
 {
-	AnyValue	value = any(ANY_DOUBLE);
+	AnyValue value = any(ANY_DOUBLE);
 
 	value.u.number = number;
 	return value;
@@ -83,8 +83,8 @@ tags_add(DecodeContext *context, TagList *tags, SpanText key, AnyValue value)
 {
 	if (tags->count == tags->size)
 	{
-		uint32_t	size = tags->size == 0 ? 16 : tags->size * 2;
-		Tag		   *grown = arena_alloc(context->arena, (size_t) size * sizeof(Tag));
+		uint32_t size = tags->size == 0 ? 16 : tags->size * 2;
+		Tag     *grown = arena_alloc(context->arena, (size_t) size * sizeof(Tag));
 
 		if (grown == NULL)
 			return context_no_memory(context);
@@ -112,7 +112,7 @@ tags_find(const TagList *tags, const char *key)
 bool
 tags_take_text(TagList *tags, const char *key, SpanText *text)
 {
-	Tag		   *tag = tags_find(tags, key);
+	Tag *tag = tags_find(tags, key);
 
 	if (tag == NULL || tag->value.type != ANY_STRING)
 		return false;
@@ -125,8 +125,8 @@ bool
 tag_integer(const Tag *tag, int64_t *value)
 {
 	const char *p = tag->value.u.data;
-	uint32_t	len = tag->value.len;
-	bool		negative;
+	uint32_t    len = tag->value.len;
+	bool        negative;
 
 	if (tag->value.type == ANY_INT)
 	{
@@ -155,8 +155,8 @@ tag_integer(const Tag *tag, int64_t *value)
 bool
 tags_attributes(DecodeContext *context, const TagList *tags, AttributeList *out)
 {
-	KeyValue   *items;
-	uint32_t	n = 0;
+	KeyValue *items;
+	uint32_t  n = 0;
 
 	out->items = NULL;
 	out->count = 0;
@@ -167,9 +167,9 @@ tags_attributes(DecodeContext *context, const TagList *tags, AttributeList *out)
 		return context_no_memory(context);
 	for (uint32_t i = 0; i < tags->count; i++)
 	{
-		const Tag  *tag = &tags->items[i];
-		KeyValue   *item = &items[n];
-		bool		cut = false;
+		const Tag *tag = &tags->items[i];
+		KeyValue  *item = &items[n];
+		bool       cut = false;
 
 		if (tag->taken)
 			continue;
@@ -178,7 +178,7 @@ tags_attributes(DecodeContext *context, const TagList *tags, AttributeList *out)
 		item->value = tag->value;
 		if (tag->value.type == ANY_STRING)
 		{
-			SpanText	clean;
+			SpanText clean;
 
 			if (!context_text(context, span_text(tag->value.u.data, tag->value.len), &clean))
 				return false;
@@ -196,16 +196,16 @@ uint32_t
 foreign_scope(DecodeContext *context, const TagList *resource_tags, SpanText name, SpanText version)
 {
 	SpanResource resource;
-	SpanScope	scope;
-	uint32_t	index;
-	bool		cut;
+	SpanScope    scope;
+	uint32_t     index;
+	bool         cut;
 
 	memset(&resource, 0, sizeof(resource));
 	memset(&scope, 0, sizeof(scope));
 	resource.tenant = context->tenant;
 	if (!tags_attributes(context, resource_tags, &resource.attributes) ||
-		!context_string(context, name, 0, &cut, &scope.name) ||
-		!context_string(context, version, 0, &cut, &scope.version))
+	    !context_string(context, name, 0, &cut, &scope.name) ||
+	    !context_string(context, version, 0, &cut, &scope.version))
 		return SPAN_BATCH_NONE;
 	scope.resource = span_batch_resource(context->batch, &resource);
 	index = scope.resource == SPAN_BATCH_NONE ? SPAN_BATCH_NONE : span_batch_scope(context->batch, &scope);

@@ -34,16 +34,16 @@ enum
 
 typedef struct Tag
 {
-	SpanText	key;
-	AnyValue	value;			/* no KVLIST; an ARRAY has clean elements */
-	bool		taken;			/* does not become an attribute */
+	SpanText key;
+	AnyValue value; /* no KVLIST; an ARRAY has clean elements */
+	bool     taken; /* does not become an attribute */
 } Tag;
 
 typedef struct TagList
 {
-	Tag		   *items;
-	uint32_t	count;
-	uint32_t	size;
+	Tag     *items;
+	uint32_t count;
+	uint32_t size;
 } TagList;
 
 extern AnyValue any_text(SpanText text);
@@ -85,4 +85,4 @@ extern int32_t foreign_status(SpanText name);
 extern uint64_t nanoseconds(uint64_t microseconds);
 extern uint64_t later(uint64_t time, uint64_t duration);
 
-#endif							/* TEMPO_INGEST_FOREIGN_H */
+#endif /* TEMPO_INGEST_FOREIGN_H */

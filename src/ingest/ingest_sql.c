@@ -52,22 +52,21 @@ static const char *const format_names[] = {
 	[WIRE_JAEGER_THRIFT] = "jaeger_thrift",
 	[WIRE_JAEGER_COMPACT] = "jaeger_compact",
 	[WIRE_JAEGER_BINARY] = "jaeger_binary",
-	[WIRE_JAEGER_JSON] = "jaeger_json"
-};
+	[WIRE_JAEGER_JSON] = "jaeger_json"};
 
 /* The relation to store into, once it is clear that the user may. */
 static Relation
 open_spans(void)
 {
-	Oid			relid;
-	AclResult	allowed;
+	Oid       relid;
+	AclResult allowed;
 
 	PreventCommandIfReadOnly("INSERT");
 	relid = tempo_spans_relation();
 	if (!OidIsValid(relid))
 		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("tempo.spans does not exist")));
+		        (errcode(ERRCODE_UNDEFINED_TABLE),
+		         errmsg("tempo.spans does not exist")));
 	allowed = pg_class_aclcheck(relid, GetUserId(), ACL_INSERT);
 	if (allowed != ACLCHECK_OK)
 		aclcheck_error(allowed, OBJECT_TABLE, "spans");
@@ -77,8 +76,8 @@ open_spans(void)
 static SpanText
 get_tenant(text *name)
 {
-	SpanText	tenant;
-	SpanError	error;
+	SpanText  tenant;
+	SpanError error;
 
 	if (!tenant_for_write(text_to_cstring(name), &tenant, &error))
 		tempo_raise(&error);
@@ -89,7 +88,7 @@ static SpanBatch *
 new_batch(MemoryContext context)
 {
 	SpanAllocator allocator = tempo_context_allocator(context);
-	SpanBatch  *batch = span_batch_create(&allocator, BATCH_MEMORY_LIMIT);
+	SpanBatch    *batch = span_batch_create(&allocator, BATCH_MEMORY_LIMIT);
 
 	if (batch == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
@@ -112,9 +111,9 @@ count_request(const StoreRequest *request, int64 *stored)
 {
 	if (request->result.rejected > 0)
 		ereport(WARNING,
-				(errcode(ERRCODE_WARNING),
-				 errmsg("%llu spans were not stored: %s", (unsigned long long) request->result.rejected,
-						request->result.rejected_message)));
+		        (errcode(ERRCODE_WARNING),
+		         errmsg("%llu spans were not stored: %s", (unsigned long long) request->result.rejected,
+		                request->result.rejected_message)));
 	store_count(request);
 	if (request->outcome == STORE_APPENDED)
 		*stored += (int64) request->result.spans;
@@ -126,10 +125,10 @@ ingest(const char *body, size_t len, WireFormat format, text *tenant)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "tempo_pg ingest", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
-	SpanBatch  *batch = new_batch(context);
-	StoreRequest request;
-	Relation	rel;
-	int64		stored = 0;
+	SpanBatch    *batch = new_batch(context);
+	StoreRequest  request;
+	Relation      rel;
+	int64         stored = 0;
 
 	memset(&request, 0, sizeof(request));
 	request.tenant = get_tenant(tenant);
@@ -153,23 +152,23 @@ ingest(const char *body, size_t len, WireFormat format, text *tenant)
 Datum
 tempo_ingest(PG_FUNCTION_ARGS)
 {
-	bytea	   *body = PG_GETARG_BYTEA_PP(0);
-	char	   *format = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	bytea *body = PG_GETARG_BYTEA_PP(0);
+	char  *format = text_to_cstring(PG_GETARG_TEXT_PP(1));
 
 	for (int i = 0; i < lengthof(format_names); i++)
 		if (strcmp(format, format_names[i]) == 0)
 			PG_RETURN_INT64(ingest(VARDATA_ANY(body), VARSIZE_ANY_EXHDR(body), (WireFormat) i, PG_GETARG_TEXT_PP(2)));
 	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("unknown format \"%s\"", format),
-			 errhint("Formats are otlp_proto, otlp_json, zipkin_json, zipkin_proto, zipkin_v1_json, zipkin_thrift, jaeger_proto, jaeger_thrift, jaeger_compact, jaeger_binary and jaeger_json.")));
+	        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+	         errmsg("unknown format \"%s\"", format),
+	         errhint("Formats are otlp_proto, otlp_json, zipkin_json, zipkin_proto, zipkin_v1_json, zipkin_thrift, jaeger_proto, jaeger_thrift, jaeger_compact, jaeger_binary and jaeger_json.")));
 }
 
 /* tempo.ingest_otlp(request bytea, tenant text) returns bigint */
 Datum
 tempo_ingest_otlp(PG_FUNCTION_ARGS)
 {
-	bytea	   *body = PG_GETARG_BYTEA_PP(0);
+	bytea *body = PG_GETARG_BYTEA_PP(0);
 
 	PG_RETURN_INT64(ingest(VARDATA_ANY(body), VARSIZE_ANY_EXHDR(body), WIRE_OTLP_PROTO, PG_GETARG_TEXT_PP(1)));
 }
@@ -178,8 +177,8 @@ tempo_ingest_otlp(PG_FUNCTION_ARGS)
 Datum
 tempo_ingest_otlp_json(PG_FUNCTION_ARGS)
 {
-	Jsonb	   *body = PG_GETARG_JSONB_P(0);
-	char	   *json = JsonbToCString(NULL, &body->root, VARSIZE(body));
+	Jsonb *body = PG_GETARG_JSONB_P(0);
+	char  *json = JsonbToCString(NULL, &body->root, VARSIZE(body));
 
 	PG_RETURN_INT64(ingest(json, strlen(json), WIRE_OTLP_JSON, PG_GETARG_TEXT_PP(1)));
 }
@@ -188,8 +187,8 @@ tempo_ingest_otlp_json(PG_FUNCTION_ARGS)
 Datum
 tempo_ingest_jaeger_json(PG_FUNCTION_ARGS)
 {
-	Jsonb	   *body = PG_GETARG_JSONB_P(0);
-	char	   *json = JsonbToCString(NULL, &body->root, VARSIZE(body));
+	Jsonb *body = PG_GETARG_JSONB_P(0);
+	char  *json = JsonbToCString(NULL, &body->root, VARSIZE(body));
 
 	PG_RETURN_INT64(ingest(json, strlen(json), WIRE_JAEGER_JSON, PG_GETARG_TEXT_PP(1)));
 }
@@ -199,11 +198,11 @@ tempo_ingest_jaeger_json(PG_FUNCTION_ARGS)
 /* Lines on their way into tempo.spans. */
 typedef struct Import
 {
-	Relation	rel;
-	SpanText	tenant;
-	MemoryContext group_context;	/* reset after each group */
-	int64		line;			/* lines of the groups before */
-	int64		stored;
+	Relation      rel;
+	SpanText      tenant;
+	MemoryContext group_context; /* reset after each group */
+	int64         line;          /* lines of the groups before */
+	int64         stored;
 } Import;
 
 static void
@@ -224,15 +223,15 @@ is_blank(const char *p, const char *end)
 static void
 import_group(Import *import, const char *data, size_t len)
 {
-	MemoryContext old = MemoryContextSwitchTo(import->group_context);
-	SpanBatch  *batch = new_batch(import->group_context);
-	RequestHash hash = hash_of(import->tenant, data, len);
-	const char *end = data + len;
-	StoreRequest *parts;
+	MemoryContext        old = MemoryContextSwitchTo(import->group_context);
+	SpanBatch           *batch = new_batch(import->group_context);
+	RequestHash          hash = hash_of(import->tenant, data, len);
+	const char          *end = data + len;
+	StoreRequest        *parts;
 	ErrorContextCallback callback;
-	int64		line;
-	int			n_lines = 1;
-	int			n_parts = 0;
+	int64                line;
+	int                  n_lines = 1;
+	int                  n_parts = 0;
 
 	for (const char *p = data; (p = memchr(p, '\n', end - p)) != NULL; p++)
 		n_lines++;
@@ -290,10 +289,10 @@ import_begin(Import *import, text *tenant)
 Datum
 tempo_import_otlp_json_lines(PG_FUNCTION_ARGS)
 {
-	text	   *lines = PG_GETARG_TEXT_PP(0);
+	text       *lines = PG_GETARG_TEXT_PP(0);
 	const char *p = VARDATA_ANY(lines);
 	const char *end = p + VARSIZE_ANY_EXHDR(lines);
-	Import		import;
+	Import      import;
 
 	import_begin(&import, PG_GETARG_TEXT_PP(1));
 	while (p < end)
@@ -315,18 +314,18 @@ tempo_import_otlp_json_lines(PG_FUNCTION_ARGS)
 Datum
 tempo_import_otlp_json_file(PG_FUNCTION_ARGS)
 {
-	char	   *path = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char          *path = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	StringInfoData group;
 	StringInfoData line;
-	Import		import;
-	struct stat info;
-	FILE	   *file;
+	Import         import;
+	struct stat    info;
+	FILE          *file;
 
 	if (!has_privs_of_role(GetUserId(), ROLE_PG_READ_SERVER_FILES))
 		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to read a file of the server"),
-				 errhint("Only members of pg_read_server_files may. Others can send the lines to tempo.import_otlp_json_lines().")));
+		        (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+		         errmsg("permission denied to read a file of the server"),
+		         errhint("Only members of pg_read_server_files may. Others can send the lines to tempo.import_otlp_json_lines().")));
 	file = AllocateFile(path, PG_BINARY_R);
 	if (file == NULL || fstat(fileno(file), &info) != 0)
 		ereport(ERROR, (errcode_for_file_access(), errmsg("could not open file \"%s\" for reading: %m", path)));

@@ -24,7 +24,7 @@
 static void *
 grow(DecodeContext *context, void *items, uint32_t count, size_t item)
 {
-	void	   *grown;
+	void *grown;
 
 	if (count >= 4 ? (count & (count - 1)) != 0 : count > 0)
 		return items;
@@ -58,7 +58,7 @@ jaeger_add_reference(DecodeContext *context, JaegerSpan *span)
 JaegerLog *
 jaeger_add_log(DecodeContext *context, JaegerSpan *span)
 {
-	JaegerLog  *logs = grow(context, span->logs, span->n_logs, sizeof(JaegerLog));
+	JaegerLog *logs = grow(context, span->logs, span->n_logs, sizeof(JaegerLog));
 
 	if (logs == NULL)
 		return NULL;
@@ -70,7 +70,7 @@ jaeger_add_log(DecodeContext *context, JaegerSpan *span)
 bool
 jaeger_add_warning(DecodeContext *context, JaegerSpan *span, SpanText text)
 {
-	SpanText   *warnings = grow(context, span->warnings, span->n_warnings, sizeof(SpanText));
+	SpanText *warnings = grow(context, span->warnings, span->n_warnings, sizeof(SpanText));
 
 	if (warnings == NULL)
 		return false;
@@ -96,21 +96,21 @@ keep_last(TagList *tags)
 static bool
 map_process(DecodeContext *context, JaegerProcess *process)
 {
-	TagList    *tags = &process->tags;
-	TagList    *resource = &process->resource;
+	TagList *tags = &process->tags;
+	TagList *resource = &process->resource;
 
 	process->mapped = true;
 	if (span_text_is(process->service, NO_SERVICE_NAME))
 		return true;
 	keep_last(tags);
 	if (process->service.len > 0 &&
-		!tags_add(context, resource, text_literal("service.name"), any_text(process->service)))
+	    !tags_add(context, resource, text_literal("service.name"), any_text(process->service)))
 		return false;
 	for (uint32_t i = 0; i < tags->count; i++)
 	{
-		Tag		   *tag = &tags->items[i];
-		SpanText	key = tag->key;
-		AnyValue	value = tag->value;
+		Tag     *tag = &tags->items[i];
+		SpanText key = tag->key;
+		AnyValue value = tag->value;
 
 		if (tag->taken || (process->service.len > 0 && span_text_is(key, "service.name")))
 			continue;
@@ -118,7 +118,7 @@ map_process(DecodeContext *context, JaegerProcess *process)
 			key = text_literal("host.name");
 		else if (span_text_is(key, "jaeger.version") && value.type == ANY_STRING)
 		{
-			char	   *text = arena_alloc(context->arena, (size_t) value.len + 7);
+			char *text = arena_alloc(context->arena, (size_t) value.len + 7);
 
 			if (text == NULL)
 				return context_no_memory(context);
@@ -137,9 +137,9 @@ map_process(DecodeContext *context, JaegerProcess *process)
 static bool
 make_scope(DecodeContext *context, JaegerSpan *jaeger, JaegerProcess *process, Span *span)
 {
-	TagList    *tags = &jaeger->tags;
-	SpanText	name = {NULL, 0};
-	SpanText	version = {NULL, 0};
+	TagList *tags = &jaeger->tags;
+	SpanText name = {NULL, 0};
+	SpanText version = {NULL, 0};
 
 	if (!process->mapped && !map_process(context, process))
 		return false;
@@ -147,10 +147,10 @@ make_scope(DecodeContext *context, JaegerSpan *jaeger, JaegerProcess *process, S
 	{
 		(void) (tags_take_text(tags, "otel.scope.name", &name) || tags_take_text(tags, "otel.library.name", &name));
 		(void) (tags_take_text(tags, "otel.scope.version", &version) ||
-				tags_take_text(tags, "otel.library.version", &version));
+		        tags_take_text(tags, "otel.library.version", &version));
 	}
 	if (process->scope == SPAN_BATCH_NONE || !span_text_equal(name, process->scope_name) ||
-		!span_text_equal(version, process->scope_version))
+	    !span_text_equal(version, process->scope_version))
 	{
 		process->scope = foreign_scope(context, &process->resource, name, version);
 		process->scope_name = name;
@@ -166,7 +166,7 @@ static bool
 is_true(const Tag *tag)
 {
 	return (tag->value.type == ANY_BOOL && tag->value.u.boolean) ||
-		(tag->value.type == ANY_STRING && span_text_is(span_text(tag->value.u.data, tag->value.len), "true"));
+	       (tag->value.type == ANY_STRING && span_text_is(span_text(tag->value.u.data, tag->value.len), "true"));
 }
 
 /* What Tempo makes of a status: 4xx is not the server's fault, and 399 an error. */
@@ -181,12 +181,12 @@ http_status(int64_t code, int32_t kind)
 static bool
 make_status(DecodeContext *context, TagList *tags, Span *span)
 {
-	SpanText	message = {NULL, 0};
-	Tag		   *error = tags_find(tags, "error");
-	Tag		   *code = tags_find(tags, "otel.status_code");
-	Tag		   *tag;
-	int64_t		http;
-	bool		known = error != NULL && is_true(error);
+	SpanText message = {NULL, 0};
+	Tag     *error = tags_find(tags, "error");
+	Tag     *code = tags_find(tags, "otel.status_code");
+	Tag     *tag;
+	int64_t  http;
+	bool     known = error != NULL && is_true(error);
 
 	if (known)
 	{
@@ -195,7 +195,7 @@ make_status(DecodeContext *context, TagList *tags, Span *span)
 	}
 	if (code != NULL)
 	{
-		int32_t		number = -1;
+		int32_t number = -1;
 
 		if (code->value.type == ANY_STRING)
 			number = foreign_status(span_text(code->value.u.data, code->value.len));
@@ -210,7 +210,7 @@ make_status(DecodeContext *context, TagList *tags, Span *span)
 		known = true;
 	}
 	if (known && !tags_take_text(tags, "otel.status_description", &message) &&
-		(tag = tags_find(tags, "http.status_message")) != NULL && tag->value.type == ANY_STRING)
+	    (tag = tags_find(tags, "http.status_message")) != NULL && tag->value.type == ANY_STRING)
 		message = span_text(tag->value.u.data, tag->value.len);
 	return context_text(context, message, &span->status_message);
 }
@@ -223,7 +223,7 @@ find_parent(const JaegerSpan *jaeger, JaegerReferenceType type)
 {
 	for (uint32_t i = 0; i < jaeger->n_references; i++)
 		if (jaeger->references[i].type == type &&
-			memcmp(&jaeger->references[i].trace_id, &jaeger->trace_id, sizeof(TraceId)) == 0)
+		    memcmp(&jaeger->references[i].trace_id, &jaeger->trace_id, sizeof(TraceId)) == 0)
 			return &jaeger->references[i];
 	return NULL;
 }
@@ -232,15 +232,15 @@ static bool
 make_links(DecodeContext *context, const JaegerSpan *jaeger, Span *span)
 {
 	const JaegerReference *parent;
-	SpanLink   *links;
-	uint32_t	n = 0;
+	SpanLink              *links;
+	uint32_t               n = 0;
 
 	span->parent_span_id = jaeger->parent_id;
 	if (jaeger->n_references == 0)
 		return true;
 	if (id_is_zero(span->parent_span_id.bytes, SPAN_ID_LEN) &&
-		((parent = find_parent(jaeger, JAEGER_CHILD_OF)) != NULL ||
-		 (parent = find_parent(jaeger, JAEGER_FOLLOWS_FROM)) != NULL))
+	    ((parent = find_parent(jaeger, JAEGER_CHILD_OF)) != NULL ||
+	     (parent = find_parent(jaeger, JAEGER_FOLLOWS_FROM)) != NULL))
 		span->parent_span_id = parent->span_id;
 	links = arena_alloc0(context->arena, (size_t) jaeger->n_references * sizeof(SpanLink));
 	if (links == NULL)
@@ -248,18 +248,18 @@ make_links(DecodeContext *context, const JaegerSpan *jaeger, Span *span)
 	for (uint32_t i = 0; i < jaeger->n_references; i++)
 	{
 		const JaegerReference *reference = &jaeger->references[i];
-		TagList		tags = {NULL, 0, 0};
+		TagList                tags = {NULL, 0, 0};
 
 		/* what the parent id says already */
 		if (reference->type == JAEGER_CHILD_OF &&
-			memcmp(&reference->span_id, &span->parent_span_id, sizeof(SpanId)) == 0 &&
-			memcmp(&reference->trace_id, &jaeger->trace_id, sizeof(TraceId)) == 0)
+		    memcmp(&reference->span_id, &span->parent_span_id, sizeof(SpanId)) == 0 &&
+		    memcmp(&reference->trace_id, &jaeger->trace_id, sizeof(TraceId)) == 0)
 			continue;
 		links[n].trace_id = reference->trace_id;
 		links[n].span_id = reference->span_id;
 		if (!tags_add(context, &tags, text_literal("opentracing.ref_type"),
-					  any_text(text_literal(reference->type == JAEGER_CHILD_OF ? "child_of" : "follows_from"))) ||
-			!tags_attributes(context, &tags, &links[n].attributes))
+		              any_text(text_literal(reference->type == JAEGER_CHILD_OF ? "child_of" : "follows_from"))) ||
+		    !tags_attributes(context, &tags, &links[n].attributes))
 			return false;
 		n++;
 	}
@@ -271,7 +271,7 @@ make_links(DecodeContext *context, const JaegerSpan *jaeger, Span *span)
 static bool
 make_events(DecodeContext *context, JaegerSpan *jaeger, IncomingSpan *incoming)
 {
-	SpanEvent  *events;
+	SpanEvent *events;
 
 	if (jaeger->n_logs == 0)
 		return true;
@@ -280,8 +280,8 @@ make_events(DecodeContext *context, JaegerSpan *jaeger, IncomingSpan *incoming)
 		return context_no_memory(context);
 	for (uint32_t i = 0; i < jaeger->n_logs; i++)
 	{
-		JaegerLog  *log = &jaeger->logs[i];
-		SpanText	name = {NULL, 0};
+		JaegerLog *log = &jaeger->logs[i];
+		SpanText   name = {NULL, 0};
 
 		keep_last(&log->fields);
 		if (log->time > INT64_MAX)
@@ -290,7 +290,7 @@ make_events(DecodeContext *context, JaegerSpan *jaeger, IncomingSpan *incoming)
 			events[i].time_unix_nano = (int64_t) log->time;
 		(void) tags_take_text(&log->fields, "event", &name);
 		if (!context_text(context, name, &events[i].name) ||
-			!tags_attributes(context, &log->fields, &events[i].attributes))
+		    !tags_attributes(context, &log->fields, &events[i].attributes))
 			return false;
 	}
 	incoming->span.events = events;
@@ -301,8 +301,8 @@ make_events(DecodeContext *context, JaegerSpan *jaeger, IncomingSpan *incoming)
 static bool
 add_warnings(DecodeContext *context, JaegerSpan *jaeger)
 {
-	AnyValue   *elements;
-	AnyValue	value;
+	AnyValue *elements;
+	AnyValue  value;
 
 	if (jaeger->n_warnings == 0)
 		return true;
@@ -311,7 +311,7 @@ add_warnings(DecodeContext *context, JaegerSpan *jaeger)
 		return context_no_memory(context);
 	for (uint32_t i = 0; i < jaeger->n_warnings; i++)
 	{
-		SpanText	clean;
+		SpanText clean;
 
 		if (!context_text(context, jaeger->warnings[i], &clean))
 			return false;
@@ -328,11 +328,11 @@ bool
 jaeger_add(DecodeContext *context, JaegerSpan *jaeger, JaegerProcess *process)
 {
 	IncomingSpan incoming;
-	Span	   *span = &incoming.span;
-	TagList    *tags = &jaeger->tags;
-	SpanText	text = {NULL, 0};
-	Tag		   *kind;
-	bool		cut;
+	Span        *span = &incoming.span;
+	TagList     *tags = &jaeger->tags;
+	SpanText     text = {NULL, 0};
+	Tag         *kind;
+	bool         cut;
 
 	memset(&incoming, 0, sizeof(incoming));
 	keep_last(tags);
@@ -351,12 +351,12 @@ jaeger_add(DecodeContext *context, JaegerSpan *jaeger, JaegerProcess *process)
 	if (!jaeger->thrift)
 		(void) tags_take_text(tags, "w3c.tracestate", &text);
 	return context_text(context, text, &span->trace_state) &&
-		context_string(context, jaeger->name, SPAN_NAME_MAX_BYTES, &cut, &span->name) &&
-		make_status(context, tags, span) &&
-		make_links(context, jaeger, span) &&
-		make_events(context, jaeger, &incoming) &&
-		make_scope(context, jaeger, process, span) &&
-		add_warnings(context, jaeger) &&
-		tags_attributes(context, tags, &span->attributes) &&
-		context_add(context, &incoming);
+	       context_string(context, jaeger->name, SPAN_NAME_MAX_BYTES, &cut, &span->name) &&
+	       make_status(context, tags, span) &&
+	       make_links(context, jaeger, span) &&
+	       make_events(context, jaeger, &incoming) &&
+	       make_scope(context, jaeger, process, span) &&
+	       add_warnings(context, jaeger) &&
+	       tags_attributes(context, tags, &span->attributes) &&
+	       context_add(context, &incoming);
 }

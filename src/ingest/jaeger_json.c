@@ -76,15 +76,15 @@ static const JsonName names[] = {
 /* A process of a trace by its id, decoded when a span first names it. */
 typedef struct NamedProcess
 {
-	SpanText	id;
+	SpanText        id;
 	const JsonNode *node;
-	JaegerProcess process;
+	JaegerProcess   process;
 } NamedProcess;
 
 typedef struct Trace
 {
 	NamedProcess *processes;
-	uint32_t	n_processes;
+	uint32_t      n_processes;
 } Trace;
 
 /* Bytes of base64 text; *valid = false if it is none. */
@@ -92,10 +92,10 @@ static bool
 from_base64(DecodeContext *context, SpanText text, SpanText *bytes, bool *valid)
 {
 	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	char	   *out = arena_alloc(context->arena, (size_t) text.len / 4 * 3 + 3);
-	uint32_t	n = 0;
-	uint32_t	buffer = 0;
-	int			bits = 0;
+	char             *out = arena_alloc(context->arena, (size_t) text.len / 4 * 3 + 3);
+	uint32_t          n = 0;
+	uint32_t          buffer = 0;
+	int               bits = 0;
 
 	if (out == NULL)
 		return context_no_memory(context);
@@ -126,7 +126,7 @@ from_base64(DecodeContext *context, SpanText text, SpanText *bytes, bool *valid)
 static bool
 exact_integer(SpanText text, int64_t *value)
 {
-	char	   *end;
+	char *end;
 
 	if (strpbrk(text.data, ".eE") != NULL || text.len > 20)
 		return false;
@@ -138,11 +138,11 @@ static bool
 add_tag(DecodeContext *context, const JsonNode *node, TagList *tags)
 {
 	const JsonNode *value = json_member(node, F_VALUE);
-	SpanText	key;
-	SpanText	type;
-	SpanText	bytes;
-	int64_t		integer;
-	bool		valid;
+	SpanText        key;
+	SpanText        type;
+	SpanText        bytes;
+	int64_t         integer;
+	bool            valid;
 
 	if (!json_get_text(context, node, F_KEY, "key", &key) || !json_get_text(context, node, F_TYPE, "type", &type))
 		return false;
@@ -196,7 +196,7 @@ get_process(DecodeContext *context, const JsonNode *node, JaegerProcess *process
 	if (node->type != JSON_NODE_OBJECT)
 		return json_malformed(context, "process", "an object");
 	return json_get_text(context, node, F_SERVICE_NAME, "serviceName", &process->service) &&
-		get_tags(context, node, F_TAGS, "tags", &process->tags);
+	       get_tags(context, node, F_TAGS, "tags", &process->tags);
 }
 
 /* The process that a span names or has; one without anything if there is none. */
@@ -204,7 +204,7 @@ static JaegerProcess *
 find_process(DecodeContext *context, const JsonNode *node, Trace *trace, JaegerProcess *own)
 {
 	const JsonNode *process = json_member(node, F_PROCESS);
-	SpanText	id;
+	SpanText        id;
 
 	jaeger_process_begin(own);
 	if (process != NULL)
@@ -234,12 +234,12 @@ get_references(DecodeContext *context, const JsonNode *node, JaegerSpan *span)
 	for (; element != NULL; element = element->next)
 	{
 		JaegerReference *reference = jaeger_add_reference(context, span);
-		SpanText	type;
+		SpanText         type;
 
 		if (reference == NULL ||
-			!json_get_text(context, element, F_REF_TYPE, "refType", &type) ||
-			!json_get_id(context, element, F_TRACE_ID, "traceID", false, reference->trace_id.bytes, TRACE_ID_LEN) ||
-			!json_get_id(context, element, F_SPAN_ID, "spanID", false, reference->span_id.bytes, SPAN_ID_LEN))
+		    !json_get_text(context, element, F_REF_TYPE, "refType", &type) ||
+		    !json_get_id(context, element, F_TRACE_ID, "traceID", false, reference->trace_id.bytes, TRACE_ID_LEN) ||
+		    !json_get_id(context, element, F_SPAN_ID, "spanID", false, reference->span_id.bytes, SPAN_ID_LEN))
 			return false;
 		reference->type = text_is_nocase(type, "FOLLOWS_FROM") ? JAEGER_FOLLOWS_FROM : JAEGER_CHILD_OF;
 	}
@@ -255,12 +255,12 @@ get_logs(DecodeContext *context, const JsonNode *node, JaegerSpan *span)
 		return false;
 	for (; element != NULL; element = element->next)
 	{
-		JaegerLog  *log = jaeger_add_log(context, span);
-		uint64_t	time;
+		JaegerLog *log = jaeger_add_log(context, span);
+		uint64_t   time;
 
 		if (log == NULL ||
-			!json_get_number(context, element, F_TIMESTAMP, "timestamp", UINT64_MAX, &time) ||
-			!get_tags(context, element, F_FIELDS, "fields", &log->fields))
+		    !json_get_number(context, element, F_TIMESTAMP, "timestamp", UINT64_MAX, &time) ||
+		    !get_tags(context, element, F_FIELDS, "fields", &log->fields))
 			return false;
 		log->time = nanoseconds(time);
 	}
@@ -285,25 +285,25 @@ get_warnings(DecodeContext *context, const JsonNode *node, JaegerSpan *span)
 static bool
 decode_span(DecodeContext *context, const JsonNode *node, Trace *trace)
 {
-	JaegerProcess own;
+	JaegerProcess  own;
 	JaegerProcess *process;
-	JaegerSpan	span;
-	uint64_t	start;
-	uint64_t	duration;
-	uint64_t	flags;
+	JaegerSpan     span;
+	uint64_t       start;
+	uint64_t       duration;
+	uint64_t       flags;
 
 	memset(&span, 0, sizeof(span));
 	if (!json_get_id(context, node, F_TRACE_ID, "traceID", true, span.trace_id.bytes, TRACE_ID_LEN) ||
-		!json_get_id(context, node, F_SPAN_ID, "spanID", true, span.id.bytes, SPAN_ID_LEN) ||
-		!json_get_id(context, node, F_PARENT_SPAN_ID, "parentSpanID", false, span.parent_id.bytes, SPAN_ID_LEN) ||
-		!json_get_text(context, node, F_OPERATION_NAME, "operationName", &span.name) ||
-		!json_get_number(context, node, F_START_TIME, "startTime", UINT64_MAX, &start) ||
-		!json_get_number(context, node, F_DURATION, "duration", UINT64_MAX, &duration) ||
-		!json_get_number(context, node, F_FLAGS, "flags", UINT32_MAX, &flags) ||
-		!get_references(context, node, &span) ||
-		!get_tags(context, node, F_TAGS, "tags", &span.tags) ||
-		!get_logs(context, node, &span) ||
-		!get_warnings(context, node, &span))
+	    !json_get_id(context, node, F_SPAN_ID, "spanID", true, span.id.bytes, SPAN_ID_LEN) ||
+	    !json_get_id(context, node, F_PARENT_SPAN_ID, "parentSpanID", false, span.parent_id.bytes, SPAN_ID_LEN) ||
+	    !json_get_text(context, node, F_OPERATION_NAME, "operationName", &span.name) ||
+	    !json_get_number(context, node, F_START_TIME, "startTime", UINT64_MAX, &start) ||
+	    !json_get_number(context, node, F_DURATION, "duration", UINT64_MAX, &duration) ||
+	    !json_get_number(context, node, F_FLAGS, "flags", UINT32_MAX, &flags) ||
+	    !get_references(context, node, &span) ||
+	    !get_tags(context, node, F_TAGS, "tags", &span.tags) ||
+	    !get_logs(context, node, &span) ||
+	    !get_warnings(context, node, &span))
 		return false;
 	span.start = nanoseconds(start);
 	span.duration = nanoseconds(duration);
@@ -318,7 +318,7 @@ decode_trace(DecodeContext *context, const JsonNode *node, uint64_t *n_spans)
 	const JsonNode *processes = json_member(node, F_PROCESSES);
 	const JsonNode *spans = json_member(node, F_SPANS);
 	const JsonNode *span;
-	Trace		trace = {NULL, 0};
+	Trace           trace = {NULL, 0};
 
 	if (processes != NULL && processes->type != JSON_NODE_OBJECT)
 		return json_malformed(context, "processes", "an object");
@@ -347,19 +347,19 @@ decode_trace(DecodeContext *context, const JsonNode *node, uint64_t *n_spans)
 
 bool
 decode_jaeger_json(const char *body, size_t len, const DecodeOptions *options,
-				   SpanBatch *batch, DecodeResult *result, SpanError *error)
+                   SpanBatch *batch, DecodeResult *result, SpanError *error)
 {
-	DecodeContext context;
+	DecodeContext   context;
 	const JsonNode *root;
 	const JsonNode *trace;
-	uint64_t	n_spans = 0;
-	bool		success;
+	uint64_t        n_spans = 0;
+	bool            success;
 
 	if (!context_begin(&context, options, batch, result, error))
 		return context_finish(&context, false);
 	context.format = "Jaeger";
 	root = json_tree_parse(body, len, names, sizeof(names) / sizeof(names[0]), F_PROCESSES, context.arena,
-						   &result->sanitized_strings, error);
+	                       &result->sanitized_strings, error);
 	if (root == NULL)
 		return context_finish(&context, false);
 	if (root->type != JSON_NODE_OBJECT || (json_member(root, F_DATA) == NULL && json_member(root, F_SPANS) == NULL))

@@ -24,20 +24,20 @@ enum
 /* The members of a tag's value, of which the type says which counts. */
 typedef struct TagValue
 {
-	uint32_t	type;
-	SpanText	text;
-	uint64_t	boolean;
-	uint64_t	integer;
-	uint64_t	real;			/* bits */
-	SpanText	binary;
+	uint32_t type;
+	SpanText text;
+	uint64_t boolean;
+	uint64_t integer;
+	uint64_t real; /* bits */
+	SpanText binary;
 } TagValue;
 
 static bool
 add_tag(DecodeContext *context, TagList *tags, SpanText key, const TagValue *value)
 {
-	char		buffer[64];
-	char	   *copy;
-	double		real;
+	char   buffer[64];
+	char  *copy;
+	double real;
 
 	switch (value->type)
 	{
@@ -63,17 +63,17 @@ add_tag(DecodeContext *context, TagList *tags, SpanText key, const TagValue *val
 static bool
 decode_tag(Cursor *parent, DecodeContext *context, TagList *tags)
 {
-	SpanText	key = {NULL, 0};
-	TagValue	value;
-	Cursor		in;
-	uint32_t	tag;
+	SpanText key = {NULL, 0};
+	TagValue value;
+	Cursor   in;
+	uint32_t tag;
 
 	memset(&value, 0, sizeof(value));
 	if (!wire_message(parent, &in))
 		return false;
 	while (in.p < in.end)
 	{
-		bool		good;
+		bool good;
 
 		if (!wire_tag(&in, &tag))
 			return false;
@@ -113,10 +113,10 @@ decode_tag(Cursor *parent, DecodeContext *context, TagList *tags)
 static bool
 decode_time(Cursor *parent, uint64_t *time)
 {
-	uint64_t	seconds = 0;
-	uint64_t	nanos = 0;
-	Cursor		in;
-	uint32_t	tag;
+	uint64_t seconds = 0;
+	uint64_t nanos = 0;
+	Cursor   in;
+	uint32_t tag;
 
 	if (!wire_message(parent, &in))
 		return false;
@@ -125,7 +125,8 @@ decode_time(Cursor *parent, uint64_t *time)
 		if (!wire_tag(&in, &tag))
 			return false;
 		if (tag == TAG(1, WIRE_VARINT) ? !wire_varint(&in, &seconds) :
-			tag == TAG(2, WIRE_VARINT) ? !wire_varint(&in, &nanos) : !wire_skip_field(&in, tag))
+		    tag == TAG(2, WIRE_VARINT) ? !wire_varint(&in, &nanos) :
+		                                 !wire_skip_field(&in, tag))
 			return false;
 	}
 	if ((int64_t) seconds < 0)
@@ -140,7 +141,7 @@ decode_time(Cursor *parent, uint64_t *time)
 static bool
 read_trace_id(Cursor *in, TraceId *id)
 {
-	SpanText	raw;
+	SpanText raw;
 
 	if (!wire_bytes(in, &raw))
 		return false;
@@ -155,7 +156,7 @@ read_trace_id(Cursor *in, TraceId *id)
 static bool
 read_span_id(Cursor *in, SpanId *id)
 {
-	SpanText	raw;
+	SpanText raw;
 
 	if (!wire_bytes(in, &raw))
 		return false;
@@ -171,15 +172,15 @@ static bool
 decode_reference(Cursor *parent, DecodeContext *context, JaegerSpan *span)
 {
 	JaegerReference *reference = jaeger_add_reference(context, span);
-	Cursor		in;
-	uint32_t	tag;
+	Cursor           in;
+	uint32_t         tag;
 
 	if (reference == NULL || !wire_message(parent, &in))
 		return false;
 	while (in.p < in.end)
 	{
-		uint32_t	type;
-		bool		good;
+		uint32_t type;
+		bool     good;
 
 		if (!wire_tag(&in, &tag))
 			return false;
@@ -208,9 +209,9 @@ decode_reference(Cursor *parent, DecodeContext *context, JaegerSpan *span)
 static bool
 decode_log(Cursor *parent, DecodeContext *context, JaegerSpan *span)
 {
-	JaegerLog  *log = jaeger_add_log(context, span);
-	Cursor		in;
-	uint32_t	tag;
+	JaegerLog *log = jaeger_add_log(context, span);
+	Cursor     in;
+	uint32_t   tag;
 
 	if (log == NULL || !wire_message(parent, &in))
 		return false;
@@ -219,7 +220,8 @@ decode_log(Cursor *parent, DecodeContext *context, JaegerSpan *span)
 		if (!wire_tag(&in, &tag))
 			return false;
 		if (tag == TAG(1, WIRE_BYTES) ? !decode_time(&in, &log->time) :
-			tag == TAG(2, WIRE_BYTES) ? !decode_tag(&in, context, &log->fields) : !wire_skip_field(&in, tag))
+		    tag == TAG(2, WIRE_BYTES) ? !decode_tag(&in, context, &log->fields) :
+		                                !wire_skip_field(&in, tag))
 			return false;
 	}
 	return true;
@@ -228,8 +230,8 @@ decode_log(Cursor *parent, DecodeContext *context, JaegerSpan *span)
 static bool
 decode_process(Cursor *parent, DecodeContext *context, JaegerProcess *process)
 {
-	Cursor		in;
-	uint32_t	tag;
+	Cursor   in;
+	uint32_t tag;
 
 	jaeger_process_begin(process);
 	process->known = true;
@@ -240,7 +242,8 @@ decode_process(Cursor *parent, DecodeContext *context, JaegerProcess *process)
 		if (!wire_tag(&in, &tag))
 			return false;
 		if (tag == TAG(1, WIRE_BYTES) ? !wire_bytes(&in, &process->service) :
-			tag == TAG(2, WIRE_BYTES) ? !decode_tag(&in, context, &process->tags) : !wire_skip_field(&in, tag))
+		    tag == TAG(2, WIRE_BYTES) ? !decode_tag(&in, context, &process->tags) :
+		                                !wire_skip_field(&in, tag))
 			return false;
 	}
 	return true;
@@ -249,7 +252,7 @@ decode_process(Cursor *parent, DecodeContext *context, JaegerProcess *process)
 static bool
 decode_span_field(Cursor *in, uint32_t tag, DecodeContext *context, JaegerSpan *span, JaegerProcess *own)
 {
-	SpanText	text;
+	SpanText text;
 
 	switch (tag)
 	{
@@ -284,8 +287,8 @@ static bool
 decode_span(Cursor in, DecodeContext *context, JaegerProcess *process)
 {
 	JaegerProcess own;
-	JaegerSpan	span;
-	uint32_t	tag;
+	JaegerSpan    span;
+	uint32_t      tag;
 
 	/* as Jaeger's own code has it, a message without anything is no span */
 	if (in.p == in.end)
@@ -302,7 +305,7 @@ decode_span(Cursor in, DecodeContext *context, JaegerProcess *process)
 static bool
 find_process(Cursor in, DecodeContext *context, JaegerProcess *process)
 {
-	uint32_t	tag;
+	uint32_t tag;
 
 	jaeger_process_begin(process);
 	while (in.p < in.end)
@@ -319,8 +322,8 @@ static bool
 decode_batch(Cursor in, DecodeContext *context)
 {
 	JaegerProcess process;
-	Cursor		message;
-	uint32_t	tag;
+	Cursor        message;
+	uint32_t      tag;
 
 	if (!find_process(in, context, &process))
 		return false;
@@ -329,8 +332,8 @@ decode_batch(Cursor in, DecodeContext *context)
 		if (!wire_tag(&in, &tag))
 			return false;
 		if (tag == TAG(1, WIRE_BYTES) ?
-			!wire_message(&in, &message) || !decode_span(message, context, &process) :
-			!wire_skip_field(&in, tag))
+		        !wire_message(&in, &message) || !decode_span(message, context, &process) :
+		        !wire_skip_field(&in, tag))
 			return false;
 	}
 	return true;
@@ -340,9 +343,9 @@ decode_batch(Cursor in, DecodeContext *context)
 static uint64_t
 count_spans(Cursor in)
 {
-	uint64_t	count = 0;
-	Cursor		message;
-	uint32_t	tag;
+	uint64_t count = 0;
+	Cursor   message;
+	uint32_t tag;
 
 	in.error = NULL;
 	while (in.p < in.end && wire_tag(&in, &tag))
@@ -362,14 +365,14 @@ count_spans(Cursor in)
 
 bool
 decode_jaeger_proto(const char *body, size_t len, const DecodeOptions *options,
-					SpanBatch *batch, DecodeResult *result, SpanError *error)
+                    SpanBatch *batch, DecodeResult *result, SpanError *error)
 {
 	DecodeContext context;
-	Cursor		whole = {(const uint8_t *) body, (const uint8_t *) body + len, error};
-	Cursor		in = whole;
-	Cursor		message;
-	uint32_t	tag;
-	bool		success;
+	Cursor        whole = {(const uint8_t *) body, (const uint8_t *) body + len, error};
+	Cursor        in = whole;
+	Cursor        message;
+	uint32_t      tag;
+	bool          success;
 
 	success = context_begin(&context, options, batch, result, error);
 	while (success && in.p < in.end)

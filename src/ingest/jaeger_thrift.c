@@ -25,19 +25,19 @@ enum
 
 typedef struct TagValue
 {
-	uint32_t	type;
-	SpanText	text;
-	double		real;
-	bool		boolean;
-	int64_t		integer;
-	SpanText	binary;
+	uint32_t type;
+	SpanText text;
+	double   real;
+	bool     boolean;
+	int64_t  integer;
+	SpanText binary;
 } TagValue;
 
 static bool
 add_tag(DecodeContext *context, TagList *tags, SpanText key, const TagValue *value)
 {
-	char		buffer[64];
-	char	   *copy;
+	char  buffer[64];
+	char *copy;
 
 	switch (value->type)
 	{
@@ -62,15 +62,15 @@ add_tag(DecodeContext *context, TagList *tags, SpanText key, const TagValue *val
 static bool
 decode_tag(Thrift *in, DecodeContext *context, TagList *tags)
 {
-	SpanText	key = {NULL, 0};
-	TagValue	value;
+	SpanText     key = {NULL, 0};
+	TagValue     value;
 	ThriftStruct of = 0;
-	uint32_t	field;
+	uint32_t     field;
 
 	memset(&value, 0, sizeof(value));
 	for (;;)
 	{
-		bool		good;
+		bool good;
 
 		if (!thrift_field(in, &of, &field))
 			return false;
@@ -110,7 +110,7 @@ decode_tag(Thrift *in, DecodeContext *context, TagList *tags)
 static bool
 decode_tags(Thrift *in, DecodeContext *context, TagList *tags)
 {
-	uint32_t	count;
+	uint32_t count;
 
 	if (!thrift_list(in, THRIFT_STRUCT, &count))
 		return false;
@@ -124,7 +124,7 @@ decode_tags(Thrift *in, DecodeContext *context, TagList *tags)
 static bool
 read_id(Thrift *in, uint8_t *bytes)
 {
-	int64_t		number;
+	int64_t number;
 
 	if (!thrift_i64(in, &number))
 		return false;
@@ -137,7 +137,7 @@ read_id(Thrift *in, uint8_t *bytes)
 static bool
 read_time(Thrift *in, uint64_t *time)
 {
-	int64_t		number;
+	int64_t number;
 
 	if (!thrift_i64(in, &number))
 		return false;
@@ -149,15 +149,15 @@ static bool
 decode_reference(Thrift *in, DecodeContext *context, JaegerSpan *span)
 {
 	JaegerReference *reference = jaeger_add_reference(context, span);
-	ThriftStruct of = 0;
-	uint32_t	field;
-	uint32_t	type;
+	ThriftStruct     of = 0;
+	uint32_t         field;
+	uint32_t         type;
 
 	if (reference == NULL)
 		return false;
 	for (;;)
 	{
-		bool		good;
+		bool good;
 
 		if (!thrift_field(in, &of, &field))
 			return false;
@@ -190,15 +190,15 @@ decode_reference(Thrift *in, DecodeContext *context, JaegerSpan *span)
 static bool
 decode_log(Thrift *in, DecodeContext *context, JaegerSpan *span)
 {
-	JaegerLog  *log = jaeger_add_log(context, span);
+	JaegerLog   *log = jaeger_add_log(context, span);
 	ThriftStruct of = 0;
-	uint32_t	field;
+	uint32_t     field;
 
 	if (log == NULL)
 		return false;
 	for (;;)
 	{
-		bool		good;
+		bool good;
 
 		if (!thrift_field(in, &of, &field))
 			return false;
@@ -222,9 +222,9 @@ decode_log(Thrift *in, DecodeContext *context, JaegerSpan *span)
 
 static bool
 decode_list(Thrift *in, DecodeContext *context, JaegerSpan *span,
-			bool (*decode) (Thrift *in, DecodeContext *context, JaegerSpan *span))
+            bool (*decode)(Thrift *in, DecodeContext *context, JaegerSpan *span))
 {
-	uint32_t	count;
+	uint32_t count;
 
 	if (!thrift_list(in, THRIFT_STRUCT, &count))
 		return false;
@@ -269,9 +269,9 @@ decode_span_field(Thrift *in, uint32_t field, DecodeContext *context, JaegerSpan
 static bool
 decode_span(Thrift *in, DecodeContext *context, JaegerProcess *process)
 {
-	JaegerSpan	span;
+	JaegerSpan   span;
 	ThriftStruct of = 0;
-	uint32_t	field;
+	uint32_t     field;
 
 	memset(&span, 0, sizeof(span));
 	span.thrift = true;
@@ -290,13 +290,13 @@ static bool
 decode_process(Thrift *in, DecodeContext *context, JaegerProcess *process)
 {
 	ThriftStruct of = 0;
-	uint32_t	field;
+	uint32_t     field;
 
 	jaeger_process_begin(process);
 	process->known = true;
 	for (;;)
 	{
-		bool		good;
+		bool good;
 
 		if (!thrift_field(in, &of, &field))
 			return false;
@@ -326,16 +326,16 @@ static bool
 decode_batch(Thrift *in, DecodeContext *context, uint32_t *count)
 {
 	JaegerProcess process;
-	Thrift		spans = *in;
-	ThriftStruct of = 0;
-	uint32_t	field;
+	Thrift        spans = *in;
+	ThriftStruct  of = 0;
+	uint32_t      field;
 
 	jaeger_process_begin(&process);
 	/* of a batch before this one */
 	*count = 0;
 	for (;;)
 	{
-		bool		good;
+		bool good;
 
 		if (!thrift_field(in, &of, &field))
 			return false;
@@ -364,12 +364,12 @@ decode_batch(Thrift *in, DecodeContext *context, uint32_t *count)
 
 bool
 decode_jaeger_thrift(const char *body, size_t len, const DecodeOptions *options,
-					 SpanBatch *batch, DecodeResult *result, SpanError *error)
+                     SpanBatch *batch, DecodeResult *result, SpanError *error)
 {
 	DecodeContext context;
-	Thrift		in = thrift_begin(body, len, false, error);
-	uint32_t	count = 0;
-	bool		success;
+	Thrift        in = thrift_begin(body, len, false, error);
+	uint32_t      count = 0;
+	bool          success;
 
 	success = context_begin(&context, options, batch, result, error) && decode_batch(&in, &context, &count);
 	if (context.refused_counter != NULL)
@@ -381,10 +381,10 @@ decode_jaeger_thrift(const char *body, size_t len, const DecodeOptions *options,
 static bool
 decode_message(Thrift *in, DecodeContext *context, uint32_t *count)
 {
-	SpanText	name;
+	SpanText     name;
 	ThriftStruct of = 0;
-	uint32_t	field;
-	int			type;
+	uint32_t     field;
+	int          type;
 
 	if (!thrift_message(in, &name, &type))
 		return false;
@@ -397,19 +397,19 @@ decode_message(Thrift *in, DecodeContext *context, uint32_t *count)
 		if (field == THRIFT_STOP)
 			return true;
 		if (field == THRIFT_FIELD(1, THRIFT_STRUCT) ? !decode_batch(in, context, count) :
-			!thrift_skip(in, (int) (field & 0xFF), 0))
+		                                              !thrift_skip(in, (int) (field & 0xFF), 0))
 			return false;
 	}
 }
 
 static bool
 decode_datagram(const char *body, size_t len, bool compact, const DecodeOptions *options,
-				SpanBatch *batch, DecodeResult *result, SpanError *error)
+                SpanBatch *batch, DecodeResult *result, SpanError *error)
 {
 	DecodeContext context;
-	Thrift		in = thrift_begin(body, len, compact, error);
-	uint32_t	count = 0;
-	bool		success;
+	Thrift        in = thrift_begin(body, len, compact, error);
+	uint32_t      count = 0;
+	bool          success;
 
 	success = context_begin(&context, options, batch, result, error) && decode_message(&in, &context, &count);
 	if (context.refused_counter != NULL)
@@ -419,14 +419,14 @@ decode_datagram(const char *body, size_t len, bool compact, const DecodeOptions 
 
 bool
 decode_jaeger_compact(const char *body, size_t len, const DecodeOptions *options,
-					  SpanBatch *batch, DecodeResult *result, SpanError *error)
+                      SpanBatch *batch, DecodeResult *result, SpanError *error)
 {
 	return decode_datagram(body, len, true, options, batch, result, error);
 }
 
 bool
 decode_jaeger_binary(const char *body, size_t len, const DecodeOptions *options,
-					 SpanBatch *batch, DecodeResult *result, SpanError *error)
+                     SpanBatch *batch, DecodeResult *result, SpanError *error)
 {
 	return decode_datagram(body, len, false, options, batch, result, error);
 }

@@ -41,7 +41,7 @@ json_get_number(DecodeContext *context, const JsonNode *object, int field, const
 		return json_malformed(context, name, "a whole number");
 	for (uint32_t i = 0; i < node->text.len; i++)
 	{
-		uint64_t	digit = (uint64_t) (node->text.data[i] - '0');
+		uint64_t digit = (uint64_t) (node->text.data[i] - '0');
 
 		if (digit > 9)
 			return json_malformed(context, name, "a whole number, not negative");
@@ -54,7 +54,7 @@ json_get_number(DecodeContext *context, const JsonNode *object, int field, const
 
 bool
 json_get_id(DecodeContext *context, const JsonNode *object, int field, const char *name, bool required,
-	   uint8_t *bytes, size_t len)
+            uint8_t *bytes, size_t len)
 {
 	const JsonNode *node = json_member(object, field);
 
@@ -62,10 +62,10 @@ json_get_id(DecodeContext *context, const JsonNode *object, int field, const cha
 	if (node == NULL && !required)
 		return true;
 	if (node == NULL || node->type != JSON_NODE_STRING ||
-		!id_from_short_hex(node->text.data, node->text.len, bytes, len) ||
-		(required && id_is_zero(bytes, len)))
+	    !id_from_short_hex(node->text.data, node->text.len, bytes, len) ||
+	    (required && id_is_zero(bytes, len)))
 		return span_error(context->error, SPAN_ERROR_INVALID,
-						  "%s: \"%s\" must be an id of up to %zu hexadecimal digits", context->format, name, 2 * len);
+		                  "%s: \"%s\" must be an id of up to %zu hexadecimal digits", context->format, name, 2 * len);
 	return true;
 }
 

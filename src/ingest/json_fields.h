@@ -21,14 +21,14 @@ extern bool json_get_text(DecodeContext *context, const JsonNode *object, int fi
 
 /* json_get_number: digits only, neither sign nor fraction nor exponent; 0 if absent */
 extern bool json_get_number(DecodeContext *context, const JsonNode *object, int field, const char *name,
-							uint64_t max, uint64_t *out);
+                            uint64_t max, uint64_t *out);
 
 /* json_get_id: up to 2 * len hexadecimal digits; if not required, absent is zero */
 extern bool json_get_id(DecodeContext *context, const JsonNode *object, int field, const char *name, bool required,
-						uint8_t *bytes, size_t len);
+                        uint8_t *bytes, size_t len);
 
 /* json_get_array: the first element of an array of objects; NULL if absent or empty */
 extern bool json_get_array(DecodeContext *context, const JsonNode *object, int field, const char *name,
-						   const JsonNode **first);
+                           const JsonNode **first);
 
-#endif							/* TEMPO_INGEST_JSON_FIELDS_H */
+#endif /* TEMPO_INGEST_JSON_FIELDS_H */

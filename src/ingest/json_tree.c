@@ -30,16 +30,16 @@ typedef void ActionResult;
 typedef struct TreeBuilder
 {
 	const JsonName *names;
-	int			n_names;
-	int			open_field;		/* objects in it keep all members */
-	Arena	   *arena;
-	bool		no_memory;
-	JsonNode   *root;
-	JsonNode   *open[JSON_MAX_DEPTH];	/* objects and arrays, outermost first */
-	int			depth;
-	int			field;			/* of the member whose value comes next */
-	SpanText	name;			/* its name, in an object that keeps all members */
-	int			skipping;		/* members inside a member that is left out, it included */
+	int             n_names;
+	int             open_field; /* objects in it keep all members */
+	Arena          *arena;
+	bool            no_memory;
+	JsonNode       *root;
+	JsonNode       *open[JSON_MAX_DEPTH]; /* objects and arrays, outermost first */
+	int             depth;
+	int             field;    /* of the member whose value comes next */
+	SpanText        name;     /* its name, in an object that keeps all members */
+	int             skipping; /* members inside a member that is left out, it included */
 } TreeBuilder;
 
 /* ------------------------------------------------------------- first scan */
@@ -47,11 +47,11 @@ typedef struct TreeBuilder
 static int
 hex_value(const char *p)
 {
-	int			value = 0;
+	int value = 0;
 
 	for (int i = 0; i < 4; i++)
 	{
-		char		c = p[i];
+		char c = p[i];
 
 		if (c >= '0' && c <= '9')
 			value = value * 16 + (c - '0');
@@ -88,14 +88,14 @@ prepare(const char **body, size_t len, Arena *arena, uint64_t *sanitized, SpanEr
 	const char *start = *body;
 	const char *end = start + len;
 	const char *p = start;
-	char	   *copy = NULL;
-	bool		in_string = false;
-	bool		changed = false;
-	int			depth = 0;
+	char       *copy = NULL;
+	bool        in_string = false;
+	bool        changed = false;
+	int         depth = 0;
 
 	while (p < end)
 	{
-		int			unit;
+		int unit;
 
 		if (!in_string)
 		{
@@ -157,13 +157,13 @@ prepare(const char **body, size_t len, Arena *arena, uint64_t *sanitized, SpanEr
 static int
 find_name(const TreeBuilder *builder, const char *name)
 {
-	int			low = 0;
-	int			high = builder->n_names;
+	int low = 0;
+	int high = builder->n_names;
 
 	while (low < high)
 	{
-		int			middle = (low + high) / 2;
-		int			order = strcmp(name, builder->names[middle].name);
+		int middle = (low + high) / 2;
+		int order = strcmp(name, builder->names[middle].name);
 
 		if (order == 0)
 			return builder->names[middle].field;
@@ -179,8 +179,8 @@ find_name(const TreeBuilder *builder, const char *name)
 static JsonNode *
 add_node(TreeBuilder *builder, JsonNodeType type)
 {
-	JsonNode   *node;
-	JsonNode   *parent;
+	JsonNode *node;
+	JsonNode *parent;
 
 	if (builder->no_memory)
 		return NULL;
@@ -213,7 +213,7 @@ add_node(TreeBuilder *builder, JsonNodeType type)
 static void
 open_node(TreeBuilder *builder, JsonNodeType type)
 {
-	JsonNode   *node;
+	JsonNode *node;
 
 	if (builder->skipping > 0)
 		return;
@@ -254,7 +254,7 @@ container_end(void *state)
 static void
 keep_name(TreeBuilder *builder, const char *name)
 {
-	size_t		len = strlen(name);
+	size_t len = strlen(name);
 
 	builder->field = JSON_OTHER_NAME;
 	builder->name.data = arena_copy(builder->arena, name, len + 1);
@@ -297,7 +297,7 @@ static ActionResult
 scalar(void *state, char *token, JsonTokenType type)
 {
 	TreeBuilder *builder = state;
-	JsonNode   *node = NULL;
+	JsonNode    *node = NULL;
 
 	if (builder->skipping == 0)
 	{
@@ -321,7 +321,7 @@ scalar(void *state, char *token, JsonTokenType type)
 	}
 	if (node != NULL)
 	{
-		size_t		len = strlen(token);
+		size_t len = strlen(token);
 
 		node->text.data = arena_copy(builder->arena, token, len + 1);
 		node->text.len = (uint32_t) len;
@@ -334,9 +334,9 @@ scalar(void *state, char *token, JsonTokenType type)
 
 JsonNode *
 json_tree_parse(const char *body, size_t len, const JsonName *names, int n_names, int open,
-				Arena *arena, uint64_t *sanitized, SpanError *error)
+                Arena *arena, uint64_t *sanitized, SpanError *error)
 {
-	TreeBuilder builder;
+	TreeBuilder   builder;
 	JsonSemAction actions = {
 		.semstate = &builder,
 		.object_start = object_start,
@@ -347,7 +347,7 @@ json_tree_parse(const char *body, size_t len, const JsonName *names, int n_names
 		.object_field_end = field_end,
 		.scalar = scalar,
 	};
-	JsonLexContext *lex;
+	JsonLexContext    *lex;
 	JsonParseErrorType outcome;
 
 	if (len >= 3 && memcmp(body, "\xEF\xBB\xBF", 3) == 0)
@@ -381,7 +381,7 @@ json_tree_parse(const char *body, size_t len, const JsonName *names, int n_names
 			span_error(error, SPAN_ERROR_INVALID, "malformed JSON: the body is empty");
 		else
 			span_error(error, SPAN_ERROR_INVALID, "malformed JSON at byte %zu",
-					   lex->token_start == NULL ? len : (size_t) (lex->token_start - body) + 1);
+			           lex->token_start == NULL ? len : (size_t) (lex->token_start - body) + 1);
 	}
 	else if (builder.no_memory)
 		span_error(error, SPAN_ERROR_MEMORY, "the request needs more memory than is available");

@@ -21,7 +21,7 @@
 
 typedef enum JsonNodeType
 {
-	JSON_NODE_NULL,				/* only as an element of an array */
+	JSON_NODE_NULL, /* only as an element of an array */
 	JSON_NODE_TRUE,
 	JSON_NODE_FALSE,
 	JSON_NODE_NUMBER,
@@ -32,11 +32,11 @@ typedef enum JsonNodeType
 
 typedef struct JsonNode
 {
-	JsonNodeType type;
-	int			field;			/* of a member of an object: which known name */
-	uint32_t	count;			/* members or elements */
-	SpanText	name;			/* of a member whose name is not known; see json_tree_parse() */
-	SpanText	text;			/* NUMBER as written, STRING unescaped; NUL-terminated */
+	JsonNodeType     type;
+	int              field; /* of a member of an object: which known name */
+	uint32_t         count; /* members or elements */
+	SpanText         name;  /* of a member whose name is not known; see json_tree_parse() */
+	SpanText         text;  /* NUMBER as written, STRING unescaped; NUL-terminated */
 	struct JsonNode *first;
 	struct JsonNode *last;
 	struct JsonNode *next;
@@ -51,7 +51,7 @@ typedef struct JsonNode
 typedef struct JsonName
 {
 	const char *name;
-	int			field;
+	int         field;
 } JsonName;
 
 /*
@@ -66,9 +66,9 @@ typedef struct JsonName
  * is short.
  */
 extern JsonNode *json_tree_parse(const char *body, size_t len, const JsonName *names, int n_names, int open,
-								 Arena *arena, uint64_t *sanitized, SpanError *error);
+                                 Arena *arena, uint64_t *sanitized, SpanError *error);
 
 /* json_member: the last member of an object with this field; NULL = none, or node is NULL */
 extern const JsonNode *json_member(const JsonNode *node, int field);
 
-#endif							/* TEMPO_INGEST_JSON_TREE_H */
+#endif /* TEMPO_INGEST_JSON_TREE_H */

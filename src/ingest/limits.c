@@ -34,44 +34,44 @@ PG_FUNCTION_INFO_V1(tempo_overrides_changed);
 /* A row of tempo.overrides; -1 where the default holds. */
 typedef struct Override
 {
-	char		tenant[TENANT_MAX_BYTES + 1];	/* hash key */
+	char         tenant[TENANT_MAX_BYTES + 1]; /* hash key */
 	TenantLimits limits;
 } Override;
 
-static int	ingestion_rate_limit;
-static int	ingestion_burst;
-static int	ingestion_max_bytes_per_trace;
-static int	max_live_traces;
-static int	max_attribute_bytes;
+static int ingestion_rate_limit;
+static int ingestion_burst;
+static int ingestion_max_bytes_per_trace;
+static int max_live_traces;
+static int max_attribute_bytes;
 
-static HTAB *overrides;			/* NULL = to be read */
-static bool overrides_complete;	/* false: an error ended the reading */
-static Oid	overrides_relid;
-static bool callback_registered;
+static HTAB *overrides;          /* NULL = to be read */
+static bool  overrides_complete; /* false: an error ended the reading */
+static Oid   overrides_relid;
+static bool  callback_registered;
 
 void
 limits_init(void)
 {
 	DefineCustomIntVariable("tempo_pg.ingestion_rate_limit",
-							"Bytes of requests that a tenant may send each second; 0 means no limit.",
-							"Counted decompressed. tempo.overrides has limits of single tenants.",
-							&ingestion_rate_limit, 0, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_BYTE, NULL, NULL, NULL);
+	                        "Bytes of requests that a tenant may send each second; 0 means no limit.",
+	                        "Counted decompressed. tempo.overrides has limits of single tenants.",
+	                        &ingestion_rate_limit, 0, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_BYTE, NULL, NULL, NULL);
 	DefineCustomIntVariable("tempo_pg.ingestion_burst",
-							"Bytes that a tenant may send at once, and so its largest request; 0 means any request.",
-							"Only with tempo_pg.ingestion_rate_limit.",
-							&ingestion_burst, 0, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_BYTE, NULL, NULL, NULL);
+	                        "Bytes that a tenant may send at once, and so its largest request; 0 means any request.",
+	                        "Only with tempo_pg.ingestion_rate_limit.",
+	                        &ingestion_burst, 0, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_BYTE, NULL, NULL, NULL);
 	DefineCustomIntVariable("tempo_pg.ingestion_max_bytes_per_trace",
-							"Bytes of one trace that are stored while it is in the making; 0 means no limit.",
-							"Further spans are discarded until none has come for tempo_pg.live_trace_idle.",
-							&ingestion_max_bytes_per_trace, 0, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_BYTE, NULL, NULL, NULL);
+	                        "Bytes of one trace that are stored while it is in the making; 0 means no limit.",
+	                        "Further spans are discarded until none has come for tempo_pg.live_trace_idle.",
+	                        &ingestion_max_bytes_per_trace, 0, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_BYTE, NULL, NULL, NULL);
 	DefineCustomIntVariable("tempo_pg.max_live_traces",
-							"Traces of a tenant that may be in the making at once; 0 means no limit.",
-							"Spans of further traces are discarded.",
-							&max_live_traces, 0, 0, LIVE_TRACES_MAX, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	                        "Traces of a tenant that may be in the making at once; 0 means no limit.",
+	                        "Spans of further traces are discarded.",
+	                        &max_live_traces, 0, 0, LIVE_TRACES_MAX, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("tempo_pg.max_attribute_bytes",
-							"Longer attribute keys and string values are cut; 0 turns that off.",
-							"What an exporter sent is kept whole by default.", &max_attribute_bytes, 0, 0, INT_MAX,
-							PGC_SIGHUP, GUC_UNIT_BYTE, NULL, NULL, NULL);
+	                        "Longer attribute keys and string values are cut; 0 turns that off.",
+	                        "What an exporter sent is kept whole by default.", &max_attribute_bytes, 0, 0, INT_MAX,
+	                        PGC_SIGHUP, GUC_UNIT_BYTE, NULL, NULL, NULL);
 }
 
 TenantLimits
@@ -102,9 +102,9 @@ forget_overrides(Datum arg, Oid relid)
 static int64
 read_column(HeapTuple tuple, TupleDesc desc, const char *name)
 {
-	AttrNumber	number = get_attnum(overrides_relid, name);
-	bool		isnull = true;
-	Datum		value = 0;
+	AttrNumber number = get_attnum(overrides_relid, name);
+	bool       isnull = true;
+	Datum      value = 0;
 
 	if (number != InvalidAttrNumber)
 		value = heap_getattr(tuple, number, desc, &isnull);
@@ -117,9 +117,9 @@ read_column(HeapTuple tuple, TupleDesc desc, const char *name)
 static void
 read_override(HTAB *table, HeapTuple tuple, TupleDesc desc)
 {
-	Override	override;
-	bool		isnull;
-	Datum		tenant = heap_getattr(tuple, 1, desc, &isnull);
+	Override override;
+	bool     isnull;
+	Datum    tenant = heap_getattr(tuple, 1, desc, &isnull);
 
 	if (isnull)
 		return;
@@ -141,12 +141,12 @@ read_override(HTAB *table, HeapTuple tuple, TupleDesc desc)
 static void
 read_overrides(void)
 {
-	HASHCTL		control;
-	HTAB	   *table;
-	Relation	rel;
+	HASHCTL       control;
+	HTAB         *table;
+	Relation      rel;
 	TableScanDesc scan;
-	Snapshot	snapshot;
-	HeapTuple	tuple;
+	Snapshot      snapshot;
+	HeapTuple     tuple;
 
 	if (!callback_registered)
 		CacheRegisterRelcacheCallback(forget_overrides, (Datum) 0);
@@ -177,8 +177,8 @@ read_overrides(void)
 TenantLimits
 limits_of(SpanText tenant)
 {
-	TenantLimits limits = limits_default();
-	char		key[TENANT_MAX_BYTES + 1];
+	TenantLimits    limits = limits_default();
+	char            key[TENANT_MAX_BYTES + 1];
 	const Override *override;
 
 	if (overrides == NULL || !overrides_complete)
@@ -212,8 +212,8 @@ tempo_overrides_changed(PG_FUNCTION_ARGS)
 {
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("tempo.overrides_changed() was not called by a trigger")));
+		        (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+		         errmsg("tempo.overrides_changed() was not called by a trigger")));
 	CacheInvalidateRelcache(((TriggerData *) fcinfo->context)->tg_relation);
 	return PointerGetDatum(NULL);
 }
@@ -229,9 +229,9 @@ bool
 limits_take(SpanText name, const TenantLimits *limits, uint64 bytes)
 {
 	TenantStatistics *tenant;
-	TimestampTz now;
-	double		capacity;
-	bool		enough;
+	TimestampTz       now;
+	double            capacity;
+	bool              enough;
 
 	if (limits->rate == 0 || (tenant = statistics_tenant(name)) == NULL)
 		return true;

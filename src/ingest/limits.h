@@ -19,11 +19,11 @@
 /* 0 = no limit, everywhere. */
 typedef struct TenantLimits
 {
-	int64		rate;			/* bytes per second */
-	int64		burst;			/* bytes at once */
-	int64		max_bytes_per_trace;
-	int64		max_live_traces;
-	int64		max_attribute_bytes;
+	int64 rate;  /* bytes per second */
+	int64 burst; /* bytes at once */
+	int64 max_bytes_per_trace;
+	int64 max_live_traces;
+	int64 max_attribute_bytes;
 } TenantLimits;
 
 /* limits_init: defines the settings */
@@ -40,4 +40,4 @@ extern TenantLimits limits_of(SpanText tenant);
  */
 extern bool limits_take(SpanText tenant, const TenantLimits *limits, uint64 bytes);
 
-#endif							/* TEMPO_INGEST_LIMITS_H */
+#endif /* TEMPO_INGEST_LIMITS_H */

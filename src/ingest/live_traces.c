@@ -32,37 +32,37 @@
 
 typedef struct LiveTrace
 {
-	uint64		key;			/* hash of tenant and trace id; that two are equal is not to be expected */
-	uint64		bytes;
+	uint64      key; /* hash of tenant and trace id; that two are equal is not to be expected */
+	uint64      bytes;
 	TimestampTz seen;
-	uint32		tenant;			/* statistics_number() */
-	uint32		next;			/* in its chain, or of the free ones */
-	uint32		older;			/* by "seen" */
-	uint32		newer;
+	uint32      tenant; /* statistics_number() */
+	uint32      next;   /* in its chain, or of the free ones */
+	uint32      older;  /* by "seen" */
+	uint32      newer;
 } LiveTrace;
 
 typedef struct LiveTraces
 {
-	LWLock	   *lock;
-	uint32		free;
-	uint32		oldest;
-	uint32		newest;
-	uint32		buckets[LIVE_TRACES_MAX];
-	LiveTrace	traces[LIVE_TRACES_MAX];
+	LWLock   *lock;
+	uint32    free;
+	uint32    oldest;
+	uint32    newest;
+	uint32    buckets[LIVE_TRACES_MAX];
+	LiveTrace traces[LIVE_TRACES_MAX];
 } LiveTraces;
 
 /* What is to become of the spans of a trace in one request. */
 typedef struct Verdict
 {
-	TraceId		trace_id;		/* hash key */
-	uint32		spans;
-	bool		decided;
-	bool		too_large;
-	bool		too_many;
+	TraceId trace_id; /* hash key */
+	uint32  spans;
+	bool    decided;
+	bool    too_large;
+	bool    too_many;
 } Verdict;
 
-static int	live_trace_idle;
-static LiveTraces *shared;
+static int                     live_trace_idle;
+static LiveTraces             *shared;
 static shmem_request_hook_type next_shmem_request_hook;
 static shmem_startup_hook_type next_shmem_startup_hook;
 
@@ -78,7 +78,7 @@ live_traces_shmem_request(void)
 static void
 live_traces_shmem_startup(void)
 {
-	bool		found;
+	bool found;
 
 	if (next_shmem_startup_hook)
 		next_shmem_startup_hook();
@@ -102,9 +102,9 @@ void
 live_traces_init(void)
 {
 	DefineCustomIntVariable("tempo_pg.live_trace_idle",
-							"A trace is no longer in the making when no span of it has come for so long.",
-							"For tempo_pg.max_live_traces and tempo_pg.ingestion_max_bytes_per_trace.",
-							&live_trace_idle, 10000, 1, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	                        "A trace is no longer in the making when no span of it has come for so long.",
+	                        "For tempo_pg.max_live_traces and tempo_pg.ingestion_max_bytes_per_trace.",
+	                        &live_trace_idle, 10000, 1, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 	next_shmem_request_hook = shmem_request_hook;
@@ -124,7 +124,7 @@ bucket_of(uint64 key)
 static void
 unlink_by_time(uint32 number)
 {
-	LiveTrace  *trace = &shared->traces[number];
+	LiveTrace *trace = &shared->traces[number];
 
 	*(trace->older == NO_TRACE ? &shared->oldest : &shared->traces[trace->older].newer) = trace->newer;
 	*(trace->newer == NO_TRACE ? &shared->newest : &shared->traces[trace->newer].older) = trace->older;
@@ -133,7 +133,7 @@ unlink_by_time(uint32 number)
 static void
 make_newest(uint32 number, TimestampTz now)
 {
-	LiveTrace  *trace = &shared->traces[number];
+	LiveTrace *trace = &shared->traces[number];
 
 	trace->seen = now;
 	trace->older = shared->newest;
@@ -145,9 +145,9 @@ make_newest(uint32 number, TimestampTz now)
 static void
 forget_oldest(void)
 {
-	uint32		number = shared->oldest;
-	LiveTrace  *trace = &shared->traces[number];
-	uint32	   *link = bucket_of(trace->key);
+	uint32     number = shared->oldest;
+	LiveTrace *trace = &shared->traces[number];
+	uint32    *link = bucket_of(trace->key);
 
 	while (*link != number)
 		link = &shared->traces[*link].next;
@@ -162,7 +162,7 @@ static void
 forget_idle(TimestampTz now)
 {
 	while (shared->oldest != NO_TRACE &&
-		   TimestampDifferenceExceeds(shared->traces[shared->oldest].seen, now, live_trace_idle))
+	       TimestampDifferenceExceeds(shared->traces[shared->oldest].seen, now, live_trace_idle))
 		forget_oldest();
 }
 
@@ -178,8 +178,8 @@ find_trace(uint64 key)
 static LiveTrace *
 add_trace(uint64 key, TenantStatistics *tenant, TimestampTz now)
 {
-	LiveTrace  *trace;
-	uint32		number;
+	LiveTrace *trace;
+	uint32     number;
 
 	if (shared->free == NO_TRACE)
 		forget_oldest();
@@ -202,14 +202,14 @@ add_trace(uint64 key, TenantStatistics *tenant, TimestampTz now)
 static void
 decide(Verdict *verdict, TenantStatistics *tenant, const TenantLimits *limits, uint64 bytes, TimestampTz now)
 {
-	uint64		key = hash_bytes_extended(verdict->trace_id.bytes, TRACE_ID_LEN, statistics_number(tenant));
-	LiveTrace  *trace = find_trace(key);
+	uint64     key = hash_bytes_extended(verdict->trace_id.bytes, TRACE_ID_LEN, statistics_number(tenant));
+	LiveTrace *trace = find_trace(key);
 
 	verdict->decided = true;
 	if (trace == NULL)
 	{
 		if (limits->max_live_traces > 0 &&
-			pg_atomic_read_u32(&tenant->live_traces) >= limits->max_live_traces)
+		    pg_atomic_read_u32(&tenant->live_traces) >= limits->max_live_traces)
 		{
 			verdict->too_many = true;
 			return;
@@ -218,7 +218,7 @@ decide(Verdict *verdict, TenantStatistics *tenant, const TenantLimits *limits, u
 	}
 	else
 	{
-		uint32		number = (uint32) (trace - shared->traces);
+		uint32 number = (uint32) (trace - shared->traces);
 
 		unlink_by_time(number);
 		make_newest(number, now);
@@ -232,8 +232,8 @@ decide(Verdict *verdict, TenantStatistics *tenant, const TenantLimits *limits, u
 static HTAB *
 count_traces(const SpanBatch *batch, uint32 first)
 {
-	HASHCTL		control;
-	HTAB	   *verdicts;
+	HASHCTL control;
+	HTAB   *verdicts;
 
 	memset(&control, 0, sizeof(control));
 	control.keysize = sizeof(TraceId);
@@ -242,8 +242,8 @@ count_traces(const SpanBatch *batch, uint32 first)
 	verdicts = hash_create("tempo_pg traces of a request", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	for (uint32 i = first; i < batch->n_spans; i++)
 	{
-		bool		found;
-		Verdict    *verdict = hash_search(verdicts, &batch->spans[i].trace_id, HASH_ENTER, &found);
+		bool     found;
+		Verdict *verdict = hash_search(verdicts, &batch->spans[i].trace_id, HASH_ENTER, &found);
 
 		if (!found)
 		{
@@ -258,12 +258,12 @@ count_traces(const SpanBatch *batch, uint32 first)
 LiveTracesResult
 live_traces_filter(SpanText name, const TenantLimits *limits, SpanBatch *batch, uint32 first, uint64 bytes)
 {
-	LiveTracesResult result = {0, 0};
+	LiveTracesResult  result = {0, 0};
 	TenantStatistics *tenant = statistics_tenant(name);
-	TimestampTz now = GetCurrentTimestamp();
-	uint32		n_spans = batch->n_spans - first;
-	uint32		kept = first;
-	HTAB	   *verdicts;
+	TimestampTz       now = GetCurrentTimestamp();
+	uint32            n_spans = batch->n_spans - first;
+	uint32            kept = first;
+	HTAB             *verdicts;
 
 	if (shared == NULL || tenant == NULL || n_spans == 0)
 		return result;
@@ -272,7 +272,7 @@ live_traces_filter(SpanText name, const TenantLimits *limits, SpanBatch *batch, 
 	forget_idle(now);
 	for (uint32 i = first; i < batch->n_spans; i++)
 	{
-		Verdict    *verdict = hash_search(verdicts, &batch->spans[i].trace_id, HASH_FIND, NULL);
+		Verdict *verdict = hash_search(verdicts, &batch->spans[i].trace_id, HASH_FIND, NULL);
 
 		/* the bytes of a request are shared by its spans */
 		if (!verdict->decided)

@@ -19,8 +19,8 @@
 /* What the limits left out of a request. */
 typedef struct LiveTracesResult
 {
-	uint64		too_large;		/* spans of traces that have become too large */
-	uint64		too_many;		/* spans of traces beyond the number */
+	uint64 too_large; /* spans of traces that have become too large */
+	uint64 too_many;  /* spans of traces beyond the number */
 } LiveTracesResult;
 
 extern void live_traces_init(void);
@@ -31,6 +31,6 @@ extern void live_traces_init(void);
  * limits do not allow.
  */
 extern LiveTracesResult live_traces_filter(SpanText tenant, const TenantLimits *limits, SpanBatch *batch,
-										   uint32 first, uint64 bytes);
+                                           uint32 first, uint64 bytes);
 
-#endif							/* TEMPO_INGEST_LIVE_TRACES_H */
+#endif /* TEMPO_INGEST_LIVE_TRACES_H */

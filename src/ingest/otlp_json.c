@@ -135,12 +135,10 @@ static const JsonName names[] = {
 
 static const char *const kind_names[] = {
 	"SPAN_KIND_UNSPECIFIED", "SPAN_KIND_INTERNAL", "SPAN_KIND_SERVER",
-	"SPAN_KIND_CLIENT", "SPAN_KIND_PRODUCER", "SPAN_KIND_CONSUMER"
-};
+	"SPAN_KIND_CLIENT", "SPAN_KIND_PRODUCER", "SPAN_KIND_CONSUMER"};
 
 static const char *const status_names[] = {
-	"STATUS_CODE_UNSET", "STATUS_CODE_OK", "STATUS_CODE_ERROR"
-};
+	"STATUS_CODE_UNSET", "STATUS_CODE_OK", "STATUS_CODE_ERROR"};
 
 static bool
 wrong_type(DecodeContext *context, const char *field, const char *wanted)
@@ -159,19 +157,19 @@ parse_integer(SpanText text, bool *negative, uint64_t *magnitude)
 {
 	const char *p = text.data;
 	const char *end = p + text.len;
-	uint64_t	value = 0;
-	int			scale = 0;		/* value is to be multiplied by 10 to this */
-	int			exponent = 0;
-	bool		negative_exponent = false;
-	bool		any = false;
-	bool		point = false;
+	uint64_t    value = 0;
+	int         scale = 0; /* value is to be multiplied by 10 to this */
+	int         exponent = 0;
+	bool        negative_exponent = false;
+	bool        any = false;
+	bool        point = false;
 
 	*negative = p < end && *p == '-';
 	if (*negative)
 		p++;
 	for (; p < end && ((*p >= '0' && *p <= '9') || (*p == '.' && !point && any)); p++)
 	{
-		uint64_t	digit = (uint64_t) (*p - '0');
+		uint64_t digit = (uint64_t) (*p - '0');
 
 		if (*p == '.')
 		{
@@ -234,7 +232,7 @@ parse_integer(SpanText text, bool *negative, uint64_t *magnitude)
 /* A member that is an integer, as a number or a string; absent = 0. */
 static bool
 get_integer(DecodeContext *context, const JsonNode *object, int field, const char *name,
-			uint64_t max, uint64_t max_negative, bool *negative, uint64_t *magnitude)
+            uint64_t max, uint64_t max_negative, bool *negative, uint64_t *magnitude)
 {
 	const JsonNode *node = json_member(object, field);
 
@@ -243,7 +241,7 @@ get_integer(DecodeContext *context, const JsonNode *object, int field, const cha
 	if (node == NULL)
 		return true;
 	if ((node->type != JSON_NODE_NUMBER && node->type != JSON_NODE_STRING) ||
-		!parse_integer(node->text, negative, magnitude))
+	    !parse_integer(node->text, negative, magnitude))
 		return wrong_type(context, name, "an integer");
 	if (*magnitude > (*negative ? max_negative : max))
 		return span_error(context->error, SPAN_ERROR_INVALID, "OTLP JSON: \"%s\" is out of range", name);
@@ -253,7 +251,7 @@ get_integer(DecodeContext *context, const JsonNode *object, int field, const cha
 static bool
 get_uint64(DecodeContext *context, const JsonNode *object, int field, const char *name, uint64_t *out)
 {
-	bool		negative;
+	bool negative;
 
 	return get_integer(context, object, field, name, UINT64_MAX, 0, &negative, out);
 }
@@ -261,8 +259,8 @@ get_uint64(DecodeContext *context, const JsonNode *object, int field, const char
 static bool
 get_uint32(DecodeContext *context, const JsonNode *object, int field, const char *name, uint32_t *out)
 {
-	bool		negative;
-	uint64_t	wide;
+	bool     negative;
+	uint64_t wide;
 
 	if (!get_integer(context, object, field, name, UINT32_MAX, 0, &negative, &wide))
 		return false;
@@ -278,11 +276,11 @@ signed_value(bool negative, uint64_t magnitude)
 
 static bool
 get_enum(DecodeContext *context, const JsonNode *object, int field, const char *name,
-		 const char *const *members, int n_members, int32_t *out)
+         const char *const *members, int n_members, int32_t *out)
 {
 	const JsonNode *node = json_member(object, field);
-	bool		negative;
-	uint64_t	magnitude;
+	bool            negative;
+	uint64_t        magnitude;
 
 	*out = 0;
 	if (node == NULL)
@@ -306,7 +304,7 @@ get_enum(DecodeContext *context, const JsonNode *object, int field, const char *
 static bool
 get_double(DecodeContext *context, const JsonNode *node, double *out)
 {
-	char	   *end;
+	char *end;
 
 	if (node->type == JSON_NODE_STRING)
 	{
@@ -359,7 +357,7 @@ get_raw(DecodeContext *context, const JsonNode *object, int field, const char *n
 static bool
 keep_text(DecodeContext *context, SpanText raw, SpanText *out)
 {
-	SpanText	clean;
+	SpanText clean;
 
 	if (!context_text(context, raw, &clean))
 		return false;
@@ -376,7 +374,7 @@ keep_text(DecodeContext *context, SpanText raw, SpanText *out)
 static bool
 get_text(DecodeContext *context, const JsonNode *object, int field, const char *name, SpanText *out)
 {
-	SpanText	raw;
+	SpanText raw;
 
 	return get_raw(context, object, field, name, &raw) && keep_text(context, raw, out);
 }
@@ -387,10 +385,10 @@ get_text(DecodeContext *context, const JsonNode *object, int field, const char *
  */
 static bool
 get_string(DecodeContext *context, const JsonNode *object, int field, const char *name,
-		   uint32_t max, uint32_t *id)
+           uint32_t max, uint32_t *id)
 {
-	SpanText	raw;
-	bool		cut;
+	SpanText raw;
+	bool     cut;
 
 	return get_raw(context, object, field, name, &raw) && context_string(context, raw, max, &cut, id);
 }
@@ -398,14 +396,14 @@ get_string(DecodeContext *context, const JsonNode *object, int field, const char
 static bool
 get_id(DecodeContext *context, const JsonNode *object, int field, const char *name, uint8_t *bytes, size_t len)
 {
-	SpanText	raw;
+	SpanText raw;
 
 	if (!get_raw(context, object, field, name, &raw))
 		return false;
 	memset(bytes, 0, len);
 	if (raw.len != 0 && !id_from_hex(raw.data, raw.len, bytes, len))
 		return span_error(context->error, SPAN_ERROR_INVALID,
-						  "OTLP JSON: \"%s\" must be %zu hexadecimal digits", name, 2 * len);
+		                  "OTLP JSON: \"%s\" must be %zu hexadecimal digits", name, 2 * len);
 	return true;
 }
 
@@ -429,10 +427,10 @@ base64_digit(char c)
 static bool
 decode_base64(DecodeContext *context, SpanText in, AnyValue *value)
 {
-	char	   *out;
-	uint32_t	n = 0;
-	uint32_t	bits = 0;
-	int			n_bits = 0;
+	char    *out;
+	uint32_t n = 0;
+	uint32_t bits = 0;
+	int      n_bits = 0;
 
 	if (in.len % 4 == 0)
 		for (int i = 0; i < 2 && in.len > 0 && in.data[in.len - 1] == '='; i++)
@@ -444,7 +442,7 @@ decode_base64(DecodeContext *context, SpanText in, AnyValue *value)
 		return context_no_memory(context);
 	for (uint32_t i = 0; i < in.len; i++)
 	{
-		int			digit = base64_digit(in.data[i]);
+		int digit = base64_digit(in.data[i]);
 
 		if (digit < 0)
 			return wrong_type(context, "bytesValue", "base64");
@@ -477,7 +475,7 @@ get_object(DecodeContext *context, const JsonNode *object, int field, const char
 /* A member that is an array of objects; *first is its first element. */
 static bool
 get_objects(DecodeContext *context, const JsonNode *object, int field, const char *name,
-			const JsonNode **first, uint32_t *count)
+            const JsonNode **first, uint32_t *count)
 {
 	const JsonNode *array = json_member(object, field);
 
@@ -502,13 +500,13 @@ static bool decode_value(DecodeContext *context, const JsonNode *node, int depth
 static bool
 decode_members(DecodeContext *context, const JsonNode *element, uint32_t count, int depth, AnyValue *value)
 {
-	KeyValue   *members = arena_alloc0(context->arena, (size_t) count * sizeof(KeyValue));
+	KeyValue *members = arena_alloc0(context->arena, (size_t) count * sizeof(KeyValue));
 
 	if (members == NULL)
 		return context_no_memory(context);
 	for (uint32_t i = 0; element != NULL; element = element->next, i++)
 		if (!get_text(context, element, F_KEY, "key", &members[i].key) ||
-			!decode_value(context, json_member(element, F_VALUE), depth, &members[i].value))
+		    !decode_value(context, json_member(element, F_VALUE), depth, &members[i].value))
 			return false;
 	value->type = ANY_KVLIST;
 	value->len = count;
@@ -519,7 +517,7 @@ decode_members(DecodeContext *context, const JsonNode *element, uint32_t count, 
 static bool
 decode_elements(DecodeContext *context, const JsonNode *element, uint32_t count, int depth, AnyValue *value)
 {
-	AnyValue   *elements = arena_alloc0(context->arena, (size_t) count * sizeof(AnyValue));
+	AnyValue *elements = arena_alloc0(context->arena, (size_t) count * sizeof(AnyValue));
 
 	if (elements == NULL)
 		return context_no_memory(context);
@@ -536,13 +534,13 @@ decode_elements(DecodeContext *context, const JsonNode *element, uint32_t count,
 static bool
 decode_list(DecodeContext *context, const JsonNode *node, int depth, AnyValue *value)
 {
-	bool		array = node->field == F_ARRAY_VALUE;
+	bool            array = node->field == F_ARRAY_VALUE;
 	const JsonNode *first;
-	uint32_t	count;
+	uint32_t        count;
 
 	if (depth >= ANY_VALUE_MAX_DEPTH)
 		return span_error(context->error, SPAN_ERROR_LIMIT,
-						  "attribute values are nested more than %d levels deep", ANY_VALUE_MAX_DEPTH);
+		                  "attribute values are nested more than %d levels deep", ANY_VALUE_MAX_DEPTH);
 	if (node->type != JSON_NODE_OBJECT)
 		return wrong_type(context, array ? "arrayValue" : "kvlistValue", "an object");
 	if (!get_objects(context, node, F_VALUES, "values", &first, &count))
@@ -556,9 +554,9 @@ decode_list(DecodeContext *context, const JsonNode *node, int depth, AnyValue *v
 static bool
 decode_one_value(DecodeContext *context, const JsonNode *object, const JsonNode *node, int depth, AnyValue *value)
 {
-	bool		negative;
-	uint64_t	magnitude;
-	SpanText	text;
+	bool     negative;
+	uint64_t magnitude;
+	SpanText text;
 
 	switch (node->field)
 	{
@@ -577,7 +575,7 @@ decode_one_value(DecodeContext *context, const JsonNode *object, const JsonNode 
 			return true;
 		case F_INT_VALUE:
 			if (!get_integer(context, object, F_INT_VALUE, "intValue", INT64_MAX, (uint64_t) INT64_MAX + 1,
-							 &negative, &magnitude))
+			                 &negative, &magnitude))
 				return false;
 			value->type = ANY_INT;
 			value->u.integer = signed_value(negative, magnitude);
@@ -587,7 +585,7 @@ decode_one_value(DecodeContext *context, const JsonNode *object, const JsonNode 
 			return get_double(context, node, &value->u.number);
 		case F_BYTES_VALUE:
 			return get_raw(context, object, F_BYTES_VALUE, "bytesValue", &text) &&
-				decode_base64(context, text, value);
+			       decode_base64(context, text, value);
 		default:
 			return decode_list(context, node, depth, value);
 	}
@@ -606,9 +604,9 @@ decode_value(DecodeContext *context, const JsonNode *node, int depth, AnyValue *
 		return wrong_type(context, "value", "an object");
 	for (const JsonNode *member = node->first; member != NULL; member = member->next)
 		if (member->field == F_STRING_VALUE || member->field == F_BOOL_VALUE ||
-			member->field == F_INT_VALUE || member->field == F_DOUBLE_VALUE ||
-			member->field == F_ARRAY_VALUE || member->field == F_KVLIST_VALUE ||
-			member->field == F_BYTES_VALUE)
+		    member->field == F_INT_VALUE || member->field == F_DOUBLE_VALUE ||
+		    member->field == F_ARRAY_VALUE || member->field == F_KVLIST_VALUE ||
+		    member->field == F_BYTES_VALUE)
 			last = member;
 	return last == NULL || decode_one_value(context, node, last, depth, value);
 }
@@ -617,8 +615,8 @@ static bool
 get_attributes(DecodeContext *context, const JsonNode *object, AttributeList *list)
 {
 	const JsonNode *element;
-	KeyValue   *items;
-	uint32_t	count;
+	KeyValue       *items;
+	uint32_t        count;
 
 	if (!get_objects(context, object, F_ATTRIBUTES, "attributes", &element, &count))
 		return false;
@@ -631,12 +629,12 @@ get_attributes(DecodeContext *context, const JsonNode *object, AttributeList *li
 		return context_no_memory(context);
 	for (uint32_t i = 0; element != NULL; element = element->next, i++)
 	{
-		bool		key_cut = false;
-		SpanText	key;
+		bool     key_cut = false;
+		SpanText key;
 
 		if (!get_raw(context, element, F_KEY, "key", &key) ||
-			!context_attribute_key(context, key, &items[i], &key_cut) ||
-			!decode_value(context, json_member(element, F_VALUE), 0, &items[i].value))
+		    !context_attribute_key(context, key, &items[i], &key_cut) ||
+		    !decode_value(context, json_member(element, F_VALUE), 0, &items[i].value))
 			return false;
 		context_attribute_end(context, &items[i], key_cut);
 	}
@@ -651,7 +649,7 @@ static bool
 decode_events(DecodeContext *context, const JsonNode *object, IncomingSpan *incoming)
 {
 	const JsonNode *element;
-	SpanEvent  *events;
+	SpanEvent      *events;
 
 	if (!get_objects(context, object, F_EVENTS, "events", &element, &incoming->span.n_events))
 		return false;
@@ -661,13 +659,13 @@ decode_events(DecodeContext *context, const JsonNode *object, IncomingSpan *inco
 	incoming->span.events = events;
 	for (; element != NULL; element = element->next, events++)
 	{
-		uint64_t	time;
+		uint64_t time;
 
 		if (!get_uint64(context, element, F_TIME, "timeUnixNano", &time) ||
-			!get_text(context, element, F_NAME, "name", &events->name) ||
-			!get_attributes(context, element, &events->attributes) ||
-			!get_uint32(context, element, F_DROPPED_ATTRIBUTES_COUNT, "droppedAttributesCount",
-						&events->dropped_attributes_count))
+		    !get_text(context, element, F_NAME, "name", &events->name) ||
+		    !get_attributes(context, element, &events->attributes) ||
+		    !get_uint32(context, element, F_DROPPED_ATTRIBUTES_COUNT, "droppedAttributesCount",
+		                &events->dropped_attributes_count))
 			return false;
 		if (time > INT64_MAX)
 			incoming->bad_event_time = true;
@@ -680,7 +678,7 @@ static bool
 decode_links(DecodeContext *context, const JsonNode *object, Span *span)
 {
 	const JsonNode *element;
-	SpanLink   *links;
+	SpanLink       *links;
 
 	if (!get_objects(context, object, F_LINKS, "links", &element, &span->n_links))
 		return false;
@@ -690,12 +688,12 @@ decode_links(DecodeContext *context, const JsonNode *object, Span *span)
 	span->links = links;
 	for (; element != NULL; element = element->next, links++)
 		if (!get_id(context, element, F_TRACE_ID, "traceId", links->trace_id.bytes, TRACE_ID_LEN) ||
-			!get_id(context, element, F_SPAN_ID, "spanId", links->span_id.bytes, SPAN_ID_LEN) ||
-			!get_text(context, element, F_TRACE_STATE, "traceState", &links->trace_state) ||
-			!get_uint32(context, element, F_FLAGS, "flags", &links->flags) ||
-			!get_attributes(context, element, &links->attributes) ||
-			!get_uint32(context, element, F_DROPPED_ATTRIBUTES_COUNT, "droppedAttributesCount",
-						&links->dropped_attributes_count))
+		    !get_id(context, element, F_SPAN_ID, "spanId", links->span_id.bytes, SPAN_ID_LEN) ||
+		    !get_text(context, element, F_TRACE_STATE, "traceState", &links->trace_state) ||
+		    !get_uint32(context, element, F_FLAGS, "flags", &links->flags) ||
+		    !get_attributes(context, element, &links->attributes) ||
+		    !get_uint32(context, element, F_DROPPED_ATTRIBUTES_COUNT, "droppedAttributesCount",
+		                &links->dropped_attributes_count))
 			return false;
 	return true;
 }
@@ -703,32 +701,32 @@ decode_links(DecodeContext *context, const JsonNode *object, Span *span)
 static bool
 decode_span(DecodeContext *context, const JsonNode *node, uint32_t scope)
 {
-	IncomingSpan incoming;
-	Span	   *span = &incoming.span;
+	IncomingSpan    incoming;
+	Span           *span = &incoming.span;
 	const JsonNode *status;
 
 	memset(&incoming, 0, sizeof(incoming));
 	span->scope = scope;
 	return get_id(context, node, F_TRACE_ID, "traceId", span->trace_id.bytes, TRACE_ID_LEN) &&
-		get_id(context, node, F_SPAN_ID, "spanId", span->span_id.bytes, SPAN_ID_LEN) &&
-		get_id(context, node, F_PARENT_SPAN_ID, "parentSpanId", span->parent_span_id.bytes, SPAN_ID_LEN) &&
-		get_text(context, node, F_TRACE_STATE, "traceState", &span->trace_state) &&
-		get_uint32(context, node, F_FLAGS, "flags", &span->flags) &&
-		get_string(context, node, F_NAME, "name", SPAN_NAME_MAX_BYTES, &span->name) &&
-		get_enum(context, node, F_KIND, "kind", kind_names, 6, &span->kind) &&
-		get_uint64(context, node, F_START_TIME, "startTimeUnixNano", &incoming.start) &&
-		get_uint64(context, node, F_END_TIME, "endTimeUnixNano", &incoming.end) &&
-		get_attributes(context, node, &span->attributes) &&
-		get_uint32(context, node, F_DROPPED_ATTRIBUTES_COUNT, "droppedAttributesCount",
-				   &span->dropped_attributes_count) &&
-		decode_events(context, node, &incoming) &&
-		get_uint32(context, node, F_DROPPED_EVENTS_COUNT, "droppedEventsCount", &span->dropped_events_count) &&
-		decode_links(context, node, span) &&
-		get_uint32(context, node, F_DROPPED_LINKS_COUNT, "droppedLinksCount", &span->dropped_links_count) &&
-		get_object(context, node, F_STATUS, "status", &status) &&
-		get_text(context, status, F_MESSAGE, "message", &span->status_message) &&
-		get_enum(context, status, F_CODE, "code", status_names, 3, &span->status_code) &&
-		context_add(context, &incoming);
+	       get_id(context, node, F_SPAN_ID, "spanId", span->span_id.bytes, SPAN_ID_LEN) &&
+	       get_id(context, node, F_PARENT_SPAN_ID, "parentSpanId", span->parent_span_id.bytes, SPAN_ID_LEN) &&
+	       get_text(context, node, F_TRACE_STATE, "traceState", &span->trace_state) &&
+	       get_uint32(context, node, F_FLAGS, "flags", &span->flags) &&
+	       get_string(context, node, F_NAME, "name", SPAN_NAME_MAX_BYTES, &span->name) &&
+	       get_enum(context, node, F_KIND, "kind", kind_names, 6, &span->kind) &&
+	       get_uint64(context, node, F_START_TIME, "startTimeUnixNano", &incoming.start) &&
+	       get_uint64(context, node, F_END_TIME, "endTimeUnixNano", &incoming.end) &&
+	       get_attributes(context, node, &span->attributes) &&
+	       get_uint32(context, node, F_DROPPED_ATTRIBUTES_COUNT, "droppedAttributesCount",
+	                  &span->dropped_attributes_count) &&
+	       decode_events(context, node, &incoming) &&
+	       get_uint32(context, node, F_DROPPED_EVENTS_COUNT, "droppedEventsCount", &span->dropped_events_count) &&
+	       decode_links(context, node, span) &&
+	       get_uint32(context, node, F_DROPPED_LINKS_COUNT, "droppedLinksCount", &span->dropped_links_count) &&
+	       get_object(context, node, F_STATUS, "status", &status) &&
+	       get_text(context, status, F_MESSAGE, "message", &span->status_message) &&
+	       get_enum(context, status, F_CODE, "code", status_names, 3, &span->status_code) &&
+	       context_add(context, &incoming);
 }
 
 /* ------------------------------------------- scopes and resources */
@@ -736,22 +734,22 @@ decode_span(DecodeContext *context, const JsonNode *node, uint32_t scope)
 static bool
 decode_scope_spans(DecodeContext *context, const JsonNode *node, uint32_t resource)
 {
-	SpanScope	scope;
-	uint32_t	index;
-	uint32_t	count;
+	SpanScope       scope;
+	uint32_t        index;
+	uint32_t        count;
 	const JsonNode *in;
 	const JsonNode *span;
 
 	memset(&scope, 0, sizeof(scope));
 	scope.resource = resource;
 	if (!get_object(context, node, F_SCOPE, "scope", &in) ||
-		!get_string(context, in, F_NAME, "name", 0, &scope.name) ||
-		!get_string(context, in, F_VERSION, "version", 0, &scope.version) ||
-		!get_attributes(context, in, &scope.attributes) ||
-		!get_uint32(context, in, F_DROPPED_ATTRIBUTES_COUNT, "droppedAttributesCount",
-					&scope.dropped_attributes_count) ||
-		!get_string(context, node, F_SCHEMA_URL, "schemaUrl", 0, &scope.schema_url) ||
-		!get_objects(context, node, F_SPANS, "spans", &span, &count))
+	    !get_string(context, in, F_NAME, "name", 0, &scope.name) ||
+	    !get_string(context, in, F_VERSION, "version", 0, &scope.version) ||
+	    !get_attributes(context, in, &scope.attributes) ||
+	    !get_uint32(context, in, F_DROPPED_ATTRIBUTES_COUNT, "droppedAttributesCount",
+	                &scope.dropped_attributes_count) ||
+	    !get_string(context, node, F_SCHEMA_URL, "schemaUrl", 0, &scope.schema_url) ||
+	    !get_objects(context, node, F_SPANS, "spans", &span, &count))
 		return false;
 	if (count == 0)
 		return true;
@@ -774,14 +772,14 @@ append_keys(DecodeContext *context, const JsonNode *object, int field, const cha
 	if (array->type != JSON_NODE_ARRAY)
 		return wrong_type(context, name, "an array");
 	if (!refs_append(context, refs, ",\"", 2) || !refs_append(context, refs, name, strlen(name)) ||
-		!refs_append(context, refs, "\":", 2))
+	    !refs_append(context, refs, "\":", 2))
 		return false;
 	for (const JsonNode *element = array->first; element != NULL; element = element->next)
 	{
 		if (element->type != JSON_NODE_STRING)
 			return wrong_type(context, name, "an array of strings");
 		if (!refs_append(context, refs, element == array->first ? "[" : ",", 1) ||
-			!refs_append_quoted(context, refs, element->text))
+		    !refs_append_quoted(context, refs, element->text))
 			return false;
 	}
 	return refs_append(context, refs, "]", 1);
@@ -790,23 +788,23 @@ append_keys(DecodeContext *context, const JsonNode *object, int field, const cha
 static bool
 get_entity_refs(DecodeContext *context, const JsonNode *resource, SpanText *out)
 {
-	RefsText	refs = {NULL, 0, 0};
+	RefsText        refs = {NULL, 0, 0};
 	const JsonNode *element;
-	uint32_t	count;
+	uint32_t        count;
 
 	if (!get_objects(context, resource, F_ENTITY_REFS, "entityRefs", &element, &count))
 		return false;
 	for (; element != NULL; element = element->next)
 	{
-		SpanText	schema_url;
-		SpanText	type;
+		SpanText schema_url;
+		SpanText type;
 
 		if (!get_raw(context, element, F_SCHEMA_URL, "schemaUrl", &schema_url) ||
-			!get_raw(context, element, F_TYPE, "type", &type) ||
-			!entity_ref_begin(context, &refs, schema_url, type) ||
-			!append_keys(context, element, F_ID_KEYS, "idKeys", &refs) ||
-			!append_keys(context, element, F_DESCRIPTION_KEYS, "descriptionKeys", &refs) ||
-			!refs_append(context, &refs, "}", 1))
+		    !get_raw(context, element, F_TYPE, "type", &type) ||
+		    !entity_ref_begin(context, &refs, schema_url, type) ||
+		    !append_keys(context, element, F_ID_KEYS, "idKeys", &refs) ||
+		    !append_keys(context, element, F_DESCRIPTION_KEYS, "descriptionKeys", &refs) ||
+		    !refs_append(context, &refs, "}", 1))
 			return false;
 	}
 	return refs_end(context, &refs, out);
@@ -826,21 +824,21 @@ get_scope_spans(DecodeContext *context, const JsonNode *node, const JsonNode **f
 static bool
 decode_resource_spans(DecodeContext *context, const JsonNode *node)
 {
-	SpanResource resource;
-	uint32_t	index;
-	uint32_t	count;
+	SpanResource    resource;
+	uint32_t        index;
+	uint32_t        count;
 	const JsonNode *in;
 	const JsonNode *scope_spans;
 
 	memset(&resource, 0, sizeof(resource));
 	resource.tenant = context->tenant;
 	if (!get_object(context, node, F_RESOURCE, "resource", &in) ||
-		!get_attributes(context, in, &resource.attributes) ||
-		!get_uint32(context, in, F_DROPPED_ATTRIBUTES_COUNT, "droppedAttributesCount",
-					&resource.dropped_attributes_count) ||
-		!get_entity_refs(context, in, &resource.entity_refs) ||
-		!get_string(context, node, F_SCHEMA_URL, "schemaUrl", 0, &resource.schema_url) ||
-		!get_scope_spans(context, node, &scope_spans, &count))
+	    !get_attributes(context, in, &resource.attributes) ||
+	    !get_uint32(context, in, F_DROPPED_ATTRIBUTES_COUNT, "droppedAttributesCount",
+	                &resource.dropped_attributes_count) ||
+	    !get_entity_refs(context, in, &resource.entity_refs) ||
+	    !get_string(context, node, F_SCHEMA_URL, "schemaUrl", 0, &resource.schema_url) ||
+	    !get_scope_spans(context, node, &scope_spans, &count))
 		return false;
 	if (count == 0)
 		return true;
@@ -857,7 +855,7 @@ static bool
 decode_request(DecodeContext *context, const JsonNode *root)
 {
 	const JsonNode *element;
-	uint32_t	count;
+	uint32_t        count;
 
 	if (root->type != JSON_NODE_OBJECT)
 		return span_error(context->error, SPAN_ERROR_INVALID, "OTLP JSON: the body must be an object");
@@ -876,8 +874,8 @@ count_spans(DecodeContext *context, const JsonNode *root)
 	const JsonNode *resource_spans;
 	const JsonNode *scope_spans;
 	const JsonNode *spans;
-	uint64_t	total = 0;
-	uint32_t	count;
+	uint64_t        total = 0;
+	uint32_t        count;
 
 	context->error = NULL;
 	(void) get_objects(context, root, F_RESOURCE_SPANS, "", &resource_spans, &count);
@@ -895,18 +893,18 @@ count_spans(DecodeContext *context, const JsonNode *root)
 
 bool
 decode_otlp_json(const char *body, size_t len, const DecodeOptions *options,
-				 SpanBatch *batch, DecodeResult *result, SpanError *error)
+                 SpanBatch *batch, DecodeResult *result, SpanError *error)
 {
-	DecodeContext context;
-	Arena		scratch;
+	DecodeContext   context;
+	Arena           scratch;
 	const JsonNode *root;
-	bool		success;
+	bool            success;
 
 	if (!context_begin(&context, options, batch, result, error))
 		return context_finish(&context, false);
 	arena_init(&scratch, &context.arena->allocator, context.arena->limit);
 	root = json_tree_parse(body, len, names, sizeof(names) / sizeof(names[0]), JSON_NO_FIELD, &scratch,
-						   &result->sanitized_strings, error);
+	                       &result->sanitized_strings, error);
 	success = root != NULL && decode_request(&context, root);
 	if (context.refused_counter != NULL)
 		context_refused_spans(&context, count_spans(&context, root));

@@ -32,9 +32,9 @@
  */
 typedef struct AttributeBuilder
 {
-	KeyValue   *items;
-	uint32_t	count;
-	uint32_t	size;
+	KeyValue *items;
+	uint32_t  count;
+	uint32_t  size;
 } AttributeBuilder;
 
 /* ------------------------------------------------- values and attributes */
@@ -45,16 +45,16 @@ static bool
 too_deep(DecodeContext *context)
 {
 	return span_error(context->error, SPAN_ERROR_LIMIT,
-					  "attribute values are nested more than %d levels deep", ANY_VALUE_MAX_DEPTH);
+	                  "attribute values are nested more than %d levels deep", ANY_VALUE_MAX_DEPTH);
 }
 
 /* A KeyValue inside a kvlist: its key is not interned. */
 static bool
 decode_member(DecodeContext *context, Cursor in, int depth, KeyValue *kv)
 {
-	uint32_t	tag;
-	SpanText	text;
-	Cursor		message;
+	uint32_t tag;
+	SpanText text;
+	Cursor   message;
 
 	memset(kv, 0, sizeof(*kv));
 	while (in.p < in.end)
@@ -73,7 +73,7 @@ decode_member(DecodeContext *context, Cursor in, int depth, KeyValue *kv)
 				if (tag != TAG(2, WIRE_BYTES))
 					return wire_wrong_type(in.error, "KeyValue", tag);
 				if (!wire_message(&in, &message) ||
-					!decode_value(context, message, depth, &kv->value))
+				    !decode_value(context, message, depth, &kv->value))
 					return false;
 				break;
 			default:
@@ -88,12 +88,12 @@ decode_member(DecodeContext *context, Cursor in, int depth, KeyValue *kv)
 static bool
 decode_list(DecodeContext *context, Cursor in, int depth, AnyValue *value, AnyValueType type)
 {
-	uint32_t	size = wire_count_fields(in, TAG(1, WIRE_BYTES));
-	uint32_t	count = 0;
-	AnyValue   *elements = NULL;
-	KeyValue   *members = NULL;
-	uint32_t	tag;
-	Cursor		message;
+	uint32_t  size = wire_count_fields(in, TAG(1, WIRE_BYTES));
+	uint32_t  count = 0;
+	AnyValue *elements = NULL;
+	KeyValue *members = NULL;
+	uint32_t  tag;
+	Cursor    message;
 
 	if (depth >= ANY_VALUE_MAX_DEPTH)
 		return too_deep(context);
@@ -121,7 +121,7 @@ decode_list(DecodeContext *context, Cursor in, int depth, AnyValue *value, AnyVa
 		if (!wire_message(&in, &message))
 			return false;
 		if (count == size)
-			return wire_malformed(in.error, "inconsistent list");	/* cannot happen */
+			return wire_malformed(in.error, "inconsistent list"); /* cannot happen */
 		if (type == ANY_ARRAY)
 		{
 			memset(&elements[count], 0, sizeof(AnyValue));
@@ -148,10 +148,10 @@ decode_list(DecodeContext *context, Cursor in, int depth, AnyValue *value, AnyVa
 static bool
 decode_value(DecodeContext *context, Cursor in, int depth, AnyValue *value)
 {
-	uint32_t	tag;
-	uint64_t	number;
-	SpanText	text;
-	Cursor		message;
+	uint32_t tag;
+	uint64_t number;
+	SpanText text;
+	Cursor   message;
 
 	while (in.p < in.end)
 	{
@@ -189,12 +189,12 @@ decode_value(DecodeContext *context, Cursor in, int depth, AnyValue *value)
 				break;
 			case TAG(5, WIRE_BYTES):
 				if (!wire_message(&in, &message) ||
-					!decode_list(context, message, depth, value, ANY_ARRAY))
+				    !decode_list(context, message, depth, value, ANY_ARRAY))
 					return false;
 				break;
 			case TAG(6, WIRE_BYTES):
 				if (!wire_message(&in, &message) ||
-					!decode_list(context, message, depth, value, ANY_KVLIST))
+				    !decode_list(context, message, depth, value, ANY_KVLIST))
 					return false;
 				break;
 			case TAG(7, WIRE_BYTES):
@@ -218,11 +218,11 @@ decode_value(DecodeContext *context, Cursor in, int depth, AnyValue *value)
 static bool
 decode_attribute(DecodeContext *context, Cursor in, KeyValue *kv)
 {
-	bool		key_cut = false;
-	bool		have_key = false;
-	uint32_t	tag;
-	SpanText	text;
-	Cursor		message;
+	bool     key_cut = false;
+	bool     have_key = false;
+	uint32_t tag;
+	SpanText text;
+	Cursor   message;
 
 	kv->value.type = ANY_EMPTY;
 	kv->value.len = 0;
@@ -238,7 +238,7 @@ decode_attribute(DecodeContext *context, Cursor in, KeyValue *kv)
 					return wire_wrong_type(in.error, "KeyValue", tag);
 				key_cut = false;
 				if (!wire_bytes(&in, &text) ||
-					!context_attribute_key(context, text, kv, &key_cut))
+				    !context_attribute_key(context, text, kv, &key_cut))
 					return false;
 				have_key = true;
 				break;
@@ -246,7 +246,7 @@ decode_attribute(DecodeContext *context, Cursor in, KeyValue *kv)
 				if (tag != TAG(2, WIRE_BYTES))
 					return wire_wrong_type(in.error, "KeyValue", tag);
 				if (!wire_message(&in, &message) ||
-					!decode_value(context, message, 0, &kv->value))
+				    !decode_value(context, message, 0, &kv->value))
 					return false;
 				break;
 			default:
@@ -268,14 +268,14 @@ decode_attribute(DecodeContext *context, Cursor in, KeyValue *kv)
 static bool
 add_attribute(DecodeContext *context, Cursor *in, AttributeBuilder *list, Cursor message, uint32_t tag)
 {
-	Cursor		attribute;
+	Cursor attribute;
 
 	if (!wire_message(in, &attribute))
 		return false;
 	if (list->count == list->size)
 	{
-		uint32_t	size = list->count + wire_count_fields(message, tag);
-		KeyValue   *items;
+		uint32_t  size = list->count + wire_count_fields(message, tag);
+		KeyValue *items;
 
 		/* many pieces of one resource must not copy the list each time */
 		if (list->count > 0 && size < list->count * 2)
@@ -307,11 +307,11 @@ attribute_list(const AttributeBuilder *list)
 static bool
 decode_event(DecodeContext *context, Cursor in, SpanEvent *event, bool *bad_time)
 {
-	Cursor		message = in;
+	Cursor           message = in;
 	AttributeBuilder attributes = {NULL, 0, 0};
-	uint64_t	time = 0;
-	uint32_t	tag;
-	SpanText	text;
+	uint64_t         time = 0;
+	uint32_t         tag;
+	SpanText         text;
 
 	memset(event, 0, sizeof(*event));
 	while (in.p < in.end)
@@ -353,10 +353,10 @@ decode_event(DecodeContext *context, Cursor in, SpanEvent *event, bool *bad_time
 static bool
 decode_link(DecodeContext *context, Cursor in, SpanLink *link)
 {
-	Cursor		message = in;
+	Cursor           message = in;
 	AttributeBuilder attributes = {NULL, 0, 0};
-	uint32_t	tag;
-	SpanText	text;
+	uint32_t         tag;
+	SpanText         text;
 
 	memset(link, 0, sizeof(*link));
 	while (in.p < in.end)
@@ -367,12 +367,12 @@ decode_link(DecodeContext *context, Cursor in, SpanLink *link)
 		{
 			case TAG(1, WIRE_BYTES):
 				if (!wire_bytes(&in, &text) ||
-					!context_trace_id(context, text, &link->trace_id))
+				    !context_trace_id(context, text, &link->trace_id))
 					return false;
 				break;
 			case TAG(2, WIRE_BYTES):
 				if (!wire_bytes(&in, &text) ||
-					!context_span_id(context, text, "linked span", &link->span_id))
+				    !context_span_id(context, text, "linked span", &link->span_id))
 					return false;
 				break;
 			case TAG(3, WIRE_BYTES):
@@ -405,9 +405,9 @@ decode_link(DecodeContext *context, Cursor in, SpanLink *link)
 static bool
 decode_status(DecodeContext *context, Cursor in, Span *span)
 {
-	uint32_t	tag;
-	uint32_t	number;
-	SpanText	text;
+	uint32_t tag;
+	uint32_t number;
+	SpanText text;
 
 	while (in.p < in.end)
 	{
@@ -440,14 +440,14 @@ decode_status(DecodeContext *context, Cursor in, Span *span)
 static bool
 add_event(DecodeContext *context, Cursor *in, IncomingSpan *incoming, SpanEvent **events, Cursor message)
 {
-	Cursor		event;
+	Cursor event;
 
 	if (!wire_message(in, &event))
 		return false;
 	if (*events == NULL)
 	{
 		*events = arena_alloc(context->arena,
-							  (size_t) wire_count_fields(message, TAG(11, WIRE_BYTES)) * sizeof(SpanEvent));
+		                      (size_t) wire_count_fields(message, TAG(11, WIRE_BYTES)) * sizeof(SpanEvent));
 		if (*events == NULL)
 			return context_no_memory(context);
 	}
@@ -457,14 +457,14 @@ add_event(DecodeContext *context, Cursor *in, IncomingSpan *incoming, SpanEvent 
 static bool
 add_link(DecodeContext *context, Cursor *in, IncomingSpan *incoming, SpanLink **links, Cursor message)
 {
-	Cursor		link;
+	Cursor link;
 
 	if (!wire_message(in, &link))
 		return false;
 	if (*links == NULL)
 	{
 		*links = arena_alloc(context->arena,
-							 (size_t) wire_count_fields(message, TAG(13, WIRE_BYTES)) * sizeof(SpanLink));
+		                     (size_t) wire_count_fields(message, TAG(13, WIRE_BYTES)) * sizeof(SpanLink));
 		if (*links == NULL)
 			return context_no_memory(context);
 	}
@@ -474,15 +474,15 @@ add_link(DecodeContext *context, Cursor *in, IncomingSpan *incoming, SpanLink **
 static bool
 decode_span_fields(DecodeContext *context, Cursor in, IncomingSpan *incoming, AttributeBuilder *attributes)
 {
-	Cursor		message = in;
-	Span	   *span = &incoming->span;
-	SpanEvent  *events = NULL;
-	SpanLink   *links = NULL;
-	bool		cut;
-	uint32_t	number;
-	uint32_t	tag;
-	SpanText	text;
-	Cursor		inner;
+	Cursor     message = in;
+	Span      *span = &incoming->span;
+	SpanEvent *events = NULL;
+	SpanLink  *links = NULL;
+	bool       cut;
+	uint32_t   number;
+	uint32_t   tag;
+	SpanText   text;
+	Cursor     inner;
 
 	while (in.p < in.end)
 	{
@@ -496,7 +496,7 @@ decode_span_fields(DecodeContext *context, Cursor in, IncomingSpan *incoming, At
 				break;
 			case TAG(2, WIRE_BYTES):
 				if (!wire_bytes(&in, &text) ||
-					!context_span_id(context, text, "span", &span->span_id))
+				    !context_span_id(context, text, "span", &span->span_id))
 					return false;
 				break;
 			case TAG(3, WIRE_BYTES):
@@ -505,12 +505,12 @@ decode_span_fields(DecodeContext *context, Cursor in, IncomingSpan *incoming, At
 				break;
 			case TAG(4, WIRE_BYTES):
 				if (!wire_bytes(&in, &text) ||
-					!context_span_id(context, text, "parent span", &span->parent_span_id))
+				    !context_span_id(context, text, "parent span", &span->parent_span_id))
 					return false;
 				break;
 			case TAG(5, WIRE_BYTES):
 				if (!wire_bytes(&in, &text) ||
-					!context_string(context, text, SPAN_NAME_MAX_BYTES, &cut, &span->name))
+				    !context_string(context, text, SPAN_NAME_MAX_BYTES, &cut, &span->name))
 					return false;
 				break;
 			case TAG(6, WIRE_VARINT):
@@ -573,9 +573,9 @@ decode_span_fields(DecodeContext *context, Cursor in, IncomingSpan *incoming, At
 static bool
 decode_span(DecodeContext *context, Cursor in, uint32_t scope)
 {
-	KeyValue	local[LOCAL_ATTRIBUTES];
+	KeyValue         local[LOCAL_ATTRIBUTES];
 	AttributeBuilder attributes = {local, 0, LOCAL_ATTRIBUTES};
-	IncomingSpan incoming;
+	IncomingSpan     incoming;
 
 	memset(&incoming, 0, sizeof(incoming));
 	incoming.span.scope = scope;
@@ -595,7 +595,7 @@ decode_span(DecodeContext *context, Cursor in, uint32_t scope)
 
 typedef struct PartialScope
 {
-	SpanScope	scope;
+	SpanScope        scope;
 	AttributeBuilder attributes;
 } PartialScope;
 
@@ -603,10 +603,10 @@ typedef struct PartialScope
 static bool
 decode_scope(DecodeContext *context, Cursor in, PartialScope *partial)
 {
-	Cursor		message = in;
-	bool		cut;
-	uint32_t	tag;
-	SpanText	text;
+	Cursor   message = in;
+	bool     cut;
+	uint32_t tag;
+	SpanText text;
 
 	while (in.p < in.end)
 	{
@@ -616,12 +616,12 @@ decode_scope(DecodeContext *context, Cursor in, PartialScope *partial)
 		{
 			case TAG(1, WIRE_BYTES):
 				if (!wire_bytes(&in, &text) ||
-					!context_string(context, text, 0, &cut, &partial->scope.name))
+				    !context_string(context, text, 0, &cut, &partial->scope.name))
 					return false;
 				break;
 			case TAG(2, WIRE_BYTES):
 				if (!wire_bytes(&in, &text) ||
-					!context_string(context, text, 0, &cut, &partial->scope.version))
+				    !context_string(context, text, 0, &cut, &partial->scope.version))
 					return false;
 				break;
 			case TAG(3, WIRE_BYTES):
@@ -646,13 +646,13 @@ static bool
 decode_scope_spans(DecodeContext *context, Cursor in, uint32_t resource)
 {
 	PartialScope partial;
-	Cursor		walk = in;
-	bool		any_span = false;
-	bool		cut;
-	uint32_t	scope;
-	uint32_t	tag;
-	SpanText	text;
-	Cursor		message;
+	Cursor       walk = in;
+	bool         any_span = false;
+	bool         cut;
+	uint32_t     scope;
+	uint32_t     tag;
+	SpanText     text;
+	Cursor       message;
 
 	memset(&partial, 0, sizeof(partial));
 	partial.scope.resource = resource;
@@ -673,7 +673,7 @@ decode_scope_spans(DecodeContext *context, Cursor in, uint32_t resource)
 				break;
 			case TAG(3, WIRE_BYTES):
 				if (!wire_bytes(&walk, &text) ||
-					!context_string(context, text, 0, &cut, &partial.scope.schema_url))
+				    !context_string(context, text, 0, &cut, &partial.scope.schema_url))
 					return false;
 				break;
 			default:
@@ -708,18 +708,18 @@ decode_scope_spans(DecodeContext *context, Cursor in, uint32_t resource)
 
 typedef struct PartialResource
 {
-	SpanResource resource;
+	SpanResource     resource;
 	AttributeBuilder attributes;
-	RefsText	refs;
+	RefsText         refs;
 } PartialResource;
 
 /* Appends a repeated string to the JSON text, as an array. */
 static bool
 append_keys(DecodeContext *context, Cursor in, uint32_t wanted, const char *member, RefsText *refs)
 {
-	bool		first = true;
-	uint32_t	tag;
-	SpanText	text;
+	bool     first = true;
+	uint32_t tag;
+	SpanText text;
 
 	if (wire_count_fields(in, wanted) == 0)
 		return true;
@@ -736,8 +736,8 @@ append_keys(DecodeContext *context, Cursor in, uint32_t wanted, const char *memb
 			continue;
 		}
 		if (!wire_bytes(&in, &text) ||
-			!refs_append(context, refs, first ? "[" : ",", 1) ||
-			!refs_append_quoted(context, refs, text))
+		    !refs_append(context, refs, first ? "[" : ",", 1) ||
+		    !refs_append_quoted(context, refs, text))
 			return false;
 		first = false;
 	}
@@ -751,11 +751,11 @@ append_keys(DecodeContext *context, Cursor in, uint32_t wanted, const char *memb
 static bool
 decode_entity_ref(DecodeContext *context, Cursor in, RefsText *refs)
 {
-	Cursor		walk = in;
-	SpanText	schema_url = {NULL, 0};
-	SpanText	type = {NULL, 0};
-	uint32_t	tag;
-	SpanText	text;
+	Cursor   walk = in;
+	SpanText schema_url = {NULL, 0};
+	SpanText type = {NULL, 0};
+	uint32_t tag;
+	SpanText text;
 
 	while (walk.p < walk.end)
 	{
@@ -776,18 +776,18 @@ decode_entity_ref(DecodeContext *context, Cursor in, RefsText *refs)
 			return false;
 	}
 	return entity_ref_begin(context, refs, schema_url, type) &&
-		append_keys(context, in, TAG(3, WIRE_BYTES), ",\"idKeys\":", refs) &&
-		append_keys(context, in, TAG(4, WIRE_BYTES), ",\"descriptionKeys\":", refs) &&
-		refs_append(context, refs, "}", 1);
+	       append_keys(context, in, TAG(3, WIRE_BYTES), ",\"idKeys\":", refs) &&
+	       append_keys(context, in, TAG(4, WIRE_BYTES), ",\"descriptionKeys\":", refs) &&
+	       refs_append(context, refs, "}", 1);
 }
 
 /* Merges one Resource message into the resource. */
 static bool
 decode_resource(DecodeContext *context, Cursor in, PartialResource *partial)
 {
-	Cursor		whole = in;
-	uint32_t	tag;
-	Cursor		message;
+	Cursor   whole = in;
+	uint32_t tag;
+	Cursor   message;
 
 	while (in.p < in.end)
 	{
@@ -805,7 +805,7 @@ decode_resource(DecodeContext *context, Cursor in, PartialResource *partial)
 				break;
 			case TAG(3, WIRE_BYTES):
 				if (!wire_message(&in, &message) ||
-					!decode_entity_ref(context, message, &partial->refs))
+				    !decode_entity_ref(context, message, &partial->refs))
 					return false;
 				break;
 			default:
@@ -825,14 +825,14 @@ static bool
 decode_resource_spans(DecodeContext *context, Cursor in)
 {
 	PartialResource partial;
-	Cursor		walk = in;
-	uint32_t	spans_tag = TAG(OLD_SCOPE_SPANS, WIRE_BYTES);
-	bool		any_scope = false;
-	bool		cut;
-	uint32_t	resource;
-	uint32_t	tag;
-	SpanText	text;
-	Cursor		message;
+	Cursor          walk = in;
+	uint32_t        spans_tag = TAG(OLD_SCOPE_SPANS, WIRE_BYTES);
+	bool            any_scope = false;
+	bool            cut;
+	uint32_t        resource;
+	uint32_t        tag;
+	SpanText        text;
+	Cursor          message;
 
 	memset(&partial, 0, sizeof(partial));
 	partial.resource.tenant = context->tenant;
@@ -854,7 +854,7 @@ decode_resource_spans(DecodeContext *context, Cursor in)
 				break;
 			case TAG(3, WIRE_BYTES):
 				if (!wire_bytes(&walk, &text) ||
-					!context_string(context, text, 0, &cut, &partial.resource.schema_url))
+				    !context_string(context, text, 0, &cut, &partial.resource.schema_url))
 					return false;
 				break;
 			case TAG(OLD_SCOPE_SPANS, WIRE_BYTES):
@@ -895,8 +895,8 @@ decode_resource_spans(DecodeContext *context, Cursor in)
 static bool
 decode_request(DecodeContext *context, Cursor in)
 {
-	uint32_t	tag;
-	Cursor		message;
+	uint32_t tag;
+	Cursor   message;
 
 	while (in.p < in.end)
 	{
@@ -920,15 +920,15 @@ decode_request(DecodeContext *context, Cursor in)
 static uint64_t
 count_spans(Cursor in)
 {
-	uint64_t	count = 0;
-	uint32_t	tag;
-	Cursor		resource_spans;
-	Cursor		message;
+	uint64_t count = 0;
+	uint32_t tag;
+	Cursor   resource_spans;
+	Cursor   message;
 
 	in.error = NULL;
 	while (in.p < in.end)
 	{
-		uint32_t	spans_tag;
+		uint32_t spans_tag;
 
 		if (!wire_tag(&in, &tag))
 			break;
@@ -941,7 +941,8 @@ count_spans(Cursor in)
 		if (!wire_message(&in, &resource_spans))
 			break;
 		spans_tag = wire_count_fields(resource_spans, TAG(2, WIRE_BYTES)) > 0 ?
-			TAG(2, WIRE_BYTES) : TAG(OLD_SCOPE_SPANS, WIRE_BYTES);
+		                TAG(2, WIRE_BYTES) :
+		                TAG(OLD_SCOPE_SPANS, WIRE_BYTES);
 		while (resource_spans.p < resource_spans.end)
 		{
 			if (!wire_tag(&resource_spans, &tag))
@@ -962,10 +963,10 @@ count_spans(Cursor in)
 
 bool
 decode_otlp_proto(const char *body, size_t len, const DecodeOptions *options,
-				  SpanBatch *batch, DecodeResult *result, SpanError *error)
+                  SpanBatch *batch, DecodeResult *result, SpanError *error)
 {
 	DecodeContext context;
-	Cursor		in;
+	Cursor        in;
 
 	if (!context_begin(&context, options, batch, result, error))
 		return context_finish(&context, false);

@@ -34,7 +34,7 @@ typedef struct Cursor
 {
 	const uint8_t *p;
 	const uint8_t *end;
-	SpanError  *error;			/* may be NULL */
+	SpanError     *error; /* may be NULL */
 } Cursor;
 
 /* Both return false, in a way that the compiler sees. */
@@ -49,7 +49,7 @@ static inline bool
 wire_wrong_type(SpanError *error, const char *message, uint32_t tag)
 {
 	(void) span_error(error, SPAN_ERROR_INVALID,
-					  "malformed protobuf: field %u of %s has wire type %u", tag >> 3, message, tag & 7);
+	                  "malformed protobuf: field %u of %s has wire type %u", tag >> 3, message, tag & 7);
 	return false;
 }
 
@@ -57,7 +57,7 @@ wire_wrong_type(SpanError *error, const char *message, uint32_t tag)
 static inline bool
 wire_read_varint(Cursor *in, uint64_t *value)
 {
-	uint64_t	result = 0;
+	uint64_t result = 0;
 
 	if (in->p < in->end && *in->p < 0x80)
 	{
@@ -66,7 +66,7 @@ wire_read_varint(Cursor *in, uint64_t *value)
 	}
 	for (int shift = 0; shift < 70; shift += 7)
 	{
-		uint8_t		byte;
+		uint8_t byte;
 
 		if (in->p == in->end)
 			return false;
@@ -92,7 +92,7 @@ wire_varint(Cursor *in, uint64_t *value)
 static inline bool
 wire_tag(Cursor *in, uint32_t *tag)
 {
-	uint64_t	value;
+	uint64_t value;
 
 	if (!wire_read_varint(in, &value))
 		return wire_malformed(in->error, "bad field tag");
@@ -105,7 +105,7 @@ wire_tag(Cursor *in, uint32_t *tag)
 static inline bool
 wire_bytes(Cursor *in, SpanText *text)
 {
-	uint64_t	len;
+	uint64_t len;
 
 	if (!wire_read_varint(in, &len))
 		return wire_malformed(in->error, "bad length");
@@ -119,7 +119,7 @@ wire_bytes(Cursor *in, SpanText *text)
 static inline bool
 wire_message(Cursor *in, Cursor *message)
 {
-	SpanText	text;
+	SpanText text;
 
 	if (!wire_bytes(in, &text))
 		return false;
@@ -137,7 +137,7 @@ wire_fixed64(Cursor *in, uint64_t *value)
 	if (in->end - p < 8)
 		return wire_malformed(in->error, "truncated 64-bit field");
 	*value = (uint64_t) p[0] | (uint64_t) p[1] << 8 | (uint64_t) p[2] << 16 | (uint64_t) p[3] << 24 |
-		(uint64_t) p[4] << 32 | (uint64_t) p[5] << 40 | (uint64_t) p[6] << 48 | (uint64_t) p[7] << 56;
+	         (uint64_t) p[4] << 32 | (uint64_t) p[5] << 40 | (uint64_t) p[6] << 48 | (uint64_t) p[7] << 56;
 	in->p += 8;
 	return true;
 }
@@ -158,7 +158,7 @@ wire_fixed32(Cursor *in, uint32_t *value)
 static inline bool
 wire_uint32(Cursor *in, uint32_t *value)
 {
-	uint64_t	wide;
+	uint64_t wide;
 
 	if (!wire_varint(in, &wide))
 		return false;
@@ -172,8 +172,8 @@ static inline bool wire_skip_group(Cursor *in, uint32_t tag);
 static inline bool
 wire_skip_field(Cursor *in, uint32_t tag)
 {
-	SpanText	text;
-	uint64_t	value;
+	SpanText text;
+	uint64_t value;
 
 	switch (tag & 7)
 	{
@@ -200,8 +200,8 @@ wire_skip_field(Cursor *in, uint32_t tag)
 static inline bool
 wire_skip_group(Cursor *in, uint32_t tag)
 {
-	uint32_t	open[MAX_GROUP_DEPTH];
-	int			depth = 0;
+	uint32_t open[MAX_GROUP_DEPTH];
+	int      depth = 0;
 
 	open[depth++] = tag >> 3;
 	while (depth > 0)
@@ -237,8 +237,8 @@ wire_skip_group(Cursor *in, uint32_t tag)
 static inline uint32_t
 wire_count_fields(Cursor in, uint32_t wanted)
 {
-	uint32_t	count = 0;
-	uint32_t	tag;
+	uint32_t count = 0;
+	uint32_t tag;
 
 	in.error = NULL;
 	while (in.p < in.end)
@@ -251,4 +251,4 @@ wire_count_fields(Cursor in, uint32_t wanted)
 	return count;
 }
 
-#endif							/* TEMPO_INGEST_PROTOWIRE_H */
+#endif /* TEMPO_INGEST_PROTOWIRE_H */

@@ -65,36 +65,36 @@
 typedef struct RecentEntry
 {
 	RequestHash hash;
-	uint32		file;
-	uint32		next;			/* in its chain */
+	uint32      file;
+	uint32      next; /* in its chain */
 	TimestampTz at;
 } RecentEntry;
 
 typedef struct RecentShared
 {
-	LWLock	   *lock;
-	uint32		capacity;		/* of entries */
-	uint32		n_buckets;		/* a power of two */
-	uint32		oldest;
-	uint32		count;
-	uint32		files[RECENT_FILES];
-	uint32		next_file;
-	uint32		buckets[FLEXIBLE_ARRAY_MEMBER];
+	LWLock *lock;
+	uint32  capacity;  /* of entries */
+	uint32  n_buckets; /* a power of two */
+	uint32  oldest;
+	uint32  count;
+	uint32  files[RECENT_FILES];
+	uint32  next_file;
+	uint32  buckets[FLEXIBLE_ARRAY_MEMBER];
 	/* entries follow */
 } RecentShared;
 
 /* A request that the current transaction is storing. */
 typedef struct RecentClaim
 {
-	slist_node	node;
-	RequestHash hash;
-	uint32		file;
+	slist_node       node;
+	RequestHash      hash;
+	uint32           file;
 	SubTransactionId subid;
 } RecentClaim;
 
-static int	recent_requests = 256 * 1024;
+static int           recent_requests = 256 * 1024;
 static RecentShared *shared;
-static slist_head claims = SLIST_STATIC_INIT(claims);
+static slist_head    claims = SLIST_STATIC_INIT(claims);
 
 static shmem_request_hook_type next_shmem_request_hook;
 static shmem_startup_hook_type next_shmem_startup_hook;
@@ -104,7 +104,7 @@ static shmem_startup_hook_type next_shmem_startup_hook;
 static uint32
 bucket_count(void)
 {
-	uint32		n = 1024;
+	uint32 n = 1024;
 
 	while (n < (uint32) recent_requests)
 		n *= 2;
@@ -115,14 +115,14 @@ static Size
 shared_size(void)
 {
 	return add_size(MAXALIGN(add_size(offsetof(RecentShared, buckets), mul_size(bucket_count(), sizeof(uint32)))),
-					mul_size(recent_requests, sizeof(RecentEntry)));
+	                mul_size(recent_requests, sizeof(RecentEntry)));
 }
 
 static inline RecentEntry *
 entry_at(uint32 i)
 {
-	char	   *entries = (char *) shared + MAXALIGN(offsetof(RecentShared, buckets) +
-													 (Size) shared->n_buckets * sizeof(uint32));
+	char *entries = (char *) shared + MAXALIGN(offsetof(RecentShared, buckets) +
+	                                           (Size) shared->n_buckets * sizeof(uint32));
 
 	return (RecentEntry *) entries + i;
 }
@@ -130,7 +130,7 @@ entry_at(uint32 i)
 static inline uint32 *
 bucket_of(const RequestHash *hash)
 {
-	uint32		word;
+	uint32 word;
 
 	memcpy(&word, hash->bytes, sizeof(word));
 	return &shared->buckets[word & (shared->n_buckets - 1)];
@@ -151,7 +151,7 @@ recent_shmem_request(void)
 static void
 recent_shmem_startup(void)
 {
-	bool		found;
+	bool found;
 
 	if (next_shmem_startup_hook)
 		next_shmem_startup_hook();
@@ -175,7 +175,7 @@ static void
 forget_oldest(void)
 {
 	RecentEntry *entry = entry_at(shared->oldest);
-	uint32	   *link = bucket_of(&entry->hash);
+	uint32      *link = bucket_of(&entry->hash);
 
 	while (*link != shared->oldest)
 		link = &entry_at(*link)->next;
@@ -205,12 +205,12 @@ static void
 add_entry(uint32 file, const RequestHash *hash, TimestampTz now)
 {
 	RecentEntry *entry;
-	uint32	   *bucket = bucket_of(hash);
-	uint32		at;
+	uint32      *bucket = bucket_of(hash);
+	uint32       at;
 
 	while (shared->count > 0 &&
-		   (shared->count == shared->capacity ||
-			entry_at(shared->oldest)->at < now - RECENT_SECONDS * USECS_PER_SEC))
+	       (shared->count == shared->capacity ||
+	        entry_at(shared->oldest)->at < now - RECENT_SECONDS * USECS_PER_SEC))
 		forget_oldest();
 	at = (shared->oldest + shared->count++) % shared->capacity;
 	entry = entry_at(at);
@@ -226,7 +226,7 @@ add_entry(uint32 file, const RequestHash *hash, TimestampTz now)
 static void
 recent_xact_callback(XactEvent event, void *arg)
 {
-	slist_iter	iter;
+	slist_iter  iter;
 	TimestampTz now;
 
 	if (slist_is_empty(&claims))
@@ -235,14 +235,14 @@ recent_xact_callback(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_PRE_PREPARE:
 			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("cannot prepare a transaction that has stored OTLP requests"),
-					 errhint("Use COMMIT.")));
+			        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			         errmsg("cannot prepare a transaction that has stored OTLP requests"),
+			         errhint("Use COMMIT.")));
 			break;
 		case XACT_EVENT_COMMIT:
 			now = GetCurrentTimestamp();
 			LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-			slist_foreach(iter, &claims)
+			slist_foreach (iter, &claims)
 			{
 				RecentClaim *claim = slist_container(RecentClaim, node, iter.cur);
 
@@ -266,7 +266,7 @@ recent_subxact_callback(SubXactEvent event, SubTransactionId mine, SubTransactio
 
 	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
 		return;
-	slist_foreach_modify(iter, &claims)
+	slist_foreach_modify (iter, &claims)
 	{
 		RecentClaim *claim = slist_container(RecentClaim, node, iter.cur);
 
@@ -283,11 +283,11 @@ void
 recent_init(void)
 {
 	DefineCustomIntVariable("tempo_pg.recent_requests",
-							"Number of requests of the last ten minutes that are remembered.",
-							"A remembered request that is sent again is not stored again; each takes about 44 bytes of shared memory.",
-							&recent_requests, 256 * 1024, 0, 64 * 1024 * 1024,
-							process_shared_preload_libraries_in_progress ? PGC_POSTMASTER : PGC_SIGHUP,
-							0, NULL, NULL, NULL);
+	                        "Number of requests of the last ten minutes that are remembered.",
+	                        "A remembered request that is sent again is not stored again; each takes about 44 bytes of shared memory.",
+	                        &recent_requests, 256 * 1024, 0, 64 * 1024 * 1024,
+	                        process_shared_preload_libraries_in_progress ? PGC_POSTMASTER : PGC_SIGHUP,
+	                        0, NULL, NULL, NULL);
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 	next_shmem_request_hook = shmem_request_hook;
@@ -308,17 +308,17 @@ bool
 recent_hash(const char *tenant, size_t tenant_len, const char *body, size_t len, RequestHash *hash)
 {
 	static EVP_MD_CTX *context;
-	unsigned char digest[EVP_MAX_MD_SIZE];
-	uint64		length = tenant_len;
+	unsigned char      digest[EVP_MAX_MD_SIZE];
+	uint64             length = tenant_len;
 
 	if (context == NULL)
 		context = EVP_MD_CTX_new();
 	if (context == NULL ||
-		EVP_DigestInit_ex(context, EVP_sha256(), NULL) != 1 ||
-		EVP_DigestUpdate(context, &length, sizeof(length)) != 1 ||
-		EVP_DigestUpdate(context, tenant, tenant_len) != 1 ||
-		EVP_DigestUpdate(context, body, len) != 1 ||
-		EVP_DigestFinal_ex(context, digest, NULL) != 1)
+	    EVP_DigestInit_ex(context, EVP_sha256(), NULL) != 1 ||
+	    EVP_DigestUpdate(context, &length, sizeof(length)) != 1 ||
+	    EVP_DigestUpdate(context, tenant, tenant_len) != 1 ||
+	    EVP_DigestUpdate(context, body, len) != 1 ||
+	    EVP_DigestFinal_ex(context, digest, NULL) != 1)
 		return false;
 	memcpy(hash->bytes, digest, sizeof(hash->bytes));
 	return true;
@@ -328,7 +328,7 @@ static uint32
 file_of(Relation rel)
 {
 	return hash_combine(murmurhash32((uint32) rel->rd_locator.dbOid),
-						murmurhash32((uint32) rel->rd_locator.relNumber));
+	                    murmurhash32((uint32) rel->rd_locator.relNumber));
 }
 
 static bool
@@ -343,7 +343,7 @@ file_is_known(uint32 file)
 static void
 remember_stored(const RequestHash *hash, void *arg)
 {
-	uint32		file = *(uint32 *) arg;
+	uint32 file = *(uint32 *) arg;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	if (!is_stored(file, hash))
@@ -366,14 +366,14 @@ read_stored(Relation rel, uint32 *file)
 	PG_TRY();
 	{
 		tempo_recent_request_hashes(rel, GetCurrentTimestamp() - RECENT_SECONDS * USECS_PER_SEC,
-									remember_stored, file);
+		                            remember_stored, file);
 		ReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(context);
 		CurrentResourceOwner = owner;
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
+		ErrorData *error;
 
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
@@ -384,10 +384,10 @@ read_stored(Relation rel, uint32 *file)
 		if (error->sqlerrcode != ERRCODE_DATA_CORRUPTED && error->sqlerrcode != ERRCODE_FEATURE_NOT_SUPPORTED)
 			ReThrowError(error);
 		ereport(WARNING,
-				(errcode(error->sqlerrcode),
-				 errmsg("requests that were stored in the last minutes are not all known"),
-				 errdetail("%s", error->message),
-				 errhint("A request that is sent again may be stored again.")));
+		        (errcode(error->sqlerrcode),
+		         errmsg("requests that were stored in the last minutes are not all known"),
+		         errdetail("%s", error->message),
+		         errhint("A request that is sent again may be stored again.")));
 		FreeErrorData(error);
 	}
 	PG_END_TRY();
@@ -396,8 +396,8 @@ read_stored(Relation rel, uint32 *file)
 void
 recent_prepare(Relation rel)
 {
-	uint32		file = file_of(rel);
-	bool		known;
+	uint32 file = file_of(rel);
+	bool   known;
 
 	if (shared == NULL)
 		return;
@@ -416,9 +416,9 @@ recent_prepare(Relation rel)
 static bool
 is_mine(uint32 file, const RequestHash *hash)
 {
-	slist_iter	iter;
+	slist_iter iter;
 
-	slist_foreach(iter, &claims)
+	slist_foreach (iter, &claims)
 	{
 		RecentClaim *claim = slist_container(RecentClaim, node, iter.cur);
 
@@ -446,11 +446,11 @@ wait_for_standbys(void)
 RecentState
 recent_claim(Relation rel, const RequestHash *hash, bool wait)
 {
-	uint32		file = file_of(rel);
-	uint32		words[2];
+	uint32       file = file_of(rel);
+	uint32       words[2];
 	RecentClaim *claim;
-	LOCKTAG		tag;
-	bool		stored;
+	LOCKTAG      tag;
+	bool         stored;
 
 	if (shared == NULL)
 		return RECENT_NEW;

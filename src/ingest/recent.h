@@ -16,10 +16,10 @@
 
 typedef enum RecentState
 {
-	RECENT_NEW,					/* not seen: claimed by this transaction */
-	RECENT_STORED,				/* committed before */
-	RECENT_MINE,				/* claimed by this transaction before */
-	RECENT_BUSY					/* in flight in another transaction (only without "wait") */
+	RECENT_NEW,    /* not seen: claimed by this transaction */
+	RECENT_STORED, /* committed before */
+	RECENT_MINE,   /* claimed by this transaction before */
+	RECENT_BUSY    /* in flight in another transaction (only without "wait") */
 } RecentState;
 
 /* recent_init: setting, shared memory and transaction callbacks */
@@ -42,4 +42,4 @@ extern void recent_prepare(Relation rel);
  */
 extern RecentState recent_claim(Relation rel, const RequestHash *hash, bool wait);
 
-#endif							/* TEMPO_INGEST_RECENT_H */
+#endif /* TEMPO_INGEST_RECENT_H */

@@ -24,12 +24,12 @@
 
 typedef struct SharedStatistics
 {
-	LWLock	   *lock;			/* taken to add a tenant */
-	pg_atomic_uint32 n_tenants;
+	LWLock             *lock; /* taken to add a tenant */
+	pg_atomic_uint32    n_tenants;
 	TransportStatistics transports[N_TRANSPORTS];
-	Histogram	histograms[N_HISTOGRAMS];
-	pg_atomic_uint32 buckets[N_BUCKETS];	/* number of a tenant + 1, 0 = free */
-	TenantStatistics tenants[MAX_TENANTS + 1];
+	Histogram           histograms[N_HISTOGRAMS];
+	pg_atomic_uint32    buckets[N_BUCKETS]; /* number of a tenant + 1, 0 = free */
+	TenantStatistics    tenants[MAX_TENANTS + 1];
 } SharedStatistics;
 
 const char *const discard_reason_names[N_DISCARD_REASONS] = {
@@ -39,8 +39,7 @@ const char *const discard_reason_names[N_DISCARD_REASONS] = {
 	[DISCARD_RATE_LIMITED] = "rate_limited",
 	[DISCARD_TRACE_TOO_LARGE] = "trace_too_large",
 	[DISCARD_LIVE_TRACES_EXCEEDED] = "live_traces_exceeded",
-	[DISCARD_UNKNOWN_ERROR] = "unknown_error"
-};
+	[DISCARD_UNKNOWN_ERROR] = "unknown_error"};
 
 const TransportName transport_names[N_TRANSPORTS] = {
 	[TRANSPORT_GRPC] = {"otlp/otlp_receiver", "grpc"},
@@ -55,12 +54,10 @@ const TransportName transport_names[N_TRANSPORTS] = {
 	[TRANSPORT_JAEGER_BINARY] = {"jaeger/jaeger_receiver", "udp_thrift_binary"}};
 
 const HistogramInfo histogram_infos[N_HISTOGRAMS] = {
-	[HISTOGRAM_TRACES_PER_BATCH] = {"tempo_distributor_traces_per_batch", "Traces in a request.", 10,
-		{2, 4, 8, 16, 32, 64, 128, 256, 512, 1024}, 1},
-	[HISTOGRAM_PUSH_DURATION] = {"tempo_distributor_push_duration_seconds", "Time from the whole request to its answer.", 11,
-		{5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000}, 1e6}};
+	[HISTOGRAM_TRACES_PER_BATCH] = {"tempo_distributor_traces_per_batch", "Traces in a request.", 10, {2, 4, 8, 16, 32, 64, 128, 256, 512, 1024}, 1},
+	[HISTOGRAM_PUSH_DURATION] = {"tempo_distributor_push_duration_seconds", "Time from the whole request to its answer.", 11, {5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000}, 1e6}};
 
-static SharedStatistics *shared;
+static SharedStatistics       *shared;
 static shmem_request_hook_type next_shmem_request_hook;
 static shmem_startup_hook_type next_shmem_startup_hook;
 
@@ -93,7 +90,7 @@ init_tenant(TenantStatistics *tenant)
 static void
 statistics_shmem_startup(void)
 {
-	bool		found;
+	bool found;
 
 	if (next_shmem_startup_hook)
 		next_shmem_startup_hook();
@@ -142,11 +139,11 @@ statistics_init(void)
 static TenantStatistics *
 find_tenant(SpanText name, uint32 *bucket)
 {
-	uint32		i = hash_bytes((const unsigned char *) name.data, (int) name.len) & (N_BUCKETS - 1);
+	uint32 i = hash_bytes((const unsigned char *) name.data, (int) name.len) & (N_BUCKETS - 1);
 
 	for (;;)
 	{
-		uint32		number = pg_atomic_read_u32(&shared->buckets[i]);
+		uint32 number = pg_atomic_read_u32(&shared->buckets[i]);
 
 		if (number == 0)
 			break;
@@ -163,8 +160,8 @@ static TenantStatistics *
 add_tenant(SpanText name)
 {
 	TenantStatistics *tenant;
-	uint32		bucket;
-	uint32		n;
+	uint32            bucket;
+	uint32            n;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	tenant = find_tenant(name, &bucket);
@@ -186,13 +183,13 @@ TenantStatistics *
 statistics_tenant(SpanText name)
 {
 	TenantStatistics *tenant;
-	uint32		bucket;
+	uint32            bucket;
 
 	if (shared == NULL)
 		return NULL;
 	tenant = find_tenant(name, &bucket);
 	if (tenant == NULL && name.len < sizeof(tenant->tenant) &&
-		pg_atomic_read_u32(&shared->n_tenants) < MAX_TENANTS)
+	    pg_atomic_read_u32(&shared->n_tenants) < MAX_TENANTS)
 		tenant = add_tenant(name);
 	return tenant != NULL ? tenant : &shared->tenants[MAX_TENANTS];
 }
@@ -225,7 +222,7 @@ void
 statistics_observe(HistogramKind kind, uint64 value)
 {
 	const HistogramInfo *info = &histogram_infos[kind];
-	int			bucket = 0;
+	int                  bucket = 0;
 
 	if (shared == NULL)
 		return;
@@ -236,10 +233,10 @@ statistics_observe(HistogramKind kind, uint64 value)
 }
 
 void
-statistics_each_tenant(void (*callback) (TenantStatistics *tenant, void *arg), void *arg)
+statistics_each_tenant(void (*callback)(TenantStatistics *tenant, void *arg), void *arg)
 {
 	TenantStatistics *overflow;
-	uint32		n;
+	uint32            n;
 
 	if (shared == NULL)
 		return;

@@ -59,31 +59,31 @@ extern const TransportName transport_names[N_TRANSPORTS];
 
 typedef struct TenantStatistics
 {
-	char		tenant[160];	/* "" = none */
-	pg_atomic_uint64 requests;	/* tempo_pg_requests_total, repeated and refused ones too */
-	pg_atomic_uint64 refused;	/* tempo_pg_refused_requests_total */
-	pg_atomic_uint64 repeated;	/* tempo_pg_repeated_requests_total */
-	pg_atomic_uint64 ingress_bytes; /* tempo_distributor_ingress_bytes_total */
-	pg_atomic_uint64 bytes_received;	/* tempo_distributor_bytes_received_total */
-	pg_atomic_uint64 spans_received;	/* tempo_distributor_spans_received_total */
-	pg_atomic_uint64 discarded[N_DISCARD_REASONS];	/* tempo_discarded_spans_total */
-	pg_atomic_uint64 truncated; /* tempo_distributor_attributes_truncated_total */
-	pg_atomic_uint64 sanitized; /* tempo_pg_sanitized_strings_total */
+	char             tenant[160];                  /* "" = none */
+	pg_atomic_uint64 requests;                     /* tempo_pg_requests_total, repeated and refused ones too */
+	pg_atomic_uint64 refused;                      /* tempo_pg_refused_requests_total */
+	pg_atomic_uint64 repeated;                     /* tempo_pg_repeated_requests_total */
+	pg_atomic_uint64 ingress_bytes;                /* tempo_distributor_ingress_bytes_total */
+	pg_atomic_uint64 bytes_received;               /* tempo_distributor_bytes_received_total */
+	pg_atomic_uint64 spans_received;               /* tempo_distributor_spans_received_total */
+	pg_atomic_uint64 discarded[N_DISCARD_REASONS]; /* tempo_discarded_spans_total */
+	pg_atomic_uint64 truncated;                    /* tempo_distributor_attributes_truncated_total */
+	pg_atomic_uint64 sanitized;                    /* tempo_pg_sanitized_strings_total */
 
 	/* What limits.c and live_traces.c keep of the tenant. */
-	slock_t		mutex;
-	double		tokens;			/* bytes that it may send now; may be negative */
-	TimestampTz refilled;		/* 0 = never */
+	slock_t          mutex;
+	double           tokens;   /* bytes that it may send now; may be negative */
+	TimestampTz      refilled; /* 0 = never */
 	pg_atomic_uint32 live_traces;
 } TenantStatistics;
 
 typedef struct TransportStatistics
 {
 	pg_atomic_uint64 accepted_spans;  /* tempo_receiver_accepted_spans */
-	pg_atomic_uint64 refused_spans;	  /* tempo_receiver_refused_spans */
-	pg_atomic_uint64 requests;		  /* tempo_pg_receiver_requests_total */
+	pg_atomic_uint64 refused_spans;   /* tempo_receiver_refused_spans */
+	pg_atomic_uint64 requests;        /* tempo_pg_receiver_requests_total */
 	pg_atomic_uint64 failed_requests; /* tempo_pg_receiver_failed_requests_total */
-	pg_atomic_uint64 dropped;		  /* tempo_pg_receiver_dropped_datagrams_total */
+	pg_atomic_uint64 dropped;         /* tempo_pg_receiver_dropped_datagrams_total */
 } TransportStatistics;
 
 /*
@@ -101,7 +101,7 @@ typedef struct Histogram
 typedef enum HistogramKind
 {
 	HISTOGRAM_TRACES_PER_BATCH,
-	HISTOGRAM_PUSH_DURATION,		/* microseconds */
+	HISTOGRAM_PUSH_DURATION, /* microseconds */
 	N_HISTOGRAMS
 } HistogramKind;
 
@@ -109,9 +109,9 @@ typedef struct HistogramInfo
 {
 	const char *name;
 	const char *help;
-	int			n_bounds;
-	uint64		bounds[HISTOGRAM_BUCKETS];
-	double		scale;
+	int         n_bounds;
+	uint64      bounds[HISTOGRAM_BUCKETS];
+	double      scale;
 } HistogramInfo;
 
 extern const HistogramInfo histogram_infos[N_HISTOGRAMS];
@@ -129,14 +129,14 @@ extern Histogram *statistics_histogram(HistogramKind kind);
  * NULL without preloading.  When there are too many tenants, the rest share
  * one with the name "__overflow__".
  */
-extern TenantStatistics *statistics_tenant(SpanText tenant);
+extern TenantStatistics    *statistics_tenant(SpanText tenant);
 extern TransportStatistics *statistics_transport(ReceiverTransport transport);
 
 /* statistics_number: the number of a tenant's counters, and back */
-extern uint32 statistics_number(const TenantStatistics *tenant);
+extern uint32            statistics_number(const TenantStatistics *tenant);
 extern TenantStatistics *statistics_by_number(uint32 number);
 
 /* statistics_each_tenant: for /metrics */
-extern void statistics_each_tenant(void (*callback) (TenantStatistics *tenant, void *arg), void *arg);
+extern void statistics_each_tenant(void (*callback)(TenantStatistics *tenant, void *arg), void *arg);
 
-#endif							/* TEMPO_INGEST_STATISTICS_H */
+#endif /* TEMPO_INGEST_STATISTICS_H */

@@ -25,10 +25,10 @@ static void
 add_tenant_row(TenantStatistics *tenant, void *arg)
 {
 	ReturnSetInfo *rsinfo = arg;
-	Datum		values[10 + N_DISCARD_REASONS];
-	bool		nulls[10 + N_DISCARD_REASONS] = {false};
-	uint64		discarded = 0;
-	int			n = 0;
+	Datum          values[10 + N_DISCARD_REASONS];
+	bool           nulls[10 + N_DISCARD_REASONS] = {false};
+	uint64         discarded = 0;
+	int            n = 0;
 
 	values[n++] = CStringGetTextDatum(tenant->tenant);
 	values[n++] = counter(&tenant->requests);
@@ -67,8 +67,8 @@ tempo_stat_get_receivers(PG_FUNCTION_ARGS)
 	for (int i = 0; i < N_TRANSPORTS; i++)
 	{
 		TransportStatistics *statistics = statistics_transport((ReceiverTransport) i);
-		Datum		values[7];
-		bool		nulls[7] = {false};
+		Datum                values[7];
+		bool                 nulls[7] = {false};
 
 		if (statistics == NULL)
 			continue;

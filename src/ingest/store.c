@@ -21,7 +21,7 @@
 static bool reject_whole_batch = true;
 
 typedef bool (*Decoder)(const char *body, size_t len, const DecodeOptions *options,
-						SpanBatch *batch, DecodeResult *result, SpanError *error);
+                        SpanBatch *batch, DecodeResult *result, SpanError *error);
 
 static const Decoder decoders[] = {
 	[WIRE_OTLP_PROTO] = decode_otlp_proto,
@@ -34,16 +34,15 @@ static const Decoder decoders[] = {
 	[WIRE_JAEGER_THRIFT] = decode_jaeger_thrift,
 	[WIRE_JAEGER_COMPACT] = decode_jaeger_compact,
 	[WIRE_JAEGER_BINARY] = decode_jaeger_binary,
-	[WIRE_JAEGER_JSON] = decode_jaeger_json
-};
+	[WIRE_JAEGER_JSON] = decode_jaeger_json};
 
 void
 store_init(void)
 {
 	DefineCustomBoolVariable("tempo_pg.reject_whole_batch",
-							 "Refuses a whole request for one span with an invalid id.",
-							 "When off, only such spans are refused, and the answer tells how many.",
-							 &reject_whole_batch, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	                         "Refuses a whole request for one span with an invalid id.",
+	                         "When off, only such spans are refused, and the answer tells how many.",
+	                         &reject_whole_batch, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
 }
 
 static bool
@@ -55,7 +54,7 @@ decode_request(StoreRequest *request, const TenantLimits *limits, SpanBatch *bat
 	options.tenant = request->tenant;
 	options.max_attribute_bytes = (uint32) limits->max_attribute_bytes;
 	options.reject_whole_batch = reject_whole_batch;
-	return decoders[request->format] (request->body, request->len, &options, batch, &request->result, &request->error);
+	return decoders[request->format](request->body, request->len, &options, batch, &request->result, &request->error);
 }
 
 /* May the tenant send so much now?  If not, the spans count as discarded. */
@@ -71,14 +70,14 @@ admit(StoreRequest *request, const TenantLimits *limits)
 		return true;
 	if (limits->burst > 0)
 		(void) span_error(&request->error, SPAN_ERROR_LIMIT,
-						  "RATE_LIMITED: tenant %.*s may send %lld bytes a second and %lld at once, and this request has %llu",
-						  (int) request->tenant.len, request->tenant.data, (long long) limits->rate,
-						  (long long) limits->burst, (unsigned long long) request->len);
+		                  "RATE_LIMITED: tenant %.*s may send %lld bytes a second and %lld at once, and this request has %llu",
+		                  (int) request->tenant.len, request->tenant.data, (long long) limits->rate,
+		                  (long long) limits->burst, (unsigned long long) request->len);
 	else
 		(void) span_error(&request->error, SPAN_ERROR_LIMIT,
-						  "RATE_LIMITED: tenant %.*s may send %lld bytes a second, and this request has %llu",
-						  (int) request->tenant.len, request->tenant.data, (long long) limits->rate,
-						  (unsigned long long) request->len);
+		                  "RATE_LIMITED: tenant %.*s may send %lld bytes a second, and this request has %llu",
+		                  (int) request->tenant.len, request->tenant.data, (long long) limits->rate,
+		                  (unsigned long long) request->len);
 	result->rate_limited = result->spans;
 	result->spans = 0;
 	return false;
@@ -88,7 +87,7 @@ admit(StoreRequest *request, const TenantLimits *limits)
 static void
 limit_traces(StoreRequest *request, const TenantLimits *limits, SpanBatch *batch, uint32 first)
 {
-	DecodeResult *result = &request->result;
+	DecodeResult    *result = &request->result;
 	LiveTracesResult left_out;
 
 	if (limits->max_bytes_per_trace == 0 && limits->max_live_traces == 0)
@@ -101,10 +100,10 @@ limit_traces(StoreRequest *request, const TenantLimits *limits, SpanBatch *batch
 		return;
 	if (result->rejected == 0 && left_out.too_large > 0)
 		snprintf(result->rejected_message, sizeof(result->rejected_message),
-				 "TRACE_TOO_LARGE: of one trace at most %lld bytes are stored", (long long) limits->max_bytes_per_trace);
+		         "TRACE_TOO_LARGE: of one trace at most %lld bytes are stored", (long long) limits->max_bytes_per_trace);
 	else if (result->rejected == 0)
 		snprintf(result->rejected_message, sizeof(result->rejected_message),
-				 "LIVE_TRACES_EXCEEDED: at most %lld traces may be in the making", (long long) limits->max_live_traces);
+		         "LIVE_TRACES_EXCEEDED: at most %lld traces may be in the making", (long long) limits->max_live_traces);
 	result->rejected += left_out.too_large + left_out.too_many;
 }
 
@@ -112,18 +111,18 @@ limit_traces(StoreRequest *request, const TenantLimits *limits, SpanBatch *batch
 static uint32
 count_traces(const SpanBatch *batch, uint32 first)
 {
-	uint32		n_slots = pg_nextpower2_32(Max(batch->n_spans - first, 8)) * 2;
-	uint64	   *slots = palloc0(sizeof(uint64) * n_slots);
-	uint64		last = 0;
-	uint32		n = 0;
+	uint32  n_slots = pg_nextpower2_32(Max(batch->n_spans - first, 8)) * 2;
+	uint64 *slots = palloc0(sizeof(uint64) * n_slots);
+	uint64  last = 0;
+	uint32  n = 0;
 
 	for (uint32 i = first; i < batch->n_spans; i++)
 	{
-		uint64		id;
-		uint32		at;
+		uint64 id;
+		uint32 at;
 
 		memcpy(&id, batch->spans[i].trace_id.bytes + TRACE_ID_LEN - sizeof(id), sizeof(id));
-		id |= 1;				/* 0 is a free slot */
+		id |= 1; /* 0 is a free slot */
 		if (id == last)
 			continue;
 		last = id;
@@ -141,7 +140,7 @@ static void
 take_request(Relation rel, StoreRequest *request, bool wait, SpanBatch *batch)
 {
 	TenantLimits limits = limits_of(request->tenant);
-	uint32		before = batch->n_spans;
+	uint32       before = batch->n_spans;
 
 	if (!decode_request(request, &limits, batch))
 	{
@@ -193,7 +192,7 @@ void
 store_requests(Relation rel, StoreRequest *requests, int n_requests, bool wait, SpanBatch *batch)
 {
 	RequestHash *hashes = palloc(sizeof(RequestHash) * Max(n_requests, 1));
-	int			n_hashes = 0;
+	int          n_hashes = 0;
 
 	recent_prepare(rel);
 	for (int i = 0; i < n_requests; i++)
@@ -208,7 +207,7 @@ store_requests(Relation rel, StoreRequest *requests, int n_requests, bool wait, 
 
 bool
 store_parts(Relation rel, StoreRequest *parts, int n_parts, const RequestHash *hash,
-			SpanBatch *batch)
+            SpanBatch *batch)
 {
 	for (int i = 0; i < n_parts; i++)
 	{
@@ -239,8 +238,7 @@ count_discarded(TenantStatistics *tenant, const DecodeResult *result)
 		[DISCARD_INVALID_TIME] = result->invalid_time,
 		[DISCARD_RATE_LIMITED] = result->rate_limited,
 		[DISCARD_TRACE_TOO_LARGE] = result->trace_too_large,
-		[DISCARD_LIVE_TRACES_EXCEEDED] = result->live_traces_exceeded
-	};
+		[DISCARD_LIVE_TRACES_EXCEEDED] = result->live_traces_exceeded};
 
 	for (int i = 0; i < N_DISCARD_REASONS; i++)
 		if (counts[i] > 0)
@@ -250,7 +248,7 @@ count_discarded(TenantStatistics *tenant, const DecodeResult *result)
 void
 store_count(const StoreRequest *request)
 {
-	TenantStatistics *tenant = statistics_tenant(request->tenant);
+	TenantStatistics   *tenant = statistics_tenant(request->tenant);
 	const DecodeResult *result = &request->result;
 
 	if (tenant == NULL)

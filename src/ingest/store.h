@@ -17,31 +17,31 @@
 
 typedef enum StoreOutcome
 {
-	STORE_APPENDED,				/* stored if the transaction commits */
-	STORE_NOTHING,				/* right, but there is nothing to store */
-	STORE_REPEATED,				/* committed before, or in this transaction */
-	STORE_BUSY,					/* in flight elsewhere: ask again later */
-	STORE_LIMITED,				/* more than the tenant may send now; see "error" */
-	STORE_REFUSED				/* see "error" */
+	STORE_APPENDED, /* stored if the transaction commits */
+	STORE_NOTHING,  /* right, but there is nothing to store */
+	STORE_REPEATED, /* committed before, or in this transaction */
+	STORE_BUSY,     /* in flight elsewhere: ask again later */
+	STORE_LIMITED,  /* more than the tenant may send now; see "error" */
+	STORE_REFUSED   /* see "error" */
 } StoreOutcome;
 
 typedef struct StoreRequest
 {
-	SpanText	tenant;
-	const char *body;			/* must outlive the batch */
-	size_t		len;
-	WireFormat	format;
-	RequestHash hash;			/* recent_hash() */
+	SpanText    tenant;
+	const char *body; /* must outlive the batch */
+	size_t      len;
+	WireFormat  format;
+	RequestHash hash; /* recent_hash() */
 
 	/*
 	 * Of a request from outside: has it been found to be within what the tenant
 	 * may send?  It is asked once, however often it is tried.  NULL = do not ask.
 	 */
-	bool	   *admitted;
+	bool *admitted;
 
 	StoreOutcome outcome;
 	DecodeResult result;
-	SpanError	error;
+	SpanError    error;
 } StoreRequest;
 
 /*
@@ -59,7 +59,7 @@ extern void store_requests(Relation rel, StoreRequest *requests, int n_requests,
  * the parts before it are in the batch.
  */
 extern bool store_parts(Relation rel, StoreRequest *parts, int n_parts, const RequestHash *hash,
-						SpanBatch *batch);
+                        SpanBatch *batch);
 
 /* store_count: adds the outcome to the statistics; after the commit */
 extern void store_count(const StoreRequest *request);
@@ -67,4 +67,4 @@ extern void store_count(const StoreRequest *request);
 /* store_init: defines tempo_pg.reject_whole_batch */
 extern void store_init(void);
 
-#endif							/* TEMPO_INGEST_STORE_H */
+#endif /* TEMPO_INGEST_STORE_H */

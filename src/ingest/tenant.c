@@ -16,7 +16,7 @@ static bool
 valid_character(char c)
 {
 	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-		(c != '\0' && strchr("!-_.*'()", c) != NULL);
+	       (c != '\0' && strchr("!-_.*'()", c) != NULL);
 }
 
 /* One tenant of the header, up to "end". */
@@ -24,7 +24,7 @@ static bool
 check_tenant(const char *start, const char *end, SpanText *tenant, SpanError *error)
 {
 	const char *colon = memchr(start, ':', end - start);
-	size_t		len;
+	size_t      len;
 
 	if (colon != NULL && end - colon - 1 > METADATA_MAX_BYTES)
 		return span_error(error, SPAN_ERROR_INVALID, "tenant ID metadata is longer than %d bytes", METADATA_MAX_BYTES);
@@ -48,12 +48,12 @@ bool
 tenant_for_write(const char *header, SpanText *tenant, SpanError *error)
 {
 	const char *start = header;
-	bool		first = true;
+	bool        first = true;
 
 	for (;;)
 	{
 		const char *end = start + strcspn(start, "|");
-		SpanText	part;
+		SpanText    part;
 
 		if (!check_tenant(start, end, &part, error))
 			return false;

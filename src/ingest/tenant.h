@@ -21,4 +21,4 @@
  */
 extern bool tenant_for_write(const char *header, SpanText *tenant, SpanError *error);
 
-#endif							/* TEMPO_INGEST_TENANT_H */
+#endif /* TEMPO_INGEST_TENANT_H */

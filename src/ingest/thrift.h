@@ -54,9 +54,9 @@ typedef struct Thrift
 {
 	const uint8_t *p;
 	const uint8_t *end;
-	SpanError  *error;
-	bool		compact;
-	int8_t		flag;			/* compact: the boolean that a field's head held, -1 = none */
+	SpanError     *error;
+	bool           compact;
+	int8_t         flag; /* compact: the boolean that a field's head held, -1 = none */
 } Thrift;
 
 /* A struct being read: the id of its last field.  Starts as 0. */
@@ -65,7 +65,7 @@ typedef int16_t ThriftStruct;
 static inline Thrift
 thrift_begin(const void *data, size_t len, bool compact, SpanError *error)
 {
-	Thrift		in = {(const uint8_t *) data, (const uint8_t *) data + len, error, compact, -1};
+	Thrift in = {(const uint8_t *) data, (const uint8_t *) data + len, error, compact, -1};
 
 	return in;
 }
@@ -95,7 +95,7 @@ thrift_varint(Thrift *in, uint64_t *value)
 	*value = 0;
 	for (int shift = 0; shift < 70; shift += 7)
 	{
-		uint8_t		byte;
+		uint8_t byte;
 
 		if (in->p == in->end)
 			return thrift_malformed(in, "cut short");
@@ -122,7 +122,7 @@ thrift_integer(Thrift *in, int bytes, uint64_t *value)
 static inline bool
 thrift_u16(Thrift *in, uint16_t *value)
 {
-	uint64_t	wide;
+	uint64_t wide;
 
 	if (!thrift_integer(in, 2, &wide))
 		return false;
@@ -133,7 +133,7 @@ thrift_u16(Thrift *in, uint16_t *value)
 static inline bool
 thrift_u32(Thrift *in, uint32_t *value)
 {
-	uint64_t	wide;
+	uint64_t wide;
 
 	if (!thrift_integer(in, 4, &wide))
 		return false;
@@ -144,7 +144,7 @@ thrift_u32(Thrift *in, uint32_t *value)
 static inline bool
 thrift_i64(Thrift *in, int64_t *value)
 {
-	uint64_t	wide;
+	uint64_t wide;
 
 	if (!thrift_integer(in, 8, &wide))
 		return false;
@@ -156,7 +156,7 @@ thrift_i64(Thrift *in, int64_t *value)
 static inline bool
 thrift_double(Thrift *in, double *value)
 {
-	uint64_t	wide;
+	uint64_t wide;
 
 	if (!thrift_number(in, 8, &wide))
 		return false;
@@ -169,7 +169,7 @@ thrift_double(Thrift *in, double *value)
 static inline bool
 thrift_bool(Thrift *in, bool *value)
 {
-	uint64_t	wide;
+	uint64_t wide;
 
 	if (in->flag >= 0)
 	{
@@ -197,7 +197,7 @@ thrift_size(Thrift *in, uint64_t *size)
 static inline bool
 thrift_string(Thrift *in, SpanText *text)
 {
-	uint64_t	len;
+	uint64_t len;
 
 	if (!thrift_size(in, &len))
 		return false;
@@ -214,8 +214,7 @@ thrift_compact_type(unsigned int type)
 {
 	static const int8_t types[] = {
 		THRIFT_STOP, THRIFT_BOOL, THRIFT_BOOL, THRIFT_BYTE, THRIFT_I16, THRIFT_I32, THRIFT_I64,
-		THRIFT_DOUBLE, THRIFT_STRING, THRIFT_LIST, THRIFT_SET, THRIFT_MAP, THRIFT_STRUCT
-	};
+		THRIFT_DOUBLE, THRIFT_STRING, THRIFT_LIST, THRIFT_SET, THRIFT_MAP, THRIFT_STRUCT};
 
 	return type < sizeof(types) ? types[type] : -1;
 }
@@ -223,8 +222,8 @@ thrift_compact_type(unsigned int type)
 static inline bool
 thrift_compact_field(Thrift *in, ThriftStruct *of, uint8_t head, uint32_t *field)
 {
-	int			type = thrift_compact_type(head & 15);
-	uint16_t	id;
+	int      type = thrift_compact_type(head & 15);
+	uint16_t id;
 
 	if (type <= THRIFT_STOP)
 		return thrift_malformed(in, "unknown type");
@@ -243,8 +242,8 @@ thrift_compact_field(Thrift *in, ThriftStruct *of, uint8_t head, uint32_t *field
 static inline bool
 thrift_field(Thrift *in, ThriftStruct *of, uint32_t *field)
 {
-	uint64_t	type;
-	uint16_t	id;
+	uint64_t type;
+	uint16_t id;
 
 	*field = THRIFT_STOP;
 	if (!thrift_number(in, 1, &type))
@@ -263,7 +262,7 @@ thrift_field(Thrift *in, ThriftStruct *of, uint32_t *field)
 static inline bool
 thrift_any_list(Thrift *in, int *type, uint64_t *count)
 {
-	uint64_t	head;
+	uint64_t head;
 
 	if (!thrift_number(in, 1, &head))
 		return false;
@@ -280,8 +279,8 @@ thrift_any_list(Thrift *in, int *type, uint64_t *count)
 static inline bool
 thrift_list(Thrift *in, int wanted, uint32_t *count)
 {
-	uint64_t	wide;
-	int			type;
+	uint64_t wide;
+	int      type;
 
 	if (!thrift_any_list(in, &type, &wide))
 		return false;
@@ -297,7 +296,7 @@ thrift_list(Thrift *in, int wanted, uint32_t *count)
 static inline bool
 thrift_map(Thrift *in, int types[2], uint64_t *count)
 {
-	uint64_t	head;
+	uint64_t head;
 
 	if (!in->compact)
 	{
@@ -337,12 +336,12 @@ static inline bool
 thrift_skip(Thrift *in, int type, int depth)
 {
 	ThriftStruct of = 0;
-	uint64_t	number;
-	SpanText	text;
-	uint32_t	field;
-	int			types[2];
-	bool		boolean;
-	double		real;
+	uint64_t     number;
+	SpanText     text;
+	uint32_t     field;
+	int          types[2];
+	bool         boolean;
+	double       real;
 
 	if (depth > THRIFT_MAX_DEPTH)
 	{
@@ -369,7 +368,7 @@ thrift_skip(Thrift *in, int type, int depth)
 			do
 			{
 				if (!thrift_field(in, &of, &field) ||
-					(field != THRIFT_STOP && !thrift_skip(in, (int) (field & 0xFF), depth + 1)))
+				    (field != THRIFT_STOP && !thrift_skip(in, (int) (field & 0xFF), depth + 1)))
 					return false;
 			} while (field != THRIFT_STOP);
 			return true;
@@ -387,8 +386,8 @@ thrift_skip(Thrift *in, int type, int depth)
 static inline bool
 thrift_message(Thrift *in, SpanText *name, int *type)
 {
-	uint64_t	head;
-	uint64_t	number;
+	uint64_t head;
+	uint64_t number;
 
 	if (in->compact)
 	{
@@ -414,4 +413,4 @@ thrift_message(Thrift *in, SpanText *name, int *type)
 	return true;
 }
 
-#endif							/* TEMPO_INGEST_THRIFT_H */
+#endif /* TEMPO_INGEST_THRIFT_H */

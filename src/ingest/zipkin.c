@@ -27,7 +27,7 @@ zipkin_note(DecodeContext *context, ZipkinSpan *span, uint64_t time, SpanText te
 {
 	if (span->n_notes == span->notes_size)
 	{
-		uint32_t	size = span->notes_size == 0 ? 8 : span->notes_size * 2;
+		uint32_t    size = span->notes_size == 0 ? 8 : span->notes_size * 2;
 		ZipkinNote *grown = arena_alloc(context->arena, (size_t) size * sizeof(ZipkinNote));
 
 		if (grown == NULL)
@@ -46,11 +46,11 @@ zipkin_note(DecodeContext *context, ZipkinSpan *span, uint64_t time, SpanText te
 bool
 zipkin_address(DecodeContext *context, SpanText bytes, SpanText *text)
 {
-	char		buffer[INET6_ADDRSTRLEN];
-	char	   *copy;
+	char  buffer[INET6_ADDRSTRLEN];
+	char *copy;
 
 	if ((bytes.len != 4 && bytes.len != 16) ||
-		inet_ntop(bytes.len == 4 ? AF_INET : AF_INET6, bytes.data, buffer, sizeof(buffer)) == NULL)
+	    inet_ntop(bytes.len == 4 ? AF_INET : AF_INET6, bytes.data, buffer, sizeof(buffer)) == NULL)
 		return true;
 	copy = arena_copy(context->arena, buffer, strlen(buffer));
 	if (copy == NULL)
@@ -64,7 +64,7 @@ zipkin_address(DecodeContext *context, SpanText bytes, SpanText *text)
 static AnyValue
 json_number(SpanText text)
 {
-	double		number = strtod(text.data, NULL);
+	double number = strtod(text.data, NULL);
 
 	if (strpbrk(text.data, ".eE") == NULL && text.len < 19)
 		return any_int(strtoll(text.data, NULL, 10));
@@ -77,8 +77,8 @@ json_number(SpanText text)
 static bool
 json_attributes(DecodeContext *context, SpanText text, AttributeList *out, bool *valid)
 {
-	TagList		tags = {NULL, 0, 0};
-	SpanError	error;
+	TagList         tags = {NULL, 0, 0};
+	SpanError       error;
 	const JsonNode *root;
 
 	*valid = false;
@@ -88,7 +88,7 @@ json_attributes(DecodeContext *context, SpanText text, AttributeList *out, bool 
 		return true;
 	memset(&error, 0, sizeof(error));
 	root = json_tree_parse(text.data, text.len, NULL, 0, JSON_ROOT, context->arena,
-						   &context->result->sanitized_strings, &error);
+	                       &context->result->sanitized_strings, &error);
 	if (root == NULL && error.code == SPAN_ERROR_MEMORY)
 		return context_no_memory(context);
 	if (root == NULL || root->type != JSON_NODE_OBJECT)
@@ -96,7 +96,7 @@ json_attributes(DecodeContext *context, SpanText text, AttributeList *out, bool 
 	*valid = true;
 	for (const JsonNode *member = root->first; member != NULL; member = member->next)
 	{
-		AnyValue	value;
+		AnyValue value;
 
 		if (member->type == JSON_NODE_STRING)
 			value = any_text(member->text);
@@ -115,7 +115,7 @@ json_attributes(DecodeContext *context, SpanText text, AttributeList *out, bool 
 static bool
 parse_count(const char *p, const char *end, uint32_t *count)
 {
-	uint64_t	value = 0;
+	uint64_t value = 0;
 
 	if (p == end || end - p > 10)
 		return false;
@@ -142,11 +142,11 @@ last_bar(SpanText text)
 static bool
 make_event(DecodeContext *context, SpanText text, SpanEvent *event)
 {
-	const char *first = text.len > 0 ? memchr(text.data, '|', text.len) : NULL;
-	const char *last = last_bar(text);
+	const char   *first = text.len > 0 ? memchr(text.data, '|', text.len) : NULL;
+	const char   *last = last_bar(text);
 	AttributeList attributes;
-	uint32_t	dropped;
-	bool		valid;
+	uint32_t      dropped;
+	bool          valid;
 
 	if (first != NULL && last != first && parse_count(last + 1, text.data + text.len, &dropped))
 	{
@@ -165,7 +165,7 @@ make_event(DecodeContext *context, SpanText text, SpanEvent *event)
 static bool
 make_events(DecodeContext *context, const ZipkinSpan *zipkin, IncomingSpan *incoming)
 {
-	SpanEvent  *events;
+	SpanEvent *events;
 
 	if (zipkin->n_notes == 0)
 		return true;
@@ -174,7 +174,7 @@ make_events(DecodeContext *context, const ZipkinSpan *zipkin, IncomingSpan *inco
 		return context_no_memory(context);
 	for (uint32_t i = 0; i < zipkin->n_notes; i++)
 	{
-		uint64_t	time = nanoseconds(zipkin->notes[i].time);
+		uint64_t time = nanoseconds(zipkin->notes[i].time);
 
 		if (time > INT64_MAX)
 			incoming->bad_event_time = true;
@@ -193,9 +193,9 @@ static bool
 make_link(DecodeContext *context, SpanText text, SpanLink *link, bool *is_link)
 {
 	const char *end = text.data + text.len;
-	const char *parts[4];		/* the separators: three first ones, the last */
+	const char *parts[4]; /* the separators: three first ones, the last */
 	const char *p = text.data;
-	bool		valid;
+	bool        valid;
 
 	*is_link = false;
 	for (int i = 0; i < 3; i++)
@@ -210,14 +210,14 @@ make_link(DecodeContext *context, SpanText text, SpanLink *link, bool *is_link)
 		return true;
 	*is_link = true;
 	if ((parts[0] > text.data &&
-		 !id_from_hex(text.data, (size_t) (parts[0] - text.data), link->trace_id.bytes, TRACE_ID_LEN)) ||
-		(parts[1] > parts[0] + 1 &&
-		 !id_from_hex(parts[0] + 1, (size_t) (parts[1] - parts[0] - 1), link->span_id.bytes, SPAN_ID_LEN)) ||
-		!parse_count(parts[3] + 1, end, &link->dropped_attributes_count))
+	     !id_from_hex(text.data, (size_t) (parts[0] - text.data), link->trace_id.bytes, TRACE_ID_LEN)) ||
+	    (parts[1] > parts[0] + 1 &&
+	     !id_from_hex(parts[0] + 1, (size_t) (parts[1] - parts[0] - 1), link->span_id.bytes, SPAN_ID_LEN)) ||
+	    !parse_count(parts[3] + 1, end, &link->dropped_attributes_count))
 		return span_error(context->error, SPAN_ERROR_INVALID, "Zipkin: a tag \"otlp.link.N\" is malformed");
 	if (!context_text(context, span_text(parts[1] + 1, (uint32_t) (parts[2] - parts[1] - 1)), &link->trace_state) ||
-		!json_attributes(context, span_text(parts[2] + 1, (uint32_t) (parts[3] - parts[2] - 1)),
-						 &link->attributes, &valid))
+	    !json_attributes(context, span_text(parts[2] + 1, (uint32_t) (parts[3] - parts[2] - 1)),
+	                     &link->attributes, &valid))
 		return false;
 	if (!valid && parts[3] > parts[2] + 1)
 		return span_error(context->error, SPAN_ERROR_INVALID, "Zipkin: a tag \"otlp.link.N\" is malformed");
@@ -227,14 +227,14 @@ make_link(DecodeContext *context, SpanText text, SpanLink *link, bool *is_link)
 static bool
 make_links(DecodeContext *context, TagList *tags, Span *span)
 {
-	SpanLink   *links = NULL;
-	uint32_t	n = 0;
+	SpanLink *links = NULL;
+	uint32_t  n = 0;
 
 	for (int i = 0; i < MAX_LINKS; i++)
 	{
-		char		key[32];
-		SpanText	text;
-		bool		is_link;
+		char     key[32];
+		SpanText text;
+		bool     is_link;
 
 		snprintf(key, sizeof(key), "otlp.link.%d", i);
 		if (!tags_take_text(tags, key, &text))
@@ -263,8 +263,8 @@ make_links(DecodeContext *context, TagList *tags, Span *span)
 static bool
 v1_status(TagList *tags, int32_t *code)
 {
-	Tag		   *census = tags_find(tags, "census.status_code");
-	int64_t		number;
+	Tag    *census = tags_find(tags, "census.status_code");
+	int64_t number;
 
 	if (census == NULL || !tag_integer(census, &number))
 		return false;
@@ -276,15 +276,15 @@ v1_status(TagList *tags, int32_t *code)
 static bool
 make_status(DecodeContext *context, ZipkinSpan *zipkin, Span *span)
 {
-	TagList    *tags = &zipkin->tags;
-	SpanText	description = {NULL, 0};
-	bool		known = zipkin->v1 && v1_status(tags, &span->status_code);
-	Tag		   *tag = tags_find(tags, "otel.status_code");
-	int64_t		number;
+	TagList *tags = &zipkin->tags;
+	SpanText description = {NULL, 0};
+	bool     known = zipkin->v1 && v1_status(tags, &span->status_code);
+	Tag     *tag = tags_find(tags, "otel.status_code");
+	int64_t  number;
 
 	if (tag != NULL)
 	{
-		int32_t		code = -1;
+		int32_t code = -1;
 
 		if (tag->value.type == ANY_STRING)
 			code = foreign_status(span_text(tag->value.u.data, tag->value.len));
@@ -301,8 +301,8 @@ make_status(DecodeContext *context, ZipkinSpan *zipkin, Span *span)
 	tag = tags_find(tags, "error");
 	if (tag != NULL && !(zipkin->v1 && known))
 	{
-		bool		is_true = (tag->value.type == ANY_BOOL && tag->value.u.boolean) ||
-			(tag->value.type == ANY_STRING && span_text_is(span_text(tag->value.u.data, tag->value.len), "true"));
+		bool is_true = (tag->value.type == ANY_BOOL && tag->value.u.boolean) ||
+		               (tag->value.type == ANY_STRING && span_text_is(span_text(tag->value.u.data, tag->value.len), "true"));
 
 		span->status_code = STATUS_ERROR;
 		known = true;
@@ -323,25 +323,24 @@ is_resource_key(SpanText key)
 {
 	static const char *const prefixes[] = {
 		"cloud.", "k8s.", "host.", "service.", "process.", "telemetry.sdk.", "os.", "container.", "device.",
-		"faas.", "webengine.", "aws."
-	};
+		"faas.", "webengine.", "aws."};
 
 	for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++)
 	{
-		size_t		len = strlen(prefixes[i]);
+		size_t len = strlen(prefixes[i]);
 
 		if (key.len > len && memcmp(key.data, prefixes[i], len) == 0)
 			return !span_text_is(key, "service.peer.name");
 	}
 	return span_text_is(key, "deployment.environment") || span_text_is(key, "opencensus.exporterversion") ||
-		span_text_is(key, "opencensus.resourcetype") || span_text_is(key, "opencensus.starttime");
+	       span_text_is(key, "opencensus.resourcetype") || span_text_is(key, "opencensus.starttime");
 }
 
 static bool
 add_port(DecodeContext *context, TagList *tags, const char *key, uint32_t port, bool text)
 {
-	char		buffer[16];
-	char	   *copy;
+	char  buffer[16];
+	char *copy;
 
 	if (port == 0 || tags_find(tags, key) != NULL)
 		return true;
@@ -365,16 +364,16 @@ add_text(DecodeContext *context, TagList *tags, const char *key, SpanText text)
 static bool
 make_scope(DecodeContext *context, ZipkinSpan *zipkin, Span *span)
 {
-	TagList		resource = {NULL, 0, 0};
-	TagList    *tags = &zipkin->tags;
-	SpanText	service_key = text_literal("service.name");
-	SpanText	name = {NULL, 0};
-	SpanText	version = {NULL, 0};
+	TagList  resource = {NULL, 0, 0};
+	TagList *tags = &zipkin->tags;
+	SpanText service_key = text_literal("service.name");
+	SpanText name = {NULL, 0};
+	SpanText version = {NULL, 0};
 
 	(void) tags_take_text(tags, "otlp.service.name.source", &service_key);
 	if (zipkin->local.service.len > 0 &&
-		!(span_text_is(service_key, "service.name") && tags_find(tags, "service.name") != NULL) &&
-		!tags_add(context, &resource, service_key, any_text(zipkin->local.service)))
+	    !(span_text_is(service_key, "service.name") && tags_find(tags, "service.name") != NULL) &&
+	    !tags_add(context, &resource, service_key, any_text(zipkin->local.service)))
 		return false;
 	for (uint32_t i = 0; i < tags->count; i++)
 	{
@@ -385,8 +384,8 @@ make_scope(DecodeContext *context, ZipkinSpan *zipkin, Span *span)
 		tags->items[i].taken = true;
 	}
 	if (zipkin->v1 && zipkin->local.address.len > 0 &&
-		!add_text(context, &resource, memchr(zipkin->local.address.data, ':', zipkin->local.address.len) != NULL ? "ipv6" : "ipv4",
-				  zipkin->local.address))
+	    !add_text(context, &resource, memchr(zipkin->local.address.data, ':', zipkin->local.address.len) != NULL ? "ipv6" : "ipv4",
+	              zipkin->local.address))
 		return false;
 	if (zipkin->v1 && !add_port(context, &resource, "port", zipkin->local.port, true))
 		return false;
@@ -399,27 +398,27 @@ make_scope(DecodeContext *context, ZipkinSpan *zipkin, Span *span)
 static bool
 add_endpoints(DecodeContext *context, ZipkinSpan *zipkin)
 {
-	TagList    *tags = &zipkin->tags;
+	TagList *tags = &zipkin->tags;
 
 	if (!zipkin->v1 &&
-		(!add_text(context, tags, "network.local.address", zipkin->local.address) ||
-		 !add_port(context, tags, "net.host.port", zipkin->local.port, false)))
+	    (!add_text(context, tags, "network.local.address", zipkin->local.address) ||
+	     !add_port(context, tags, "net.host.port", zipkin->local.port, false)))
 		return false;
 
 	/* the old name too: service graphs look for it */
 	return add_text(context, tags, "service.peer.name", zipkin->remote.service) &&
-		add_text(context, tags, "peer.service", zipkin->remote.service) &&
-		add_text(context, tags, "network.peer.address", zipkin->remote.address) &&
-		add_port(context, tags, "net.peer.port", zipkin->remote.port, false);
+	       add_text(context, tags, "peer.service", zipkin->remote.service) &&
+	       add_text(context, tags, "network.peer.address", zipkin->remote.address) &&
+	       add_port(context, tags, "net.peer.port", zipkin->remote.port, false);
 }
 
 bool
 zipkin_add(DecodeContext *context, ZipkinSpan *zipkin)
 {
 	IncomingSpan incoming;
-	Span	   *span = &incoming.span;
-	SpanText	text = {NULL, 0};
-	bool		cut;
+	Span        *span = &incoming.span;
+	SpanText     text = {NULL, 0};
+	bool         cut;
 
 	memset(&incoming, 0, sizeof(incoming));
 	span->trace_id = zipkin->trace_id;
@@ -434,14 +433,14 @@ zipkin_add(DecodeContext *context, ZipkinSpan *zipkin)
 	text = span_text(NULL, 0);
 	(void) tags_take_text(&zipkin->tags, "w3c.tracestate", &text);
 	return (!zipkin->no_time ||
-			tags_add(context, &zipkin->tags, text_literal("otel.zipkin.absentField.startTime"), any_bool(true))) &&
-		context_text(context, text, &span->trace_state) &&
-		context_string(context, zipkin->name, SPAN_NAME_MAX_BYTES, &cut, &span->name) &&
-		make_status(context, zipkin, span) &&
-		make_links(context, &zipkin->tags, span) &&
-		make_events(context, zipkin, &incoming) &&
-		make_scope(context, zipkin, span) &&
-		add_endpoints(context, zipkin) &&
-		tags_attributes(context, &zipkin->tags, &span->attributes) &&
-		context_add(context, &incoming);
+	        tags_add(context, &zipkin->tags, text_literal("otel.zipkin.absentField.startTime"), any_bool(true))) &&
+	       context_text(context, text, &span->trace_state) &&
+	       context_string(context, zipkin->name, SPAN_NAME_MAX_BYTES, &cut, &span->name) &&
+	       make_status(context, zipkin, span) &&
+	       make_links(context, &zipkin->tags, span) &&
+	       make_events(context, zipkin, &incoming) &&
+	       make_scope(context, zipkin, span) &&
+	       add_endpoints(context, zipkin) &&
+	       tags_attributes(context, &zipkin->tags, &span->attributes) &&
+	       context_add(context, &incoming);
 }

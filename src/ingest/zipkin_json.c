@@ -66,8 +66,8 @@ static const JsonName names[] = {
 static bool
 get_address(DecodeContext *context, const JsonNode *endpoint, int field, int family, SpanText *out)
 {
-	uint8_t		bytes[16];
-	SpanText	text;
+	uint8_t     bytes[16];
+	SpanText    text;
 	const char *name = family == AF_INET ? "ipv4" : "ipv6";
 
 	if (!json_get_text(context, endpoint, field, name, &text))
@@ -81,7 +81,7 @@ static bool
 get_endpoint(DecodeContext *context, const JsonNode *object, int field, ZipkinEndpoint *endpoint)
 {
 	const JsonNode *node = json_member(object, field);
-	uint64_t	port;
+	uint64_t        port;
 
 	memset(endpoint, 0, sizeof(*endpoint));
 	if (node == NULL)
@@ -89,9 +89,9 @@ get_endpoint(DecodeContext *context, const JsonNode *object, int field, ZipkinEn
 	if (node->type != JSON_NODE_OBJECT)
 		return json_malformed(context, "localEndpoint, remoteEndpoint and endpoint", "objects");
 	if (!json_get_text(context, node, F_SERVICE_NAME, "serviceName", &endpoint->service) ||
-		!get_address(context, node, F_IPV4, AF_INET, &endpoint->address) ||
-		!get_address(context, node, F_IPV6, AF_INET6, &endpoint->address) ||
-		!json_get_number(context, node, F_PORT, "port", 65535, &port))
+	    !get_address(context, node, F_IPV4, AF_INET, &endpoint->address) ||
+	    !get_address(context, node, F_IPV6, AF_INET6, &endpoint->address) ||
+	    !json_get_number(context, node, F_PORT, "port", 65535, &port))
 		return false;
 	endpoint->port = (uint32_t) port;
 	return true;
@@ -119,7 +119,7 @@ static bool
 get_tags(DecodeContext *context, const JsonNode *object, TagList *tags)
 {
 	const JsonNode *node = json_member(object, F_TAGS);
-	SpanText	text;
+	SpanText        text;
 
 	if (node == NULL)
 		return true;
@@ -127,7 +127,7 @@ get_tags(DecodeContext *context, const JsonNode *object, TagList *tags)
 		return json_malformed(context, "tags", "an object");
 	for (const JsonNode *member = node->first; member != NULL; member = member->next)
 		if (!scalar_text(context, member, "tags", &text) ||
-			!tags_add(context, tags, member->name, any_text(text)))
+		    !tags_add(context, tags, member->name, any_text(text)))
 			return false;
 	return true;
 }
@@ -141,11 +141,11 @@ get_notes(DecodeContext *context, const JsonNode *object, ZipkinSpan *span)
 		return false;
 	for (; element != NULL; element = element->next)
 	{
-		SpanText	text;
-		uint64_t	time;
+		SpanText text;
+		uint64_t time;
 
 		if (!json_get_number(context, element, F_TIMESTAMP, "timestamp", UINT64_MAX, &time) ||
-			!json_get_text(context, element, F_VALUE, "value", &text))
+		    !json_get_text(context, element, F_VALUE, "value", &text))
 			return false;
 		if (time == 0)
 			return json_malformed(context, "timestamp", "at least 1 in an annotation");
@@ -158,21 +158,21 @@ get_notes(DecodeContext *context, const JsonNode *object, ZipkinSpan *span)
 static bool
 decode_v2(DecodeContext *context, const JsonNode *node)
 {
-	ZipkinSpan	span;
-	SpanText	kind;
+	ZipkinSpan span;
+	SpanText   kind;
 
 	memset(&span, 0, sizeof(span));
 	if (!json_get_id(context, node, F_TRACE_ID, "traceId", false, span.trace_id.bytes, TRACE_ID_LEN) ||
-		!json_get_id(context, node, F_ID, "id", true, span.id.bytes, SPAN_ID_LEN) ||
-		!json_get_id(context, node, F_PARENT_ID, "parentId", false, span.parent_id.bytes, SPAN_ID_LEN) ||
-		!json_get_text(context, node, F_NAME, "name", &span.name) ||
-		!json_get_text(context, node, F_KIND, "kind", &kind) ||
-		!json_get_number(context, node, F_TIMESTAMP, "timestamp", UINT64_MAX, &span.start) ||
-		!json_get_number(context, node, F_DURATION, "duration", UINT64_MAX, &span.duration) ||
-		!get_endpoint(context, node, F_LOCAL_ENDPOINT, &span.local) ||
-		!get_endpoint(context, node, F_REMOTE_ENDPOINT, &span.remote) ||
-		!get_tags(context, node, &span.tags) ||
-		!get_notes(context, node, &span))
+	    !json_get_id(context, node, F_ID, "id", true, span.id.bytes, SPAN_ID_LEN) ||
+	    !json_get_id(context, node, F_PARENT_ID, "parentId", false, span.parent_id.bytes, SPAN_ID_LEN) ||
+	    !json_get_text(context, node, F_NAME, "name", &span.name) ||
+	    !json_get_text(context, node, F_KIND, "kind", &kind) ||
+	    !json_get_number(context, node, F_TIMESTAMP, "timestamp", UINT64_MAX, &span.start) ||
+	    !json_get_number(context, node, F_DURATION, "duration", UINT64_MAX, &span.duration) ||
+	    !get_endpoint(context, node, F_LOCAL_ENDPOINT, &span.local) ||
+	    !get_endpoint(context, node, F_REMOTE_ENDPOINT, &span.remote) ||
+	    !get_tags(context, node, &span.tags) ||
+	    !get_notes(context, node, &span))
 		return false;
 	span.has_kind = kind.len > 0;
 	span.kind = text_is_nocase(kind, "internal") ? KIND_UNSPECIFIED : foreign_kind(kind);
@@ -192,13 +192,13 @@ get_annotations(DecodeContext *context, const JsonNode *object, ZipkinV1 *v1)
 	for (; element != NULL; element = element->next)
 	{
 		ZipkinEndpoint endpoint;
-		SpanText	text;
-		uint64_t	time;
+		SpanText       text;
+		uint64_t       time;
 
 		if (!json_get_number(context, element, F_TIMESTAMP, "timestamp", UINT64_MAX, &time) ||
-			!json_get_text(context, element, F_VALUE, "value", &text) ||
-			!get_endpoint(context, element, F_ENDPOINT, &endpoint) ||
-			!zipkin_v1_annotation(context, v1, time, text, json_member(element, F_ENDPOINT) != NULL, &endpoint))
+		    !json_get_text(context, element, F_VALUE, "value", &text) ||
+		    !get_endpoint(context, element, F_ENDPOINT, &endpoint) ||
+		    !zipkin_v1_annotation(context, v1, time, text, json_member(element, F_ENDPOINT) != NULL, &endpoint))
 			return false;
 	}
 	return true;
@@ -214,13 +214,13 @@ get_binary_annotations(DecodeContext *context, const JsonNode *object, ZipkinV1 
 	for (; element != NULL; element = element->next)
 	{
 		ZipkinEndpoint endpoint;
-		SpanText	key;
-		SpanText	text;
+		SpanText       key;
+		SpanText       text;
 
 		if (!json_get_text(context, element, F_KEY, "key", &key) ||
-			!scalar_text(context, json_member(element, F_VALUE), "value", &text) ||
-			!get_endpoint(context, element, F_ENDPOINT, &endpoint) ||
-			!zipkin_v1_tag(context, v1, key, any_text(text), json_member(element, F_ENDPOINT) != NULL, &endpoint))
+		    !scalar_text(context, json_member(element, F_VALUE), "value", &text) ||
+		    !get_endpoint(context, element, F_ENDPOINT, &endpoint) ||
+		    !zipkin_v1_tag(context, v1, key, any_text(text), json_member(element, F_ENDPOINT) != NULL, &endpoint))
 			return false;
 	}
 	return true;
@@ -229,30 +229,30 @@ get_binary_annotations(DecodeContext *context, const JsonNode *object, ZipkinV1 
 static bool
 decode_v1(DecodeContext *context, const JsonNode *node)
 {
-	ZipkinV1	v1;
+	ZipkinV1    v1;
 	ZipkinSpan *span = &v1.span;
 
 	zipkin_v1_begin(&v1);
 	return json_get_id(context, node, F_TRACE_ID, "traceId", true, span->trace_id.bytes, TRACE_ID_LEN) &&
-		json_get_id(context, node, F_ID, "id", true, span->id.bytes, SPAN_ID_LEN) &&
-		json_get_id(context, node, F_PARENT_ID, "parentId", false, span->parent_id.bytes, SPAN_ID_LEN) &&
-		json_get_text(context, node, F_NAME, "name", &span->name) &&
-		json_get_number(context, node, F_TIMESTAMP, "timestamp", UINT64_MAX, &span->start) &&
-		json_get_number(context, node, F_DURATION, "duration", UINT64_MAX, &span->duration) &&
-		get_annotations(context, node, &v1) &&
-		get_binary_annotations(context, node, &v1) &&
-		zipkin_v1_add(context, &v1);
+	       json_get_id(context, node, F_ID, "id", true, span->id.bytes, SPAN_ID_LEN) &&
+	       json_get_id(context, node, F_PARENT_ID, "parentId", false, span->parent_id.bytes, SPAN_ID_LEN) &&
+	       json_get_text(context, node, F_NAME, "name", &span->name) &&
+	       json_get_number(context, node, F_TIMESTAMP, "timestamp", UINT64_MAX, &span->start) &&
+	       json_get_number(context, node, F_DURATION, "duration", UINT64_MAX, &span->duration) &&
+	       get_annotations(context, node, &v1) &&
+	       get_binary_annotations(context, node, &v1) &&
+	       zipkin_v1_add(context, &v1);
 }
 
 /* -------------------------------------------------------------------- both */
 
 static bool
 decode(const char *body, size_t len, bool v1, const DecodeOptions *options,
-	   SpanBatch *batch, DecodeResult *result, SpanError *error)
+       SpanBatch *batch, DecodeResult *result, SpanError *error)
 {
-	DecodeContext context;
+	DecodeContext   context;
 	const JsonNode *root;
-	bool		success = true;
+	bool            success = true;
 
 	if (!context_begin(&context, options, batch, result, error))
 		return context_finish(&context, false);
@@ -260,14 +260,15 @@ decode(const char *body, size_t len, bool v1, const DecodeOptions *options,
 
 	/* the tree is in the batch's memory, so that spans may point into it */
 	root = json_tree_parse(body, len, names, sizeof(names) / sizeof(names[0]), F_TAGS, context.arena,
-						   &result->sanitized_strings, error);
+	                       &result->sanitized_strings, error);
 	if (root == NULL)
 		return context_finish(&context, false);
 	if (root->type != JSON_NODE_ARRAY)
 		return context_finish(&context, json_malformed(&context, "the body", "an array of spans"));
 	for (const JsonNode *node = root->first; success && node != NULL; node = node->next)
 		success = node->type != JSON_NODE_OBJECT ? json_malformed(&context, "the body", "an array of spans") :
-			v1 ? decode_v1(&context, node) : decode_v2(&context, node);
+		          v1                             ? decode_v1(&context, node) :
+		                                           decode_v2(&context, node);
 	if (context.refused_counter != NULL)
 		context_refused_spans(&context, root->count);
 	return context_finish(&context, success);
@@ -275,14 +276,14 @@ decode(const char *body, size_t len, bool v1, const DecodeOptions *options,
 
 bool
 decode_zipkin_json(const char *body, size_t len, const DecodeOptions *options,
-				   SpanBatch *batch, DecodeResult *result, SpanError *error)
+                   SpanBatch *batch, DecodeResult *result, SpanError *error)
 {
 	return decode(body, len, false, options, batch, result, error);
 }
 
 bool
 decode_zipkin_v1_json(const char *body, size_t len, const DecodeOptions *options,
-					  SpanBatch *batch, DecodeResult *result, SpanError *error)
+                      SpanBatch *batch, DecodeResult *result, SpanError *error)
 {
 	return decode(body, len, true, options, batch, result, error);
 }

@@ -13,13 +13,13 @@
 static bool
 decode_endpoint(Cursor in, DecodeContext *context, ZipkinEndpoint *endpoint)
 {
-	SpanText	ipv4 = {NULL, 0};
-	SpanText	ipv6 = {NULL, 0};
-	uint32_t	tag;
+	SpanText ipv4 = {NULL, 0};
+	SpanText ipv6 = {NULL, 0};
+	uint32_t tag;
 
 	while (in.p < in.end)
 	{
-		bool		good;
+		bool good;
 
 		if (!wire_tag(&in, &tag))
 			return false;
@@ -51,16 +51,17 @@ decode_endpoint(Cursor in, DecodeContext *context, ZipkinEndpoint *endpoint)
 static bool
 decode_annotation(Cursor in, DecodeContext *context, ZipkinSpan *span)
 {
-	SpanText	text = {NULL, 0};
-	uint64_t	time = 0;
-	uint32_t	tag;
+	SpanText text = {NULL, 0};
+	uint64_t time = 0;
+	uint32_t tag;
 
 	while (in.p < in.end)
 	{
 		if (!wire_tag(&in, &tag))
 			return false;
 		if (tag == TAG(1, WIRE_64BIT) ? !wire_fixed64(&in, &time) :
-			tag == TAG(2, WIRE_BYTES) ? !wire_bytes(&in, &text) : !wire_skip_field(&in, tag))
+		    tag == TAG(2, WIRE_BYTES) ? !wire_bytes(&in, &text) :
+		                                !wire_skip_field(&in, tag))
 			return false;
 	}
 	return zipkin_note(context, span, time, text);
@@ -69,16 +70,17 @@ decode_annotation(Cursor in, DecodeContext *context, ZipkinSpan *span)
 static bool
 decode_tag(Cursor in, DecodeContext *context, ZipkinSpan *span)
 {
-	SpanText	key = {NULL, 0};
-	SpanText	text = {NULL, 0};
-	uint32_t	tag;
+	SpanText key = {NULL, 0};
+	SpanText text = {NULL, 0};
+	uint32_t tag;
 
 	while (in.p < in.end)
 	{
 		if (!wire_tag(&in, &tag))
 			return false;
 		if (tag == TAG(1, WIRE_BYTES) ? !wire_bytes(&in, &key) :
-			tag == TAG(2, WIRE_BYTES) ? !wire_bytes(&in, &text) : !wire_skip_field(&in, tag))
+		    tag == TAG(2, WIRE_BYTES) ? !wire_bytes(&in, &text) :
+		                                !wire_skip_field(&in, tag))
 			return false;
 	}
 	return tags_add(context, &span->tags, key, any_text(text));
@@ -88,7 +90,7 @@ decode_tag(Cursor in, DecodeContext *context, ZipkinSpan *span)
 static bool
 read_id(Cursor *in, uint8_t *bytes, size_t len, const char *what)
 {
-	SpanText	raw;
+	SpanText raw;
 
 	if (!wire_bytes(in, &raw))
 		return false;
@@ -104,8 +106,8 @@ static bool
 decode_field(Cursor *in, uint32_t tag, DecodeContext *context, ZipkinSpan *span)
 {
 	static const int32_t kinds[] = {KIND_UNSPECIFIED, KIND_CLIENT, KIND_SERVER, KIND_PRODUCER, KIND_CONSUMER};
-	Cursor		message;
-	uint32_t	kind;
+	Cursor               message;
+	uint32_t             kind;
 
 	switch (tag)
 	{
@@ -143,8 +145,8 @@ decode_field(Cursor *in, uint32_t tag, DecodeContext *context, ZipkinSpan *span)
 static bool
 decode_span(Cursor in, DecodeContext *context)
 {
-	ZipkinSpan	span;
-	uint32_t	tag;
+	ZipkinSpan span;
+	uint32_t   tag;
 
 	memset(&span, 0, sizeof(span));
 	while (in.p < in.end)
@@ -155,13 +157,13 @@ decode_span(Cursor in, DecodeContext *context)
 
 bool
 decode_zipkin_proto(const char *body, size_t len, const DecodeOptions *options,
-					SpanBatch *batch, DecodeResult *result, SpanError *error)
+                    SpanBatch *batch, DecodeResult *result, SpanError *error)
 {
 	DecodeContext context;
-	Cursor		in = {(const uint8_t *) body, (const uint8_t *) body + len, error};
-	Cursor		message;
-	uint32_t	tag;
-	bool		success;
+	Cursor        in = {(const uint8_t *) body, (const uint8_t *) body + len, error};
+	Cursor        message;
+	uint32_t      tag;
+	bool          success;
 
 	success = context_begin(&context, options, batch, result, error);
 	while (success && in.p < in.end)

@@ -23,17 +23,17 @@ enum
 static bool
 decode_endpoint(Thrift *in, DecodeContext *context, ZipkinEndpoint *endpoint)
 {
-	SpanText	ipv4 = {NULL, 0};
-	SpanText	ipv6 = {NULL, 0};
-	uint32_t	number;
-	uint16_t	port = 0;
+	SpanText     ipv4 = {NULL, 0};
+	SpanText     ipv6 = {NULL, 0};
+	uint32_t     number;
+	uint16_t     port = 0;
 	ThriftStruct of = 0;
-	uint32_t	field;
+	uint32_t     field;
 
 	memset(endpoint, 0, sizeof(*endpoint));
 	for (;;)
 	{
-		bool		good;
+		bool good;
 
 		if (!thrift_field(in, &of, &field))
 			return false;
@@ -64,22 +64,22 @@ decode_endpoint(Thrift *in, DecodeContext *context, ZipkinEndpoint *endpoint)
 	}
 	endpoint->port = port;
 	return zipkin_address(context, ipv4, &endpoint->address) &&
-		(ipv6.len != 16 || zipkin_address(context, ipv6, &endpoint->address));
+	       (ipv6.len != 16 || zipkin_address(context, ipv6, &endpoint->address));
 }
 
 static bool
 decode_annotation(Thrift *in, DecodeContext *context, ZipkinV1 *v1)
 {
 	ZipkinEndpoint endpoint;
-	SpanText	text = {NULL, 0};
-	int64_t		time = 0;
-	bool		has_endpoint = false;
-	ThriftStruct of = 0;
-	uint32_t	field;
+	SpanText       text = {NULL, 0};
+	int64_t        time = 0;
+	bool           has_endpoint = false;
+	ThriftStruct   of = 0;
+	uint32_t       field;
 
 	for (;;)
 	{
-		bool		good;
+		bool good;
 
 		if (!thrift_field(in, &of, &field))
 			return false;
@@ -109,9 +109,9 @@ decode_annotation(Thrift *in, DecodeContext *context, ZipkinV1 *v1)
 static AnyValue
 binary_value(SpanText bytes, uint32_t type)
 {
-	Thrift		in = thrift_begin(bytes.data, bytes.len, false, NULL);
-	uint64_t	number;
-	double		real;
+	Thrift   in = thrift_begin(bytes.data, bytes.len, false, NULL);
+	uint64_t number;
+	double   real;
 
 	switch (type)
 	{
@@ -145,16 +145,16 @@ static bool
 decode_binary_annotation(Thrift *in, DecodeContext *context, ZipkinV1 *v1)
 {
 	ZipkinEndpoint endpoint;
-	SpanText	key = {NULL, 0};
-	SpanText	bytes = {NULL, 0};
-	uint32_t	type = BINARY_STRING;
-	bool		has_endpoint = false;
-	ThriftStruct of = 0;
-	uint32_t	field;
+	SpanText       key = {NULL, 0};
+	SpanText       bytes = {NULL, 0};
+	uint32_t       type = BINARY_STRING;
+	bool           has_endpoint = false;
+	ThriftStruct   of = 0;
+	uint32_t       field;
 
 	for (;;)
 	{
-		bool		good;
+		bool good;
 
 		if (!thrift_field(in, &of, &field))
 			return false;
@@ -185,9 +185,9 @@ decode_binary_annotation(Thrift *in, DecodeContext *context, ZipkinV1 *v1)
 
 static bool
 decode_list(Thrift *in, DecodeContext *context, ZipkinV1 *v1,
-			bool (*decode) (Thrift *in, DecodeContext *context, ZipkinV1 *v1))
+            bool (*decode)(Thrift *in, DecodeContext *context, ZipkinV1 *v1))
 {
-	uint32_t	count;
+	uint32_t count;
 
 	if (!thrift_list(in, THRIFT_STRUCT, &count))
 		return false;
@@ -200,7 +200,7 @@ decode_list(Thrift *in, DecodeContext *context, ZipkinV1 *v1,
 static bool
 read_id(Thrift *in, uint8_t *bytes)
 {
-	int64_t		unused;
+	int64_t unused;
 
 	if (!thrift_i64(in, &unused))
 		return false;
@@ -212,7 +212,7 @@ static bool
 decode_field(Thrift *in, uint32_t field, DecodeContext *context, ZipkinV1 *v1)
 {
 	ZipkinSpan *span = &v1->span;
-	int64_t		number;
+	int64_t     number;
 
 	switch (field)
 	{
@@ -248,9 +248,9 @@ decode_field(Thrift *in, uint32_t field, DecodeContext *context, ZipkinV1 *v1)
 static bool
 decode_span(Thrift *in, DecodeContext *context)
 {
-	ZipkinV1	v1;
+	ZipkinV1     v1;
 	ThriftStruct of = 0;
-	uint32_t	field;
+	uint32_t     field;
 
 	zipkin_v1_begin(&v1);
 	for (;;)
@@ -266,12 +266,12 @@ decode_span(Thrift *in, DecodeContext *context)
 
 bool
 decode_zipkin_thrift(const char *body, size_t len, const DecodeOptions *options,
-					 SpanBatch *batch, DecodeResult *result, SpanError *error)
+                     SpanBatch *batch, DecodeResult *result, SpanError *error)
 {
 	DecodeContext context;
-	Thrift		in = thrift_begin(body, len, false, error);
-	uint32_t	count = 0;
-	bool		success;
+	Thrift        in = thrift_begin(body, len, false, error);
+	uint32_t      count = 0;
+	bool          success;
 
 	success = context_begin(&context, options, batch, result, error) && thrift_list(&in, THRIFT_STRUCT, &count);
 	for (uint32_t i = 0; success && i < count; i++)

@@ -34,9 +34,9 @@ core_kind(SpanText value)
 
 bool
 zipkin_v1_annotation(DecodeContext *context, ZipkinV1 *v1, uint64_t time, SpanText value,
-					 bool has_endpoint, const ZipkinEndpoint *endpoint)
+                     bool has_endpoint, const ZipkinEndpoint *endpoint)
 {
-	int32_t		kind = core_kind(value);
+	int32_t kind = core_kind(value);
 
 	if (time != 0 && (v1->first == 0 || time < v1->first))
 		v1->first = time;
@@ -59,9 +59,9 @@ zipkin_v1_annotation(DecodeContext *context, ZipkinV1 *v1, uint64_t time, SpanTe
 
 bool
 zipkin_v1_tag(DecodeContext *context, ZipkinV1 *v1, SpanText key, AnyValue value,
-			  bool has_endpoint, const ZipkinEndpoint *endpoint)
+              bool has_endpoint, const ZipkinEndpoint *endpoint)
 {
-	bool		address = span_text_is(key, "sa") || span_text_is(key, "ca");
+	bool address = span_text_is(key, "sa") || span_text_is(key, "ca");
 
 	/* the address of the other side */
 	if (address && has_endpoint)

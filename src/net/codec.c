@@ -23,16 +23,16 @@
 
 struct NetDecoder
 {
-	NetCodec	codec;
-	z_stream	z;
-	bool		z_ready;
+	NetCodec      codec;
+	z_stream      z;
+	bool          z_ready;
 	ZSTD_DStream *zstd;
-	NetSnappy  *snappy;
-	uint8_t		head[2];		/* deflate: the bytes that tell zlib from raw */
-	int			n_head;
-	bool		any_input;
-	bool		at_end;			/* a member or frame ended with the last byte */
-	const char *message;
+	NetSnappy    *snappy;
+	uint8_t       head[2]; /* deflate: the bytes that tell zlib from raw */
+	int           n_head;
+	bool          any_input;
+	bool          at_end; /* a member or frame ended with the last byte */
+	const char   *message;
 };
 
 NetCodec
@@ -71,7 +71,7 @@ net_decoder_create(NetCodec codec)
 	else if (codec == NET_CODEC_SNAPPY)
 		decoder->snappy = net_snappy_create();
 	if ((codec == NET_CODEC_GZIP && !decoder->z_ready) || (codec == NET_CODEC_SNAPPY && decoder->snappy == NULL) ||
-		(codec == NET_CODEC_ZSTD && decoder->zstd == NULL))
+	    (codec == NET_CODEC_ZSTD && decoder->zstd == NULL))
 	{
 		net_decoder_destroy(decoder);
 		return NULL;
@@ -114,7 +114,7 @@ net_decoder_memory(const NetDecoder *decoder)
 static bool
 make_room(NetBuffer *out, size_t len, size_t limit, size_t *room)
 {
-	size_t		want = len < 4096 ? 4096 : len * 4;
+	size_t want = len < 4096 ? 4096 : len * 4;
 
 	if (want > 1024 * 1024)
 		want = 1024 * 1024;
@@ -131,16 +131,16 @@ make_room(NetBuffer *out, size_t len, size_t limit, size_t *room)
 static NetDecodeResult
 feed_zlib(NetDecoder *decoder, const uint8_t *data, size_t len, NetBuffer *out, size_t limit)
 {
-	z_stream   *z = &decoder->z;
-	bool		more = true;
+	z_stream *z = &decoder->z;
+	bool      more = true;
 
 	z->next_in = (Bytef *) data;
 	z->avail_in = len;
 	while (z->avail_in > 0 || more)
 	{
-		size_t		room;
-		size_t		had;
-		int			rc;
+		size_t room;
+		size_t had;
+		int    rc;
 
 		if (decoder->at_end)
 		{
@@ -193,7 +193,7 @@ feed_deflate(NetDecoder *decoder, const uint8_t *data, size_t len, NetBuffer *ou
 	if (!decoder->z_ready)
 	{
 		NetDecodeResult result;
-		bool		is_zlib;
+		bool            is_zlib;
 
 		while (decoder->n_head < 2 && len > 0)
 		{
@@ -217,13 +217,13 @@ static NetDecodeResult
 feed_zstd(NetDecoder *decoder, const uint8_t *data, size_t len, NetBuffer *out, size_t limit)
 {
 	ZSTD_inBuffer in = {data, len, 0};
-	bool		more = true;
+	bool          more = true;
 
 	while (in.pos < in.size || more)
 	{
 		ZSTD_outBuffer to;
-		size_t		room;
-		size_t		rc;
+		size_t         room;
+		size_t         rc;
 
 		if (!make_room(out, in.size - in.pos, limit, &room))
 			return NET_DECODE_NO_MEMORY;
@@ -284,10 +284,10 @@ net_decoder_finish(NetDecoder *decoder, NetBuffer *out, size_t limit)
 char *
 net_gzip(const void *data, size_t len, size_t *outlen)
 {
-	z_stream	z;
-	char	   *out;
-	size_t		bound;
-	int			rc;
+	z_stream z;
+	char    *out;
+	size_t   bound;
+	int      rc;
 
 	memset(&z, 0, sizeof(z));
 	if (len > UINT32_MAX / 2 || deflateInit2(&z, 1, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) != Z_OK)
@@ -335,19 +335,19 @@ q_is_zero(const char *params, size_t len)
 bool
 net_accepts_gzip(const char *accept)
 {
-	bool		star = false;
+	bool star = false;
 
 	if (accept == NULL)
 		return false;
 	while (*accept != '\0')
 	{
-		size_t		item = strcspn(accept, ",");
-		size_t		skip = strspn(accept, " \t");
-		size_t		name = skip < item ? strcspn(accept + skip, ";, \t") : 0;
-		bool		zero = skip < item && q_is_zero(accept + skip + name, item - skip - name);
+		size_t item = strcspn(accept, ",");
+		size_t skip = strspn(accept, " \t");
+		size_t name = skip < item ? strcspn(accept + skip, ";, \t") : 0;
+		bool   zero = skip < item && q_is_zero(accept + skip + name, item - skip - name);
 
 		if ((name == 4 && strncasecmp(accept + skip, "gzip", 4) == 0) ||
-			(name == 6 && strncasecmp(accept + skip, "x-gzip", 6) == 0))
+		    (name == 6 && strncasecmp(accept + skip, "x-gzip", 6) == 0))
 			return !zero;
 		if (name == 1 && accept[skip] == '*')
 			star = !zero;

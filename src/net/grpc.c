@@ -40,12 +40,12 @@ static void
 encode_message(const char *message, char *out, size_t outlen)
 {
 	static const char digits[] = "0123456789ABCDEF";
-	size_t		n = 0;
-	size_t		whole = 0;
+	size_t            n = 0;
+	size_t            whole = 0;
 
 	for (const unsigned char *p = (const unsigned char *) message; *p != '\0'; p++)
 	{
-		bool		plain = *p >= 0x20 && *p <= 0x7E && *p != '%';
+		bool plain = *p >= 0x20 && *p <= 0x7E && *p != '%';
 
 		if ((*p & 0xC0) != 0x80)
 			whole = n;
@@ -73,7 +73,7 @@ encode_base64(const uint8_t *data, size_t len, char *out)
 
 	while (len > 0)
 	{
-		uint32_t	bits = data[0] << 16 | (len > 1 ? data[1] << 8 : 0) | (len > 2 ? data[2] : 0);
+		uint32_t bits = data[0] << 16 | (len > 1 ? data[1] << 8 : 0) | (len > 2 ? data[2] : 0);
 
 		*out++ = digits[bits >> 18];
 		*out++ = digits[bits >> 12 & 63];
@@ -93,8 +93,8 @@ is_base64(const char *text)
 {
 	while (*text != '\0')
 	{
-		size_t		digits;
-		size_t		padding;
+		size_t digits;
+		size_t padding;
 
 		text += strspn(text, " ");
 		digits = strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_");
@@ -124,14 +124,14 @@ end_call(Http2Stream *stream)
 static void
 append_frame(Http2Stream *stream, const void *message, size_t len)
 {
-	uint8_t		prefix[5] = {0, len >> 24, len >> 16, len >> 8, len};
+	uint8_t prefix[5] = {0, len >> 24, len >> 16, len >> 8, len};
 
 	/* its time to stand still begins now */
 	if (stream->out.start == stream->out.len)
 		stream->progress = net_now(stream->base.server);
 	/* without memory a message would be lost silently: the stream is reset */
 	if (len > UINT32_MAX || !net_buffer_append(&stream->out, prefix, 5) ||
-		!net_buffer_append(&stream->out, message, len))
+	    !net_buffer_append(&stream->out, message, len))
 		http2_reset(stream, NGHTTP2_INTERNAL_ERROR);
 	net_request_holds(&stream->base, stream->out.len);
 }
@@ -139,11 +139,10 @@ append_frame(Http2Stream *stream, const void *message, size_t len)
 static void
 submit_headers(Http2Stream *stream)
 {
-	nghttp2_nv	fields[] = {
+	nghttp2_nv fields[] = {
 		http2_nv(":status", "200"),
 		http2_nv("content-type", "application/grpc"),
-		http2_nv("grpc-accept-encoding", NET_ACCEPT_ENCODINGS)
-	};
+		http2_nv("grpc-accept-encoding", NET_ACCEPT_ENCODINGS)};
 
 	http2_submit(stream, fields, 3, true);
 }
@@ -151,13 +150,13 @@ submit_headers(Http2Stream *stream)
 /* trailers_only: HEADERS with END_STREAM and nothing else */
 static void
 trailers_only(Http2Stream *stream, int http_status, int status, const char *message,
-			  const char *details, const NetHeader *trailers, int n_trailers, bool say_encodings)
+              const char *details, const NetHeader *trailers, int n_trailers, bool say_encodings)
 {
-	nghttp2_nv	fields[8 + MAX_EXTRA_TRAILERS];
-	size_t		n = 0;
-	char		http_text[16];
-	char		status_text[16];
-	char		text[MAX_MESSAGE_HEADER];
+	nghttp2_nv fields[8 + MAX_EXTRA_TRAILERS];
+	size_t     n = 0;
+	char       http_text[16];
+	char       status_text[16];
+	char       text[MAX_MESSAGE_HEADER];
 
 	snprintf(http_text, sizeof(http_text), "%d", http_status);
 	snprintf(status_text, sizeof(status_text), "%d", status);
@@ -180,11 +179,11 @@ trailers_only(Http2Stream *stream, int http_status, int status, const char *mess
 /* add_trailers: the end of a call whose headers are out */
 static void
 add_trailers(Http2Stream *stream, int status, const char *message, const char *details,
-			 const NetHeader *trailers, int n_trailers)
+             const NetHeader *trailers, int n_trailers)
 {
-	char		status_text[16];
-	char		text[MAX_MESSAGE_HEADER];
-	bool		ok;
+	char status_text[16];
+	char text[MAX_MESSAGE_HEADER];
+	bool ok;
 
 	snprintf(status_text, sizeof(status_text), "%d", status);
 	ok = http2_add_trailer(stream, "grpc-status", status_text);
@@ -217,7 +216,7 @@ fail(Http2Stream *stream, int http_status, int status, const char *message)
 	}
 	else
 		trailers_only(stream, http_status, status, message, NULL, NULL, 0,
-					  status == GRPC_UNIMPLEMENTED);
+		              status == GRPC_UNIMPLEMENTED);
 	end_call(stream);
 }
 
@@ -229,13 +228,13 @@ grpc_unavailable(Http2Stream *stream, const char *message)
 
 void
 net_respond_grpc(NetRequest *request, int status, const char *message,
-				 const void *details, size_t details_len,
-				 const NetHeader *trailers, int n_trailers,
-				 const void *body, size_t len)
+                 const void *details, size_t details_len,
+                 const NetHeader *trailers, int n_trailers,
+                 const void *body, size_t len)
 {
 	Http2Stream *stream = net_container(Http2Stream, base, request);
-	char		base64[MAX_DETAILS * 4 / 3 + 8];
-	char	   *encoded = NULL;
+	char         base64[MAX_DETAILS * 4 / 3 + 8];
+	char        *encoded = NULL;
 
 	if (request->answered || request->kind != NET_GRPC)
 		return;
@@ -256,7 +255,7 @@ net_respond_grpc(NetRequest *request, int status, const char *message,
 	}
 	else
 		trailers_only(stream, 200, status, message, encoded, trailers, n_trailers,
-					  status == GRPC_UNIMPLEMENTED);
+		              status == GRPC_UNIMPLEMENTED);
 	end_call(stream);
 }
 
@@ -300,7 +299,7 @@ net_grpc_finish(NetRequest *request, int status, const char *message)
 }
 
 void
-net_grpc_each_message(NetRequest *request, void (*callback) (NetRequest *request, void *arg), void *arg)
+net_grpc_each_message(NetRequest *request, void (*callback)(NetRequest *request, void *arg), void *arg)
 {
 	Http2Stream *stream = net_container(Http2Stream, base, request);
 
@@ -345,8 +344,8 @@ content_type_is_valid(const char *type)
 static bool
 parse_timeout(const char *text, uint64_t *ms)
 {
-	size_t		digits = strspn(text, "0123456789");
-	uint64_t	n;
+	size_t   digits = strspn(text, "0123456789");
+	uint64_t n;
 
 	if (digits < 1 || digits > 8 || text[digits] == '\0' || text[digits + 1] != '\0')
 		return false;
@@ -392,10 +391,10 @@ binary_headers_are_valid(const NetRequest *request)
 	for (int i = 0; i < request->n_fields; i++)
 	{
 		const char *name = request->text.data + request->fields[i].name;
-		size_t		len = strlen(name);
+		size_t      len = strlen(name);
 
 		if (len > 4 && strcmp(name + len - 4, "-bin") == 0 &&
-			!is_base64(request->text.data + request->fields[i].value))
+		    !is_base64(request->text.data + request->fields[i].value))
 			return false;
 	}
 	return true;
@@ -408,9 +407,9 @@ grpc_headers(Http2Stream *stream)
 	const char *type = net_request_header(request, "content-type", NULL);
 	const char *timeout = net_request_header(request, "grpc-timeout", NULL);
 	const char *encoding = net_request_header(request, "grpc-encoding", NULL);
-	uint64_t	ms = 0;
-	char		text[256];
-	bool		has_room;
+	uint64_t    ms = 0;
+	char        text[256];
+	bool        has_room;
 
 	request->kind = NET_GRPC;
 	if (request->headers_too_large)
@@ -438,7 +437,7 @@ grpc_headers(Http2Stream *stream)
 	if (strcmp(net_request_method(request), "POST") != 0)
 	{
 		snprintf(text, sizeof(text), "gRPC calls use the method POST, not \"%.20s\"",
-				 net_request_method(request));
+		         net_request_method(request));
 		fail(stream, 405, GRPC_INTERNAL, text);
 		return;
 	}
@@ -473,11 +472,11 @@ static void
 message_begins(Http2Stream *stream)
 {
 	GrpcMessage *message = &stream->message;
-	size_t		max = stream->base.server->options.max_body;
-	char		text[128];
+	size_t       max = stream->base.server->options.max_body;
+	char         text[128];
 
 	message->length = (size_t) message->prefix[1] << 24 | message->prefix[2] << 16 |
-		message->prefix[3] << 8 | message->prefix[4];
+	                  message->prefix[3] << 8 | message->prefix[4];
 	if (message->prefix[0] > 1)
 	{
 		snprintf(text, sizeof(text), "grpc: received message with unknown compressed flag %d", message->prefix[0]);
@@ -503,13 +502,13 @@ message_begins(Http2Stream *stream)
 static void
 fail_decoding(Http2Stream *stream, NetDecodeResult result)
 {
-	char		text[256];
+	char text[256];
 
 	switch (result)
 	{
 		case NET_DECODE_TOO_LARGE:
 			snprintf(text, sizeof(text), "grpc: received message after decompression larger than max %zu",
-					 stream->base.server->options.max_body);
+			         stream->base.server->options.max_body);
 			fail(stream, 200, GRPC_RESOURCE_EXHAUSTED, text);
 			break;
 		case NET_DECODE_NO_MEMORY:
@@ -517,7 +516,7 @@ fail_decoding(Http2Stream *stream, NetDecodeResult result)
 			break;
 		default:
 			snprintf(text, sizeof(text), "grpc: failed to decompress the received message: %.100s",
-					 net_decoder_message(stream->base.decoder));
+			         net_decoder_message(stream->base.decoder));
 			fail(stream, 200, GRPC_INTERNAL, text);
 			break;
 	}
@@ -533,7 +532,7 @@ message_continues(Http2Stream *stream, const uint8_t *data, size_t len)
 	if (request->decoder != NULL)
 	{
 		NetDecodeResult result = net_decoder_feed(request->decoder, data, len, body,
-												  request->server->options.max_body);
+		                                          request->server->options.max_body);
 
 		if (result != NET_DECODE_OK)
 		{
@@ -610,7 +609,7 @@ grpc_data(Http2Stream *stream, const uint8_t *data, size_t len)
 		}
 		else if (message->received < message->length)
 		{
-			size_t		part = message->length - message->received;
+			size_t part = message->length - message->received;
 
 			if (part > len)
 				part = len;
@@ -624,7 +623,7 @@ grpc_data(Http2Stream *stream, const uint8_t *data, size_t len)
 			return;
 		}
 		if (message->each != NULL && !stream->base.answered && message->n_prefix == 5 &&
-			message->received == message->length)
+		    message->received == message->length)
 			message_ends(stream);
 	}
 }

@@ -35,56 +35,56 @@
 
 typedef enum Http1State
 {
-	HTTP1_FIRST,				/* sniffed, request line not complete */
-	HTTP1_IDLE,					/* between requests */
+	HTTP1_FIRST, /* sniffed, request line not complete */
+	HTTP1_IDLE,  /* between requests */
 	HTTP1_HEADERS,
 	HTTP1_BODY,
-	HTTP1_HANDLING,				/* suspended */
+	HTTP1_HANDLING, /* suspended */
 	HTTP1_ANSWERING
 } Http1State;
 
 typedef struct Http1Connection
 {
-	NetNode		node;
-	Http1	   *http1;
+	NetNode                node;
+	Http1                 *http1;
 	struct MHD_Connection *mhd;
-	struct Http1Request *request;
-	int			fd;
-	Http1State	state;
-	uint64_t	since;			/* of the state, or of the body's last progress */
-	bool		linger;			/* the peer may still be sending when we close */
-	bool		half_closed;	/* seen by the last sweep */
+	struct Http1Request   *request;
+	int                    fd;
+	Http1State             state;
+	uint64_t               since;       /* of the state, or of the body's last progress */
+	bool                   linger;      /* the peer may still be sending when we close */
+	bool                   half_closed; /* seen by the last sweep */
 } Http1Connection;
 
 typedef struct Http1Request
 {
-	NetRequest	base;
-	Http1Connection *connection;
+	NetRequest             base;
+	Http1Connection       *connection;
 	struct MHD_Connection *mhd;
-	struct MHD_Response *response;
-	int			status;
-	bool		got_headers;
-	bool		complete;
-	bool		in_access;		/* libmicrohttpd is calling us about it */
-	bool		suspended;
-	bool		gone;			/* cancelled: close, say nothing */
-	bool		reading_body;	/* an answer now would come amid the body */
-	bool		answered_raw;	/* past the library */
-	bool		expects;		/* waits for 100 Continue */
-	bool		has_length;
-	bool		chunked;
-	uint64_t	length;
-	uint64_t	read;			/* of the body, discarded bytes included */
+	struct MHD_Response   *response;
+	int                    status;
+	bool                   got_headers;
+	bool                   complete;
+	bool                   in_access; /* libmicrohttpd is calling us about it */
+	bool                   suspended;
+	bool                   gone;         /* cancelled: close, say nothing */
+	bool                   reading_body; /* an answer now would come amid the body */
+	bool                   answered_raw; /* past the library */
+	bool                   expects;      /* waits for 100 Continue */
+	bool                   has_length;
+	bool                   chunked;
+	uint64_t               length;
+	uint64_t               read; /* of the body, discarded bytes included */
 } Http1Request;
 
 struct Http1
 {
-	NetServer  *server;
+	NetServer         *server;
 	struct MHD_Daemon *daemon;
-	NetWatch   *watch;
-	NetPending	pending;
-	NetNode		connections;
-	bool		running;
+	NetWatch          *watch;
+	NetPending         pending;
+	NetNode            connections;
+	bool               running;
 };
 
 static void
@@ -131,20 +131,20 @@ static bool
 append_header(NetBuffer *out, const char *name, const char *value)
 {
 	return net_buffer_append(out, name, strlen(name)) && net_buffer_append(out, ": ", 2) &&
-		net_buffer_append(out, value, strlen(value)) && net_buffer_append(out, "\r\n", 2);
+	       net_buffer_append(out, value, strlen(value)) && net_buffer_append(out, "\r\n", 2);
 }
 
 /* answer_raw: writes the answer to the socket itself; the connection ends with it */
 static void
 answer_raw(Http1Request *request, const NetAnswer *answer, const char *content_type,
-		   const NetHeader *headers, int n_headers)
+           const NetHeader *headers, int n_headers)
 {
-	NetBuffer	out = {0};
-	char		line[256];
-	bool		whole;
+	NetBuffer out = {0};
+	char      line[256];
+	bool      whole;
 
 	snprintf(line, sizeof(line), "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Length: %zu\r\n",
-			 answer->status, net_reason_phrase(answer->status), answer->len);
+	         answer->status, net_reason_phrase(answer->status), answer->len);
 	whole = net_buffer_append(&out, line, strlen(line));
 	if (content_type != NULL)
 		whole = whole && append_header(&out, "Content-Type", content_type);
@@ -162,7 +162,7 @@ answer_raw(Http1Request *request, const NetAnswer *answer, const char *content_t
 
 static struct MHD_Response *
 make_response(Http1Request *request, NetAnswer *answer, const char *content_type,
-			  const NetHeader *headers, int n_headers)
+              const NetHeader *headers, int n_headers)
 {
 	struct MHD_Response *response;
 
@@ -193,11 +193,11 @@ near_end(const Http1Request *request)
 
 void
 http1_respond(NetRequest *base, int status, const char *content_type,
-			  const NetHeader *headers, int n_headers, const void *body, size_t len)
+              const NetHeader *headers, int n_headers, const void *body, size_t len)
 {
 	Http1Request *request = net_container(Http1Request, base, base);
-	NetAnswer	answer;
-	bool		ok;
+	NetAnswer     answer;
+	bool          ok;
 
 	ok = net_answer_prepare(&answer, base, status, headers, n_headers, body, len);
 	base->answered = true;
@@ -246,14 +246,14 @@ queue(Http1Request *request)
 static void *
 on_request_line(void *cls, const char *uri, struct MHD_Connection *mhd)
 {
-	Http1	   *http1 = cls;
+	Http1                          *http1 = cls;
 	const union MHD_ConnectionInfo *info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-	Http1Request *request = calloc(1, sizeof(Http1Request));
+	Http1Request                   *request = calloc(1, sizeof(Http1Request));
 
 	if (request == NULL)
 		return NULL;
 	if (!net_request_init(&request->base, http1->server, NET_HTTP1) || info->socket_context == NULL ||
-		!net_request_set_target(&request->base, uri, strlen(uri)))
+	    !net_request_set_target(&request->base, uri, strlen(uri)))
 	{
 		net_request_release(&request->base);
 		free(request);
@@ -268,14 +268,14 @@ on_request_line(void *cls, const char *uri, struct MHD_Connection *mhd)
 
 static enum MHD_Result
 on_header(void *cls, enum MHD_ValueKind kind, const char *name, size_t namelen,
-		  const char *value, size_t valuelen)
+          const char *value, size_t valuelen)
 {
 	Http1Request *request = cls;
-	NetRequest *base = &request->base;
+	NetRequest   *base = &request->base;
 
 	(void) kind;
 	if (base->n_fields >= NET_MAX_HEADERS ||
-		!net_request_add_header(base, name, namelen, value != NULL ? value : "", valuelen))
+	    !net_request_add_header(base, name, namelen, value != NULL ? value : "", valuelen))
 	{
 		base->headers_too_large = true;
 		return MHD_NO;
@@ -291,8 +291,8 @@ static bool
 framing_is_sound(Http1Request *request)
 {
 	NetRequest *base = &request->base;
-	int			n_lengths;
-	int			n_codings;
+	int         n_lengths;
+	int         n_codings;
 	const char *length = net_request_header(base, "content-length", &n_lengths);
 	const char *coding = net_request_header(base, "transfer-encoding", &n_codings);
 
@@ -304,7 +304,7 @@ framing_is_sound(Http1Request *request)
 	}
 	if (n_lengths > 0)
 	{
-		size_t		digits = strspn(length, "0123456789");
+		size_t digits = strspn(length, "0123456789");
 
 		if (n_lengths > 1 || digits == 0 || digits > 18 || length[digits] != '\0')
 			return false;
@@ -338,9 +338,9 @@ on_headers(Http1Request *request, const char *method, const char *version)
 	NetRequest *base = &request->base;
 	const char *message = NULL;
 	const char *expect;
-	bool		has_body;
-	bool		has_room;
-	int			status;
+	bool        has_body;
+	bool        has_room;
+	int         status;
 
 	if (!net_request_set_method(base, method, strlen(method)))
 		return MHD_NO;
@@ -358,7 +358,7 @@ on_headers(Http1Request *request, const char *method, const char *version)
 	has_body = request->chunked || request->length > 0;
 	expect = net_request_header(base, "expect", NULL);
 	request->expects = has_body && expect != NULL && strcasecmp(expect, "100-continue") == 0 &&
-		strcmp(version, MHD_HTTP_VERSION_1_1) == 0;
+	                   strcmp(version, MHD_HTTP_VERSION_1_1) == 0;
 
 	has_room = net_request_account_headers(base);
 	if (!net_request_check(base))
@@ -391,7 +391,7 @@ static enum MHD_Result
 on_body(Http1Request *request, const char *data, size_t *len)
 {
 	const char *message = NULL;
-	int			status;
+	int         status;
 
 	request->read += *len;
 	request->connection->since = net_now(request->base.server);
@@ -416,7 +416,7 @@ on_complete(Http1Request *request)
 {
 	NetRequest *base = &request->base;
 	const char *message = NULL;
-	int			status;
+	int         status;
 
 	if (request->complete)
 		return queue(request);
@@ -440,7 +440,7 @@ on_complete(Http1Request *request)
 
 static enum MHD_Result
 on_access(void *cls, struct MHD_Connection *mhd, const char *url, const char *method,
-		  const char *version, const char *data, size_t *len, void **context)
+          const char *version, const char *data, size_t *len, void **context)
 {
 	Http1Request *request = *context;
 
@@ -484,7 +484,7 @@ on_request_end(void *cls, struct MHD_Connection *mhd, void **context, enum MHD_R
 static void
 on_connection(void *cls, struct MHD_Connection *mhd, void **context, enum MHD_ConnectionNotificationCode code)
 {
-	Http1	   *http1 = cls;
+	Http1           *http1 = cls;
 	Http1Connection *connection;
 
 	if (code == MHD_CONNECTION_NOTIFY_STARTED)
@@ -506,7 +506,7 @@ on_connection(void *cls, struct MHD_Connection *mhd, void **context, enum MHD_Co
 		if (connection != NULL)
 		{
 			/* libmicrohttpd closes its own descriptor at once */
-			int			fd = connection->linger && !http1->server->destroying ? dup(connection->fd) : -1;
+			int fd = connection->linger && !http1->server->destroying ? dup(connection->fd) : -1;
 
 			if (fd >= 0)
 				net_linger(http1->server->loop, fd);
@@ -553,7 +553,7 @@ hung_up(const Http1Connection *connection)
 static bool
 peer_left(Http1Connection *connection)
 {
-	int			events = hung_up(connection);
+	int events = hung_up(connection);
 
 	if (events == 0)
 		return false;
@@ -576,7 +576,7 @@ peer_left(Http1Connection *connection)
 static bool
 input_is_over(const Http1Connection *connection)
 {
-	int			unread = 0;
+	int unread = 0;
 
 	return hung_up(connection) != 0 && ioctl(connection->fd, FIONREAD, &unread) == 0 && unread == 0;
 }
@@ -588,13 +588,13 @@ input_is_over(const Http1Connection *connection)
 void
 http1_sweep(Http1 *http1)
 {
-	NetServer  *server = http1->server;
-	uint64_t	now = net_now(server);
+	NetServer *server = http1->server;
+	uint64_t   now = net_now(server);
 
 	for (NetNode *node = http1->connections.next; node != &http1->connections; node = node->next)
 	{
 		Http1Connection *connection = net_container(Http1Connection, node, node);
-		uint64_t	allowed;
+		uint64_t         allowed;
 
 		switch (connection->state)
 		{
@@ -608,7 +608,8 @@ http1_sweep(Http1 *http1)
 				break;
 			case HTTP1_IDLE:
 				allowed = server->options.idle_timeout_ms > 0 ?
-					(uint64_t) server->options.idle_timeout_ms : UINT64_MAX;
+				              (uint64_t) server->options.idle_timeout_ms :
+				              UINT64_MAX;
 				break;
 			case HTTP1_BODY:
 				allowed = server->options.stall_timeout_ms;
@@ -628,7 +629,7 @@ http1_stop(Http1 *http1, bool graceful)
 	for (NetNode *node = http1->connections.next; node != &http1->connections; node = node->next)
 	{
 		Http1Connection *connection = net_container(Http1Connection, node, node);
-		bool		busy = connection->state != HTTP1_IDLE && connection->state != HTTP1_FIRST;
+		bool             busy = connection->state != HTTP1_IDLE && connection->state != HTTP1_FIRST;
 
 		if (graceful && busy)
 			continue;
@@ -642,9 +643,9 @@ http1_stop(Http1 *http1, bool graceful)
 Http1 *
 http1_create(NetServer *server)
 {
-	Http1	   *http1 = calloc(1, sizeof(Http1));
+	Http1                      *http1 = calloc(1, sizeof(Http1));
 	const union MHD_DaemonInfo *info;
-	size_t		max_header = server->options.max_header > 0 ? server->options.max_header : NET_MAX_HEADER_BYTES_HTTP1;
+	size_t                      max_header = server->options.max_header > 0 ? server->options.max_header : NET_MAX_HEADER_BYTES_HTTP1;
 
 	if (http1 == NULL)
 		return NULL;
@@ -653,16 +654,16 @@ http1_create(NetServer *server)
 	net_pending_init(&http1->pending, on_pending);
 	http1->daemon =
 		MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME, 0,
-						 NULL, NULL, on_access, http1,
-						 MHD_OPTION_NOTIFY_CONNECTION, on_connection, http1,
-						 MHD_OPTION_NOTIFY_COMPLETED, on_request_end, http1,
-						 MHD_OPTION_URI_LOG_CALLBACK, on_request_line, http1,
-						 MHD_OPTION_CONNECTION_LIMIT, (unsigned int) server->options.max_connections + 1,
-						 MHD_OPTION_CONNECTION_MEMORY_LIMIT, max_header + (max_header < READ_BUFFER ? READ_BUFFER_SMALL : READ_BUFFER),
-						 MHD_OPTION_CONNECTION_TIMEOUT,
-						 (unsigned int) ((server->options.idle_timeout_ms + 999) / 1000),
-						 MHD_OPTION_STRICT_FOR_CLIENT, 1,
-						 MHD_OPTION_END);
+	                     NULL, NULL, on_access, http1,
+	                     MHD_OPTION_NOTIFY_CONNECTION, on_connection, http1,
+	                     MHD_OPTION_NOTIFY_COMPLETED, on_request_end, http1,
+	                     MHD_OPTION_URI_LOG_CALLBACK, on_request_line, http1,
+	                     MHD_OPTION_CONNECTION_LIMIT, (unsigned int) server->options.max_connections + 1,
+	                     MHD_OPTION_CONNECTION_MEMORY_LIMIT, max_header + (max_header < READ_BUFFER ? READ_BUFFER_SMALL : READ_BUFFER),
+	                     MHD_OPTION_CONNECTION_TIMEOUT,
+	                     (unsigned int) ((server->options.idle_timeout_ms + 999) / 1000),
+	                     MHD_OPTION_STRICT_FOR_CLIENT, 1,
+	                     MHD_OPTION_END);
 	if (http1->daemon != NULL)
 	{
 		info = MHD_get_daemon_info(http1->daemon, MHD_DAEMON_INFO_EPOLL_FD);

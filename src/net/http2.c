@@ -28,15 +28,15 @@
  * than the one we write into its first frame.
  */
 #define LIBRARY_MAX_STREAMS 1000
-#define READS_PER_WAKE 4		/* of NET_SCRATCH_BYTES: then the others have their turn */
+#define READS_PER_WAKE 4 /* of NET_SCRATCH_BYTES: then the others have their turn */
 #define WRITE_BATCH (64 * 1024)
 
 /* What a peer may do before it is told to calm down. */
-#define MAX_RESETS 200			/* in RESET_PERIOD_MS */
+#define MAX_RESETS 200 /* in RESET_PERIOD_MS */
 #define RESET_PERIOD_MS 10000
-#define MAX_SETTINGS 100		/* in SETTINGS_PERIOD_MS */
+#define MAX_SETTINGS 100 /* in SETTINGS_PERIOD_MS */
 #define SETTINGS_PERIOD_MS 60000
-#define MAX_EMPTY_FRAMES 100	/* in a row */
+#define MAX_EMPTY_FRAMES 100 /* in a row */
 
 /*
  * Pings and settings whose answers wait: what one read can hold, since we
@@ -52,33 +52,33 @@
 
 typedef struct Counter
 {
-	uint64_t	since;
-	int			n;
+	uint64_t since;
+	int      n;
 } Counter;
 
 struct Http2Connection
 {
-	NetNode		node;			/* NetServer.http2 */
-	NetServer  *server;
-	NetSocket	sock;
-	NetWatch   *watch;
-	NetPending	pending;		/* output was made outside of on_ready */
+	NetNode          node; /* NetServer.http2 */
+	NetServer       *server;
+	NetSocket        sock;
+	NetWatch        *watch;
+	NetPending       pending; /* output was made outside of on_ready */
 	nghttp2_session *session;
-	NetNode		streams;
-	int			n_streams;
-	bool		in_session;		/* inside nghttp2_session_mem_recv */
-	bool		got_settings;
-	bool		sent_settings;
-	bool		dead;			/* no more reading or writing */
-	bool		blocked;		/* the socket takes no more now */
-	bool		noticed;		/* shutdown notice sent */
-	bool		said_goaway;
-	uint64_t	since;			/* connected; then: last active; then: notice sent */
-	uint64_t	write_progress;
-	NetBuffer	out;			/* taken from the library, not by the socket */
-	Counter		resets;
-	Counter		settings;
-	int			empty_frames;
+	NetNode          streams;
+	int              n_streams;
+	bool             in_session; /* inside nghttp2_session_mem_recv */
+	bool             got_settings;
+	bool             sent_settings;
+	bool             dead;    /* no more reading or writing */
+	bool             blocked; /* the socket takes no more now */
+	bool             noticed; /* shutdown notice sent */
+	bool             said_goaway;
+	uint64_t         since; /* connected; then: last active; then: notice sent */
+	uint64_t         write_progress;
+	NetBuffer        out; /* taken from the library, not by the socket */
+	Counter          resets;
+	Counter          settings;
+	int              empty_frames;
 };
 
 static void flush(Http2Connection *connection);
@@ -109,9 +109,8 @@ calm_down(Http2Connection *connection)
 nghttp2_nv
 http2_nv(const char *name, const char *value)
 {
-	nghttp2_nv	nv = {
-		(uint8_t *) name, (uint8_t *) value, strlen(name), strlen(value), NGHTTP2_NV_FLAG_NONE
-	};
+	nghttp2_nv nv = {
+		(uint8_t *) name, (uint8_t *) value, strlen(name), strlen(value), NGHTTP2_NV_FLAG_NONE};
 
 	return nv;
 }
@@ -126,10 +125,10 @@ output_changed(Http2Connection *connection)
 
 static ssize_t
 read_output(nghttp2_session *session, int32_t stream_id, uint8_t *buf, size_t length,
-			uint32_t *flags, nghttp2_data_source *source, void *arg)
+            uint32_t *flags, nghttp2_data_source *source, void *arg)
 {
 	Http2Stream *stream = source->ptr;
-	size_t		n = stream->out.len - stream->out.start;
+	size_t       n = stream->out.len - stream->out.start;
 
 	(void) arg;
 	if (n > length)
@@ -150,7 +149,7 @@ read_output(nghttp2_session *session, int32_t stream_id, uint8_t *buf, size_t le
 	*flags |= NGHTTP2_DATA_FLAG_EOF;
 	if (stream->n_trailers > 0)
 	{
-		nghttp2_nv	fields[HTTP2_MAX_FIELDS];
+		nghttp2_nv  fields[HTTP2_MAX_FIELDS];
 		const char *p = stream->trailers.data;
 
 		for (int i = 0; i < stream->n_trailers; i++)
@@ -178,7 +177,7 @@ http2_submit(Http2Stream *stream, const nghttp2_nv *fields, size_t n_fields, boo
 	stream->submitted = true;
 	stream->progress = net_now(stream->base.server);
 	if (nghttp2_submit_response(stream->connection->session, stream->id, fields, n_fields,
-								has_body ? &provider : NULL) != 0)
+	                            has_body ? &provider : NULL) != 0)
 		http2_reset(stream, NGHTTP2_INTERNAL_ERROR);
 	output_changed(stream->connection);
 }
@@ -204,7 +203,7 @@ http2_add_trailer(Http2Stream *stream, const char *name, const char *value)
 	if (stream->n_trailers >= HTTP2_MAX_FIELDS)
 		return false;
 	if (!net_buffer_append(&stream->trailers, name, strlen(name) + 1) ||
-		!net_buffer_append(&stream->trailers, value, strlen(value) + 1))
+	    !net_buffer_append(&stream->trailers, value, strlen(value) + 1))
 		return false;
 	stream->n_trailers++;
 	return true;
@@ -251,22 +250,22 @@ stream_free(Http2Stream *stream)
 static const char *
 http_date(void)
 {
-	static char text[40];
+	static char   text[40];
 	static time_t last = 0;
-	time_t		now = time(NULL);
-	struct tm	tm;
+	time_t        now = time(NULL);
+	struct tm     tm;
 
 	if (now != last && gmtime_r(&now, &tm) != NULL)
 	{
 		static const char *const days[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
 		static const char *const months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
-		"Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+		                                     "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
 
 		/* not strftime: the names must not follow the server's lc_time */
 		snprintf(text, sizeof(text), "%s, %02u %s %04u %02u:%02u:%02u GMT",
-				 days[tm.tm_wday % 7], (unsigned) tm.tm_mday % 100, months[tm.tm_mon % 12],
-				 (unsigned) (tm.tm_year + 1900) % 10000, (unsigned) tm.tm_hour % 100,
-				 (unsigned) tm.tm_min % 100, (unsigned) tm.tm_sec % 100);
+		         days[tm.tm_wday % 7], (unsigned) tm.tm_mday % 100, months[tm.tm_mon % 12],
+		         (unsigned) (tm.tm_year + 1900) % 10000, (unsigned) tm.tm_hour % 100,
+		         (unsigned) tm.tm_min % 100, (unsigned) tm.tm_sec % 100);
 		last = now;
 	}
 	return text;
@@ -274,15 +273,15 @@ http_date(void)
 
 void
 http2_respond(NetRequest *request, int status, const char *content_type,
-			  const NetHeader *headers, int n_headers, const void *body, size_t len)
+              const NetHeader *headers, int n_headers, const void *body, size_t len)
 {
 	Http2Stream *stream = net_container(Http2Stream, base, request);
-	nghttp2_nv	fields[HTTP2_MAX_FIELDS];
-	size_t		n = 0;
-	NetAnswer	answer;
-	char		status_text[16];
-	char		length_text[32];
-	bool		is_head = strcmp(net_request_method(request), "HEAD") == 0;
+	nghttp2_nv   fields[HTTP2_MAX_FIELDS];
+	size_t       n = 0;
+	NetAnswer    answer;
+	char         status_text[16];
+	char         length_text[32];
+	bool         is_head = strcmp(net_request_method(request), "HEAD") == 0;
 
 	/* a call that already streams cannot become an HTTP answer */
 	if (stream->submitted)
@@ -332,8 +331,8 @@ plain_headers(Http2Stream *stream)
 	NetRequest *request = &stream->base;
 	const char *length = net_request_header(request, "content-length", NULL);
 	const char *message = NULL;
-	bool		has_room;
-	int			status;
+	bool        has_room;
+	int         status;
 
 	if (request->headers_too_large)
 	{
@@ -363,7 +362,7 @@ static void
 plain_data(Http2Stream *stream, const uint8_t *data, size_t len)
 {
 	const char *message = NULL;
-	int			status = net_request_body_append(&stream->base, data, len, &message);
+	int         status = net_request_body_append(&stream->base, data, len, &message);
 
 	if (status != 0)
 		net_request_refuse(&stream->base, status, message);
@@ -373,7 +372,7 @@ static void
 plain_end(Http2Stream *stream)
 {
 	const char *message = NULL;
-	int			status = net_request_body_end(&stream->base, &message);
+	int         status = net_request_body_end(&stream->base, &message);
 
 	if (status != 0)
 		net_request_refuse(&stream->base, status, message);
@@ -387,7 +386,7 @@ static int
 on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
 {
 	Http2Connection *connection = arg;
-	Http2Stream *stream;
+	Http2Stream     *stream;
 
 	if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST)
 		return 0;
@@ -396,7 +395,9 @@ on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *arg
 		/* its header fields are still decoded, for the compression's sake */
 		connection->server->statistics.refused++;
 		return nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id,
-										 NGHTTP2_REFUSED_STREAM) == 0 ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
+		                                 NGHTTP2_REFUSED_STREAM) == 0 ?
+		           0 :
+		           NGHTTP2_ERR_CALLBACK_FAILURE;
 	}
 	stream = stream_create(connection, frame->hd.stream_id);
 	if (stream == NULL)
@@ -407,11 +408,11 @@ on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *arg
 
 static int
 on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name, size_t namelen,
-		  const uint8_t *value, size_t valuelen, uint8_t flags, void *arg)
+          const uint8_t *value, size_t valuelen, uint8_t flags, void *arg)
 {
 	Http2Stream *stream;
-	NetRequest *request;
-	bool		ok;
+	NetRequest  *request;
+	bool         ok;
 
 	(void) flags;
 	(void) arg;
@@ -466,9 +467,9 @@ static int
 on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
 {
 	Http2Connection *connection = arg;
-	uint64_t	now = net_now(connection->server);
-	bool		ends = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
-	Http2Stream *stream = NULL;
+	uint64_t         now = net_now(connection->server);
+	bool             ends = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
+	Http2Stream     *stream = NULL;
 
 	switch (frame->hd.type)
 	{
@@ -495,7 +496,7 @@ on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
 		case NGHTTP2_SETTINGS:
 			connection->got_settings = true;
 			if ((frame->hd.flags & NGHTTP2_FLAG_ACK) == 0 &&
-				too_many(&connection->settings, now, SETTINGS_PERIOD_MS, MAX_SETTINGS))
+			    too_many(&connection->settings, now, SETTINGS_PERIOD_MS, MAX_SETTINGS))
 				calm_down(connection);
 			break;
 		case NGHTTP2_PING:
@@ -504,7 +505,7 @@ on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
 			{
 				connection->said_goaway = true;
 				nghttp2_submit_goaway(session, NGHTTP2_FLAG_NONE,
-									  nghttp2_session_get_last_proc_stream_id(session), NGHTTP2_NO_ERROR, NULL, 0);
+				                      nghttp2_session_get_last_proc_stream_id(session), NGHTTP2_NO_ERROR, NULL, 0);
 			}
 			break;
 		default:
@@ -517,11 +518,11 @@ on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
 
 static int
 on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t stream_id,
-			  const uint8_t *data, size_t len, void *arg)
+              const uint8_t *data, size_t len, void *arg)
 {
 	Http2Connection *connection = arg;
-	NetServer  *server = connection->server;
-	Http2Stream *stream = nghttp2_session_get_stream_user_data(session, stream_id);
+	NetServer       *server = connection->server;
+	Http2Stream     *stream = nghttp2_session_get_stream_user_data(session, stream_id);
 
 	(void) flags;
 	/* what is read off the socket is no longer under way */
@@ -552,7 +553,7 @@ on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
 
 	(void) arg;
 	if ((frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA) ||
-		(frame->hd.flags & NGHTTP2_FLAG_END_STREAM) == 0)
+	    (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) == 0)
 		return 0;
 	/* answered before the request was whole: the rest is not wanted */
 	stream = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
@@ -581,8 +582,8 @@ on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t error, voi
 static void
 connection_free(Http2Connection *connection, bool linger)
 {
-	NetServer  *server = connection->server;
-	int			fd = connection->sock.fd;
+	NetServer *server = connection->server;
+	int        fd = connection->sock.fd;
 
 	connection->dead = true;
 	net_socket_end_tls(&connection->sock, linger);
@@ -613,7 +614,7 @@ write_some(Http2Connection *connection, const char *data, size_t len, size_t *wr
 	*written = 0;
 	while (*written < len)
 	{
-		ssize_t		n = net_socket_write(&connection->sock, data + *written, len - *written);
+		ssize_t n = net_socket_write(&connection->sock, data + *written, len - *written);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -647,13 +648,13 @@ announce_max_streams(Http2Connection *connection, uint8_t *frame, size_t len)
 static size_t
 fill(Http2Connection *connection)
 {
-	char	   *scratch = connection->server->loop->scratch;
-	size_t		filled = 0;
+	char  *scratch = connection->server->loop->scratch;
+	size_t filled = 0;
 
 	while (filled < WRITE_BATCH)
 	{
 		const uint8_t *data;
-		ssize_t		n = nghttp2_session_mem_send(connection->session, &data);
+		ssize_t        n = nghttp2_session_mem_send(connection->session, &data);
 
 		if (n < 0)
 			connection->dead = true;
@@ -679,13 +680,13 @@ fill(Http2Connection *connection)
 static void
 flush(Http2Connection *connection)
 {
-	bool		blocked = false;
-	size_t		written;
+	bool   blocked = false;
+	size_t written;
 
 	while (!connection->dead && !blocked)
 	{
-		NetBuffer  *out = &connection->out;
-		size_t		filled;
+		NetBuffer *out = &connection->out;
+		size_t     filled;
 
 		if (out->start < out->len)
 		{
@@ -699,7 +700,7 @@ flush(Http2Connection *connection)
 			break;
 		blocked = !write_some(connection, connection->server->loop->scratch, filled, &written);
 		if (written < filled &&
-			!net_buffer_append(out, connection->server->loop->scratch + written, filled - written))
+		    !net_buffer_append(out, connection->server->loop->scratch + written, filled - written))
 			connection->dead = true;
 	}
 	blocked |= connection->sock.wants_write;
@@ -712,7 +713,7 @@ flush(Http2Connection *connection)
 	}
 	/* decrypted already: the descriptor will not tell */
 	if (!connection->dead && !blocked && net_socket_pending(&connection->sock) &&
-		nghttp2_session_want_read(connection->session))
+	    nghttp2_session_want_read(connection->session))
 		net_pending_add(connection->server->loop, &connection->pending);
 }
 
@@ -723,19 +724,19 @@ finish(Http2Connection *connection)
 	if (connection->dead)
 		connection_free(connection, false);
 	else if (!connection->blocked && !nghttp2_session_want_read(connection->session) &&
-			 !nghttp2_session_want_write(connection->session))
+	         !nghttp2_session_want_write(connection->session))
 		connection_free(connection, true);
 }
 
 static void
 read_input(Http2Connection *connection)
 {
-	char	   *scratch = connection->server->loop->scratch;
+	char *scratch = connection->server->loop->scratch;
 
 	for (int i = 0; i < READS_PER_WAKE; i++)
 	{
-		ssize_t		n = net_socket_read(&connection->sock, scratch, NET_SCRATCH_BYTES);
-		ssize_t		rc;
+		ssize_t n = net_socket_read(&connection->sock, scratch, NET_SCRATCH_BYTES);
+		ssize_t rc;
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -773,7 +774,7 @@ on_ready(void *arg, int status, int events)
 	if (status < 0)
 		connection->dead = true;
 	if (!connection->dead &&
-		(((events & UV_READABLE) && !connection->blocked) || connection->sock.wants_write))
+	    (((events & UV_READABLE) && !connection->blocked) || connection->sock.wants_write))
 		read_input(connection);
 	flush(connection);
 	finish(connection);
@@ -794,8 +795,8 @@ static nghttp2_session *
 session_create(Http2Connection *connection)
 {
 	nghttp2_session_callbacks *callbacks = NULL;
-	nghttp2_option *option = NULL;
-	nghttp2_session *session = NULL;
+	nghttp2_option            *option = NULL;
+	nghttp2_session           *session = NULL;
 
 	if (nghttp2_session_callbacks_new(&callbacks) == 0 && nghttp2_option_new(&option) == 0)
 	{
@@ -845,10 +846,10 @@ http2_add(NetServer *server, NetSocket sock, const char *refusal)
 	connection->session = session_create(connection);
 	connection->watch = net_watch_create(server->loop, sock.fd, on_ready, connection);
 	if (connection->session == NULL || connection->watch == NULL ||
-		nghttp2_submit_settings(connection->session, NGHTTP2_FLAG_NONE, settings,
-								sizeof(settings) / sizeof(settings[0])) != 0 ||
-		nghttp2_session_set_local_window_size(connection->session, NGHTTP2_FLAG_NONE, 0, CONNECTION_WINDOW) != 0 ||
-		!net_watch_set(connection->watch, UV_READABLE))
+	    nghttp2_submit_settings(connection->session, NGHTTP2_FLAG_NONE, settings,
+	                            sizeof(settings) / sizeof(settings[0])) != 0 ||
+	    nghttp2_session_set_local_window_size(connection->session, NGHTTP2_FLAG_NONE, 0, CONNECTION_WINDOW) != 0 ||
+	    !net_watch_set(connection->watch, UV_READABLE))
 	{
 		connection_free(connection, false);
 		return;
@@ -858,7 +859,7 @@ http2_add(NetServer *server, NetSocket sock, const char *refusal)
 	{
 		server->statistics.refused++;
 		nghttp2_submit_goaway(connection->session, NGHTTP2_FLAG_NONE, 0, NGHTTP2_NO_ERROR,
-							  (const uint8_t *) refusal, strlen(refusal));
+		                      (const uint8_t *) refusal, strlen(refusal));
 		flush(connection);
 		if (!connection->dead)
 			nghttp2_session_terminate_session(connection->session, NGHTTP2_NO_ERROR);
@@ -875,8 +876,8 @@ http2_add(NetServer *server, NetSocket sock, const char *refusal)
 static bool
 stream_stalls(const Http2Stream *stream, uint64_t now)
 {
-	bool		receiving = !stream->input_ended && !stream->base.answered;
-	bool		sending = stream->out.start < stream->out.len;
+	bool receiving = !stream->input_ended && !stream->base.answered;
+	bool sending = stream->out.start < stream->out.len;
 
 	if (stream->unconsumed > 0)
 		return false;
@@ -886,7 +887,7 @@ stream_stalls(const Http2Stream *stream, uint64_t now)
 static void
 sweep_connection(Http2Connection *connection, uint64_t now)
 {
-	NetServer  *server = connection->server;
+	NetServer *server = connection->server;
 
 	if (!connection->got_settings && now - connection->since > NET_HANDSHAKE_MS)
 		connection->dead = true;
@@ -906,11 +907,11 @@ sweep_connection(Http2Connection *connection, uint64_t now)
 	{
 		connection->said_goaway = true;
 		nghttp2_submit_goaway(connection->session, NGHTTP2_FLAG_NONE,
-							  nghttp2_session_get_last_proc_stream_id(connection->session),
-							  NGHTTP2_NO_ERROR, NULL, 0);
+		                      nghttp2_session_get_last_proc_stream_id(connection->session),
+		                      NGHTTP2_NO_ERROR, NULL, 0);
 	}
 	else if (!connection->noticed && connection->n_streams == 0 && server->options.idle_timeout_ms > 0 &&
-			 now - connection->since > (uint64_t) server->options.idle_timeout_ms * IDLE_FACTOR)
+	         now - connection->since > (uint64_t) server->options.idle_timeout_ms * IDLE_FACTOR)
 		nghttp2_session_terminate_session(connection->session, NGHTTP2_NO_ERROR);
 	flush(connection);
 	finish(connection);
@@ -919,7 +920,7 @@ sweep_connection(Http2Connection *connection, uint64_t now)
 void
 http2_sweep(NetServer *server)
 {
-	uint64_t	now = net_now(server);
+	uint64_t now = net_now(server);
 
 	for (NetNode *node = server->http2.next, *next; node != &server->http2; node = next)
 	{

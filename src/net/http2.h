@@ -17,40 +17,40 @@ typedef struct Http2Connection Http2Connection;
 /* A message of a call, as it arrives; most have one only. */
 typedef struct GrpcMessage
 {
-	uint8_t		prefix[5];		/* compressed flag, length */
-	int			n_prefix;
-	size_t		length;
-	size_t		received;
-	NetCodec	codec;			/* named by grpc-encoding */
+	uint8_t  prefix[5]; /* compressed flag, length */
+	int      n_prefix;
+	size_t   length;
+	size_t   received;
+	NetCodec codec; /* named by grpc-encoding */
 
 	/* not NULL: there may be several, this gets each (net_grpc_each_message) */
-	void		(*each) (NetRequest *request, void *arg);
-	void	   *each_arg;
+	void (*each)(NetRequest *request, void *arg);
+	void *each_arg;
 } GrpcMessage;
 
 typedef struct Http2Stream
 {
-	NetRequest	base;
-	NetNode		node;			/* Http2Connection.streams */
+	NetRequest       base;
+	NetNode          node; /* Http2Connection.streams */
 	Http2Connection *connection;
-	int32_t		id;
-	bool		input_ended;	/* END_STREAM received */
-	bool		submitted;		/* response headers are under way */
-	bool		output_ended;	/* nothing more will be added to "out" */
-	bool		failed;			/* no memory for headers */
-	size_t		header_bytes;
-	size_t		unconsumed;		/* received, window not yet given back */
-	uint64_t	progress;		/* when bytes last moved */
+	int32_t          id;
+	bool             input_ended;  /* END_STREAM received */
+	bool             submitted;    /* response headers are under way */
+	bool             output_ended; /* nothing more will be added to "out" */
+	bool             failed;       /* no memory for headers */
+	size_t           header_bytes;
+	size_t           unconsumed; /* received, window not yet given back */
+	uint64_t         progress;   /* when bytes last moved */
 
-	NetBuffer	out;
-	NetBuffer	trailers;		/* name NUL value NUL ..., sent after "out" */
-	int			n_trailers;
+	NetBuffer out;
+	NetBuffer trailers; /* name NUL value NUL ..., sent after "out" */
+	int       n_trailers;
 
 	GrpcMessage message;
 	NetTimer   *deadline;
 } Http2Stream;
 
-#define HTTP2_MAX_FIELDS 64		/* of a response */
+#define HTTP2_MAX_FIELDS 64 /* of a response */
 
 extern nghttp2_nv http2_nv(const char *name, const char *value);
 
@@ -72,4 +72,4 @@ extern void grpc_data(Http2Stream *stream, const uint8_t *data, size_t len);
 extern void grpc_end(Http2Stream *stream);
 extern void grpc_unavailable(Http2Stream *stream, const char *message);
 
-#endif							/* TEMPO_NET_HTTP2_H */
+#endif /* TEMPO_NET_HTTP2_H */

@@ -18,16 +18,16 @@
 
 struct NetTimer
 {
-	uv_timer_t	handle;
-	void		(*callback) (void *arg);
-	void	   *arg;
+	uv_timer_t handle;
+	void (*callback)(void *arg);
+	void *arg;
 };
 
 struct NetWatch
 {
-	uv_poll_t	handle;
+	uv_poll_t        handle;
 	NetWatchCallback callback;
-	void	   *arg;
+	void            *arg;
 };
 
 static void
@@ -39,7 +39,7 @@ free_handle_data(uv_handle_t *handle)
 /* ---------------------------------------------------------------- pending */
 
 void
-net_pending_init(NetPending *pending, void (*run) (NetPending *pending))
+net_pending_init(NetPending *pending, void (*run)(NetPending *pending))
 {
 	net_list_init(&pending->node);
 	pending->run = run;
@@ -65,7 +65,7 @@ net_pending_remove(NetPending *pending)
 static void
 run_pending(NetLoop *loop)
 {
-	NetNode		now;
+	NetNode now;
 
 	if (net_list_empty(&loop->pending))
 		return;
@@ -88,12 +88,12 @@ run_pending(NetLoop *loop)
 
 typedef struct Linger
 {
-	NetNode		node;
-	NetLoop    *loop;
-	NetWatch   *watch;
-	NetTimer   *timer;
-	int			fd;
-	size_t		read;
+	NetNode   node;
+	NetLoop  *loop;
+	NetWatch *watch;
+	NetTimer *timer;
+	int       fd;
+	size_t    read;
 } Linger;
 
 static void
@@ -109,7 +109,7 @@ linger_end(Linger *linger)
 static void
 linger_timeout(void *arg)
 {
-	Linger	   *linger = arg;
+	Linger *linger = arg;
 
 	linger->timer = NULL;
 	linger_end(linger);
@@ -118,8 +118,8 @@ linger_timeout(void *arg)
 static void
 linger_readable(void *arg, int status, int events)
 {
-	Linger	   *linger = arg;
-	ssize_t		n;
+	Linger *linger = arg;
+	ssize_t n;
 
 	(void) events;
 	n = status < 0 ? 0 : recv(linger->fd, linger->loop->scratch, NET_SCRATCH_BYTES, 0);
@@ -134,7 +134,7 @@ linger_readable(void *arg, int status, int events)
 void
 net_linger(NetLoop *loop, int fd)
 {
-	Linger	   *linger = calloc(1, sizeof(Linger));
+	Linger *linger = calloc(1, sizeof(Linger));
 
 	shutdown(fd, SHUT_WR);
 	if (linger != NULL)
@@ -165,7 +165,7 @@ on_wake(uv_async_t *handle)
 NetLoop *
 net_loop_create(void)
 {
-	NetLoop    *loop = calloc(1, sizeof(NetLoop));
+	NetLoop *loop = calloc(1, sizeof(NetLoop));
 
 	if (loop == NULL)
 		return NULL;
@@ -250,18 +250,18 @@ net_loop_run(NetLoop *loop)
 static void
 on_timer(uv_timer_t *handle)
 {
-	NetTimer   *timer = handle->data;
-	void		(*callback) (void *arg) = timer->callback;
-	void	   *arg = timer->arg;
+	NetTimer *timer = handle->data;
+	void (*callback)(void *arg) = timer->callback;
+	void *arg = timer->arg;
 
 	uv_close((uv_handle_t *) handle, free_handle_data);
 	callback(arg);
 }
 
 NetTimer *
-net_loop_timer(NetLoop *loop, uint64_t ms, void (*callback) (void *arg), void *arg)
+net_loop_timer(NetLoop *loop, uint64_t ms, void (*callback)(void *arg), void *arg)
 {
-	NetTimer   *timer = calloc(1, sizeof(NetTimer));
+	NetTimer *timer = calloc(1, sizeof(NetTimer));
 
 	if (timer == NULL)
 		return NULL;
@@ -287,7 +287,7 @@ net_timer_cancel(NetTimer *timer)
 static void
 on_poll(uv_poll_t *handle, int status, int events)
 {
-	NetWatch   *watch = handle->data;
+	NetWatch *watch = handle->data;
 
 	watch->callback(watch->arg, status, events);
 }
@@ -295,7 +295,7 @@ on_poll(uv_poll_t *handle, int status, int events)
 NetWatch *
 net_watch_create(NetLoop *loop, int fd, NetWatchCallback callback, void *arg)
 {
-	NetWatch   *watch = calloc(1, sizeof(NetWatch));
+	NetWatch *watch = calloc(1, sizeof(NetWatch));
 
 	if (watch == NULL)
 		return NULL;

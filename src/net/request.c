@@ -24,9 +24,9 @@
 bool
 net_buffer_reserve(NetBuffer *buffer, size_t more, size_t limit)
 {
-	size_t		need;
-	size_t		capacity;
-	char	   *data;
+	size_t need;
+	size_t capacity;
+	char  *data;
 
 	if (buffer->start > 0 && buffer->start == buffer->len)
 		buffer->start = buffer->len = 0;
@@ -111,7 +111,7 @@ add_text(NetRequest *request, const char *data, size_t len, uint32_t *offset)
 	if (request->text.len + len + 1 > UINT32_MAX / 2)
 		return false;
 	return net_buffer_append(&request->text, data, len) &&
-		net_buffer_append(&request->text, "", 1);
+	       net_buffer_append(&request->text, "", 1);
 }
 
 bool
@@ -130,7 +130,7 @@ net_request_set_target(NetRequest *request, const char *target, size_t len)
 	/* absolute form: http://host/path */
 	scheme = len > 0 && target[0] != '/' ? memmem(target, len, "://", 3) : NULL;
 	if (scheme != NULL && memchr(target, '?', scheme - target) == NULL &&
-		memchr(target, '/', scheme - target) == NULL)
+	    memchr(target, '/', scheme - target) == NULL)
 	{
 		const char *p = scheme + 3;
 
@@ -151,14 +151,14 @@ net_request_set_target(NetRequest *request, const char *target, size_t len)
 
 bool
 net_request_add_header(NetRequest *request, const char *name, size_t namelen,
-					   const char *value, size_t valuelen)
+                       const char *value, size_t valuelen)
 {
-	NetField   *field;
+	NetField *field;
 
 	if (request->n_fields == request->fields_capacity)
 	{
-		int			capacity = request->fields_capacity == 0 ? 16 : 2 * request->fields_capacity;
-		NetField   *fields = realloc(request->fields, capacity * sizeof(NetField));
+		int       capacity = request->fields_capacity == 0 ? 16 : 2 * request->fields_capacity;
+		NetField *fields = realloc(request->fields, capacity * sizeof(NetField));
 
 		if (fields == NULL)
 			return false;
@@ -167,7 +167,7 @@ net_request_add_header(NetRequest *request, const char *name, size_t namelen,
 	}
 	field = &request->fields[request->n_fields];
 	if (!add_text(request, name, namelen, &field->name) ||
-		!add_text(request, value, valuelen, &field->value))
+	    !add_text(request, value, valuelen, &field->value))
 		return false;
 	for (char *p = request->text.data + field->name; *p != '\0'; p++)
 		*p = tolower((unsigned char) *p);
@@ -199,7 +199,7 @@ const char *
 net_request_header(const NetRequest *request, const char *name, int *count)
 {
 	const char *value = NULL;
-	int			n = 0;
+	int         n = 0;
 
 	for (int i = 0; i < request->n_fields; i++)
 	{
@@ -215,17 +215,17 @@ net_request_header(const NetRequest *request, const char *name, int *count)
 
 void
 net_request_each_header(const NetRequest *request,
-						void (*callback) (const char *name, const char *value, void *arg), void *arg)
+                        void (*callback)(const char *name, const char *value, void *arg), void *arg)
 {
 	for (int i = 0; i < request->n_fields; i++)
 		callback(request->text.data + request->fields[i].name,
-				 request->text.data + request->fields[i].value, arg);
+		         request->text.data + request->fields[i].value, arg);
 }
 
 NetText
 net_request_body(const NetRequest *request)
 {
-	NetText		body = {request->body.len > 0 ? request->body.data : "", request->body.len};
+	NetText body = {request->body.len > 0 ? request->body.data : "", request->body.len};
 
 	return body;
 }
@@ -233,7 +233,7 @@ net_request_body(const NetRequest *request)
 char *
 net_request_keep_body(NetRequest *request)
 {
-	char	   *data = request->body.data;
+	char *data = request->body.data;
 
 	request->body.data = NULL;
 	request->body.len = request->body.start = request->body.capacity = 0;
@@ -247,7 +247,7 @@ net_request_is_grpc(const NetRequest *request)
 }
 
 void
-net_request_on_cancel(NetRequest *request, void (*callback) (NetRequest *request, void *arg), void *arg)
+net_request_on_cancel(NetRequest *request, void (*callback)(NetRequest *request, void *arg), void *arg)
 {
 	request->on_cancel = callback;
 	request->on_cancel_arg = arg;
@@ -259,7 +259,7 @@ net_request_on_cancel(NetRequest *request, void (*callback) (NetRequest *request
 bool
 net_request_account_headers(NetRequest *request)
 {
-	size_t		limit = request->server->options.max_buffered;
+	size_t limit = request->server->options.max_buffered;
 
 	request->headers_accounted = request->text.len + request->n_fields * sizeof(NetField);
 	request->server->loop->buffered += request->headers_accounted;
@@ -271,11 +271,11 @@ net_request_account_headers(NetRequest *request)
 bool
 net_request_account(NetRequest *request)
 {
-	NetServer  *server = request->server;
+	NetServer *server = request->server;
 
 	/* memory allocated beyond the length is not touched, and at most as much again */
-	size_t		held = request->body.len +
-		(request->decoder != NULL ? net_decoder_memory(request->decoder) : 0);
+	size_t held = request->body.len +
+	              (request->decoder != NULL ? net_decoder_memory(request->decoder) : 0);
 
 	if (held <= request->accounted)
 		return true;
@@ -294,7 +294,7 @@ net_request_holds(NetRequest *request, size_t bytes)
 bool
 net_request_check(NetRequest *request)
 {
-	NetServer  *server = request->server;
+	NetServer *server = request->server;
 
 	if (server->options.check == NULL)
 		return false;
@@ -307,7 +307,7 @@ net_request_check(NetRequest *request)
 void
 net_request_deliver(NetRequest *request)
 {
-	NetServer  *server = request->server;
+	NetServer *server = request->server;
 
 	server->statistics.requests++;
 	server->handling++;
@@ -323,7 +323,7 @@ net_request_deliver(NetRequest *request)
 void
 net_request_refuse(NetRequest *request, int status, const char *message)
 {
-	NetServer  *server = request->server;
+	NetServer *server = request->server;
 
 	server->statistics.refused++;
 	if (server->options.refuse != NULL)
@@ -340,7 +340,7 @@ net_request_refuse(NetRequest *request, int status, const char *message)
 void
 net_request_cancel(NetRequest *request)
 {
-	void		(*callback) (NetRequest *request, void *arg) = request->on_cancel;
+	void (*callback)(NetRequest * request, void *arg) = request->on_cancel;
 
 	if (!request->delivered)
 		return;
@@ -349,7 +349,7 @@ net_request_cancel(NetRequest *request)
 	request->on_cancel = NULL;
 	if (callback != NULL)
 	{
-		bool		answered = request->answered;
+		bool answered = request->answered;
 
 		/* it is too late for an answer by the handler */
 		request->answered = true;
@@ -380,9 +380,9 @@ net_request_answered(NetRequest *request)
 int
 net_request_body_begin(NetRequest *request, const char **message)
 {
-	int			count;
+	int         count;
 	const char *encoding = net_request_header(request, "content-encoding", &count);
-	NetCodec	codec = NET_CODEC_IDENTITY;
+	NetCodec    codec = NET_CODEC_IDENTITY;
 
 	if (encoding == NULL)
 		return 0;
@@ -390,13 +390,14 @@ net_request_body_begin(NetRequest *request, const char **message)
 	if (codec == NET_CODEC_UNKNOWN)
 	{
 		/* the text lives as long as the request does */
-		size_t		len = strlen(encoding);
-		char		text[128];
-		uint32_t	offset;
+		size_t   len = strlen(encoding);
+		char     text[128];
+		uint32_t offset;
 
 		snprintf(text, sizeof(text), "unsupported Content-Encoding: %.*s", (int) (len > 60 ? 60 : len), encoding);
 		*message = add_text(request, text, strlen(text), &offset) ?
-			request->text.data + offset : "unsupported Content-Encoding";
+		               request->text.data + offset :
+		               "unsupported Content-Encoding";
 		return 400;
 	}
 	if (codec != NET_CODEC_IDENTITY)
@@ -433,8 +434,8 @@ decode_status(NetRequest *request, NetDecodeResult result, const char **message)
 int
 net_request_body_append(NetRequest *request, const void *data, size_t len, const char **message)
 {
-	size_t		max = request->server->options.max_body;
-	int			status = 0;
+	size_t max = request->server->options.max_body;
+	int    status = 0;
 
 	if (len > max - request->received)
 	{
@@ -444,8 +445,8 @@ net_request_body_append(NetRequest *request, const void *data, size_t len, const
 	request->received += len;
 	if (request->decoder != NULL)
 		status = decode_status(request,
-							   net_decoder_feed(request->decoder, data, len, &request->body, max),
-							   message);
+		                       net_decoder_feed(request->decoder, data, len, &request->body, max),
+		                       message);
 	else if (!net_buffer_append(&request->body, data, len))
 		status = decode_status(request, NET_DECODE_NO_MEMORY, message);
 	if (!net_request_account(request) && status == 0)
@@ -459,16 +460,16 @@ net_request_body_append(NetRequest *request, const void *data, size_t len, const
 int
 net_request_body_end(NetRequest *request, const char **message)
 {
-	int			status;
+	int status;
 
 	if (request->decoder == NULL)
 		return 0;
 	/* a GET that names a coding for the body it does not have */
 	if (request->received == 0 && request->body.len == 0 &&
-		(strcmp(net_request_method(request), "GET") == 0 || strcmp(net_request_method(request), "HEAD") == 0))
+	    (strcmp(net_request_method(request), "GET") == 0 || strcmp(net_request_method(request), "HEAD") == 0))
 		return 0;
 	status = decode_status(request, net_decoder_finish(request->decoder, &request->body, request->server->options.max_body),
-						   message);
+	                       message);
 	if (!net_request_account(request) && status == 0)
 	{
 		*message = "too many requests are held in memory, retry later";
@@ -481,11 +482,11 @@ net_request_body_end(NetRequest *request, const char **message)
 
 void
 net_respond(NetRequest *request, int status, const char *content_type,
-			const NetHeader *headers, int n_headers, const void *body, size_t len)
+            const NetHeader *headers, int n_headers, const void *body, size_t len)
 {
 	const NetServerOptions *options = &request->server->options;
-	NetHeader	all[NET_MAX_ANSWER_HEADERS + NET_EXTRA_HEADERS];
-	int			n = n_headers < NET_MAX_ANSWER_HEADERS ? n_headers : NET_MAX_ANSWER_HEADERS;
+	NetHeader               all[NET_MAX_ANSWER_HEADERS + NET_EXTRA_HEADERS];
+	int                     n = n_headers < NET_MAX_ANSWER_HEADERS ? n_headers : NET_MAX_ANSWER_HEADERS;
 
 	if (request->answered)
 		return;
@@ -504,21 +505,21 @@ net_header_passes(const NetHeader *header)
 {
 	static const char *const reserved[] = {
 		"content-length", "content-type", "transfer-encoding", "connection", "keep-alive",
-	"upgrade", "date", "trailer", "proxy-connection"};
+		"upgrade", "date", "trailer", "proxy-connection"};
 
 	for (size_t i = 0; i < sizeof(reserved) / sizeof(reserved[0]); i++)
 		if (strcasecmp(header->name, reserved[i]) == 0)
 			return false;
 	return header->name[0] != '\0' && header->name[0] != ':' &&
-		strpbrk(header->name, "\r\n :") == NULL && strpbrk(header->value, "\r\n") == NULL;
+	       strpbrk(header->name, "\r\n :") == NULL && strpbrk(header->value, "\r\n") == NULL;
 }
 
 bool
 net_answer_prepare(NetAnswer *answer, NetRequest *request, int status,
-				   const NetHeader *headers, int n_headers, const void *body, size_t len)
+                   const NetHeader *headers, int n_headers, const void *body, size_t len)
 {
-	bool		encoded = false;
-	bool		vary = false;
+	bool encoded = false;
+	bool vary = false;
 
 	memset(answer, 0, sizeof(*answer));
 	answer->status = status;

@@ -24,10 +24,10 @@
 
 #define LISTEN_BACKLOG 511
 #define ACCEPTS_PER_WAKE 64
-#define ACCEPT_PAUSE_MS 100		/* out of descriptors */
+#define ACCEPT_PAUSE_MS 100 /* out of descriptors */
 #define MAX_BODY_LIMIT ((size_t) 1 << 32)
 
-#define TLS_HANDSHAKE 0x16		/* first byte of TLS, and of nothing else here */
+#define TLS_HANDSHAKE 0x16 /* first byte of TLS, and of nothing else here */
 #define STALL_TIMEOUT_MS 30000
 
 /* So many connections beyond max_connections are told why they are closed. */
@@ -36,23 +36,23 @@
 
 typedef struct Listener
 {
-	NetNode		node;
-	NetServer  *server;
-	NetWatch   *watch;
-	int			fd;
+	NetNode    node;
+	NetServer *server;
+	NetWatch  *watch;
+	int        fd;
 } Listener;
 
 typedef struct Sniffed
 {
-	NetNode		node;
-	NetServer  *server;
-	NetWatch   *watch;
-	int			fd;
-	uint64_t	since;
-	bool		waiting;		/* has fewer bytes than decide; SO_RCVLOWAT set */
-	bool		surplus;		/* one too many */
+	NetNode                 node;
+	NetServer              *server;
+	NetWatch               *watch;
+	int                     fd;
+	uint64_t                since;
+	bool                    waiting; /* has fewer bytes than decide; SO_RCVLOWAT set */
+	bool                    surplus; /* one too many */
 	struct sockaddr_storage address;
-	socklen_t	addrlen;
+	socklen_t               addrlen;
 } Sniffed;
 
 uint64_t
@@ -130,8 +130,8 @@ sniffed_free(Sniffed *sniffed)
 static void
 sniffed_drop(Sniffed *sniffed)
 {
-	NetServer  *server = sniffed->server;
-	int			fd = sniffed->fd;
+	NetServer *server = sniffed->server;
+	int        fd = sniffed->fd;
 
 	sniffed_free(sniffed);
 	close(fd);
@@ -141,13 +141,13 @@ sniffed_drop(Sniffed *sniffed)
 static void
 sweep(void *arg)
 {
-	NetServer  *server = arg;
-	uint64_t	now = net_now(server);
+	NetServer *server = arg;
+	uint64_t   now = net_now(server);
 
 	server->sweep = NULL;
 	for (NetNode *node = server->sniffing.next, *next; node != &server->sniffing; node = next)
 	{
-		Sniffed    *sniffed = net_container(Sniffed, node, node);
+		Sniffed *sniffed = net_container(Sniffed, node, node);
 
 		next = node->next;
 		if (now - sniffed->since > (sniffed->surplus ? SURPLUS_MS : NET_HANDSHAKE_MS))
@@ -167,19 +167,19 @@ sweep(void *arg)
 static void
 turn_away(NetServer *server, int fd, bool in_http2, int status, const char *text)
 {
-	char		answer[512];
+	char answer[512];
 
 	if (in_http2)
 	{
-		NetSocket	sock = {fd, NULL, false};
+		NetSocket sock = {fd, NULL, false};
 
 		http2_add(server, sock, text);
 		return;
 	}
 	server->statistics.refused++;
 	snprintf(answer, sizeof(answer),
-			 "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %zu\r\n%s\r\n%s\n",
-			 status, net_reason_phrase(status), strlen(text) + 1, status == 503 ? "Retry-After: 1\r\n" : "", text);
+	         "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %zu\r\n%s\r\n%s\n",
+	         status, net_reason_phrase(status), strlen(text) + 1, status == 503 ? "Retry-After: 1\r\n" : "", text);
 	(void) !send(fd, answer, strlen(answer), MSG_NOSIGNAL | MSG_DONTWAIT);
 	net_linger(server->loop, fd);
 	net_server_connection_closed(server);
@@ -189,14 +189,14 @@ turn_away(NetServer *server, int fd, bool in_http2, int status, const char *text
 static void
 sniffed_is(Sniffed *sniffed, const char *head, size_t len)
 {
-	NetServer  *server = sniffed->server;
+	NetServer              *server = sniffed->server;
 	struct sockaddr_storage address = sniffed->address;
-	socklen_t	addrlen = sniffed->addrlen;
-	bool		surplus = sniffed->surplus;
-	bool		is_tls = head[0] == TLS_HANDSHAKE;
-	bool		is_http2 = len >= NET_PREFACE_TELLING && memcmp(head, NET_PREFACE, NET_PREFACE_TELLING) == 0;
-	NetSocket	sock = {sniffed->fd, NULL, false};
-	int			one = 1;
+	socklen_t               addrlen = sniffed->addrlen;
+	bool                    surplus = sniffed->surplus;
+	bool                    is_tls = head[0] == TLS_HANDSHAKE;
+	bool                    is_http2 = len >= NET_PREFACE_TELLING && memcmp(head, NET_PREFACE, NET_PREFACE_TELLING) == 0;
+	NetSocket               sock = {sniffed->fd, NULL, false};
+	int                     one = 1;
 
 	if (sniffed->waiting)
 		setsockopt(sock.fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof(one));
@@ -220,10 +220,10 @@ sniffed_is(Sniffed *sniffed, const char *head, size_t len)
 static void
 sniffed_readable(void *arg, int status, int events)
 {
-	Sniffed    *sniffed = arg;
-	char		head[NET_PREFACE_TELLING];
-	int			telling = NET_PREFACE_TELLING;
-	ssize_t		n;
+	Sniffed *sniffed = arg;
+	char     head[NET_PREFACE_TELLING];
+	int      telling = NET_PREFACE_TELLING;
+	ssize_t  n;
 
 	(void) events;
 	n = status < 0 ? 0 : recv(sniffed->fd, head, sizeof(head), MSG_PEEK);
@@ -234,7 +234,7 @@ sniffed_readable(void *arg, int status, int events)
 	else if (n == NET_PREFACE_TELLING || memcmp(head, NET_PREFACE, n) != 0)
 		sniffed_is(sniffed, head, n);
 	else if (sniffed->waiting ||
-			 setsockopt(sniffed->fd, SOL_SOCKET, SO_RCVLOWAT, &telling, sizeof(telling)) != 0)
+	         setsockopt(sniffed->fd, SOL_SOCKET, SO_RCVLOWAT, &telling, sizeof(telling)) != 0)
 	{
 		/* end of input after too few bytes */
 		sniffed_drop(sniffed);
@@ -249,7 +249,7 @@ sniffed_readable(void *arg, int status, int events)
 static void
 sniff(NetServer *server, int fd, const struct sockaddr_storage *address, socklen_t addrlen, bool surplus)
 {
-	Sniffed    *sniffed = calloc(1, sizeof(Sniffed));
+	Sniffed *sniffed = calloc(1, sizeof(Sniffed));
 
 	server->statistics.connections++;
 	if (sniffed != NULL)
@@ -279,7 +279,7 @@ sniff(NetServer *server, int fd, const struct sockaddr_storage *address, socklen
 static void
 resume_accepting(void *arg)
 {
-	NetServer  *server = arg;
+	NetServer *server = arg;
 
 	server->accept_again = NULL;
 	for (NetNode *node = server->listeners.next; node != &server->listeners; node = node->next)
@@ -301,10 +301,10 @@ pause_accepting(NetServer *server)
 static void
 set_socket_options(int fd)
 {
-	int			one = 1;
-	int			idle = 120;
-	int			interval = 20;
-	int			count = 3;
+	int one = 1;
+	int idle = 120;
+	int interval = 20;
+	int count = 3;
 
 	/* dead peers are found by the kernel, not by pings of our own */
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
@@ -317,18 +317,18 @@ set_socket_options(int fd)
 static void
 on_acceptable(void *arg, int status, int events)
 {
-	Listener   *listener = arg;
-	NetServer  *server = listener->server;
+	Listener  *listener = arg;
+	NetServer *server = listener->server;
 
 	(void) status;
 	(void) events;
 	for (int i = 0; i < ACCEPTS_PER_WAKE; i++)
 	{
 		struct sockaddr_storage address;
-		socklen_t	addrlen = sizeof(address);
-		uint64_t	in_use;
-		bool		surplus;
-		int			fd;
+		socklen_t               addrlen = sizeof(address);
+		uint64_t                in_use;
+		bool                    surplus;
+		int                     fd;
 
 		memset(&address, 0, sizeof(address));
 		fd = accept4(listener->fd, (struct sockaddr *) &address, &addrlen, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -360,10 +360,10 @@ on_acceptable(void *arg, int status, int events)
 static bool
 listen_on(NetServer *server, const struct addrinfo *info, const char **step)
 {
-	Listener   *listener = calloc(1, sizeof(Listener));
-	int			one = 1;
-	int			fd;
-	int			saved;
+	Listener *listener = calloc(1, sizeof(Listener));
+	int       one = 1;
+	int       fd;
+	int       saved;
 
 	*step = "create a listener";
 	if (listener == NULL)
@@ -380,7 +380,7 @@ listen_on(NetServer *server, const struct addrinfo *info, const char **step)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
 	*step = "bind";
 	if ((!server->options.reuse_port || setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)) == 0) &&
-		bind(fd, info->ai_addr, info->ai_addrlen) == 0)
+	    bind(fd, info->ai_addr, info->ai_addrlen) == 0)
 	{
 		*step = "listen";
 		if (listen(fd, LISTEN_BACKLOG) == 0)
@@ -412,7 +412,7 @@ close_listeners(NetServer *server)
 	server->accept_again = NULL;
 	while (!net_list_empty(&server->listeners))
 	{
-		Listener   *listener = net_container(Listener, node, server->listeners.next);
+		Listener *listener = net_container(Listener, node, server->listeners.next);
 
 		net_list_remove(&listener->node);
 		net_watch_close(listener->watch);
@@ -425,11 +425,11 @@ close_listeners(NetServer *server)
 static int
 listen_on_name(NetServer *server, const char *name, char *message, size_t messagelen)
 {
-	struct addrinfo hints;
+	struct addrinfo  hints;
 	struct addrinfo *infos = NULL;
-	char		port[16];
-	int			bound = 0;
-	int			rc;
+	char             port[16];
+	int              bound = 0;
+	int              rc;
 
 	memset(&hints, 0, sizeof(hints));
 	hints.ai_family = AF_UNSPEC;
@@ -440,7 +440,7 @@ listen_on_name(NetServer *server, const char *name, char *message, size_t messag
 	if (rc != 0)
 	{
 		snprintf(message, messagelen, "could not translate host name \"%s\", port %s to address: %s",
-				 name, port, gai_strerror(rc));
+		         name, port, gai_strerror(rc));
 		return 0;
 	}
 	for (struct addrinfo *info = infos; info != NULL; info = info->ai_next)
@@ -453,12 +453,12 @@ listen_on_name(NetServer *server, const char *name, char *message, size_t messag
 			bound++;
 		else
 		{
-			char		address[NI_MAXHOST] = "?";
-			int			saved = errno;
+			char address[NI_MAXHOST] = "?";
+			int  saved = errno;
 
 			getnameinfo(info->ai_addr, info->ai_addrlen, address, sizeof(address), NULL, 0, NI_NUMERICHOST);
 			snprintf(message, messagelen, "could not %s address \"%s\", port %s: %s",
-					 step, address, port, strerror(saved));
+			         step, address, port, strerror(saved));
 		}
 	}
 	freeaddrinfo(infos);
@@ -468,9 +468,9 @@ listen_on_name(NetServer *server, const char *name, char *message, size_t messag
 static int
 listen_on_all(NetServer *server, char *message, size_t messagelen)
 {
-	char	   *names = strdup(server->listen_addresses);
-	char	   *rest = NULL;
-	int			bound = 0;
+	char *names = strdup(server->listen_addresses);
+	char *rest = NULL;
+	int   bound = 0;
 
 	if (names == NULL)
 	{
@@ -479,7 +479,7 @@ listen_on_all(NetServer *server, char *message, size_t messagelen)
 	}
 	for (char *name = strtok_r(names, ",", &rest); name != NULL; name = strtok_r(NULL, ",", &rest))
 	{
-		char	   *end;
+		char *end;
 
 		name += strspn(name, " \t\n\"");
 		end = name + strlen(name);
@@ -502,7 +502,7 @@ is_blank(const char *text)
 NetServer *
 net_server_start(NetLoop *loop, const NetServerOptions *options, char *message, size_t messagelen)
 {
-	NetServer  *server = calloc(1, sizeof(NetServer));
+	NetServer *server = calloc(1, sizeof(NetServer));
 
 	if (messagelen > 0)
 		message[0] = '\0';
@@ -530,7 +530,7 @@ net_server_start(NetLoop *loop, const NetServerOptions *options, char *message, 
 	if (server->listen_addresses != NULL && options->http1)
 		server->http1 = http1_create(server);
 	if (server->listen_addresses == NULL || (options->http1 && server->http1 == NULL) ||
-		(options->tls != NULL && server->tls == NULL))
+	    (options->tls != NULL && server->tls == NULL))
 		snprintf(message, messagelen, "out of memory or descriptors");
 	else if (is_blank(server->listen_addresses) || listen_on_all(server, message, messagelen) > 0)
 		return server;

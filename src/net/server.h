@@ -20,77 +20,77 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef struct NetLoop NetLoop;
-typedef struct NetServer NetServer;
+typedef struct NetLoop    NetLoop;
+typedef struct NetServer  NetServer;
 typedef struct NetRequest NetRequest;
 
 /* ------------------------------------------------------------------ loop */
 
-extern NetLoop *net_loop_create(void);	/* NULL = no memory or descriptors */
-extern void net_loop_destroy(NetLoop *loop);
+extern NetLoop *net_loop_create(void); /* NULL = no memory or descriptors */
+extern void     net_loop_destroy(NetLoop *loop);
 
 /* net_loop_fd: becomes readable when net_loop_run() has something to do */
-extern int	net_loop_fd(NetLoop *loop);
+extern int net_loop_fd(NetLoop *loop);
 
 /* net_loop_timeout: milliseconds until the next timer is due, -1 = none */
-extern int	net_loop_timeout(NetLoop *loop);
+extern int net_loop_timeout(NetLoop *loop);
 
 /* net_loop_run: handles what is ready, without blocking */
 extern void net_loop_run(NetLoop *loop);
 
 /* net_loop_timer: calls back once after "ms"; returns a handle for net_timer_cancel */
 typedef struct NetTimer NetTimer;
-extern NetTimer *net_loop_timer(NetLoop *loop, uint64_t ms, void (*callback) (void *arg), void *arg);
-extern void net_timer_cancel(NetTimer *timer);
+extern NetTimer        *net_loop_timer(NetLoop *loop, uint64_t ms, void (*callback)(void *arg), void *arg);
+extern void             net_timer_cancel(NetTimer *timer);
 
 /* ------------------------------------------------------------------- tls */
 
 typedef struct NetTlsOptions
 {
-	const char *cert_file;		/* PEM, with the chain */
-	const char *key_file;		/* PEM, without passphrase, private as PostgreSQL wants its own */
+	const char *cert_file;      /* PEM, with the chain */
+	const char *key_file;       /* PEM, without passphrase, private as PostgreSQL wants its own */
 	const char *client_ca_file; /* NULL or "" = clients need no certificate */
-	bool		tls13_only;		/* otherwise TLS 1.2 will do, too */
+	bool        tls13_only;     /* otherwise TLS 1.2 will do, too */
 } NetTlsOptions;
 
 /* net_tls_create: reads the files; NULL with a message */
 typedef struct NetTls NetTls;
-extern NetTls *net_tls_create(const NetTlsOptions *options, char *message, size_t messagelen);
-extern void net_tls_free(NetTls *tls);
+extern NetTls        *net_tls_create(const NetTlsOptions *options, char *message, size_t messagelen);
+extern void           net_tls_free(NetTls *tls);
 
 /* ---------------------------------------------------------------- server */
 
 typedef struct NetHeader
 {
-	const char *name;			/* lower case */
+	const char *name; /* lower case */
 	const char *value;
 } NetHeader;
 
-typedef void (*NetHandler) (NetRequest *request, void *arg);
+typedef void (*NetHandler)(NetRequest *request, void *arg);
 
 typedef struct NetServerOptions
 {
-	const char *listen_addresses;	/* comma-separated, as PostgreSQL's; "*" = all, "" = none */
-	int			port;
-	bool		reuse_port;		/* SO_REUSEPORT: several processes accept on one port */
-	bool		http1;			/* which protocols the port speaks */
-	bool		http2;			/* gRPC and plain HTTP/2, prior knowledge */
-	size_t		max_header;		/* bytes of the headers of an HTTP/1.1 request; 0 = 512 kB */
-	size_t		max_body;		/* bytes of a body, compressed and decompressed each */
-	size_t		max_buffered;	/* bytes of all bodies that servers of the loop hold together; above it 503 / UNAVAILABLE */
-	int			max_connections;	/* those beyond it are told so and closed */
-	int			idle_timeout_ms;	/* 0 = none */
-	int			stall_timeout_ms;	/* of a body or an answer without progress; 0 = 30 s */
-	NetTls	   *tls;			/* NULL = without; the server keeps a reference */
-	NetHandler	handler;
-	void	   *arg;			/* given to handler, check and refuse */
+	const char *listen_addresses; /* comma-separated, as PostgreSQL's; "*" = all, "" = none */
+	int         port;
+	bool        reuse_port;       /* SO_REUSEPORT: several processes accept on one port */
+	bool        http1;            /* which protocols the port speaks */
+	bool        http2;            /* gRPC and plain HTTP/2, prior knowledge */
+	size_t      max_header;       /* bytes of the headers of an HTTP/1.1 request; 0 = 512 kB */
+	size_t      max_body;         /* bytes of a body, compressed and decompressed each */
+	size_t      max_buffered;     /* bytes of all bodies that servers of the loop hold together; above it 503 / UNAVAILABLE */
+	int         max_connections;  /* those beyond it are told so and closed */
+	int         idle_timeout_ms;  /* 0 = none */
+	int         stall_timeout_ms; /* of a body or an answer without progress; 0 = 30 s */
+	NetTls     *tls;              /* NULL = without; the server keeps a reference */
+	NetHandler  handler;
+	void       *arg; /* given to handler, check and refuse */
 
 	/*
 	 * Optional.  "check" sees a request when its headers are in and before its
 	 * body is read; it may answer at once (unknown path, wrong method), which
 	 * spares "100 Continue" and the body, and then "handler" is not called.
 	 */
-	NetHandler	check;
+	NetHandler check;
 
 	/*
 	 * Optional.  Words the refusals the transport makes itself for an HTTP (not
@@ -98,11 +98,11 @@ typedef struct NetServerOptions
 	 * overload.  Must answer with net_respond at once.  NULL = "message" as
 	 * text/plain.
 	 */
-	void		(*refuse) (NetRequest *request, int status, const char *message, void *arg);
+	void (*refuse)(NetRequest *request, int status, const char *message, void *arg);
 
 	/* Optional.  Headers for every HTTP (not gRPC) answer, also the transport's own; returns how many. */
 #define NET_EXTRA_HEADERS 8
-	int			(*headers) (const NetRequest *request, int status, NetHeader *out, void *arg);
+	int (*headers)(const NetRequest *request, int status, NetHeader *out, void *arg);
 } NetServerOptions;
 
 /*
@@ -111,7 +111,7 @@ typedef struct NetServerOptions
  * addresses failing only, it goes on with the others, as PostgreSQL does.
  */
 extern NetServer *net_server_start(NetLoop *loop, const NetServerOptions *options,
-								   char *message, size_t messagelen);
+                                   char *message, size_t messagelen);
 
 /* net_server_set_tls: what connections accepted from now on speak; NULL = no TLS */
 extern void net_server_set_tls(NetServer *server, NetTls *tls);
@@ -131,12 +131,12 @@ extern void net_server_destroy(NetServer *server);
 typedef struct NetText
 {
 	const char *data;
-	size_t		len;
+	size_t      len;
 } NetText;
 
-extern const char *net_request_method(const NetRequest *request);	/* "GET" */
-extern const char *net_request_path(const NetRequest *request); /* still percent-encoded, no query */
-extern const char *net_request_query(const NetRequest *request);	/* after '?', "" if none */
+extern const char *net_request_method(const NetRequest *request); /* "GET" */
+extern const char *net_request_path(const NetRequest *request);   /* still percent-encoded, no query */
+extern const char *net_request_query(const NetRequest *request);  /* after '?', "" if none */
 
 /*
  * net_request_header: the value of a header (name in lower case), NULL if
@@ -146,7 +146,7 @@ extern const char *net_request_header(const NetRequest *request, const char *nam
 
 /* net_request_each_header: all headers, names in lower case */
 extern void net_request_each_header(const NetRequest *request,
-									void (*callback) (const char *name, const char *value, void *arg), void *arg);
+                                    void (*callback)(const char *name, const char *value, void *arg), void *arg);
 
 /*
  * net_request_body: the decompressed body; for gRPC the one message without
@@ -155,12 +155,12 @@ extern void net_request_each_header(const NetRequest *request,
  * count as buffered until the request is answered.
  */
 extern NetText net_request_body(const NetRequest *request);
-extern char *net_request_keep_body(NetRequest *request);
+extern char   *net_request_keep_body(NetRequest *request);
 
 extern bool net_request_is_grpc(const NetRequest *request);
 
 /* net_request_on_cancel: called once if the client goes away before the answer */
-extern void net_request_on_cancel(NetRequest *request, void (*callback) (NetRequest *request, void *arg), void *arg);
+extern void net_request_on_cancel(NetRequest *request, void (*callback)(NetRequest *request, void *arg), void *arg);
 
 /*
  * net_respond: answers an HTTP request; exactly one answer a request.  Copies
@@ -169,7 +169,7 @@ extern void net_request_on_cancel(NetRequest *request, void (*callback) (NetRequ
  * After it, and after a cancel callback, the request is gone.
  */
 extern void net_respond(NetRequest *request, int status, const char *content_type,
-						const NetHeader *headers, int n_headers, const void *body, size_t len);
+                        const NetHeader *headers, int n_headers, const void *body, size_t len);
 
 /*
  * net_respond_grpc: answers a unary gRPC call.  status 0: the message, then
@@ -178,36 +178,36 @@ extern void net_respond(NetRequest *request, int status, const char *content_typ
  * "trailers" are extra trailers ("-bin" values already in base64).
  */
 extern void net_respond_grpc(NetRequest *request, int status, const char *message,
-							 const void *details, size_t details_len,
-							 const NetHeader *trailers, int n_trailers,
-							 const void *body, size_t len);
+                             const void *details, size_t details_len,
+                             const NetHeader *trailers, int n_trailers,
+                             const void *body, size_t len);
 
 /*
  * Server streaming: any number of net_grpc_send, then one net_grpc_finish.
  * net_grpc_pending tells the bytes not yet written, for back-pressure.
  */
-extern void net_grpc_send(NetRequest *request, const void *message, size_t len);
+extern void   net_grpc_send(NetRequest *request, const void *message, size_t len);
 extern size_t net_grpc_pending(const NetRequest *request);
-extern void net_grpc_finish(NetRequest *request, int status, const char *message);
+extern void   net_grpc_finish(NetRequest *request, int status, const char *message);
 
 /*
  * net_grpc_each_message: from "check", takes a call with any number of request
  * messages.  Each is given to the callback, as net_request_body(), which may
  * send; the handler is called at their end, without a body.
  */
-extern void net_grpc_each_message(NetRequest *request, void (*callback) (NetRequest *request, void *arg), void *arg);
+extern void net_grpc_each_message(NetRequest *request, void (*callback)(NetRequest *request, void *arg), void *arg);
 
 typedef struct NetStatistics
 {
-	uint64_t	connections;	/* open now */
-	uint64_t	accepted;
-	uint64_t	requests;
-	uint64_t	buffered;		/* bytes of bodies held now */
-	uint64_t	unsent;			/* bytes of answers held until they have been read */
-	uint64_t	tls_failures;	/* handshakes that came to nothing */
-	uint64_t	refused;		/* answered by the transport itself: too large, bad framing, overload */
+	uint64_t connections; /* open now */
+	uint64_t accepted;
+	uint64_t requests;
+	uint64_t buffered;     /* bytes of bodies held now */
+	uint64_t unsent;       /* bytes of answers held until they have been read */
+	uint64_t tls_failures; /* handshakes that came to nothing */
+	uint64_t refused;      /* answered by the transport itself: too large, bad framing, overload */
 } NetStatistics;
 
 extern NetStatistics net_server_statistics(const NetServer *server);
 
-#endif							/* TEMPO_NET_SERVER_H */
+#endif /* TEMPO_NET_SERVER_H */

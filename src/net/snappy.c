@@ -19,9 +19,9 @@
 /* What each stream starts with. */
 static const uint8_t identifier[10] = {0xff, 0x06, 0x00, 0x00, 's', 'N', 'a', 'P', 'p', 'Y'};
 
-#define CHUNK_HEAD 4			/* type, length */
+#define CHUNK_HEAD 4 /* type, length */
 #define CHUNK_CRC 4
-#define CHUNK_OUTPUT 65536		/* most that a chunk makes */
+#define CHUNK_OUTPUT 65536 /* most that a chunk makes */
 
 /* An element of three bytes copies 64. */
 #define MAX_RATIO 22
@@ -30,16 +30,16 @@ enum
 {
 	CHUNK_COMPRESSED = 0x00,
 	CHUNK_PLAIN = 0x01,
-	CHUNK_SKIPPABLE = 0x80,		/* and above */
+	CHUNK_SKIPPABLE = 0x80, /* and above */
 	CHUNK_IDENTIFIER = 0xff
 };
 
 struct NetSnappy
 {
-	bool		known;			/* framed or not */
-	bool		framed;
-	NetBuffer	input;			/* not decoded yet */
-	size_t		skip;			/* bytes of a chunk that says nothing */
+	bool      known; /* framed or not */
+	bool      framed;
+	NetBuffer input; /* not decoded yet */
+	size_t    skip;  /* bytes of a chunk that says nothing */
 };
 
 NetSnappy *
@@ -75,12 +75,12 @@ static uint32_t
 masked_crc(const uint8_t *data, size_t len)
 {
 	static uint32_t table[256];
-	uint32_t	crc = 0xffffffff;
+	uint32_t        crc = 0xffffffff;
 
 	if (table[1] == 0)
 		for (uint32_t i = 0; i < 256; i++)
 		{
-			uint32_t	value = i;
+			uint32_t value = i;
 
 			for (int bit = 0; bit < 8; bit++)
 				value = value >> 1 ^ ((value & 1) != 0 ? 0x82f63b78 : 0);
@@ -96,7 +96,7 @@ masked_crc(const uint8_t *data, size_t len)
 static NetDecodeResult
 decode_block(const uint8_t *data, size_t len, size_t most, NetBuffer *out, size_t limit, const char **message)
 {
-	size_t		size;
+	size_t size;
 
 	if (snappy_uncompressed_length((const char *) data, len, &size) != SNAPPY_OK)
 		return corrupt(message, "snappy: no length");
@@ -116,13 +116,14 @@ decode_block(const uint8_t *data, size_t len, size_t most, NetBuffer *out, size_
 static NetDecodeResult
 decode_chunk(int type, const uint8_t *data, size_t len, NetBuffer *out, size_t limit, const char **message)
 {
-	size_t		before = out->len;
-	uint32_t	crc;
+	size_t          before = out->len;
+	uint32_t        crc;
 	NetDecodeResult result;
 
 	if (type == CHUNK_IDENTIFIER)
 		return len == sizeof(identifier) - CHUNK_HEAD && memcmp(data, identifier + CHUNK_HEAD, len) == 0 ?
-			NET_DECODE_OK : corrupt(message, "snappy: bad stream identifier");
+		           NET_DECODE_OK :
+		           corrupt(message, "snappy: bad stream identifier");
 	if (len < CHUNK_CRC)
 		return corrupt(message, "snappy: a chunk is too short");
 	crc = (uint32_t) data[0] | (uint32_t) data[1] << 8 | (uint32_t) data[2] << 16 | (uint32_t) data[3] << 24;
@@ -154,14 +155,14 @@ decode_chunk(int type, const uint8_t *data, size_t len, NetBuffer *out, size_t l
 static NetDecodeResult
 decode_stream(NetSnappy *snappy, NetBuffer *out, size_t limit, const char **message)
 {
-	NetBuffer  *in = &snappy->input;
+	NetBuffer *in = &snappy->input;
 
 	for (;;)
 	{
-		const uint8_t *p = (const uint8_t *) in->data + in->start;
-		size_t		have = in->len - in->start;
-		size_t		part = have < snappy->skip ? have : snappy->skip;
-		size_t		len;
+		const uint8_t  *p = (const uint8_t *) in->data + in->start;
+		size_t          have = in->len - in->start;
+		size_t          part = have < snappy->skip ? have : snappy->skip;
+		size_t          len;
 		NetDecodeResult result;
 
 		in->start += part;
@@ -202,13 +203,13 @@ decode_stream(NetSnappy *snappy, NetBuffer *out, size_t limit, const char **mess
 NetDecodeResult
 net_snappy_feed(NetSnappy *snappy, const uint8_t *data, size_t len, NetBuffer *out, size_t limit, const char **message)
 {
-	NetBuffer  *in = &snappy->input;
+	NetBuffer *in = &snappy->input;
 
 	if (!net_buffer_append(in, data, len))
 		return NET_DECODE_NO_MEMORY;
 	if (!snappy->known)
 	{
-		size_t		compare = in->len < sizeof(identifier) ? in->len : sizeof(identifier);
+		size_t compare = in->len < sizeof(identifier) ? in->len : sizeof(identifier);
 
 		snappy->framed = memcmp(in->data, identifier, compare) == 0;
 		if (snappy->framed && compare < sizeof(identifier))
@@ -221,7 +222,7 @@ net_snappy_feed(NetSnappy *snappy, const uint8_t *data, size_t len, NetBuffer *o
 NetDecodeResult
 net_snappy_finish(NetSnappy *snappy, NetBuffer *out, size_t limit, const char **message)
 {
-	NetBuffer  *in = &snappy->input;
+	NetBuffer *in = &snappy->input;
 
 	if (snappy->known && snappy->framed)
 		return in->len == 0 && snappy->skip == 0 ? NET_DECODE_OK : corrupt(message, "unexpected EOF");

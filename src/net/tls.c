@@ -26,13 +26,13 @@
 #include <unistd.h>
 
 #define RELAY_BYTES (64 * 1024)
-#define RELAY_ROUNDS 8			/* then the others have their turn */
+#define RELAY_ROUNDS 8 /* then the others have their turn */
 
 /* ------------------------------------------------------------ certificates */
 
 struct NetTls
 {
-	SSL_CTX    *context;
+	SSL_CTX *context;
 };
 
 /* explain: what OpenSSL says, or the system where it says nothing */
@@ -40,7 +40,7 @@ static void
 explain(char *message, size_t len, const char *what, const char *file)
 {
 	unsigned long code = ERR_get_error();
-	const char *reason = code != 0 ? ERR_reason_error_string(code) : NULL;
+	const char   *reason = code != 0 ? ERR_reason_error_string(code) : NULL;
 
 	/* of a system error OpenSSL 3 knows the number only */
 	if (code != 0 && reason == NULL && ERR_SYSTEM_ERROR(code))
@@ -65,7 +65,7 @@ key_is_private(const char *file, char *message, size_t len)
 	else if (status.st_uid != geteuid() && status.st_uid != 0)
 		snprintf(message, len, "private key file \"%s\" must be owned by the user of the server or root", file);
 	else if ((status.st_uid == geteuid() && status.st_uid != 0 && (status.st_mode & (S_IRWXG | S_IRWXO)) != 0) ||
-			 (status.st_uid == 0 && (status.st_mode & (S_IWGRP | S_IXGRP | S_IRWXO)) != 0))
+	         (status.st_uid == 0 && (status.st_mode & (S_IWGRP | S_IXGRP | S_IRWXO)) != 0))
 		snprintf(message, len, "private key file \"%s\" has group or world access: it must have permissions u=rw (0600) or less if owned by the user of the server, or u=rw,g=r (0640) or less if owned by root", file);
 	else
 		return true;
@@ -86,14 +86,14 @@ no_passphrase(char *buf, int size, int rwflag, void *arg)
 /* choose_protocol: HTTP/2 before HTTP/1.1, of what the port speaks and the peer offers */
 static int
 choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *outlen,
-				const unsigned char *offered, unsigned int len, void *arg)
+                const unsigned char *offered, unsigned int len, void *arg)
 {
 	const NetServer *server = SSL_get_app_data(ssl);
 	const struct
 	{
 		const char *name;
-		bool		spoken;
-	}			ours[] = {{"h2", server->options.http2}, {"http/1.1", server->options.http1}};
+		bool        spoken;
+	} ours[] = {{"h2", server->options.http2}, {"http/1.1", server->options.http1}};
 
 	(void) arg;
 	for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
@@ -123,7 +123,7 @@ load_files(SSL_CTX *context, const NetTlsOptions *options, char *message, size_t
 		STACK_OF(X509_NAME) * names;
 
 		if (SSL_CTX_load_verify_locations(context, options->client_ca_file, NULL) != 1 ||
-			(names = SSL_load_client_CA_file(options->client_ca_file)) == NULL)
+		    (names = SSL_load_client_CA_file(options->client_ca_file)) == NULL)
 		{
 			explain(message, len, "load client certificate authorities file", options->client_ca_file);
 			return false;
@@ -140,7 +140,7 @@ load_files(SSL_CTX *context, const NetTlsOptions *options, char *message, size_t
 NetTls *
 net_tls_create(const NetTlsOptions *options, char *message, size_t messagelen)
 {
-	NetTls	   *tls = calloc(1, sizeof(NetTls));
+	NetTls *tls = calloc(1, sizeof(NetTls));
 
 	ERR_clear_error();
 	if (tls != NULL)
@@ -154,10 +154,10 @@ net_tls_create(const NetTlsOptions *options, char *message, size_t messagelen)
 	SSL_CTX_set_default_passwd_cb(tls->context, no_passphrase);
 	SSL_CTX_set_min_proto_version(tls->context, options->tls13_only ? TLS1_3_VERSION : TLS1_2_VERSION);
 	SSL_CTX_set_mode(tls->context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
-					 SSL_MODE_RELEASE_BUFFERS);
+	                                   SSL_MODE_RELEASE_BUFFERS);
 	/* a session resumed would be one whose certificate is not looked at again */
 	SSL_CTX_set_options(tls->context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_NO_TICKET |
-						SSL_OP_CIPHER_SERVER_PREFERENCE);
+	                                      SSL_OP_CIPHER_SERVER_PREFERENCE);
 	SSL_CTX_set_session_cache_mode(tls->context, SSL_SESS_CACHE_OFF);
 	SSL_CTX_set_num_tickets(tls->context, 0);
 	SSL_CTX_set_alpn_select_cb(tls->context, choose_protocol, NULL);
@@ -183,7 +183,7 @@ net_tls_free(NetTls *tls)
 static int
 bio_write(BIO *bio, const char *data, int len)
 {
-	ssize_t		n = send((int) (intptr_t) BIO_get_data(bio), data, len, MSG_NOSIGNAL);
+	ssize_t n = send((int) (intptr_t) BIO_get_data(bio), data, len, MSG_NOSIGNAL);
 
 	BIO_clear_retry_flags(bio);
 	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
@@ -194,7 +194,7 @@ bio_write(BIO *bio, const char *data, int len)
 static int
 bio_read(BIO *bio, char *data, int len)
 {
-	ssize_t		n = recv((int) (intptr_t) BIO_get_data(bio), data, len, 0);
+	ssize_t n = recv((int) (intptr_t) BIO_get_data(bio), data, len, 0);
 
 	BIO_clear_retry_flags(bio);
 	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
@@ -233,8 +233,8 @@ static SSL *
 ssl_create(NetServer *server, int fd)
 {
 	const BIO_METHOD *method = bio_method();
-	SSL		   *ssl = SSL_new(server->tls->context);
-	BIO		   *bio = method != NULL ? BIO_new(method) : NULL;
+	SSL              *ssl = SSL_new(server->tls->context);
+	BIO              *bio = method != NULL ? BIO_new(method) : NULL;
 
 	if (ssl == NULL || bio == NULL)
 	{
@@ -279,13 +279,13 @@ failed(NetSocket *sock, int rc)
 ssize_t
 net_tls_read(NetSocket *sock, void *data, size_t len)
 {
-	size_t		got = 0;
+	size_t got = 0;
 
 	sock->wants_write = false;
 	while (got < len)
 	{
-		int			rc;
-		ssize_t		result;
+		int     rc;
+		ssize_t result;
 
 		ERR_clear_error();
 		rc = SSL_read(sock->ssl, (char *) data + got, len - got > INT_MAX ? INT_MAX : (int) (len - got));
@@ -304,7 +304,7 @@ net_tls_read(NetSocket *sock, void *data, size_t len)
 ssize_t
 net_tls_write(NetSocket *sock, const void *data, size_t len)
 {
-	int			rc;
+	int rc;
 
 	if (len == 0)
 		return 0;
@@ -344,25 +344,25 @@ net_socket_end_tls(NetSocket *sock, bool say_so)
 
 typedef struct Relay
 {
-	NetNode		node;
-	NetServer  *server;
-	NetSocket	outer;			/* to the peer */
-	NetWatch   *outer_watch;
-	int			inner;			/* to libmicrohttpd */
-	NetWatch   *inner_watch;
-	NetPending	pending;
-	NetBuffer	to_inner;
-	NetBuffer	to_outer;
-	uint64_t	progress;		/* when the peer last took something */
-	bool		input_over;
-	bool		output_over;
-	bool		dead;
+	NetNode    node;
+	NetServer *server;
+	NetSocket  outer; /* to the peer */
+	NetWatch  *outer_watch;
+	int        inner; /* to libmicrohttpd */
+	NetWatch  *inner_watch;
+	NetPending pending;
+	NetBuffer  to_inner;
+	NetBuffer  to_outer;
+	uint64_t   progress; /* when the peer last took something */
+	bool       input_over;
+	bool       output_over;
+	bool       dead;
 } Relay;
 
 static void
 relay_free(Relay *relay, bool linger)
 {
-	NetServer  *server = relay->server;
+	NetServer *server = relay->server;
 
 	net_list_remove(&relay->node);
 	net_pending_remove(&relay->pending);
@@ -392,10 +392,10 @@ keep(Relay *relay, NetBuffer *buffer, const char *data, size_t len)
 static bool
 relay_inward(Relay *relay)
 {
-	NetBuffer  *buffer = &relay->to_inner;
-	char	   *scratch = relay->server->loop->scratch;
-	ssize_t		n;
-	ssize_t		sent;
+	NetBuffer *buffer = &relay->to_inner;
+	char      *scratch = relay->server->loop->scratch;
+	ssize_t    n;
+	ssize_t    sent;
 
 	if (relay->input_over)
 		return false;
@@ -436,10 +436,10 @@ relay_inward(Relay *relay)
 static bool
 relay_outward(Relay *relay)
 {
-	NetBuffer  *buffer = &relay->to_outer;
-	char	   *scratch = relay->server->loop->scratch;
-	ssize_t		n;
-	ssize_t		written;
+	NetBuffer *buffer = &relay->to_outer;
+	char      *scratch = relay->server->loop->scratch;
+	ssize_t    n;
+	ssize_t    written;
 
 	if (buffer->start < buffer->len)
 	{
@@ -480,9 +480,9 @@ relay_outward(Relay *relay)
 static void
 relay_run(Relay *relay)
 {
-	bool		again = true;
-	bool		in_held;
-	bool		out_held;
+	bool again = true;
+	bool in_held;
+	bool out_held;
 
 	for (int i = 0; i < RELAY_ROUNDS && again && !relay->dead; i++)
 	{
@@ -492,10 +492,10 @@ relay_run(Relay *relay)
 	in_held = relay->to_inner.start < relay->to_inner.len;
 	out_held = relay->to_outer.start < relay->to_outer.len;
 	if (!relay->dead &&
-		(!net_watch_set(relay->outer_watch, (!relay->input_over && !in_held ? UV_READABLE : 0) |
-						(out_held || (relay->outer.wants_write && !relay->input_over && !in_held) ? UV_WRITABLE : 0)) ||
-		 !net_watch_set(relay->inner_watch, (!relay->output_over && !out_held ? UV_READABLE : 0) |
-						(in_held ? UV_WRITABLE : 0))))
+	    (!net_watch_set(relay->outer_watch, (!relay->input_over && !in_held ? UV_READABLE : 0) |
+	                                            (out_held || (relay->outer.wants_write && !relay->input_over && !in_held) ? UV_WRITABLE : 0)) ||
+	     !net_watch_set(relay->inner_watch, (!relay->output_over && !out_held ? UV_READABLE : 0) |
+	                                            (in_held ? UV_WRITABLE : 0))))
 		relay->dead = true;
 	if (relay->dead)
 		relay_free(relay, false);
@@ -508,7 +508,7 @@ relay_run(Relay *relay)
 static void
 relay_ready(void *arg, int status, int events)
 {
-	Relay	   *relay = arg;
+	Relay *relay = arg;
 
 	(void) events;
 	if (status < 0)
@@ -526,8 +526,8 @@ relay_pending(NetPending *pending)
 static void
 relay_start(NetServer *server, NetSocket sock, const struct sockaddr_storage *address, socklen_t addrlen)
 {
-	Relay	   *relay = calloc(1, sizeof(Relay));
-	int			pair[2] = {-1, -1};
+	Relay *relay = calloc(1, sizeof(Relay));
+	int    pair[2] = {-1, -1};
 
 	if (relay != NULL && socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) == 0)
 	{
@@ -563,13 +563,13 @@ relay_start(NetServer *server, NetSocket sock, const struct sockaddr_storage *ad
 
 typedef struct Handshake
 {
-	NetNode		node;
-	NetServer  *server;
-	NetSocket	sock;
-	NetWatch   *watch;
-	uint64_t	since;
+	NetNode                 node;
+	NetServer              *server;
+	NetSocket               sock;
+	NetWatch               *watch;
+	uint64_t                since;
 	struct sockaddr_storage address;
-	socklen_t	addrlen;
+	socklen_t               addrlen;
 } Handshake;
 
 static void
@@ -583,8 +583,8 @@ handshake_free(Handshake *handshake)
 static void
 handshake_drop(Handshake *handshake, bool linger)
 {
-	NetServer  *server = handshake->server;
-	NetSocket	sock = handshake->sock;
+	NetServer *server = handshake->server;
+	NetSocket  sock = handshake->sock;
 
 	handshake_free(handshake);
 	net_socket_end_tls(&sock, false);
@@ -604,9 +604,9 @@ static int
 speaks_http2(Handshake *handshake)
 {
 	const unsigned char *name;
-	unsigned int len;
-	char		head[NET_PREFACE_TELLING];
-	int			n;
+	unsigned int         len;
+	char                 head[NET_PREFACE_TELLING];
+	int                  n;
 
 	SSL_get0_alpn_selected(handshake->sock.ssl, &name, &len);
 	if (len > 0)
@@ -621,11 +621,11 @@ speaks_http2(Handshake *handshake)
 static void
 handshake_ready(void *arg, int status, int events)
 {
-	Handshake  *handshake = arg;
-	NetServer  *server = handshake->server;
-	NetSocket	sock;
-	int			rc;
-	int			http2;
+	Handshake *handshake = arg;
+	NetServer *server = handshake->server;
+	NetSocket  sock;
+	int        rc;
+	int        http2;
 
 	(void) events;
 	if (status < 0)
@@ -639,7 +639,7 @@ handshake_ready(void *arg, int status, int events)
 	if (rc != 1)
 	{
 		if (failed(&handshake->sock, rc) < 0 && errno == EAGAIN &&
-			net_watch_set(handshake->watch, handshake->sock.wants_write ? UV_WRITABLE : UV_READABLE))
+		    net_watch_set(handshake->watch, handshake->sock.wants_write ? UV_WRITABLE : UV_READABLE))
 			return;
 		server->statistics.tls_failures++;
 		handshake_drop(handshake, true);
@@ -662,7 +662,7 @@ handshake_ready(void *arg, int status, int events)
 	else
 	{
 		struct sockaddr_storage address = handshake->address;
-		socklen_t	addrlen = handshake->addrlen;
+		socklen_t               addrlen = handshake->addrlen;
 
 		handshake_free(handshake);
 		relay_start(server, sock, &address, addrlen);
@@ -672,7 +672,7 @@ handshake_ready(void *arg, int status, int events)
 void
 tls_add(NetServer *server, int fd, const struct sockaddr_storage *address, socklen_t addrlen)
 {
-	Handshake  *handshake = calloc(1, sizeof(Handshake));
+	Handshake *handshake = calloc(1, sizeof(Handshake));
 
 	if (handshake != NULL)
 	{
@@ -702,7 +702,7 @@ tls_add(NetServer *server, int fd, const struct sockaddr_storage *address, sockl
 void
 net_server_set_tls(NetServer *server, NetTls *tls)
 {
-	NetTls	   *old = server->tls;
+	NetTls *old = server->tls;
 
 	server->tls = NULL;
 	if (tls != NULL)
@@ -723,11 +723,11 @@ net_server_set_tls(NetServer *server, NetTls *tls)
 void
 tls_sweep(NetServer *server)
 {
-	uint64_t	now = net_now(server);
+	uint64_t now = net_now(server);
 
 	for (NetNode *node = server->handshaking.next, *next; node != &server->handshaking; node = next)
 	{
-		Handshake  *handshake = net_container(Handshake, node, node);
+		Handshake *handshake = net_container(Handshake, node, node);
 
 		next = node->next;
 		if (now - handshake->since > NET_HANDSHAKE_MS)
@@ -735,11 +735,11 @@ tls_sweep(NetServer *server)
 	}
 	for (NetNode *node = server->relaying.next, *next; node != &server->relaying; node = next)
 	{
-		Relay	   *relay = net_container(Relay, node, node);
+		Relay *relay = net_container(Relay, node, node);
 
 		next = node->next;
 		if (relay->to_outer.start < relay->to_outer.len &&
-			now - relay->progress > (uint64_t) server->options.stall_timeout_ms)
+		    now - relay->progress > (uint64_t) server->options.stall_timeout_ms)
 			relay_free(relay, false);
 	}
 }

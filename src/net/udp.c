@@ -28,31 +28,31 @@
 
 typedef struct UdpSocket
 {
-	NetNode		node;
-	NetUdp	   *udp;
-	NetWatch   *watch;
-	int			fd;
+	NetNode   node;
+	NetUdp   *udp;
+	NetWatch *watch;
+	int       fd;
 } UdpSocket;
 
 struct NetUdp
 {
-	NetLoop    *loop;
+	NetLoop      *loop;
 	NetUdpHandler handler;
-	void	   *arg;
-	NetNode		sockets;
+	void         *arg;
+	NetNode       sockets;
 };
 
 static void
 on_datagram(void *arg, int status, int events)
 {
-	UdpSocket  *sock = arg;
-	NetUdp	   *udp = sock->udp;
+	UdpSocket *sock = arg;
+	NetUdp    *udp = sock->udp;
 
 	(void) status;
 	(void) events;
 	for (int i = 0; i < DATAGRAMS_PER_WAKE; i++)
 	{
-		ssize_t		n = recv(sock->fd, udp->loop->scratch, MAX_DATAGRAM, MSG_TRUNC);
+		ssize_t n = recv(sock->fd, udp->loop->scratch, MAX_DATAGRAM, MSG_TRUNC);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -66,10 +66,10 @@ on_datagram(void *arg, int status, int events)
 static bool
 bind_address(NetUdp *udp, const struct addrinfo *info, bool reuse_port, const char **step)
 {
-	UdpSocket  *sock = calloc(1, sizeof(UdpSocket));
-	int			one = 1;
-	int			size = RECEIVE_BUFFER;
-	int			saved;
+	UdpSocket *sock = calloc(1, sizeof(UdpSocket));
+	int        one = 1;
+	int        size = RECEIVE_BUFFER;
+	int        saved;
 
 	*step = "create a socket";
 	if (sock == NULL)
@@ -86,7 +86,7 @@ bind_address(NetUdp *udp, const struct addrinfo *info, bool reuse_port, const ch
 	setsockopt(sock->fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
 	*step = "bind";
 	if ((!reuse_port || setsockopt(sock->fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)) == 0) &&
-		bind(sock->fd, info->ai_addr, info->ai_addrlen) == 0)
+	    bind(sock->fd, info->ai_addr, info->ai_addrlen) == 0)
 	{
 		*step = "watch";
 		net_list_init(&sock->node);
@@ -109,11 +109,11 @@ bind_address(NetUdp *udp, const struct addrinfo *info, bool reuse_port, const ch
 static int
 bind_name(NetUdp *udp, const char *name, int port, bool reuse_port, char *message, size_t messagelen)
 {
-	struct addrinfo hints;
+	struct addrinfo  hints;
 	struct addrinfo *infos = NULL;
-	char		service[16];
-	int			bound = 0;
-	int			rc;
+	char             service[16];
+	int              bound = 0;
+	int              rc;
 
 	memset(&hints, 0, sizeof(hints));
 	hints.ai_family = AF_UNSPEC;
@@ -124,7 +124,7 @@ bind_name(NetUdp *udp, const char *name, int port, bool reuse_port, char *messag
 	if (rc != 0)
 	{
 		snprintf(message, messagelen, "could not translate host name \"%s\", port %s to address: %s",
-				 name, service, gai_strerror(rc));
+		         name, service, gai_strerror(rc));
 		return 0;
 	}
 	for (struct addrinfo *info = infos; info != NULL; info = info->ai_next)
@@ -144,12 +144,12 @@ bind_name(NetUdp *udp, const char *name, int port, bool reuse_port, char *messag
 
 NetUdp *
 net_udp_start(NetLoop *loop, const char *listen_addresses, int port, bool reuse_port,
-			  NetUdpHandler handler, void *arg, char *message, size_t messagelen)
+              NetUdpHandler handler, void *arg, char *message, size_t messagelen)
 {
-	NetUdp	   *udp = calloc(1, sizeof(NetUdp));
-	char	   *names = strdup(listen_addresses);
-	char	   *state;
-	int			bound = 0;
+	NetUdp *udp = calloc(1, sizeof(NetUdp));
+	char   *names = strdup(listen_addresses);
+	char   *state;
+	int     bound = 0;
 
 	snprintf(message, messagelen, "no address to listen on");
 	if (udp != NULL && names != NULL)
@@ -173,7 +173,7 @@ net_udp_stop(NetUdp *udp)
 {
 	while (!net_list_empty(&udp->sockets))
 	{
-		UdpSocket  *sock = net_container(UdpSocket, node, udp->sockets.next);
+		UdpSocket *sock = net_container(UdpSocket, node, udp->sockets.next);
 
 		net_list_remove(&sock->node);
 		net_watch_close(sock->watch);

@@ -16,10 +16,10 @@
 bool
 segment_load_runs(SegmentReader *r, SpanError *error)
 {
-	Section		section;
-	Cursor		c;
-	uint32_t	row = 0;
-	uint64_t	base = 0;
+	Section  section;
+	Cursor   c;
+	uint32_t row = 0;
+	uint64_t base = 0;
 
 	if (r->runs_loaded)
 		return true;
@@ -144,13 +144,13 @@ hot_block(SegmentReader *r)
 bool
 segment_load_row_shapes(SegmentReader *r, TableId table, SpanError *error)
 {
-	ReadTable  *t = &r->tables[table];
-	HotBlock   *hot = hot_block(r);
-	void	   *unused = NULL;
-	void	  **place = table == TABLE_SPAN ? (void **) &hot->row_shapes : &unused;
-	int			width = code_width(t->n_shapes);
-	Section		section;
-	size_t		size;
+	ReadTable *t = &r->tables[table];
+	HotBlock  *hot = hot_block(r);
+	void      *unused = NULL;
+	void     **place = table == TABLE_SPAN ? (void **) &hot->row_shapes : &unused;
+	int        width = code_width(t->n_shapes);
+	Section    section;
+	size_t     size;
 
 	if (t->row_shapes != NULL)
 		return true;
@@ -183,8 +183,8 @@ segment_load_row_shapes(SegmentReader *r, TableId table, SpanError *error)
 bool
 segment_load_rows(SegmentReader *r, TableId table, SpanError *error)
 {
-	ReadTable  *t = &r->tables[table];
-	uint32_t   *histogram;
+	ReadTable *t = &r->tables[table];
+	uint32_t  *histogram;
 
 	if (t->loaded)
 		return true;
@@ -218,7 +218,7 @@ segment_load_rows(SegmentReader *r, TableId table, SpanError *error)
 static bool
 list_varying(SegmentReader *r, ReadShape *shape)
 {
-	uint32_t	n = 0;
+	uint32_t n = 0;
 
 	for (uint32_t k = 0; k < shape->n_items; k++)
 		n += shape->constants[k] == 0 && r->columns[shape->columns[k]].wanted;
@@ -249,9 +249,9 @@ move_cursors(SegmentReader *r, ReadShape *shape, uint32_t times)
 bool
 segment_seek(SegmentReader *r, TableId table, uint32_t row, SpanError *error)
 {
-	ReadTable  *t = &r->tables[table];
-	uint32_t	from = t->next;
-	bool		ok = true;
+	ReadTable *t = &r->tables[table];
+	uint32_t   from = t->next;
+	bool       ok = true;
 
 	if (from > row)
 	{
@@ -284,7 +284,7 @@ segment_seek(SegmentReader *r, TableId table, uint32_t row, SpanError *error)
 static bool
 load_numbers(SegmentReader *r, ReadColumn *column, const Section *data, SpanError *error)
 {
-	uint32_t	n = column->n_values;
+	uint32_t n = column->n_values;
 
 	/* every encoding takes a byte per number at least */
 	if (data->len < n)
@@ -301,8 +301,8 @@ load_numbers(SegmentReader *r, ReadColumn *column, const Section *data, SpanErro
 static bool
 load_lengths(SegmentReader *r, ReadColumn *column, Cursor *c, SpanError *error)
 {
-	uint32_t	n = column->n_texts;
-	uint32_t	at = 0;
+	uint32_t n = column->n_texts;
+	uint32_t at = 0;
 
 	if (cursor_left(c) < n)
 		return segment_corrupt(error, "bad column");
@@ -314,7 +314,7 @@ load_lengths(SegmentReader *r, ReadColumn *column, Cursor *c, SpanError *error)
 		column->offsets[i] = at;
 		if (c->at < c->end && *c->at < 0x80)
 		{
-			uint32_t	len = *c->at++;
+			uint32_t len = *c->at++;
 
 			if (len > column->payload.len - at)
 				return segment_corrupt(error, "bad column");
@@ -332,8 +332,8 @@ load_lengths(SegmentReader *r, ReadColumn *column, Cursor *c, SpanError *error)
 static bool
 load_local_codes(SegmentReader *r, ReadColumn *column, Cursor *c, SpanError *error)
 {
-	uint32_t	n = column->n_values;
-	uint64_t	len;
+	uint32_t       n = column->n_values;
+	uint64_t       len;
 	const uint8_t *planes;
 
 	column->n_texts = cursor_number(c, n);
@@ -353,9 +353,9 @@ load_local_codes(SegmentReader *r, ReadColumn *column, Cursor *c, SpanError *err
 static bool
 load_texts(SegmentReader *r, ReadColumn *column, const Section *data, SpanError *error)
 {
-	Cursor		c = cursor_over(data->data, data->len);
-	uint8_t		encoding = cursor_u8(&c);
-	uint64_t	width = 0;
+	Cursor   c = cursor_over(data->data, data->len);
+	uint8_t  encoding = cursor_u8(&c);
+	uint64_t width = 0;
 
 	column->n_texts = column->n_values;
 	column->local = encoding == ENCODING_LOCAL;
@@ -395,7 +395,7 @@ load_texts(SegmentReader *r, ReadColumn *column, const Section *data, SpanError 
 			return segment_corrupt(error, "unknown encoding");
 	}
 	if (c.failed || cursor_left(&c) != 0 ||
-		(encoding != ENCODING_LENGTHS && width * column->n_texts != column->payload.len))
+	    (encoding != ENCODING_LENGTHS && width * column->n_texts != column->payload.len))
 		return segment_corrupt(error, "bad column");
 	return true;
 }
@@ -404,7 +404,7 @@ bool
 segment_load_column(SegmentReader *r, uint32_t number, SpanError *error)
 {
 	ReadColumn *column = &r->columns[number];
-	Section		data;
+	Section     data;
 
 	if (column->loaded)
 		return true;
@@ -415,7 +415,7 @@ segment_load_column(SegmentReader *r, uint32_t number, SpanError *error)
 	}
 	r->counters.columns++;
 	if (!segment_section(r, SECTION(COLUMN_STREAM(number, COLUMN_DATA), r->block), false, &data, error) ||
-		!segment_section(r, SECTION(COLUMN_STREAM(number, COLUMN_PAYLOAD), r->block), false, &column->payload, error))
+	    !segment_section(r, SECTION(COLUMN_STREAM(number, COLUMN_PAYLOAD), r->block), false, &column->payload, error))
 		return false;
 	if (data.len == 0)
 		return segment_corrupt(error, "a column is missing");
@@ -426,7 +426,7 @@ segment_load_column(SegmentReader *r, uint32_t number, SpanError *error)
 		column->codes = arena_alloc(&r->block_arena, ((size_t) column->n_values + 1) * sizeof(uint32_t));
 		if (column->codes == NULL)
 			return segment_no_memory(error);
-		column->codes[column->n_values] = 0;	/* what rows without a value may look at */
+		column->codes[column->n_values] = 0; /* what rows without a value may look at */
 		column->form = FORM_CODES;
 		if (!unpack_codes(data.data + 1, data.len - 1, column->codes, column->n_values, column->n_dictionary))
 			return segment_corrupt(error, "bad column");
@@ -434,7 +434,7 @@ segment_load_column(SegmentReader *r, uint32_t number, SpanError *error)
 			return false;
 	}
 	else if (type_is_number(column->type) ? !load_numbers(r, column, &data, error) :
-			 !load_texts(r, column, &data, error))
+	                                        !load_texts(r, column, &data, error))
 		return false;
 	column->loaded = true;
 	return true;
@@ -444,21 +444,21 @@ segment_load_column(SegmentReader *r, uint32_t number, SpanError *error)
 static bool
 load_stream(SegmentReader *r, Stream stream, uint32_t n, void **place, int64_t **numbers, SpanError *error)
 {
-	void	   *unused = NULL;
-	Section		data;
-	Section		payload;
-	int64_t    *result;
+	void    *unused = NULL;
+	Section  data;
+	Section  payload;
+	int64_t *result;
 
 	r->counters.columns++;
 	if (place == NULL)
 		place = &unused;
 	if (!segment_section(r, SECTION(stream, r->block), false, &data, error) ||
-		!segment_section(r, SECTION(stream + 1, r->block), false, &payload, error))
+	    !segment_section(r, SECTION(stream + 1, r->block), false, &payload, error))
 		return false;
 	if (n > data.len)
 		return segment_corrupt(error, "bad numbers");
 	result = place != &unused ? decoded_memory(r, (size_t) n * sizeof(int64_t), place) :
-		arena_alloc(&r->block_arena, (size_t) n * sizeof(int64_t));
+	                            arena_alloc(&r->block_arena, (size_t) n * sizeof(int64_t));
 	if (result == NULL)
 		return segment_no_memory(error);
 	if (n > 0 && !unpack_numbers(data.data, data.len, payload.data, payload.len, result, n))
@@ -473,8 +473,8 @@ load_stream(SegmentReader *r, Stream stream, uint32_t n, void **place, int64_t *
 bool
 segment_load_starts(SegmentReader *r, SpanError *error)
 {
-	HotBlock   *hot = hot_block(r);
-	int64_t    *starts = hot->starts;
+	HotBlock *hot = hot_block(r);
+	int64_t  *starts = hot->starts;
 
 	if (r->starts != NULL)
 		return true;
@@ -482,11 +482,11 @@ segment_load_starts(SegmentReader *r, SpanError *error)
 	{
 		/* runs first: what is kept must be complete */
 		if (!segment_load_runs(r, error) ||
-			!load_stream(r, STREAM_STARTS, r->block_rows, (void **) &hot->starts, &starts, error))
+		    !load_stream(r, STREAM_STARTS, r->block_rows, (void **) &hot->starts, &starts, error))
 			return false;
 		for (uint32_t i = 0; i < r->n_runs; i++)
 		{
-			uint64_t	at = (uint64_t) r->runs[i].base;
+			uint64_t at = (uint64_t) r->runs[i].base;
 
 			for (uint32_t row = r->runs[i].first; row < r->runs[i].first + r->runs[i].count; row++)
 			{
@@ -516,9 +516,9 @@ segment_row_start(SegmentReader *r, uint32_t row, int64_t *start, SpanError *err
 bool
 segment_trace_end(SegmentReader *r, uint32_t row, uint32_t *end, SpanError *error)
 {
-	uint32_t	begin = row / IMAGE_BLOCK_ROWS * IMAGE_BLOCK_ROWS;
-	uint32_t	low = 0;
-	uint32_t	high;
+	uint32_t begin = row / IMAGE_BLOCK_ROWS * IMAGE_BLOCK_ROWS;
+	uint32_t low = 0;
+	uint32_t high;
 
 	if (row >= r->summary.rows)
 		return span_error(error, SPAN_ERROR_INVALID, "no such row in the segment");
@@ -528,7 +528,7 @@ segment_trace_end(SegmentReader *r, uint32_t row, uint32_t *end, SpanError *erro
 	/* the last run that begins at the row or before */
 	for (high = r->n_runs; high - low > 1;)
 	{
-		uint32_t	middle = low + (high - low) / 2;
+		uint32_t middle = low + (high - low) / 2;
 
 		if (r->runs[middle].first <= row - begin)
 			low = middle;
@@ -542,7 +542,7 @@ segment_trace_end(SegmentReader *r, uint32_t row, uint32_t *end, SpanError *erro
 bool
 segment_load_durations(SegmentReader *r, SpanError *error)
 {
-	HotBlock   *hot = hot_block(r);
+	HotBlock *hot = hot_block(r);
 
 	if (r->durations != NULL)
 		return true;
@@ -559,6 +559,6 @@ bool
 segment_load_event_times(SegmentReader *r, SpanError *error)
 {
 	return r->event_times != NULL ||
-		(segment_load_rows(r, TABLE_EVENT, error) &&
-		 load_stream(r, STREAM_EVENT_TIMES, r->tables[TABLE_EVENT].n_rows, NULL, &r->event_times, error));
+	       (segment_load_rows(r, TABLE_EVENT, error) &&
+	        load_stream(r, STREAM_EVENT_TIMES, r->tables[TABLE_EVENT].n_rows, NULL, &r->event_times, error));
 }

@@ -28,13 +28,13 @@ static uint64_t
 hash_bytes(const char *data, uint32_t len, uint64_t seed)
 {
 	const uint8_t *p = (const uint8_t *) data;
-	uint64_t	h = scramble(seed + len);
+	uint64_t       h = scramble(seed + len);
 
 	for (; len >= 8; p += 8, len -= 8)
 		h = scramble(h ^ load_u64(p));
 	if (len > 0)
 	{
-		uint8_t		rest[8] = {0};
+		uint8_t rest[8] = {0};
 
 		memcpy(rest, p, len);
 		h = scramble(h ^ load_u64(rest));
@@ -45,7 +45,7 @@ hash_bytes(const char *data, uint32_t len, uint64_t seed)
 bool
 bloom_value_hash(const AnyValue *value, uint64_t *hash)
 {
-	uint64_t	bits;
+	uint64_t bits;
 
 	switch ((AnyValueType) value->type)
 	{
@@ -67,12 +67,12 @@ bloom_value_hash(const AnyValue *value, uint64_t *hash)
 			 * precision.
 			 */
 			{
-				double		number = value->type == ANY_INT ? (double) value->u.integer : value->u.number;
+				double number = value->type == ANY_INT ? (double) value->u.integer : value->u.number;
 
 				if (number != number)
 					return false;
 				if (number == 0)
-					number = 0;	/* no negative zero */
+					number = 0; /* no negative zero */
 				memcpy(&bits, &number, 8);
 				*hash = scramble(bits + UINT64_C(0x3c79ac492ba7b653));
 			}
@@ -91,7 +91,7 @@ bloom_key_hash(SpanText key, uint64_t hash)
 size_t
 bloom_size(uint32_t n)
 {
-	uint64_t	bits = (uint64_t) n * BITS_PER_VALUE;
+	uint64_t bits = (uint64_t) n * BITS_PER_VALUE;
 
 	return (size_t) ((bits + BLOCK_BYTES * 8 - 1) / (BLOCK_BYTES * 8) + (n == 0)) * BLOCK_BYTES;
 }
@@ -107,7 +107,7 @@ static inline uint32_t
 bit_of(uint64_t hash, int i)
 {
 	static const uint32_t odd[8] = {0x9e3779b1, 0x3c6ef373, 0xdaa66d2b, 0x78dde6e5,
-	0x1715609d, 0xb54cda57, 0x53845413, 0xf1bbcdcb};
+	                                0x1715609d, 0xb54cda57, 0x53845413, 0xf1bbcdcb};
 
 	return UINT32_C(1) << (((uint32_t) hash * odd[i]) >> 27);
 }
@@ -115,7 +115,7 @@ bit_of(uint64_t hash, int i)
 void
 bloom_add(uint8_t *filter, size_t size, uint64_t hash)
 {
-	uint8_t    *block = filter + block_of(size, hash);
+	uint8_t *block = filter + block_of(size, hash);
 
 	for (int i = 0; i < 8; i++)
 		store_u32(block + 4 * i, load_u32(block + 4 * i) | bit_of(hash, i));

@@ -22,7 +22,7 @@ extern uint64_t bloom_key_hash(SpanText key, uint64_t hash);
 
 /* bloom_size: bytes of a filter for "n" values */
 extern size_t bloom_size(uint32_t n);
-extern void bloom_add(uint8_t *filter, size_t size, uint64_t hash);
-extern bool bloom_has(const uint8_t *filter, size_t size, uint64_t hash);
+extern void   bloom_add(uint8_t *filter, size_t size, uint64_t hash);
+extern bool   bloom_has(const uint8_t *filter, size_t size, uint64_t hash);
 
-#endif							/* TEMPO_SEGMENT_BLOOM_H */
+#endif /* TEMPO_SEGMENT_BLOOM_H */

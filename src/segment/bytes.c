@@ -26,8 +26,8 @@ buffer_free(Buffer *buffer)
 uint8_t *
 buffer_reserve(Buffer *buffer, size_t more)
 {
-	size_t		size = buffer->size;
-	uint8_t    *data;
+	size_t   size = buffer->size;
+	uint8_t *data;
 
 	if (buffer->failed)
 		return NULL;
@@ -60,7 +60,7 @@ buffer_reserve(Buffer *buffer, size_t more)
 void
 buffer_put(Buffer *buffer, const void *data, size_t len)
 {
-	uint8_t    *to = buffer_reserve(buffer, len);
+	uint8_t *to = buffer_reserve(buffer, len);
 
 	if (to == NULL)
 		return;
@@ -72,8 +72,8 @@ buffer_put(Buffer *buffer, const void *data, size_t len)
 void
 buffer_put_varint(Buffer *buffer, uint64_t value)
 {
-	uint8_t    *to = buffer_reserve(buffer, 10);
-	int			n = 0;
+	uint8_t *to = buffer_reserve(buffer, 10);
+	int      n = 0;
 
 	if (to == NULL)
 		return;
@@ -103,11 +103,11 @@ cursor_bytes(Cursor *cursor, uint64_t len)
 uint64_t
 cursor_long_varint(Cursor *cursor)
 {
-	uint64_t	value = 0;
+	uint64_t value = 0;
 
 	for (int shift = 0; shift < 64; shift += 7)
 	{
-		uint8_t		byte;
+		uint8_t byte;
 
 		if (cursor->failed || cursor->at == cursor->end)
 			break;
@@ -125,7 +125,7 @@ cursor_long_varint(Cursor *cursor)
 uint32_t
 cursor_count(Cursor *cursor, size_t width)
 {
-	uint64_t	value = cursor_varint(cursor);
+	uint64_t value = cursor_varint(cursor);
 
 	if (value > UINT32_MAX || value > cursor_left(cursor) / width)
 	{
@@ -138,7 +138,7 @@ cursor_count(Cursor *cursor, size_t width)
 SpanText
 cursor_text(Cursor *cursor)
 {
-	uint32_t	len = cursor_count(cursor, 1);
+	uint32_t       len = cursor_count(cursor, 1);
 	const uint8_t *p = cursor_bytes(cursor, len);
 
 	return p == NULL ? span_text(NULL, 0) : span_text((const char *) p, len);

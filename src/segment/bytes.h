@@ -21,10 +21,10 @@
 typedef struct Buffer
 {
 	const SpanAllocator *allocator;
-	uint8_t    *data;
-	size_t		len;
-	size_t		size;
-	bool		failed;			/* no memory */
+	uint8_t             *data;
+	size_t               len;
+	size_t               size;
+	bool                 failed; /* no memory */
 } Buffer;
 
 extern void buffer_init(Buffer *buffer, const SpanAllocator *allocator);
@@ -32,8 +32,8 @@ extern void buffer_free(Buffer *buffer);
 
 /* buffer_reserve: makes room for "more" bytes; NULL when there is no memory, else where they go */
 extern uint8_t *buffer_reserve(Buffer *buffer, size_t more);
-extern void buffer_put(Buffer *buffer, const void *data, size_t len);
-extern void buffer_put_varint(Buffer *buffer, uint64_t value);
+extern void     buffer_put(Buffer *buffer, const void *data, size_t len);
+extern void     buffer_put_varint(Buffer *buffer, uint64_t value);
 
 static inline uint64_t
 zigzag(int64_t value)
@@ -95,7 +95,7 @@ buffer_put_u8(Buffer *buffer, uint8_t value)
 static inline void
 buffer_put_u32(Buffer *buffer, uint32_t value)
 {
-	uint8_t		bytes[4];
+	uint8_t bytes[4];
 
 	store_u32(bytes, value);
 	buffer_put(buffer, bytes, 4);
@@ -104,7 +104,7 @@ buffer_put_u32(Buffer *buffer, uint32_t value)
 static inline void
 buffer_put_u64(Buffer *buffer, uint64_t value)
 {
-	uint8_t		bytes[8];
+	uint8_t bytes[8];
 
 	store_u64(bytes, value);
 	buffer_put(buffer, bytes, 8);
@@ -121,13 +121,13 @@ typedef struct Cursor
 {
 	const uint8_t *at;
 	const uint8_t *end;
-	bool		failed;			/* ran over the end, or a number was out of range */
+	bool           failed; /* ran over the end, or a number was out of range */
 } Cursor;
 
 static inline Cursor
 cursor_over(const uint8_t *data, size_t len)
 {
-	Cursor		c = {data, data + len, false};
+	Cursor c = {data, data + len, false};
 
 	return c;
 }
@@ -148,7 +148,7 @@ cursor_fail(Cursor *cursor)
 
 /* cursor_bytes: "len" bytes in place; NULL past the end */
 extern const uint8_t *cursor_bytes(Cursor *cursor, uint64_t len);
-extern uint64_t cursor_long_varint(Cursor *cursor);
+extern uint64_t       cursor_long_varint(Cursor *cursor);
 
 static inline uint64_t
 cursor_varint(Cursor *cursor)
@@ -162,7 +162,7 @@ cursor_varint(Cursor *cursor)
 static inline uint32_t
 cursor_number(Cursor *cursor, uint32_t max)
 {
-	uint64_t	value = cursor_varint(cursor);
+	uint64_t value = cursor_varint(cursor);
 
 	if (value > max)
 	{
@@ -200,4 +200,4 @@ cursor_u64(Cursor *cursor)
 	return p == NULL ? 0 : load_u64(p);
 }
 
-#endif							/* TEMPO_SEGMENT_BYTES_H */
+#endif /* TEMPO_SEGMENT_BYTES_H */

@@ -45,7 +45,7 @@ typedef struct Step
 
 typedef struct StepTable
 {
-	Step	*steps;
+	Step    *steps;
 	uint32_t size; /* a power of 2 */
 	uint32_t used;
 } StepTable;
@@ -53,49 +53,49 @@ typedef struct StepTable
 /* Where shapes that agree start from; and, if one small dictionary decides, the classes by code. */
 typedef struct Root
 {
-	uint32_t	 node;
-	uint32_t	*by_code;
+	uint32_t     node;
+	uint32_t    *by_code;
 	struct Root *next;
 } Root;
 
 typedef struct ShapeClass
 {
-	bool			known;
-	uint32_t		n_varying;
-	uint32_t	   *varying; /* indexes of "wanted" */
-	const Root	   *root;	 /* if something varies */
+	bool        known;
+	uint32_t    n_varying;
+	uint32_t   *varying; /* indexes of "wanted" */
+	const Root *root;    /* if something varies */
 } ShapeClass;
 
 /* A column that is asked for. */
 typedef struct WantedColumn
 {
-	uint32_t		column;
-	uint32_t		next; /* value in the block */
-	bool			used; /* in the block */
+	uint32_t        column;
+	uint32_t        next;   /* value in the block */
+	bool            used;   /* in the block */
 	const uint32_t *values; /* of the block */
 } WantedColumn;
 
 struct SegmentClasses
 {
 	SegmentReader  *r;
-	SpanAllocator	allocator;
-	uint32_t		parts;
+	SpanAllocator   allocator;
+	uint32_t        parts;
 	const SpanText *keys;
-	uint32_t		n_keys;
-	Arena			arena; /* shapes */
-	Arena			block_arena;
-	Buffer			bytes; /* of values */
-	StepTable		steps;
-	StepTable		values;
-	uint32_t		n_classes;
-	uint32_t		n_nodes;
-	uint32_t		n_values;
-	ShapeClass	   *shapes;
-	uint32_t	   *class_of; /* by shape; NONE: not known yet, or something varies */
-	Root		   *roots;
+	uint32_t        n_keys;
+	Arena           arena; /* shapes */
+	Arena           block_arena;
+	Buffer          bytes; /* of values */
+	StepTable       steps;
+	StepTable       values;
+	uint32_t        n_classes;
+	uint32_t        n_nodes;
+	uint32_t        n_values;
+	ShapeClass     *shapes;
+	uint32_t       *class_of; /* by shape; NONE: not known yet, or something varies */
+	Root           *roots;
 	WantedColumn   *wanted;
-	uint32_t		n_wanted;
-	uint32_t	   *wanted_at; /* by column: index of "wanted", or NONE */
+	uint32_t        n_wanted;
+	uint32_t       *wanted_at; /* by column: index of "wanted", or NONE */
 };
 
 /*
@@ -122,7 +122,7 @@ static bool
 resize(SegmentClasses *c, StepTable *table)
 {
 	uint32_t size = table->size == 0 ? 256 : table->size * 2;
-	Step	*steps = c->allocator.alloc(c->allocator.arg, (size_t) size * sizeof(Step));
+	Step    *steps = c->allocator.alloc(c->allocator.arg, (size_t) size * sizeof(Step));
 
 	if (steps == NULL)
 		return false;
@@ -179,7 +179,7 @@ static uint32_t
 number_value(SegmentClasses *c, uint32_t column, ValueKind kind, const void *data, uint32_t len)
 {
 	uint64_t hash = span_bytes_hash(data, len, (uint64_t) column << 8 | kind);
-	uint8_t	 prefix[5];
+	uint8_t  prefix[5];
 	uint32_t at;
 	Step *new;
 
@@ -190,11 +190,11 @@ number_value(SegmentClasses *c, uint32_t column, ValueKind kind, const void *dat
 	at = (uint32_t) mix(hash) & (c->values.size - 1);
 	for (; c->values.steps[at].to != NONE; at = (at + 1) & (c->values.size - 1))
 	{
-		const Step	  *found = &c->values.steps[at];
+		const Step    *found = &c->values.steps[at];
 		const uint8_t *bytes = c->bytes.data + found->text;
 
 		if (found->key == hash && found->len == len && memcmp(bytes, prefix, 5) == 0 &&
-			(len == 0 || memcmp(bytes + 5, data, len) == 0))
+		    (len == 0 || memcmp(bytes + 5, data, len) == 0))
 			return found->to;
 	}
 	new = &c->values.steps[at];
@@ -249,7 +249,7 @@ static bool
 column_is_wanted(const SegmentClasses *c, uint32_t number)
 {
 	const SegmentReader *r = c->r;
-	const ReadColumn	*column = &r->columns[number];
+	const ReadColumn    *column = &r->columns[number];
 
 	if (column->table != TABLE_SPAN)
 		return false;
@@ -299,7 +299,7 @@ find_wanted(SegmentClasses *c)
 
 SegmentClasses *
 segment_classes_create(SegmentReader *r, const SegmentProjection *projection,
-					   const SpanAllocator *allocator, SpanError *error)
+                       const SpanAllocator *allocator, SpanError *error)
 {
 	SegmentClasses *c;
 
@@ -385,14 +385,14 @@ is_small(const SegmentClasses *c, const ShapeClass *shape)
 		return false;
 	column = &c->r->columns[c->wanted[shape->varying[0]].column];
 	return column->coded && c->wanted[shape->varying[0]].column != FIELD_SPAN_OVERFLOW &&
-		   column->n_dictionary <= SMALL_DICTIONARY;
+	       column->n_dictionary <= SMALL_DICTIONARY;
 }
 
 static const Root *
 find_root(SegmentClasses *c, const ShapeClass *shape, uint32_t node)
 {
-	Root   *root = c->roots;
-	size_t	size;
+	Root  *root = c->roots;
+	size_t size;
 
 	while (root != NULL && root->node != node)
 		root = root->next;
@@ -420,8 +420,8 @@ know_shape(SegmentClasses *c, uint32_t number, SpanError *error)
 {
 	ReadShape  *shape = &c->r->tables[TABLE_SPAN].shapes[number];
 	ShapeClass *known = &c->shapes[number];
-	Buffer		description;
-	uint32_t	value;
+	Buffer      description;
+	uint32_t    value;
 
 	if (!segment_load_shape(c->r, TABLE_SPAN, shape, error))
 		return false;
@@ -494,7 +494,7 @@ static SpanText
 stored_text(const ReadColumn *column, uint32_t i, ValueKind *kind)
 {
 	const char *payload = (const char *) column->payload.data;
-	uint32_t	width = column->fixed_len;
+	uint32_t    width = column->fixed_len;
 
 	*kind = VALUE_TEXT;
 	switch (column->form)
@@ -503,7 +503,7 @@ stored_text(const ReadColumn *column, uint32_t i, ValueKind *kind)
 			return span_text(column->dictionary[i].u.data, column->dictionary[i].len);
 		case FORM_LENGTHS:
 			return span_text(payload + column->offsets[i],
-							 column->offsets[i + 1] - column->offsets[i]);
+			                 column->offsets[i + 1] - column->offsets[i]);
 		case FORM_UUID:
 			*kind = VALUE_UUID;
 			width = 16;
@@ -524,7 +524,7 @@ number_text(SegmentClasses *c, uint32_t number, uint32_t i, uint32_t *out, SpanE
 {
 	ValueKind kind;
 	SpanText  text = stored_text(&c->r->columns[number], i, &kind);
-	bool	  found = true;
+	bool      found = true;
 
 	if (number == FIELD_SPAN_OVERFLOW && !has_wanted_key(c, text, &found, error))
 		return false;
@@ -537,9 +537,9 @@ static bool
 number_texts(SegmentClasses *c, uint32_t number, uint32_t *out, SpanError *error)
 {
 	const ReadColumn *column = &c->r->columns[number];
-	bool			  coded = column->form == FORM_CODES || column->local;
-	uint32_t		  n = column->form == FORM_CODES ? column->n_dictionary : column->n_texts;
-	uint32_t		 *by_code = out;
+	bool              coded = column->form == FORM_CODES || column->local;
+	uint32_t          n = column->form == FORM_CODES ? column->n_dictionary : column->n_texts;
+	uint32_t         *by_code = out;
 
 	if (coded)
 	{
@@ -594,8 +594,8 @@ static inline uint32_t
 varying_class(SegmentClasses *c, const ShapeClass *shape)
 {
 	WantedColumn *wanted = &c->wanted[shape->varying[0]];
-	uint32_t	 *by_code = shape->root->by_code;
-	uint32_t	  node = shape->root->node;
+	uint32_t     *by_code = shape->root->by_code;
+	uint32_t      node = shape->root->node;
 
 	if (by_code != NULL)
 	{
@@ -623,7 +623,7 @@ classify_rest(SegmentClasses *c, uint32_t *numbers, SpanError *error)
 {
 	SegmentReader  *r = c->r;
 	const uint32_t *shapes = r->tables[TABLE_SPAN].row_shapes;
-	bool			varies = false;
+	bool            varies = false;
 
 	for (uint32_t i = 0; i < c->n_wanted; i++)
 		c->wanted[i].used = false;
@@ -660,11 +660,11 @@ classify_rest(SegmentClasses *c, uint32_t *numbers, SpanError *error)
 
 bool
 segment_classes_block(SegmentClasses *c, uint32_t first, uint32_t *numbers, uint32_t *n_classes,
-					  bool *restarted, SpanError *error)
+                      bool *restarted, SpanError *error)
 {
 	SegmentReader  *r = c->r;
 	const uint32_t *shapes;
-	uint32_t		largest = 0;
+	uint32_t        largest = 0;
 
 	if (first >= r->summary.rows || first % IMAGE_BLOCK_ROWS != 0)
 		return span_error(error, SPAN_ERROR_INVALID, "no such block in the segment");
@@ -689,7 +689,7 @@ segment_classes_block(SegmentClasses *c, uint32_t first, uint32_t *numbers, uint
 
 bool
 segment_times_block(SegmentReader *r, uint32_t first, const int64_t **starts,
-					const int64_t **durations, SpanError *error)
+                    const int64_t **durations, SpanError *error)
 {
 	if (first >= r->summary.rows || first % IMAGE_BLOCK_ROWS != 0)
 		return span_error(error, SPAN_ERROR_INVALID, "no such block in the segment");
@@ -698,7 +698,7 @@ segment_times_block(SegmentReader *r, uint32_t first, const int64_t **starts,
 		return false;
 	segment_load_block(r, first / IMAGE_BLOCK_ROWS);
 	if ((starts != NULL && !segment_load_starts(r, error)) ||
-		(durations != NULL && !segment_load_durations(r, error)))
+	    (durations != NULL && !segment_load_durations(r, error)))
 		return false;
 	if (starts != NULL)
 		*starts = r->starts;

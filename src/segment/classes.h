@@ -15,7 +15,7 @@
 #include "segment/reader.h"
 
 /* The parts that a projection to classes may have, beside keys. */
-#define SEGMENT_CLASS_PARTS                                                                        \
+#define SEGMENT_CLASS_PARTS \
 	(SEGMENT_NAME | SEGMENT_KIND | SEGMENT_STATUS | SEGMENT_STATUS_MESSAGE | SEGMENT_TRACE_STATE | \
 	 SEGMENT_FLAGS | SEGMENT_DROPPED | SEGMENT_RESOURCE | SEGMENT_SCOPE | SEGMENT_TENANT)
 
@@ -26,10 +26,10 @@ typedef struct SegmentClasses SegmentClasses;
  * the reader and the allocator must live as long.  NULL on damage, or if the
  * projection has other parts.
  */
-extern SegmentClasses *segment_classes_create(SegmentReader			  *reader,
-											  const SegmentProjection *projection,
-											  const SpanAllocator *allocator, SpanError *error);
-extern void			   segment_classes_free(SegmentClasses *classes);
+extern SegmentClasses *segment_classes_create(SegmentReader           *reader,
+                                              const SegmentProjection *projection,
+                                              const SpanAllocator *allocator, SpanError *error);
+extern void            segment_classes_free(SegmentClasses *classes);
 
 /*
  * segment_classes_block: the class of each row of the block that begins at row
@@ -39,7 +39,7 @@ extern void			   segment_classes_free(SegmentClasses *classes);
  * nothing any more.
  */
 extern bool segment_classes_block(SegmentClasses *classes, uint32_t first, uint32_t *numbers,
-								  uint32_t *n_classes, bool *restarted, SpanError *error);
+                                  uint32_t *n_classes, bool *restarted, SpanError *error);
 
 /*
  * segment_times_block: start times, and durations, of the rows of the block
@@ -47,6 +47,6 @@ extern bool segment_classes_block(SegmentClasses *classes, uint32_t first, uint3
  * reader's, until it is asked for another block.
  */
 extern bool segment_times_block(SegmentReader *reader, uint32_t first, const int64_t **starts,
-								const int64_t **durations, SpanError *error);
+                                const int64_t **durations, SpanError *error);
 
 #endif /* TEMPO_SEGMENT_CLASSES_H */

@@ -10,7 +10,7 @@
 void
 value_put(Buffer *out, const AnyValue *value)
 {
-	uint64_t	bits;
+	uint64_t bits;
 
 	buffer_put_u8(out, value->type);
 	switch ((AnyValueType) value->type)
@@ -37,12 +37,12 @@ value_put(Buffer *out, const AnyValue *value)
 				value_put(out, &value->u.elements[i]);
 			break;
 		case ANY_KVLIST:
-			{
-				AttributeList list = {value->u.members, value->len};
+		{
+			AttributeList list = {value->u.members, value->len};
 
-				attributes_put(out, list);
-			}
-			break;
+			attributes_put(out, list);
+		}
+		break;
 	}
 }
 
@@ -74,10 +74,10 @@ static bool list_get(Cursor *in, Arena *arena, bool copy, int depth, AttributeLi
 static bool
 value_get_depth(Cursor *in, Arena *arena, bool copy, int depth, AnyValue *value)
 {
-	SpanText	text;
+	SpanText      text;
 	AttributeList list;
-	AnyValue   *elements;
-	uint64_t	bits;
+	AnyValue     *elements;
+	uint64_t      bits;
 
 	memset(value, 0, sizeof(*value));
 	value->type = cursor_u8(in);
@@ -130,7 +130,7 @@ value_get_depth(Cursor *in, Arena *arena, bool copy, int depth, AnyValue *value)
 static bool
 list_get(Cursor *in, Arena *arena, bool copy, int depth, AttributeList *list)
 {
-	KeyValue   *items;
+	KeyValue *items;
 
 	list->count = cursor_count(in, 2);
 	items = arena_alloc(arena, (size_t) list->count * sizeof(KeyValue));
@@ -140,7 +140,7 @@ list_get(Cursor *in, Arena *arena, bool copy, int depth, AttributeList *list)
 	{
 		items[i].key_id = 0;
 		if (!text_get(in, arena, copy, &items[i].key) ||
-			!value_get_depth(in, arena, copy, depth, &items[i].value))
+		    !value_get_depth(in, arena, copy, depth, &items[i].value))
 			return false;
 	}
 	list->items = items;

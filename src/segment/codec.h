@@ -22,4 +22,4 @@ extern void attributes_put(Buffer *out, AttributeList list);
 extern bool value_get(Cursor *in, Arena *arena, bool copy, AnyValue *value);
 extern bool attributes_get(Cursor *in, Arena *arena, bool copy, AttributeList *list);
 
-#endif							/* TEMPO_SEGMENT_CODEC_H */
+#endif /* TEMPO_SEGMENT_CODEC_H */

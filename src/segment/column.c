@@ -80,8 +80,8 @@ static bool
 reserve_slot(Column *c, uint32_t n_entries)
 {
 	const SpanAllocator *a = c->values.allocator;
-	uint32_t	n_slots;
-	uint32_t   *slots;
+	uint32_t             n_slots;
+	uint32_t            *slots;
 
 	if (n_entries + 1 <= c->n_slots / 2)
 		return true;
@@ -97,7 +97,7 @@ reserve_slot(Column *c, uint32_t n_entries)
 	c->n_slots = n_slots;
 	for (uint32_t i = 0; i < n_entries; i++)
 	{
-		uint32_t	at = entry_hash(c, i) & (n_slots - 1);
+		uint32_t at = entry_hash(c, i) & (n_slots - 1);
 
 		while (slots[at] != 0)
 			at = (at + 1) & (n_slots - 1);
@@ -109,8 +109,8 @@ reserve_slot(Column *c, uint32_t n_entries)
 static bool
 intern_number(Column *c, int64_t value, uint32_t *index)
 {
-	uint32_t	n = column_n_entries(c);
-	uint32_t	at;
+	uint32_t n = column_n_entries(c);
+	uint32_t at;
 
 	if (!reserve_slot(c, n))
 		return false;
@@ -133,12 +133,12 @@ intern_number(Column *c, int64_t value, uint32_t *index)
 static bool
 intern_text(Column *c, SpanText text, uint32_t *index)
 {
-	TextEntry	entry = {text.data, text.len, 0};
-	uint32_t	n = column_n_entries(c);
+	TextEntry entry = {text.data, text.len, 0};
+	uint32_t  n = column_n_entries(c);
 
 	if (!c->no_dictionary)
 	{
-		uint32_t	at;
+		uint32_t at;
 
 		if (!reserve_slot(c, n))
 			return false;
@@ -149,7 +149,7 @@ intern_text(Column *c, SpanText text, uint32_t *index)
 			const TextEntry *other = (const TextEntry *) c->entries.data + c->slots[at] - 1;
 
 			if (other->hash == entry.hash && other->len == text.len &&
-				(text.len == 0 || memcmp(other->data, text.data, text.len) == 0))
+			    (text.len == 0 || memcmp(other->data, text.data, text.len) == 0))
 			{
 				*index = c->slots[at] - 1;
 				return true;
@@ -166,7 +166,7 @@ intern_text(Column *c, SpanText text, uint32_t *index)
 static inline int64_t
 number_of(const AnyValue *value)
 {
-	int64_t		bits;
+	int64_t bits;
 
 	if (value->type == ANY_BOOL)
 		return value->u.boolean;
@@ -178,7 +178,7 @@ number_of(const AnyValue *value)
 static bool
 text_of(const AnyValue *value, const SpanAllocator *allocator, Arena *arena, SpanText *text)
 {
-	Buffer		bytes;
+	Buffer bytes;
 
 	if (value->type == ANY_STRING || value->type == ANY_BYTES)
 	{
@@ -196,7 +196,7 @@ text_of(const AnyValue *value, const SpanAllocator *allocator, Arena *arena, Spa
 bool
 column_constant(Column *c, const AnyValue *value, Arena *arena, uint32_t *index)
 {
-	SpanText	text;
+	SpanText text;
 
 	if (type_is_number(c->type))
 	{
@@ -212,13 +212,13 @@ column_constant(Column *c, const AnyValue *value, Arena *arena, uint32_t *index)
 bool
 column_add(Column *c, const AnyValue *value, Arena *arena)
 {
-	SpanText	text;
-	uint32_t	before;
-	uint32_t	index;
+	SpanText text;
+	uint32_t before;
+	uint32_t index;
 
 	if (type_is_number(c->type))
 	{
-		int64_t		number = number_of(value);
+		int64_t number = number_of(value);
 
 		buffer_put(&c->values, &number, sizeof(number));
 		return !c->values.failed;
@@ -230,7 +230,7 @@ column_add(Column *c, const AnyValue *value, Arena *arena)
 
 	/* now and then: does the dictionary pay? */
 	if (!c->no_dictionary && index == before && before >= DICTIONARY_TRIAL && (before & (before - 1)) == 0 &&
-		(uint64_t) (before - c->n_constants) * 2 > c->values.len / sizeof(index))
+	    (uint64_t) (before - c->n_constants) * 2 > c->values.len / sizeof(index))
 	{
 		c->no_dictionary = true;
 		free_slots(c);
@@ -241,7 +241,7 @@ column_add(Column *c, const AnyValue *value, Arena *arena)
 void
 column_end_block(Column *c)
 {
-	uint32_t	n = (uint32_t) (c->values.len / (type_is_number(c->type) ? sizeof(int64_t) : sizeof(uint32_t)));
+	uint32_t n = (uint32_t) (c->values.len / (type_is_number(c->type) ? sizeof(int64_t) : sizeof(uint32_t)));
 
 	buffer_put(&c->block_ends, &n, sizeof(n));
 }
@@ -250,12 +250,12 @@ column_end_block(Column *c)
 static bool
 try_number_dictionary(Column *c)
 {
-	int64_t    *values = (int64_t *) c->values.data;
-	size_t		n = c->values.len / sizeof(int64_t);
-	size_t		limit = c->n_constants + n / 4 + 1;
-	uint32_t   *codes = (uint32_t *) c->values.data;
-	size_t		done;
-	uint32_t	code;
+	int64_t  *values = (int64_t *) c->values.data;
+	size_t    n = c->values.len / sizeof(int64_t);
+	size_t    limit = c->n_constants + n / 4 + 1;
+	uint32_t *codes = (uint32_t *) c->values.data;
+	size_t    done;
+	uint32_t  code;
 
 	if (limit > c->n_constants + NUMBER_DICTIONARY_MAX)
 		limit = c->n_constants + NUMBER_DICTIONARY_MAX;
@@ -283,7 +283,7 @@ try_number_dictionary(Column *c)
 bool
 column_decide(Column *c)
 {
-	bool		done = true;
+	bool done = true;
 
 	if (c->values.len == 0)
 		c->coded = true;
@@ -291,11 +291,11 @@ column_decide(Column *c)
 		done = try_number_dictionary(c);
 	else
 	{
-		uint64_t	n_new = column_n_entries(c) - c->n_constants;
-		uint64_t	n_values = c->values.len / sizeof(uint32_t);
+		uint64_t n_new = column_n_entries(c) - c->n_constants;
+		uint64_t n_values = c->values.len / sizeof(uint32_t);
 
 		c->coded = !c->no_dictionary && n_new * 2 <= n_values &&
-			(n_new <= DICTIONARY_SMALL || n_new * DICTIONARY_FRACTION <= n_values);
+		           (n_new <= DICTIONARY_SMALL || n_new * DICTIONARY_FRACTION <= n_values);
 	}
 	free_slots(c);
 	return done && !c->block_ends.failed;
@@ -315,11 +315,11 @@ hex_value(char ch)
 static bool
 pack_hex(const TextEntry *entry, bool uuid, uint8_t *out)
 {
-	int			high = -1;
+	int high = -1;
 
 	for (uint32_t i = 0; i < entry->len; i++)
 	{
-		int			v;
+		int v;
 
 		if (uuid && (i == 8 || i == 13 || i == 18 || i == 23))
 		{
@@ -345,10 +345,10 @@ pack_hex(const TextEntry *entry, bool uuid, uint8_t *out)
 static bool
 write_hex_block(const TextEntry *entries, const uint32_t *index, uint32_t n, Buffer *data, Buffer *payload)
 {
-	uint32_t	len = entries[index[0]].len;
-	bool		uuid = len == 36;
-	uint32_t	packed = uuid ? 16 : len / 2;
-	uint8_t    *to;
+	uint32_t len = entries[index[0]].len;
+	bool     uuid = len == 36;
+	uint32_t packed = uuid ? 16 : len / 2;
+	uint8_t *to;
 
 	if (len < 8 || len % 2 != 0 || len > 128)
 		return false;
@@ -370,7 +370,7 @@ static bool
 write_text_block(const Column *c, const uint32_t *index, uint32_t n, Buffer *data, Buffer *payload)
 {
 	const TextEntry *entries = (const TextEntry *) c->entries.data;
-	bool		same = true;
+	bool             same = true;
 
 	for (uint32_t i = 1; same && i < n; i++)
 		same = entries[index[i]].len == entries[index[0]].len;
@@ -395,8 +395,8 @@ write_text_block(const Column *c, const uint32_t *index, uint32_t n, Buffer *dat
 static void
 put_codes(const uint32_t *codes, uint32_t n, uint32_t n_entries, Buffer *data)
 {
-	int			width = code_width(n_entries);
-	uint8_t    *to;
+	int      width = code_width(n_entries);
+	uint8_t *to;
 
 	to = buffer_reserve(data, (size_t) n * width);
 	if (to == NULL)
@@ -414,18 +414,18 @@ put_codes(const uint32_t *codes, uint32_t n, uint32_t n_entries, Buffer *data)
 static bool
 write_local_block(Column *c, const uint32_t *index, uint32_t n, Buffer *data, Buffer *payload)
 {
-	uint32_t   *local;
-	uint32_t   *distinct;
-	uint32_t   *codes;
-	uint32_t	n_distinct = 0;
-	Buffer		scratch;
-	bool		compressible;
+	uint32_t *local;
+	uint32_t *distinct;
+	uint32_t *codes;
+	uint32_t  n_distinct = 0;
+	Buffer    scratch;
+	bool      compressible;
 
 	if (c->no_dictionary || n < 4)
 		return write_text_block(c, index, n, data, payload);
 	if (c->local_codes.len == 0)
 	{
-		size_t		size = (size_t) column_n_entries(c) * sizeof(uint32_t);
+		size_t size = (size_t) column_n_entries(c) * sizeof(uint32_t);
 
 		if (buffer_reserve(&c->local_codes, size) == NULL)
 		{
@@ -472,9 +472,9 @@ void
 column_write_block(Column *c, uint32_t number, uint32_t block, Sections *sections, Buffer *data, Buffer *payload)
 {
 	const uint32_t *ends = (const uint32_t *) c->block_ends.data;
-	uint32_t	begin = block == 0 ? 0 : ends[block - 1];
-	uint32_t	n = ends[block] - begin;
-	bool		compressible = false;
+	uint32_t        begin = block == 0 ? 0 : ends[block - 1];
+	uint32_t        n = ends[block] - begin;
+	bool            compressible = false;
 
 	if (n == 0)
 		return;
@@ -505,7 +505,7 @@ column_write_block(Column *c, uint32_t number, uint32_t block, Sections *section
 void
 column_write_dictionary(Column *c, uint32_t number, Sections *sections, Buffer *scratch)
 {
-	uint32_t	n = column_n_dictionary(c);
+	uint32_t n = column_n_dictionary(c);
 
 	scratch->len = 0;
 	if (c->type == ANY_INT || c->type == ANY_BOOL)
@@ -533,13 +533,13 @@ column_write_dictionary(Column *c, uint32_t number, Sections *sections, Buffer *
 static uint32_t
 count_numbers(const Column *c, uint32_t n)
 {
-	const int64_t *values = (const int64_t *) c->values.data;
+	const int64_t       *values = (const int64_t *) c->values.data;
 	const SpanAllocator *a = c->values.allocator;
-	int64_t		min = values[0];
-	int64_t		max = values[0];
-	uint64_t	range;
-	uint8_t    *seen;
-	uint32_t	count = 0;
+	int64_t              min = values[0];
+	int64_t              max = values[0];
+	uint64_t             range;
+	uint8_t             *seen;
+	uint32_t             count = 0;
 
 	for (uint32_t i = 1; i < n; i++)
 	{
@@ -555,7 +555,7 @@ count_numbers(const Column *c, uint32_t n)
 	memset(seen, 0, range / 8 + 1);
 	for (uint32_t i = 0; i < n; i++)
 	{
-		uint64_t	bit = (uint64_t) values[i] - (uint64_t) min;
+		uint64_t bit = (uint64_t) values[i] - (uint64_t) min;
 
 		count += !(seen[bit / 8] & (1 << bit % 8));
 		seen[bit / 8] |= (uint8_t) (1 << bit % 8);
@@ -567,16 +567,16 @@ count_numbers(const Column *c, uint32_t n)
 bool
 column_write_bloom(Column *c, uint32_t number, Sections *sections, Buffer *scratch)
 {
-	bool		numbers = type_is_number(c->type);
-	uint32_t	n_entries = numbers ? column_n_dictionary(c) : column_n_entries(c);
-	uint32_t	n_values = numbers && !c->coded ? (uint32_t) (c->values.len / sizeof(int64_t)) : 0;
-	size_t		size = bloom_size(n_entries + (n_values > 0 ? count_numbers(c, n_values) : 0));
-	AnyValue	value = {.type = c->type};
-	uint64_t	hash;
-	uint8_t    *filter;
+	bool     numbers = type_is_number(c->type);
+	uint32_t n_entries = numbers ? column_n_dictionary(c) : column_n_entries(c);
+	uint32_t n_values = numbers && !c->coded ? (uint32_t) (c->values.len / sizeof(int64_t)) : 0;
+	size_t   size = bloom_size(n_entries + (n_values > 0 ? count_numbers(c, n_values) : 0));
+	AnyValue value = {.type = c->type};
+	uint64_t hash;
+	uint8_t *filter;
 
 	if ((c->coded && n_entries < BLOOM_MIN_ENTRIES) ||
-		c->type == ANY_ARRAY || c->type == ANY_KVLIST || c->type == ANY_EMPTY || c->type == ANY_BOOL)
+	    c->type == ANY_ARRAY || c->type == ANY_KVLIST || c->type == ANY_EMPTY || c->type == ANY_BOOL)
 		return true;
 	scratch->len = 0;
 	filter = buffer_reserve(scratch, size);

@@ -17,25 +17,25 @@
 typedef struct TextEntry
 {
 	const char *data;
-	uint32_t	len;
-	uint32_t	hash;
+	uint32_t    len;
+	uint32_t    hash;
 } TextEntry;
 
 typedef struct Column
 {
-	uint8_t		table;
-	uint8_t		type;			/* AnyValueType */
-	bool		field;			/* holds a field, not an attribute */
-	bool		coded;			/* decided at the end: values are dictionary codes */
-	bool		no_dictionary;	/* decided on the way: it would not pay */
-	uint32_t	key;			/* batch string id */
-	uint32_t	n_constants;
-	Buffer		values;			/* int64_t numbers, or uint32_t indexes of entries */
-	Buffer		entries;		/* TextEntry, or int64_t dictionary of numbers */
-	uint32_t   *slots;			/* text and constants: index + 1 */
-	uint32_t	n_slots;
-	Buffer		block_ends;		/* uint32_t: values up to the end of each block */
-	Buffer		local_codes;	/* uint32_t: code in the current block of each entry, + 1 */
+	uint8_t   table;
+	uint8_t   type;          /* AnyValueType */
+	bool      field;         /* holds a field, not an attribute */
+	bool      coded;         /* decided at the end: values are dictionary codes */
+	bool      no_dictionary; /* decided on the way: it would not pay */
+	uint32_t  key;           /* batch string id */
+	uint32_t  n_constants;
+	Buffer    values;  /* int64_t numbers, or uint32_t indexes of entries */
+	Buffer    entries; /* TextEntry, or int64_t dictionary of numbers */
+	uint32_t *slots;   /* text and constants: index + 1 */
+	uint32_t  n_slots;
+	Buffer    block_ends;  /* uint32_t: values up to the end of each block */
+	Buffer    local_codes; /* uint32_t: code in the current block of each entry, + 1 */
 } Column;
 
 /* Is the column's type stored as numbers? */
@@ -81,4 +81,4 @@ extern void column_write_dictionary(Column *c, uint32_t number, Sections *sectio
 /* column_write_bloom: a filter over all values, unless they are few */
 extern bool column_write_bloom(Column *c, uint32_t number, Sections *sections, Buffer *scratch);
 
-#endif							/* TEMPO_SEGMENT_COLUMN_H */
+#endif /* TEMPO_SEGMENT_COLUMN_H */

@@ -15,8 +15,8 @@ static char *
 unpack_hex(Arena *arena, const uint8_t *packed, uint32_t len, bool uuid)
 {
 	static const char digits[] = "0123456789abcdef";
-	char	   *result = arena_alloc(arena, len);
-	char	   *to = result;
+	char             *result = arena_alloc(arena, len);
+	char             *to = result;
 
 	if (result == NULL)
 		return NULL;
@@ -44,7 +44,7 @@ text_in_place(const ReadColumn *c, uint32_t i)
 static bool
 packed_text(Arena *arena, const ReadColumn *c, uint32_t i, AnyValue *out)
 {
-	uint32_t	width = c->form == FORM_UUID ? 16 : c->fixed_len / 2;
+	uint32_t width = c->form == FORM_UUID ? 16 : c->fixed_len / 2;
 
 	out->type = c->type;
 	out->len = c->fixed_len;
@@ -56,18 +56,18 @@ packed_text(Arena *arena, const ReadColumn *c, uint32_t i, AnyValue *out)
 static bool
 nested_value(Arena *arena, const ReadColumn *c, SpanText text, bool copy, AnyValue *out, SpanError *error)
 {
-	Cursor		nested = cursor_over((const uint8_t *) text.data, text.len);
+	Cursor nested = cursor_over((const uint8_t *) text.data, text.len);
 
 	if (value_get(&nested, arena, copy, out) && cursor_left(&nested) == 0 && out->type == c->type)
 		return true;
 	return nested.failed || cursor_left(&nested) != 0 ? segment_corrupt(error, "bad nested value") :
-		segment_no_memory(error);
+	                                                    segment_no_memory(error);
 }
 
 static bool
 text_value(Decoder *d, const ReadColumn *c, uint32_t i, AnyValue *out)
 {
-	SpanText	text;
+	SpanText text;
 
 	if (c->form == FORM_UUID || c->form == FORM_HEX)
 		return packed_text(d->arena, c, i, out) ? true : segment_no_memory(d->error);
@@ -96,7 +96,7 @@ number_value(const ReadColumn *c, uint32_t i, AnyValue *out)
 bool
 segment_value_in_place(Arena *arena, const ReadColumn *c, uint32_t i, AnyValue *out, SpanError *error)
 {
-	SpanText	text;
+	SpanText text;
 
 	if (c->form == FORM_NUMBERS)
 	{
@@ -142,7 +142,7 @@ local_value(Decoder *d, ReadColumn *c, uint32_t code, AnyValue *out)
 static inline bool
 next_value(Decoder *d, ReadColumn *c, AnyValue *out)
 {
-	uint32_t	i = c->cursor++;
+	uint32_t i = c->cursor++;
 
 	switch (c->form)
 	{
@@ -164,27 +164,27 @@ next_value(Decoder *d, ReadColumn *c, AnyValue *out)
 /* One attribute of the overflow column. */
 typedef struct Extra
 {
-	uint32_t	position;
-	KeyValue	item;
+	uint32_t position;
+	KeyValue item;
 } Extra;
 
 static bool
 get_extras(Decoder *d, TableId table, uint32_t column, Extra **extras, uint32_t *count)
 {
 	SegmentReader *r = d->r;
-	ReadColumn *c = &r->columns[column];
-	uint32_t	at = c->cursor++;
-	SpanText	bytes = text_in_place(c, c->local ? c->codes[at] : at);
-	Cursor		in = cursor_over((const uint8_t *) bytes.data, bytes.len);
-	Extra	   *list = arena_alloc(&d->temp, (size_t) bytes.len / 3 * sizeof(Extra));
-	uint32_t	n = 0;
+	ReadColumn    *c = &r->columns[column];
+	uint32_t       at = c->cursor++;
+	SpanText       bytes = text_in_place(c, c->local ? c->codes[at] : at);
+	Cursor         in = cursor_over((const uint8_t *) bytes.data, bytes.len);
+	Extra         *list = arena_alloc(&d->temp, (size_t) bytes.len / 3 * sizeof(Extra));
+	uint32_t       n = 0;
 
 	if (list == NULL)
 		return segment_no_memory(d->error);
 	while (cursor_left(&in) >= 3 && !in.failed)
 	{
-		SpanText	key;
-		KeyValue   *item = &list[n].item;
+		SpanText  key;
+		KeyValue *item = &list[n].item;
 
 		list[n].position = cursor_number(&in, UINT32_MAX);
 		key = cursor_text(&in);
@@ -212,11 +212,11 @@ get_extras(Decoder *d, TableId table, uint32_t column, Extra **extras, uint32_t 
 static bool
 merge_extras(Decoder *d, TableId table, const Template *t, const KeyValue *items, AttributeList *result)
 {
-	Extra	   *extras = NULL;
-	uint32_t	n_extras = 0;
-	uint32_t	taken = 0;
-	uint32_t	n = 0;
-	KeyValue   *merged;
+	Extra    *extras = NULL;
+	uint32_t  n_extras = 0;
+	uint32_t  taken = 0;
+	uint32_t  n = 0;
+	KeyValue *merged;
 
 	arena_reset(&d->temp);
 	if (!get_extras(d, table, t->overflow, &extras, &n_extras))
@@ -244,7 +244,7 @@ merge_extras(Decoder *d, TableId table, const Template *t, const KeyValue *items
 static bool
 take_attributes(Decoder *d, TableId table, const Template *t, AttributeList *result)
 {
-	KeyValue   *items = t->items;
+	KeyValue *items = t->items;
 
 	if (t->n_values > 0)
 	{
@@ -273,8 +273,8 @@ static bool
 take_events(Decoder *d, Span *span, int64_t start)
 {
 	SegmentReader *r = d->r;
-	ReadTable  *table = &r->tables[TABLE_EVENT];
-	SpanEvent  *events;
+	ReadTable     *table = &r->tables[TABLE_EVENT];
+	SpanEvent     *events;
 
 	if (span->n_events > table->n_rows - table->next)
 		return segment_corrupt(d->error, "more events than there are");
@@ -283,8 +283,8 @@ take_events(Decoder *d, Span *span, int64_t start)
 		return segment_no_memory(d->error);
 	for (uint32_t i = 0; i < span->n_events; i++)
 	{
-		uint32_t	row = table->next;
-		Template   *t = next_template(d, TABLE_EVENT);
+		uint32_t  row = table->next;
+		Template *t = next_template(d, TABLE_EVENT);
 
 		if (t == NULL || !segment_load_template_columns(d, t))
 			return false;
@@ -292,7 +292,7 @@ take_events(Decoder *d, Span *span, int64_t start)
 		events[i].time_unix_nano = (int64_t) ((uint64_t) start + (uint64_t) r->event_times[row]);
 		for (uint32_t k = 0; k < t->n_fields; k++)
 		{
-			AnyValue	value;
+			AnyValue value;
 
 			if (!next_value(d, &r->columns[t->fields[k].column], &value))
 				return false;
@@ -309,8 +309,8 @@ static bool
 take_links(Decoder *d, Span *span)
 {
 	SegmentReader *r = d->r;
-	ReadTable  *table = &r->tables[TABLE_LINK];
-	SpanLink   *links;
+	ReadTable     *table = &r->tables[TABLE_LINK];
+	SpanLink      *links;
 
 	if (span->n_links > table->n_rows - table->next)
 		return segment_corrupt(d->error, "more links than there are");
@@ -320,7 +320,7 @@ take_links(Decoder *d, Span *span)
 	for (uint32_t i = 0; i < span->n_links; i++)
 	{
 		const uint8_t *ids = r->link_ids.data + (size_t) table->next * (TRACE_ID_LEN + SPAN_ID_LEN);
-		Template   *t = next_template(d, TABLE_LINK);
+		Template      *t = next_template(d, TABLE_LINK);
 
 		if (t == NULL || !segment_load_template_columns(d, t))
 			return false;
@@ -329,7 +329,7 @@ take_links(Decoder *d, Span *span)
 		memcpy(&links[i].span_id, ids + TRACE_ID_LEN, SPAN_ID_LEN);
 		for (uint32_t k = 0; k < t->n_fields; k++)
 		{
-			AnyValue	value;
+			AnyValue value;
 
 			if (!next_value(d, &r->columns[t->fields[k].column], &value))
 				return false;
@@ -344,12 +344,12 @@ take_links(Decoder *d, Span *span)
 
 bool
 segment_n_children(SegmentReader *r, bool events, const ReadShape *shape, uint32_t at, uint32_t *count,
-				   SpanError *error)
+                   SpanError *error)
 {
-	uint32_t	number = events ? FIELD_N_EVENTS : FIELD_N_LINKS;
+	uint32_t          number = events ? FIELD_N_EVENTS : FIELD_N_LINKS;
 	const ReadColumn *c = &r->columns[number];
-	uint32_t	item = events ? shape->events_at : shape->links_at;
-	uint64_t	n = 0;
+	uint32_t          item = events ? shape->events_at : shape->links_at;
+	uint64_t          n = 0;
 
 	if (item != UINT32_MAX && shape->constants[item] != 0)
 	{
@@ -377,16 +377,16 @@ segment_n_children(SegmentReader *r, bool events, const ReadShape *shape, uint32
  */
 static bool
 count_children(SegmentReader *r, bool events, uint32_t from, uint32_t row, uint32_t at, uint32_t *count,
-			   SpanError *error)
+               SpanError *error)
 {
 	const ReadTable *table = &r->tables[TABLE_SPAN];
-	uint64_t	sum = *count;
+	uint64_t         sum = *count;
 
 	for (uint32_t i = from; i < row; i++)
 	{
 		const ReadShape *shape = &table->shapes[table->row_shapes[i]];
-		uint32_t	item = events ? shape->events_at : shape->links_at;
-		uint32_t	n;
+		uint32_t         item = events ? shape->events_at : shape->links_at;
+		uint32_t         n;
 
 		if (item == UINT32_MAX)
 			continue;
@@ -406,10 +406,10 @@ static bool
 seek_children(Decoder *d, bool events, uint32_t row)
 {
 	SegmentReader *r = d->r;
-	TableId		table = events ? TABLE_EVENT : TABLE_LINK;
-	uint32_t	from = r->tables[TABLE_SPAN].next;
-	uint32_t	child = r->tables[table].next;
-	uint32_t	at = r->columns[events ? FIELD_N_EVENTS : FIELD_N_LINKS].cursor;
+	TableId        table = events ? TABLE_EVENT : TABLE_LINK;
+	uint32_t       from = r->tables[TABLE_SPAN].next;
+	uint32_t       child = r->tables[table].next;
+	uint32_t       at = r->columns[events ? FIELD_N_EVENTS : FIELD_N_LINKS].cursor;
 
 	if (from > row || child > r->tables[table].n_rows)
 		from = child = at = 0;
@@ -448,7 +448,7 @@ segment_prepare_block(Decoder *d, uint32_t block)
 		return false;
 	if ((r->parts & (SEGMENT_SPAN_ID | SEGMENT_PARENT)) && r->span_ids.data == NULL)
 	{
-		Section		ids;
+		Section ids;
 
 		if (!segment_section(r, SECTION(STREAM_SPAN_IDS, block), false, &ids, d->error))
 			return false;
@@ -460,10 +460,10 @@ segment_prepare_block(Decoder *d, uint32_t block)
 		return false;
 	if ((r->parts & SEGMENT_LINKS) && r->link_ids.data == NULL)
 	{
-		Section		ids;
+		Section ids;
 
 		if (!segment_load_rows(r, TABLE_LINK, d->error) ||
-			!segment_section(r, SECTION(STREAM_LINK_IDS, block), false, &ids, d->error))
+		    !segment_section(r, SECTION(STREAM_LINK_IDS, block), false, &ids, d->error))
 			return false;
 		if (ids.len != (uint64_t) r->tables[TABLE_LINK].n_rows * (TRACE_ID_LEN + SPAN_ID_LEN))
 			return segment_corrupt(d->error, "bad link ids");
@@ -483,7 +483,7 @@ copy_payloads(Decoder *d)
 		ReadColumn *c = &r->columns[i];
 
 		if (!c->wanted || c->coded || type_is_number(c->type) || c->n_values == 0 || c->payload_copy != NULL ||
-			i == FIELD_SPAN_OVERFLOW || i == FIELD_EVENT_OVERFLOW || i == FIELD_LINK_OVERFLOW)
+		    i == FIELD_SPAN_OVERFLOW || i == FIELD_EVENT_OVERFLOW || i == FIELD_LINK_OVERFLOW)
 			continue;
 		if (!segment_load_column(r, i, d->error))
 			return false;
@@ -500,7 +500,7 @@ static bool
 take_parent(Decoder *d, const Template *t, uint32_t row, Span *span)
 {
 	SegmentReader *r = d->r;
-	int64_t		parent = (int64_t) row - t->distance;
+	int64_t        parent = (int64_t) row - t->distance;
 
 	if (t->distance < INT32_MIN || t->distance > INT32_MAX || parent < 0 || parent >= r->block_rows)
 		return segment_corrupt(d->error, "a parent is outside its block");
@@ -512,9 +512,9 @@ static bool
 take_span(Decoder *d, uint32_t row, const TraceId *trace_id)
 {
 	SegmentReader *r = d->r;
-	Template   *t = next_template(d, TABLE_SPAN);
-	int64_t		start = 0;
-	Span	   *span;
+	Template      *t = next_template(d, TABLE_SPAN);
+	int64_t        start = 0;
+	Span          *span;
 
 	if (t == NULL || !segment_load_template_columns(d, t))
 		return false;
@@ -525,7 +525,7 @@ take_span(Decoder *d, uint32_t row, const TraceId *trace_id)
 	span->trace_id = *trace_id;
 	for (uint32_t i = 0; i < t->n_fields; i++)
 	{
-		AnyValue	value;
+		AnyValue value;
 
 		if (!next_value(d, &r->columns[t->fields[i].column], &value))
 			return false;
@@ -555,8 +555,8 @@ static bool
 decode_block_rows(Decoder *d, uint32_t first, uint32_t end)
 {
 	SegmentReader *r = d->r;
-	uint32_t	run = 0;
-	uint32_t	row = first;
+	uint32_t       run = 0;
+	uint32_t       row = first;
 
 	if ((end - first) * 2 >= r->block_rows)
 	{
@@ -567,8 +567,8 @@ decode_block_rows(Decoder *d, uint32_t first, uint32_t end)
 		return false;
 	while (row < end)
 	{
-		TraceId		trace_id = {{0}};
-		uint32_t	stop;
+		TraceId  trace_id = {{0}};
+		uint32_t stop;
 
 		while (row >= r->runs[run].first + r->runs[run].count)
 			run++;
@@ -587,9 +587,9 @@ decode_block_rows(Decoder *d, uint32_t first, uint32_t end)
 static void
 skip_values(SegmentReader *r, TableId table)
 {
-	ReadTable  *rows = &r->tables[table];
+	ReadTable       *rows = &r->tables[table];
 	const ReadShape *shape = &rows->shapes[rows->row_shapes[rows->next++]];
-	const Template *t = shape->template;
+	const Template  *t = shape->template;
 
 	if (t == NULL)
 	{
@@ -609,13 +609,13 @@ skip_values(SegmentReader *r, TableId table)
 static bool
 skip_children(Decoder *d, bool events)
 {
-	SegmentReader *r = d->r;
+	SegmentReader   *r = d->r;
 	const ReadTable *spans = &r->tables[TABLE_SPAN];
-	TableId		table = events ? TABLE_EVENT : TABLE_LINK;
-	uint32_t	n;
+	TableId          table = events ? TABLE_EVENT : TABLE_LINK;
+	uint32_t         n;
 
 	if (!segment_n_children(r, events, &spans->shapes[spans->row_shapes[spans->next]],
-							r->columns[events ? FIELD_N_EVENTS : FIELD_N_LINKS].cursor, &n, d->error))
+	                        r->columns[events ? FIELD_N_EVENTS : FIELD_N_LINKS].cursor, &n, d->error))
 		return false;
 	if (n > r->tables[table].n_rows - r->tables[table].next)
 		return segment_corrupt(d->error, "more events or links than there are");
@@ -652,11 +652,11 @@ bool
 segment_decode_some(Decoder *d, uint32_t begin, const uint32_t *rows, uint32_t n)
 {
 	SegmentReader *r = d->r;
-	ReadTable  *table = &r->tables[TABLE_SPAN];
-	TraceId		trace_id = {{0}};
-	uint32_t	run = 0;
-	uint32_t	run_end = 0;
-	bool		walk = rows_count(r);
+	ReadTable     *table = &r->tables[TABLE_SPAN];
+	TraceId        trace_id = {{0}};
+	uint32_t       run = 0;
+	uint32_t       run_end = 0;
+	bool           walk = rows_count(r);
 
 	if (n == 0)
 		return true;
@@ -664,7 +664,7 @@ segment_decode_some(Decoder *d, uint32_t begin, const uint32_t *rows, uint32_t n
 		return false;
 	for (uint32_t i = 0; i < n; i++)
 	{
-		uint32_t	row = rows[i] - begin;
+		uint32_t row = rows[i] - begin;
 
 		if (!walk)
 			table->next = row;
@@ -687,13 +687,13 @@ segment_decode_some(Decoder *d, uint32_t begin, const uint32_t *rows, uint32_t n
 
 bool
 segment_decode(SegmentReader *r, const SegmentProjection *projection, uint32_t first, uint32_t count,
-			   SpanBatch *batch, SpanError *error)
+               SpanBatch *batch, SpanError *error)
 {
-	Decoder		d;
-	uint32_t	before = batch->n_spans;
-	BlockRows	run;
-	uint32_t	end;
-	bool		ok = true;
+	Decoder   d;
+	uint32_t  before = batch->n_spans;
+	BlockRows run;
+	uint32_t  end;
+	bool      ok = true;
 
 	if (first > r->summary.rows || count > r->summary.rows - first)
 		return span_error(error, SPAN_ERROR_INVALID, "no such rows in the segment");
@@ -707,11 +707,11 @@ segment_decode(SegmentReader *r, const SegmentProjection *projection, uint32_t f
 
 bool
 segment_decode_rows(SegmentReader *r, const SegmentProjection *projection, const uint32_t *rows, uint32_t n,
-					SpanBatch *batch, SpanError *error)
+                    SpanBatch *batch, SpanError *error)
 {
-	Decoder		d;
-	uint32_t	before = batch->n_spans;
-	bool		ok = true;
+	Decoder  d;
+	uint32_t before = batch->n_spans;
+	bool     ok = true;
 
 	for (uint32_t i = 0; i < n; i++)
 		if (rows[i] >= r->summary.rows || (i > 0 && rows[i] <= rows[i - 1]))
@@ -720,8 +720,8 @@ segment_decode_rows(SegmentReader *r, const SegmentProjection *projection, const
 		return false;
 	while (ok && n > 0)
 	{
-		uint32_t	block = rows[0] / IMAGE_BLOCK_ROWS;
-		uint32_t	some = 0;
+		uint32_t block = rows[0] / IMAGE_BLOCK_ROWS;
+		uint32_t some = 0;
 
 		while (some < n && rows[some] / IMAGE_BLOCK_ROWS == block)
 			some++;

@@ -15,54 +15,54 @@
 
 typedef struct Vary
 {
-	uint32_t	column;
-	uint32_t	target;			/* attribute of the template; unused for fields */
+	uint32_t column;
+	uint32_t target; /* attribute of the template; unused for fields */
 } Vary;
 
 typedef struct Template
 {
-	Vary	   *fields;
-	uint32_t	n_fields;
-	Vary	   *values;
-	uint32_t	n_values;
-	KeyValue   *items;			/* attributes; in the batch if none varies */
-	uint32_t	n_items;
-	uint32_t   *ordinals;		/* of the items among all attributes with columns */
-	uint32_t	overflow;		/* column, or 0 */
-	uint64_t	block_serial;	/* of the block whose columns were last seen to be loaded */
-	bool		has_distance;	/* parent inside the block */
-	int64_t		distance;
+	Vary     *fields;
+	uint32_t  n_fields;
+	Vary     *values;
+	uint32_t  n_values;
+	KeyValue *items; /* attributes; in the batch if none varies */
+	uint32_t  n_items;
+	uint32_t *ordinals;     /* of the items among all attributes with columns */
+	uint32_t  overflow;     /* column, or 0 */
+	uint64_t  block_serial; /* of the block whose columns were last seen to be loaded */
+	bool      has_distance; /* parent inside the block */
+	int64_t   distance;
 	union
 	{
-		Span		span;
-		SpanEvent	event;
-		SpanLink	link;
-	}			proto;
+		Span      span;
+		SpanEvent event;
+		SpanLink  link;
+	} proto;
 } Template;
 
 typedef struct Decoder
 {
 	SegmentReader *r;
-	SpanBatch  *batch;
-	Arena	   *arena;			/* the batch's */
-	Arena		temp;
-	SpanError  *error;
+	SpanBatch     *batch;
+	Arena         *arena; /* the batch's */
+	Arena          temp;
+	SpanError     *error;
 } Decoder;
 
 /* Rows of one block: first .. end - 1 of those that begin at row "begin" of the segment. */
 typedef struct BlockRows
 {
-	uint32_t	block;
-	uint32_t	begin;
-	uint32_t	first;
-	uint32_t	end;
+	uint32_t block;
+	uint32_t begin;
+	uint32_t first;
+	uint32_t end;
 } BlockRows;
 
 /* next_block_rows: cuts the rows of one block off *first .. end - 1; false = none is left */
 static inline bool
 next_block_rows(uint32_t *first, uint32_t end, BlockRows *rows)
 {
-	uint32_t	stop;
+	uint32_t stop;
 
 	if (*first >= end)
 		return false;
@@ -77,7 +77,7 @@ next_block_rows(uint32_t *first, uint32_t end, BlockRows *rows)
 
 /* template.c */
 extern bool segment_begin_decoding(Decoder *d, SegmentReader *r, const SegmentProjection *projection,
-								   SpanBatch *batch, SpanError *error);
+                                   SpanBatch *batch, SpanError *error);
 
 /* segment_end_decoding: leaves the batch as it was "before" if decoding failed */
 extern bool segment_end_decoding(Decoder *d, uint32_t before, bool ok);
@@ -101,8 +101,8 @@ extern bool segment_load_template_columns(Decoder *d, Template *t);
 static inline Template *
 segment_template(Decoder *d, TableId table, uint32_t row)
 {
-	ReadTable  *t = &d->r->tables[table];
-	ReadShape  *shape = &t->shapes[t->row_shapes[row]];
+	ReadTable *t = &d->r->tables[table];
+	ReadShape *shape = &t->shapes[t->row_shapes[row]];
 
 	return shape->template != NULL ? shape->template : segment_make_template(d, table, shape);
 }
@@ -120,7 +120,7 @@ extern bool segment_value_in_place(Arena *arena, const ReadColumn *c, uint32_t i
  * "at" of its column if it varies
  */
 extern bool segment_n_children(SegmentReader *r, bool events, const ReadShape *shape, uint32_t at,
-							   uint32_t *count, SpanError *error);
+                               uint32_t *count, SpanError *error);
 
 /* segment_prepare_block: loads what all rows of the block need */
 extern bool segment_prepare_block(Decoder *d, uint32_t block);
@@ -128,4 +128,4 @@ extern bool segment_prepare_block(Decoder *d, uint32_t block);
 /* segment_decode_some: some rows of the current block, which begins at "begin", in ascending order */
 extern bool segment_decode_some(Decoder *d, uint32_t begin, const uint32_t *rows, uint32_t n);
 
-#endif							/* TEMPO_SEGMENT_DECODING_H */
+#endif /* TEMPO_SEGMENT_DECODING_H */

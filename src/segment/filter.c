@@ -55,8 +55,8 @@ match_range(MatchOp op, int64_t min, int64_t max, int64_t literal)
 int
 text_compare(SpanText a, SpanText b)
 {
-	uint32_t	len = a.len < b.len ? a.len : b.len;
-	int			order = len == 0 ? 0 : memcmp(a.data, b.data, len);
+	uint32_t len = a.len < b.len ? a.len : b.len;
+	int      order = len == 0 ? 0 : memcmp(a.data, b.data, len);
 
 	if (order != 0)
 		return order;
@@ -79,8 +79,8 @@ plain_double(const AnyValue *value, double *out)
 static MatchResult
 match_numbers(const AnyValue *value, MatchOp op, const AnyValue *literal)
 {
-	double		a;
-	double		b;
+	double a;
+	double b;
 
 	if (value->type == ANY_INT && literal->type == ANY_INT)
 		return match_int(op, value->u.integer, literal->u.integer) ? MATCH_TRUE : MATCH_FALSE;
@@ -92,7 +92,7 @@ match_numbers(const AnyValue *value, MatchOp op, const AnyValue *literal)
 MatchResult
 match_value(const AnyValue *value, MatchOp op, const AnyValue *literal)
 {
-	bool		numeric_literal = literal->type == ANY_INT || literal->type == ANY_DOUBLE;
+	bool numeric_literal = literal->type == ANY_INT || literal->type == ANY_DOUBLE;
 
 	if (value == NULL)
 		return MATCH_FALSE;
@@ -102,8 +102,9 @@ match_value(const AnyValue *value, MatchOp op, const AnyValue *literal)
 			if (literal->type != ANY_STRING)
 				return MATCH_FALSE;
 			return match_order(op, text_compare(span_text(value->u.data, value->len),
-												span_text(literal->u.data, literal->len))) ?
-				MATCH_TRUE : MATCH_FALSE;
+			                                    span_text(literal->u.data, literal->len))) ?
+			           MATCH_TRUE :
+			           MATCH_FALSE;
 		case ANY_BOOL:
 			if (literal->type != ANY_BOOL)
 				return MATCH_FALSE;

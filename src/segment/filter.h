@@ -71,6 +71,6 @@ extern bool match_range(MatchOp op, int64_t min, int64_t max, int64_t literal);
 extern MatchResult match_value(const AnyValue *value, MatchOp op, const AnyValue *literal);
 
 /* text_compare: by bytes, a prefix first */
-extern int	text_compare(SpanText a, SpanText b);
+extern int text_compare(SpanText a, SpanText b);
 
-#endif							/* TEMPO_SEGMENT_FILTER_H */
+#endif /* TEMPO_SEGMENT_FILTER_H */

@@ -19,14 +19,14 @@ static __thread ZSTD_CCtx *compressor;
 static __thread ZSTD_DCtx *decompressor;
 
 static uint32_t crc_tables[8][256];
-static bool crc_ready;
+static bool     crc_ready;
 
 static void
 crc_prepare(void)
 {
 	for (uint32_t i = 0; i < 256; i++)
 	{
-		uint32_t	c = i;
+		uint32_t c = i;
 
 		for (int bit = 0; bit < 8; bit++)
 			c = c & 1 ? (c >> 1) ^ UINT32_C(0x82f63b78) : c >> 1;
@@ -45,13 +45,13 @@ crc32c_portable(uint32_t crc, const uint8_t *p, size_t len)
 		crc_prepare();
 	while (len >= 8)
 	{
-		uint32_t	a = crc ^ load_u32(p);
-		uint32_t	b = load_u32(p + 4);
+		uint32_t a = crc ^ load_u32(p);
+		uint32_t b = load_u32(p + 4);
 
 		crc = crc_tables[7][a & 0xff] ^ crc_tables[6][(a >> 8) & 0xff] ^
-			crc_tables[5][(a >> 16) & 0xff] ^ crc_tables[4][a >> 24] ^
-			crc_tables[3][b & 0xff] ^ crc_tables[2][(b >> 8) & 0xff] ^
-			crc_tables[1][(b >> 16) & 0xff] ^ crc_tables[0][b >> 24];
+		      crc_tables[5][(a >> 16) & 0xff] ^ crc_tables[4][a >> 24] ^
+		      crc_tables[3][b & 0xff] ^ crc_tables[2][(b >> 8) & 0xff] ^
+		      crc_tables[1][(b >> 16) & 0xff] ^ crc_tables[0][b >> 24];
 		p += 8;
 		len -= 8;
 	}
@@ -61,15 +61,14 @@ crc32c_portable(uint32_t crc, const uint8_t *p, size_t len)
 }
 
 #if defined(__x86_64__)
-__attribute__((target("sse4.2")))
-static uint32_t
+__attribute__((target("sse4.2"))) static uint32_t
 crc32c_sse42(uint32_t crc, const uint8_t *p, size_t len)
 {
-	uint64_t	c = crc;
+	uint64_t c = crc;
 
 	while (len >= 8)
 	{
-		uint64_t	word;
+		uint64_t word;
 
 		memcpy(&word, p, 8);
 		c = __builtin_ia32_crc32di(c, word);
@@ -101,9 +100,9 @@ crc32c(const void *data, size_t len)
 bool
 frame_write(Buffer *out, const void *data, size_t len, int zstd_level, Frame *frame)
 {
-	uint8_t    *to;
-	size_t		bound = ZSTD_compressBound(len);
-	size_t		stored;
+	uint8_t *to;
+	size_t   bound = ZSTD_compressBound(len);
+	size_t   stored;
 
 	frame->raw_len = (uint32_t) len;
 	frame->codec = FRAME_STORED;
@@ -141,7 +140,7 @@ frame_write(Buffer *out, const void *data, size_t len, int zstd_level, Frame *fr
 bool
 frame_read(const Frame *frame, const uint8_t *stored, uint8_t *raw, SpanError *error)
 {
-	size_t		got;
+	size_t got;
 
 	if (crc32c(stored, frame->stored_len) != frame->crc)
 		return span_error(error, SPAN_ERROR_CORRUPT, "checksum of a segment frame does not match");

@@ -20,10 +20,10 @@ typedef enum FrameCodec
 
 typedef struct Frame
 {
-	uint8_t		codec;
-	uint32_t	raw_len;
-	uint32_t	stored_len;
-	uint32_t	crc;			/* CRC-32C of the stored bytes */
+	uint8_t  codec;
+	uint32_t raw_len;
+	uint32_t stored_len;
+	uint32_t crc; /* CRC-32C of the stored bytes */
 } Frame;
 
 extern uint32_t crc32c(const void *data, size_t len);
@@ -37,4 +37,4 @@ extern bool frame_write(Buffer *out, const void *data, size_t len, int zstd_leve
 /* frame_read: checks the checksum and unpacks into "raw", frame->raw_len bytes */
 extern bool frame_read(const Frame *frame, const uint8_t *stored, uint8_t *raw, SpanError *error);
 
-#endif							/* TEMPO_SEGMENT_FRAME_H */
+#endif /* TEMPO_SEGMENT_FRAME_H */

@@ -42,8 +42,8 @@ typedef enum TableId
  */
 typedef enum FieldColumn
 {
-	FIELD_PARENT_DISTANCE = 0,	/* row minus parent's row, same trace and block */
-	FIELD_PARENT_ID,			/* any other parent */
+	FIELD_PARENT_DISTANCE = 0, /* row minus parent's row, same trace and block */
+	FIELD_PARENT_ID,           /* any other parent */
 	FIELD_STATUS_MESSAGE,
 	FIELD_TRACE_STATE,
 	FIELD_FLAGS,
@@ -65,8 +65,8 @@ typedef enum FieldColumn
 
 typedef struct FieldColumnType
 {
-	unsigned char table;		/* TableId */
-	unsigned char type;			/* AnyValueType */
+	unsigned char table; /* TableId */
+	unsigned char type;  /* AnyValueType */
 } FieldColumnType;
 
 extern const FieldColumnType field_columns[N_FIELD_COLUMNS];
@@ -78,23 +78,23 @@ typedef enum Stream
 	STREAM_RESOURCES = 2,
 	STREAM_SCOPES = 3,
 	STREAM_COLUMNS = 4,
-	STREAM_SHAPES = 5,			/* + table */
-	STREAM_OVERFLOW_BLOOM = 8,	/* + table */
-	STREAM_TRACE_INDEX = 11,	/* by chunk */
-	STREAM_ROW_SHAPES = 12,		/* + table, by block, as are all that follow */
-	STREAM_RUNS = 15,			/* traces of the block */
+	STREAM_SHAPES = 5,         /* + table */
+	STREAM_OVERFLOW_BLOOM = 8, /* + table */
+	STREAM_TRACE_INDEX = 11,   /* by chunk */
+	STREAM_ROW_SHAPES = 12,    /* + table, by block, as are all that follow */
+	STREAM_RUNS = 15,          /* traces of the block */
 	STREAM_SPAN_IDS = 16,
-	STREAM_STARTS = 17,			/* and 18, the bits */
-	STREAM_DURATIONS = 19,		/* and 20 */
-	STREAM_EVENT_TIMES = 21,	/* and 22 */
+	STREAM_STARTS = 17,      /* and 18, the bits */
+	STREAM_DURATIONS = 19,   /* and 20 */
+	STREAM_EVENT_TIMES = 21, /* and 22 */
 	STREAM_LINK_IDS = 23,
-	STREAM_FIRST_COLUMN = 32	/* + 4 * column + COLUMN_... */
+	STREAM_FIRST_COLUMN = 32 /* + 4 * column + COLUMN_... */
 } Stream;
 
 #define COLUMN_DATA 0
 #define COLUMN_PAYLOAD 1
-#define COLUMN_DICTIONARY 2		/* block 0 */
-#define COLUMN_BLOOM 3			/* block 0 */
+#define COLUMN_DICTIONARY 2 /* block 0 */
+#define COLUMN_BLOOM 3      /* block 0 */
 
 #define SECTION(stream, block) ((uint32_t) (stream) << 16 | (block))
 #define COLUMN_STREAM(column, part) (STREAM_FIRST_COLUMN + 4 * (column) + (part))
@@ -103,15 +103,15 @@ typedef enum Stream
 /* First byte of COLUMN_DATA and of the streams of numbers. */
 typedef enum Encoding
 {
-	ENCODING_CODES = 1,			/* dictionary codes in byte planes */
-	ENCODING_BYTES = 2,			/* numbers: minimum, then one byte each */
-	ENCODING_BITS = 3,			/* numbers: bit lengths in data, the bits in payload */
-	ENCODING_PLANES = 4,		/* numbers: eight byte planes */
-	ENCODING_FIXED = 5,			/* text of one length */
-	ENCODING_LENGTHS = 6,		/* text: lengths in data, bytes in payload */
-	ENCODING_UUID = 7,			/* canonical lower-case UUIDs, 16 bytes each in payload */
-	ENCODING_HEX = 8,			/* lower-case hexadecimal text of one even length, packed */
-	ENCODING_LOCAL = 9			/* text: codes of a dictionary of the block, then its entries as another encoding */
+	ENCODING_CODES = 1,   /* dictionary codes in byte planes */
+	ENCODING_BYTES = 2,   /* numbers: minimum, then one byte each */
+	ENCODING_BITS = 3,    /* numbers: bit lengths in data, the bits in payload */
+	ENCODING_PLANES = 4,  /* numbers: eight byte planes */
+	ENCODING_FIXED = 5,   /* text of one length */
+	ENCODING_LENGTHS = 6, /* text: lengths in data, bytes in payload */
+	ENCODING_UUID = 7,    /* canonical lower-case UUIDs, 16 bytes each in payload */
+	ENCODING_HEX = 8,     /* lower-case hexadecimal text of one even length, packed */
+	ENCODING_LOCAL = 9    /* text: codes of a dictionary of the block, then its entries as another encoding */
 } Encoding;
 
-#endif							/* TEMPO_SEGMENT_IMAGE_H */
+#endif /* TEMPO_SEGMENT_IMAGE_H */

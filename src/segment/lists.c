@@ -15,29 +15,30 @@
 /* One source of a key: a column, a rare key, or an attribute of a resource or scope. */
 typedef struct KeySource
 {
-	AttributeScope scope;
-	SpanText	key;
-	uint32_t	types;
-	uint32_t	column;			/* or UINT32_MAX */
-	const AnyValue *value;		/* of a resource or scope */
-	bool		rare;
+	AttributeScope  scope;
+	SpanText        key;
+	uint32_t        types;
+	uint32_t        column; /* or UINT32_MAX */
+	const AnyValue *value;  /* of a resource or scope */
+	bool            rare;
 } KeySource;
 
 static int
 compare_text(SpanText a, SpanText b)
 {
-	uint32_t	len = a.len < b.len ? a.len : b.len;
-	int			d = len == 0 ? 0 : memcmp(a.data, b.data, len);
+	uint32_t len = a.len < b.len ? a.len : b.len;
+	int      d = len == 0 ? 0 : memcmp(a.data, b.data, len);
 
-	return d != 0 ? d : a.len < b.len ? -1 : a.len > b.len;
+	return d != 0 ? d : a.len < b.len ? -1 :
+	                                    a.len > b.len;
 }
 
 /* Any total order in which only equal values are equal. */
 static int
 compare_values(const AnyValue *a, const AnyValue *b)
 {
-	uint64_t	x;
-	uint64_t	y;
+	uint64_t x;
+	uint64_t y;
 
 	if (a->type != b->type)
 		return (int) a->type - (int) b->type;
@@ -57,7 +58,7 @@ compare_sources(const void *a, const void *b)
 {
 	const KeySource *x = a;
 	const KeySource *y = b;
-	int			d;
+	int              d;
 
 	if (x->scope != y->scope)
 		return (int) x->scope - (int) y->scope;
@@ -72,7 +73,8 @@ compare_sources(const void *a, const void *b)
 static AttributeScope
 scope_of_table(uint8_t table)
 {
-	return table == TABLE_SPAN ? ATTRIBUTE_SPAN : table == TABLE_EVENT ? ATTRIBUTE_EVENT : ATTRIBUTE_LINK;
+	return table == TABLE_SPAN ? ATTRIBUTE_SPAN : table == TABLE_EVENT ? ATTRIBUTE_EVENT :
+	                                                                     ATTRIBUTE_LINK;
 }
 
 static size_t
@@ -81,8 +83,8 @@ add_list(KeySource *list, size_t n, AttributeScope scope, AttributeList attribut
 	for (uint32_t i = 0; i < attributes.count; i++, n++)
 		if (list != NULL)
 		{
-			KeySource	source = {scope, attributes.items[i].key, 1U << attributes.items[i].value.type,
-			UINT32_MAX, &attributes.items[i].value, false};
+			KeySource source = {scope, attributes.items[i].key, 1U << attributes.items[i].value.type,
+			                    UINT32_MAX, &attributes.items[i].value, false};
 
 			list[n] = source;
 		}
@@ -93,21 +95,21 @@ add_list(KeySource *list, size_t n, AttributeScope scope, AttributeList attribut
 static size_t
 collect(const SegmentReader *r, KeySource *list)
 {
-	size_t		n = 0;
+	size_t n = 0;
 
 	for (uint32_t i = N_FIELD_COLUMNS; i < r->n_columns; i++, n++)
 		if (list != NULL)
 		{
 			const ReadColumn *c = &r->columns[i];
-			KeySource	source = {scope_of_table(c->table), r->strings[c->key], 1U << c->type, i, NULL, false};
+			KeySource         source = {scope_of_table(c->table), r->strings[c->key], 1U << c->type, i, NULL, false};
 
 			list[n] = source;
 		}
 	for (uint32_t i = 0; i < r->n_rare; i++, n++)
 		if (list != NULL)
 		{
-			KeySource	source = {scope_of_table(r->rare[i].table), r->strings[r->rare[i].key], r->rare[i].types,
-			UINT32_MAX, NULL, true};
+			KeySource source = {scope_of_table(r->rare[i].table), r->strings[r->rare[i].key], r->rare[i].types,
+			                    UINT32_MAX, NULL, true};
 
 			list[n] = source;
 		}
@@ -150,7 +152,7 @@ make_key(SegmentReader *r, const KeySource *sources, size_t n, SegmentKey *key, 
 	}
 	if (key->n_values > 0 && columns->n_columns == 0 && last != NULL)
 	{
-		AnyValue   *values = arena_alloc(&r->arena, (size_t) key->n_values * sizeof(AnyValue));
+		AnyValue *values = arena_alloc(&r->arena, (size_t) key->n_values * sizeof(AnyValue));
 
 		if (values == NULL)
 			return false;
@@ -175,16 +177,16 @@ make_keys(SegmentReader *r, const KeySource *sources, size_t n)
 {
 	SegmentKey *keys = arena_alloc0(&r->arena, (n + 1) * sizeof(SegmentKey));
 	KeyColumns *columns = arena_alloc0(&r->arena, (n + 1) * sizeof(KeyColumns));
-	uint32_t	n_keys = 0;
+	uint32_t    n_keys = 0;
 
 	if (keys == NULL || columns == NULL)
 		return false;
 	for (size_t i = 0; i < n;)
 	{
-		size_t		end = i + 1;
+		size_t end = i + 1;
 
 		while (end < n && sources[end].scope == sources[i].scope &&
-			   span_text_equal(sources[end].key, sources[i].key))
+		       span_text_equal(sources[end].key, sources[i].key))
 			end++;
 		if (!make_key(r, &sources[i], end - i, &keys[n_keys], &columns[n_keys]))
 			return false;
@@ -202,9 +204,9 @@ segment_keys(SegmentReader *r, const SegmentKey **keys, uint32_t *count, SpanErr
 {
 	if (r->keys_listed == NULL)
 	{
-		KeySource  *list;
-		size_t		n;
-		bool		ok;
+		KeySource *list;
+		size_t     n;
+		bool       ok;
 
 		if (!segment_load_schema(r, error))
 			return false;
@@ -228,8 +230,8 @@ bool
 segment_key_values(SegmentReader *r, uint32_t i, const AnyValue **values, uint32_t *count, SpanError *error)
 {
 	const SegmentKey *keys;
-	KeyColumns *columns;
-	uint32_t	n;
+	KeyColumns       *columns;
+	uint32_t          n;
 
 	*values = NULL;
 	*count = 0;
@@ -242,8 +244,8 @@ segment_key_values(SegmentReader *r, uint32_t i, const AnyValue **values, uint32
 		return true;
 	if (!columns->listed)
 	{
-		AnyValue   *list = NULL;
-		uint32_t	at = 0;
+		AnyValue *list = NULL;
+		uint32_t  at = 0;
 
 		for (uint32_t k = 0; k < columns->n_columns; k++)
 			if (!segment_load_dictionary(r, columns->columns[k], error))
@@ -281,8 +283,8 @@ is_number(uint8_t type)
 static bool
 might_match(const AnyValue *stored, const AnyValue *wanted)
 {
-	double		a;
-	double		b;
+	double a;
+	double b;
 
 	if (stored->type == ANY_ARRAY)
 		return true;
@@ -300,7 +302,7 @@ list_may_contain(AttributeList list, SpanText key, const AnyValue *value)
 {
 	for (uint32_t i = 0; i < list.count; i++)
 		if (span_text_equal(list.items[i].key, key) &&
-			(value == NULL || might_match(&list.items[i].value, value)))
+		    (value == NULL || might_match(&list.items[i].value, value)))
 			return true;
 	return false;
 }
@@ -316,15 +318,15 @@ static bool
 column_may_contain(SegmentReader *r, uint32_t number, const AnyValue *value)
 {
 	const ReadColumn *c = &r->columns[number];
-	Section		bloom;
-	uint64_t	hash;
+	Section           bloom;
+	uint64_t          hash;
 
 	if (value == NULL || c->type == ANY_ARRAY)
 		return true;
 	if (!type_may_match(c->type, value))
 		return false;
 	if (!bloom_value_hash(value, &hash) ||
-		!segment_section(r, SECTION(COLUMN_STREAM(number, COLUMN_BLOOM), 0), true, &bloom, NULL))
+	    !segment_section(r, SECTION(COLUMN_STREAM(number, COLUMN_BLOOM), 0), true, &bloom, NULL))
 		return true;
 	if (bloom.len > 0)
 		return bloom_has(bloom.data, bloom.len, hash);
@@ -339,9 +341,9 @@ column_may_contain(SegmentReader *r, uint32_t number, const AnyValue *value)
 static bool
 rare_may_contain(SegmentReader *r, const RareKey *rare, const AnyValue *value)
 {
-	Section		bloom;
-	uint64_t	hash;
-	bool		possible = false;
+	Section  bloom;
+	uint64_t hash;
+	bool     possible = false;
 
 	if (value == NULL || (rare->types & (1U << ANY_ARRAY)))
 		return true;
@@ -351,8 +353,8 @@ rare_may_contain(SegmentReader *r, const RareKey *rare, const AnyValue *value)
 	if (!possible)
 		return false;
 	if (!bloom_value_hash(value, &hash) ||
-		!segment_section(r, SECTION(STREAM_OVERFLOW_BLOOM + rare->table, 0), true, &bloom, NULL) ||
-		bloom.len == 0)
+	    !segment_section(r, SECTION(STREAM_OVERFLOW_BLOOM + rare->table, 0), true, &bloom, NULL) ||
+	    bloom.len == 0)
 		return true;
 	return bloom_has(bloom.data, bloom.len, bloom_key_hash(r->strings[rare->key], hash));
 }
@@ -378,11 +380,11 @@ segment_may_contain(SegmentReader *r, AttributeScope scope, SpanText key, const 
 	}
 	for (uint32_t i = N_FIELD_COLUMNS; i < r->n_columns; i++)
 		if (scope_of_table(r->columns[i].table) == scope && span_text_equal(r->strings[r->columns[i].key], key) &&
-			column_may_contain(r, i, value))
+		    column_may_contain(r, i, value))
 			return true;
 	for (uint32_t i = 0; i < r->n_rare; i++)
 		if (scope_of_table(r->rare[i].table) == scope && span_text_equal(r->strings[r->rare[i].key], key) &&
-			rare_may_contain(r, &r->rare[i], value))
+		    rare_may_contain(r, &r->rare[i], value))
 			return true;
 	return false;
 }
@@ -391,7 +393,7 @@ segment_may_contain(SegmentReader *r, AttributeScope scope, SpanText key, const 
 bool
 segment_may_have_event(SegmentReader *r, SpanText name)
 {
-	AnyValue	value = {.type = ANY_STRING,.len = name.len,.u.data = name.data};
+	AnyValue value = {.type = ANY_STRING, .len = name.len, .u.data = name.data};
 
 	return name.len == 0 || !segment_load_schema(r, NULL) || column_may_contain(r, FIELD_EVENT_NAME, &value);
 }
@@ -400,7 +402,7 @@ segment_may_have_event(SegmentReader *r, SpanText name)
 static bool
 list_strings(SegmentReader *r, const bool *used, SpanText **list, uint32_t *count)
 {
-	SpanText   *result = arena_alloc(&r->arena, (size_t) r->n_strings * sizeof(SpanText));
+	SpanText *result = arena_alloc(&r->arena, (size_t) r->n_strings * sizeof(SpanText));
 
 	if (result == NULL)
 		return false;
@@ -415,8 +417,8 @@ list_strings(SegmentReader *r, const bool *used, SpanText **list, uint32_t *coun
 static bool
 list_names_and_tenants(SegmentReader *r, SpanError *error)
 {
-	bool	   *used;
-	bool		ok;
+	bool *used;
+	bool  ok;
 
 	if (r->tenants != NULL)
 		return true;

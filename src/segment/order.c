@@ -18,26 +18,26 @@
 
 typedef struct TraceTable
 {
-	uint32_t   *slots;			/* index + 1 */
-	uint32_t	n_slots;		/* a power of two */
-	TraceRun   *traces;
-	uint32_t	n_traces;
-	uint32_t	size;
+	uint32_t *slots;   /* index + 1 */
+	uint32_t  n_slots; /* a power of two */
+	TraceRun *traces;
+	uint32_t  n_traces;
+	uint32_t  size;
 } TraceTable;
 
 typedef struct StartKey
 {
-	int64_t		start;
-	uint32_t	span;
+	int64_t  start;
+	uint32_t span;
 } StartKey;
 
 static uint32_t
 trace_slot(const TraceTable *table, const TraceId *id)
 {
-	uint32_t	at = (uint32_t) span_bytes_hash(id, sizeof(*id), 0) & (table->n_slots - 1);
+	uint32_t at = (uint32_t) span_bytes_hash(id, sizeof(*id), 0) & (table->n_slots - 1);
 
 	while (table->slots[at] != 0 &&
-		   memcmp(&table->traces[table->slots[at] - 1].id, id, sizeof(*id)) != 0)
+	       memcmp(&table->traces[table->slots[at] - 1].id, id, sizeof(*id)) != 0)
 		at = (at + 1) & (table->n_slots - 1);
 	return at;
 }
@@ -45,9 +45,9 @@ trace_slot(const TraceTable *table, const TraceId *id)
 static bool
 trace_table_grow(TraceTable *table, const SpanAllocator *allocator)
 {
-	uint32_t	size = table->size == 0 ? 64 : table->size * 2;
-	TraceRun   *traces = allocator->alloc(allocator->arg, (size_t) size * sizeof(TraceRun));
-	uint32_t   *slots = allocator->alloc(allocator->arg, (size_t) size * 2 * sizeof(uint32_t));
+	uint32_t  size = table->size == 0 ? 64 : table->size * 2;
+	TraceRun *traces = allocator->alloc(allocator->arg, (size_t) size * sizeof(TraceRun));
+	uint32_t *slots = allocator->alloc(allocator->arg, (size_t) size * 2 * sizeof(uint32_t));
 
 	if (traces == NULL || slots == NULL)
 	{
@@ -100,9 +100,9 @@ compare_starts(const void *a, const void *b)
 static bool
 sort_trace(const SpanBatch *batch, uint32_t *rows, uint32_t count, const SpanAllocator *allocator)
 {
-	StartKey	local[INSERTION_SORT_MAX];
-	StartKey   *keys = local;
-	bool		sorted = true;
+	StartKey  local[INSERTION_SORT_MAX];
+	StartKey *keys = local;
+	bool      sorted = true;
 
 	if (count > INSERTION_SORT_MAX)
 	{
@@ -124,8 +124,8 @@ sort_trace(const SpanBatch *batch, uint32_t *rows, uint32_t count, const SpanAll
 		else
 			for (uint32_t i = 1; i < count; i++)
 			{
-				StartKey	key = keys[i];
-				uint32_t	j = i;
+				StartKey key = keys[i];
+				uint32_t j = i;
 
 				for (; j > 0 && keys[j - 1].start > key.start; j--)
 					keys[j] = keys[j - 1];
@@ -142,22 +142,22 @@ sort_trace(const SpanBatch *batch, uint32_t *rows, uint32_t count, const SpanAll
 /* Fills trace_of[] and the table, traces in order of appearance. */
 static bool
 group_by_trace(const SpanBatch *batch, uint32_t first, uint32_t count,
-			   const SpanAllocator *allocator, TraceTable *table, uint32_t *trace_of)
+               const SpanAllocator *allocator, TraceTable *table, uint32_t *trace_of)
 {
-	uint32_t	current = UINT32_MAX;
+	uint32_t current = UINT32_MAX;
 
 	for (uint32_t i = 0; i < count; i++)
 	{
 		const Span *span = &batch->spans[first + i];
-		int64_t		end = span->end_time_unix_nano;
+		int64_t     end = span->end_time_unix_nano;
 		TraceRun   *run;
 
 		if (end < span->start_time_unix_nano)
 			end = span->start_time_unix_nano;
 		if (current == UINT32_MAX ||
-			memcmp(&table->traces[current].id, &span->trace_id, sizeof(TraceId)) != 0)
+		    memcmp(&table->traces[current].id, &span->trace_id, sizeof(TraceId)) != 0)
 		{
-			uint32_t	at;
+			uint32_t at;
 
 			if (table->n_traces == table->size && !trace_table_grow(table, allocator))
 				return false;
@@ -187,13 +187,13 @@ group_by_trace(const SpanBatch *batch, uint32_t first, uint32_t count,
 /* Places rows by trace; "sequence" is the order of the traces. */
 static bool
 place_rows(const SpanBatch *batch, uint32_t first, const SpanAllocator *allocator,
-		   TraceTable *table, const uint32_t *trace_of, const uint32_t *sequence, RowOrder *order)
+           TraceTable *table, const uint32_t *trace_of, const uint32_t *sequence, RowOrder *order)
 {
-	uint32_t	row = 0;
+	uint32_t row = 0;
 
 	for (uint32_t t = 0; t < table->n_traces; t++)
 	{
-		TraceRun   *run = &table->traces[sequence[t]];
+		TraceRun *run = &table->traces[sequence[t]];
 
 		run->first_row = row;
 		row += run->count;
@@ -201,7 +201,7 @@ place_rows(const SpanBatch *batch, uint32_t first, const SpanAllocator *allocato
 	}
 	for (uint32_t i = 0; i < order->n_rows; i++)
 	{
-		TraceRun   *run = &table->traces[trace_of[i]];
+		TraceRun *run = &table->traces[trace_of[i]];
 
 		order->spans[run->first_row + run->count++] = first + i;
 	}
@@ -222,18 +222,18 @@ place_rows(const SpanBatch *batch, uint32_t first, const SpanAllocator *allocato
 
 bool
 segment_order(const SpanBatch *batch, uint32_t first, uint32_t count,
-			  const SpanAllocator *allocator, RowOrder *order)
+              const SpanAllocator *allocator, RowOrder *order)
 {
-	TraceTable	table = {0};
-	uint32_t   *trace_of = allocator->alloc(allocator->arg, (size_t) count * sizeof(uint32_t) + 1);
-	uint32_t   *sequence = NULL;
-	bool		ok = false;
+	TraceTable table = {0};
+	uint32_t  *trace_of = allocator->alloc(allocator->arg, (size_t) count * sizeof(uint32_t) + 1);
+	uint32_t  *sequence = NULL;
+	bool       ok = false;
 
 	memset(order, 0, sizeof(*order));
 	order->n_rows = count;
 	order->spans = allocator->alloc(allocator->arg, (size_t) count * sizeof(uint32_t) + 1);
 	if (trace_of != NULL && order->spans != NULL &&
-		group_by_trace(batch, first, count, allocator, &table, trace_of))
+	    group_by_trace(batch, first, count, allocator, &table, trace_of))
 	{
 		sequence = allocator->alloc(allocator->arg, (size_t) table.n_traces * sizeof(uint32_t) + 1);
 		if (sequence != NULL)

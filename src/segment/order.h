@@ -13,24 +13,24 @@
 
 typedef struct TraceRun
 {
-	TraceId		id;
-	int64_t		min_start;
-	int64_t		max_end;
-	uint32_t	first_row;
-	uint32_t	count;
+	TraceId  id;
+	int64_t  min_start;
+	int64_t  max_end;
+	uint32_t first_row;
+	uint32_t count;
 } TraceRun;
 
 typedef struct RowOrder
 {
-	uint32_t   *spans;			/* spans[row] = index into the batch's spans */
-	uint32_t	n_rows;
-	TraceRun   *traces;			/* in row order */
-	uint32_t	n_traces;
+	uint32_t *spans; /* spans[row] = index into the batch's spans */
+	uint32_t  n_rows;
+	TraceRun *traces; /* in row order */
+	uint32_t  n_traces;
 } RowOrder;
 
 /* False = no memory.  segment_order_free() also after a failure. */
 extern bool segment_order(const SpanBatch *batch, uint32_t first, uint32_t count,
-						  const SpanAllocator *allocator, RowOrder *order);
+                          const SpanAllocator *allocator, RowOrder *order);
 extern void segment_order_free(RowOrder *order, const SpanAllocator *allocator);
 
-#endif							/* TEMPO_SEGMENT_ORDER_H */
+#endif /* TEMPO_SEGMENT_ORDER_H */

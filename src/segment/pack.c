@@ -23,7 +23,7 @@ common_scale(const int64_t *values, uint32_t n, int64_t min)
 
 	for (int s = 0; s < 2; s++)
 	{
-		uint32_t	i = 0;
+		uint32_t i = 0;
 
 		while (i < n && ((uint64_t) values[i] - (uint64_t) min) % scales[s] == 0)
 			i++;
@@ -36,18 +36,18 @@ common_scale(const int64_t *values, uint32_t n, int64_t min)
 static void
 pack_bits(Buffer *data, Buffer *payload, const int64_t *values, uint32_t n, int64_t min, uint64_t scale)
 {
-	uint8_t    *lengths = buffer_reserve(data, n);
-	uint8_t    *bits = buffer_reserve(payload, (size_t) n * 8 + PACK_SLACK);
-	uint64_t	acc = 0;
-	int			used = 0;
-	size_t		len = 0;
+	uint8_t *lengths = buffer_reserve(data, n);
+	uint8_t *bits = buffer_reserve(payload, (size_t) n * 8 + PACK_SLACK);
+	uint64_t acc = 0;
+	int      used = 0;
+	size_t   len = 0;
 
 	if (lengths == NULL || bits == NULL)
 		return;
 	for (uint32_t i = 0; i < n; i++)
 	{
-		uint64_t	v = (uint64_t) values[i] - (uint64_t) min;
-		int			width;
+		uint64_t v = (uint64_t) values[i] - (uint64_t) min;
+		int      width;
 
 		if (scale != 1)
 			v /= scale;
@@ -76,10 +76,10 @@ pack_bits(Buffer *data, Buffer *payload, const int64_t *values, uint32_t n, int6
 void
 pack_numbers(Buffer *data, Buffer *payload, const int64_t *values, uint32_t n)
 {
-	int64_t		min = n == 0 ? 0 : values[0];
-	int64_t		max = min;
-	uint64_t	scale;
-	uint8_t    *bytes;
+	int64_t  min = n == 0 ? 0 : values[0];
+	int64_t  max = min;
+	uint64_t scale;
+	uint8_t *bytes;
 
 	for (uint32_t i = 1; i < n; i++)
 	{
@@ -108,7 +108,7 @@ pack_numbers(Buffer *data, Buffer *payload, const int64_t *values, uint32_t n)
 void
 pack_planes(Buffer *data, const uint64_t *values, uint32_t n, int width)
 {
-	uint8_t    *to = buffer_reserve(data, (size_t) n * width);
+	uint8_t *to = buffer_reserve(data, (size_t) n * width);
 
 	if (to == NULL)
 		return;
@@ -121,12 +121,12 @@ pack_planes(Buffer *data, const uint64_t *values, uint32_t n, int width)
 static bool
 unpack_bits(Cursor *in, const uint8_t *payload, size_t payload_len, int64_t *values, uint32_t n)
 {
-	int64_t		min = unzigzag(cursor_varint(in));
-	uint64_t	scale = cursor_varint(in);
+	int64_t        min = unzigzag(cursor_varint(in));
+	uint64_t       scale = cursor_varint(in);
 	const uint8_t *lengths = cursor_bytes(in, n);
-	uint64_t	total = 0;
-	uint64_t	at = 0;
-	uint8_t		longest = 0;
+	uint64_t       total = 0;
+	uint64_t       at = 0;
+	uint8_t        longest = 0;
 
 	if (lengths == NULL || cursor_left(in) != 0)
 		return false;
@@ -141,10 +141,10 @@ unpack_bits(Cursor *in, const uint8_t *payload, size_t payload_len, int64_t *val
 	{
 		for (uint32_t i = 0; i < n; i++)
 		{
-			int			width = lengths[i] > 1 ? lengths[i] - 1 : 0;
-			uint64_t	word = load_u64(payload + (at >> 3)) >> (at & 7);
-			uint64_t	v = (word & ((UINT64_C(1) << width) - 1)) |
-				((UINT64_C(1) << width) & -(uint64_t) (lengths[i] != 0));
+			int      width = lengths[i] > 1 ? lengths[i] - 1 : 0;
+			uint64_t word = load_u64(payload + (at >> 3)) >> (at & 7);
+			uint64_t v = (word & ((UINT64_C(1) << width) - 1)) |
+			             ((UINT64_C(1) << width) & -(uint64_t) (lengths[i] != 0));
 
 			at += width;
 			values[i] = (int64_t) ((uint64_t) min + v * scale);
@@ -153,15 +153,15 @@ unpack_bits(Cursor *in, const uint8_t *payload, size_t payload_len, int64_t *val
 	}
 	for (uint32_t i = 0; i < n; i++)
 	{
-		int			width = lengths[i] > 1 ? lengths[i] - 1 : 0;
-		int			shift = at & 7;
-		uint64_t	word = load_u64(payload + (at >> 3)) >> shift;
-		uint64_t	v;
+		int      width = lengths[i] > 1 ? lengths[i] - 1 : 0;
+		int      shift = at & 7;
+		uint64_t word = load_u64(payload + (at >> 3)) >> shift;
+		uint64_t v;
 
 		if (width > 64 - shift)
 			word |= (uint64_t) payload[(at >> 3) + 8] << (64 - shift);
 		v = (word & ((UINT64_C(1) << width) - 1)) |
-			((UINT64_C(1) << width) & -(uint64_t) (lengths[i] != 0));
+		    ((UINT64_C(1) << width) & -(uint64_t) (lengths[i] != 0));
 		at += width;
 		values[i] = (int64_t) ((uint64_t) min + v * scale);
 	}
@@ -170,12 +170,12 @@ unpack_bits(Cursor *in, const uint8_t *payload, size_t payload_len, int64_t *val
 
 bool
 unpack_numbers(const uint8_t *data, size_t data_len, const uint8_t *payload, size_t payload_len,
-			   int64_t *values, uint32_t n)
+               int64_t *values, uint32_t n)
 {
-	Cursor		in = cursor_over(data, data_len);
-	int			encoding = cursor_u8(&in);
+	Cursor         in = cursor_over(data, data_len);
+	int            encoding = cursor_u8(&in);
 	const uint8_t *bytes;
-	int64_t		min;
+	int64_t        min;
 
 	switch (encoding)
 	{
@@ -195,7 +195,7 @@ unpack_numbers(const uint8_t *data, size_t data_len, const uint8_t *payload, siz
 				return false;
 			for (uint32_t i = 0; i < n; i++)
 			{
-				uint64_t	v = 0;
+				uint64_t v = 0;
 
 				for (int plane = 0; plane < 8; plane++)
 					v |= (uint64_t) bytes[(size_t) plane * n + i] << (8 * plane);
@@ -209,8 +209,8 @@ unpack_numbers(const uint8_t *data, size_t data_len, const uint8_t *payload, siz
 bool
 unpack_codes(const uint8_t *planes, size_t len, uint32_t *codes, uint32_t n, uint32_t limit)
 {
-	int			width = code_width(limit);
-	uint32_t	max = 0;
+	int      width = code_width(limit);
+	uint32_t max = 0;
 
 	if (len != (size_t) n * width)
 		return false;
@@ -223,7 +223,7 @@ unpack_codes(const uint8_t *planes, size_t len, uint32_t *codes, uint32_t n, uin
 	else
 		for (uint32_t i = 0; i < n; i++)
 			codes[i] = planes[i] | (uint32_t) planes[n + i] << 8 |
-				(uint32_t) planes[2 * (size_t) n + i] << 16 | (uint32_t) planes[3 * (size_t) n + i] << 24;
+			           (uint32_t) planes[2 * (size_t) n + i] << 16 | (uint32_t) planes[3 * (size_t) n + i] << 24;
 	for (uint32_t i = 0; i < n; i++)
 		max = codes[i] > max ? codes[i] : max;
 	return n == 0 || max < limit;
@@ -232,8 +232,8 @@ unpack_codes(const uint8_t *planes, size_t len, uint32_t *codes, uint32_t n, uin
 bool
 unpack_numbered(const uint8_t *bytes, size_t len, uint32_t *codes, uint32_t n, uint32_t limit)
 {
-	int			width = code_width(limit);
-	uint32_t	max = 0;
+	int      width = code_width(limit);
+	uint32_t max = 0;
 
 	if (len != (size_t) n * width)
 		return false;

@@ -27,7 +27,8 @@ extern void pack_planes(Buffer *data, const uint64_t *values, uint32_t n, int wi
 static inline int
 code_width(uint32_t n_entries)
 {
-	return n_entries <= 0x100 ? 1 : n_entries <= 0x10000 ? 2 : 4;
+	return n_entries <= 0x100 ? 1 : n_entries <= 0x10000 ? 2 :
+	                                                       4;
 }
 
 /*
@@ -35,7 +36,7 @@ code_width(uint32_t n_entries)
  * "data" is the section with its encoding byte.  False = damaged.
  */
 extern bool unpack_numbers(const uint8_t *data, size_t data_len, const uint8_t *payload, size_t payload_len,
-						   int64_t *values, uint32_t n);
+                           int64_t *values, uint32_t n);
 
 /* unpack_codes: "n" codes in planes; false if one is not below "limit" */
 extern bool unpack_codes(const uint8_t *planes, size_t len, uint32_t *codes, uint32_t n, uint32_t limit);
@@ -43,4 +44,4 @@ extern bool unpack_codes(const uint8_t *planes, size_t len, uint32_t *codes, uin
 /* unpack_numbered: the same, of codes that stand one after the other */
 extern bool unpack_numbered(const uint8_t *bytes, size_t len, uint32_t *codes, uint32_t n, uint32_t limit);
 
-#endif							/* TEMPO_SEGMENT_PACK_H */
+#endif /* TEMPO_SEGMENT_PACK_H */

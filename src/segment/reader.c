@@ -49,13 +49,13 @@ static uint8_t *
 load_frame(SegmentReader *r, const Frame *frame, uint64_t offset, SpanError *error)
 {
 	const SpanAllocator *a = &r->allocator;
-	uint8_t    *stored = NULL;
-	uint8_t    *raw;
-	bool		ok = false;
+	uint8_t             *stored = NULL;
+	uint8_t             *raw;
+	bool                 ok = false;
 
 	if (offset > r->source.size || frame->stored_len > r->source.size - offset ||
-		frame->raw_len > SEGMENT_MAX_BYTES ||
-		frame->raw_len > (uint64_t) frame->stored_len * MAX_RATIO)
+	    frame->raw_len > SEGMENT_MAX_BYTES ||
+	    frame->raw_len > (uint64_t) frame->stored_len * MAX_RATIO)
 	{
 		segment_corrupt(error, "a frame does not fit");
 		return NULL;
@@ -125,7 +125,7 @@ get_zones(Cursor *c, SegmentReader *r)
 		return false;
 	for (uint32_t i = 0; i < r->n_blocks; i++)
 	{
-		uint64_t	min_start = (uint64_t) r->summary.min_start_nano + cursor_varint(c);
+		uint64_t min_start = (uint64_t) r->summary.min_start_nano + cursor_varint(c);
 
 		r->zones[3 * i] = (int64_t) min_start;
 		r->zones[3 * i + 1] = (int64_t) (min_start + cursor_varint(c));
@@ -151,7 +151,7 @@ get_fences(Cursor *c, SegmentReader *r)
 static bool
 get_frames(Cursor *c, SegmentReader *r, uint64_t limit)
 {
-	uint64_t	offset = IMAGE_HEADER_LEN;
+	uint64_t offset = IMAGE_HEADER_LEN;
 
 	r->n_frames = cursor_count(c, 5);
 	r->frames = arena_alloc0(&r->arena, (size_t) r->n_frames * sizeof(FrameRef));
@@ -159,8 +159,8 @@ get_frames(Cursor *c, SegmentReader *r, uint64_t limit)
 		return false;
 	for (uint32_t i = 0; i < r->n_frames && !c->failed; i++)
 	{
-		Frame	   *f = &r->frames[i].frame;
-		uint64_t	stored = cursor_varint(c);
+		Frame   *f = &r->frames[i].frame;
+		uint64_t stored = cursor_varint(c);
 
 		f->codec = stored & 1 ? FRAME_ZSTD : FRAME_STORED;
 		if (stored >> 1 > limit - offset)
@@ -177,8 +177,8 @@ get_frames(Cursor *c, SegmentReader *r, uint64_t limit)
 static bool
 get_sections(Cursor *c, SegmentReader *r)
 {
-	uint64_t	id = 0;
-	int64_t		frame = 0;
+	uint64_t id = 0;
+	int64_t  frame = 0;
 
 	r->n_sections = cursor_count(c, 4);
 	r->sections = arena_alloc(&r->arena, (size_t) r->n_sections * sizeof(SectionRef));
@@ -187,7 +187,7 @@ get_sections(Cursor *c, SegmentReader *r)
 	for (uint32_t i = 0; i < r->n_sections; i++)
 	{
 		SectionRef *s = &r->sections[i];
-		uint64_t	step = cursor_varint(c);
+		uint64_t    step = cursor_varint(c);
 
 		if (step > UINT32_MAX - id || (step == 0 && i > 0))
 			return cursor_fail(c);
@@ -216,39 +216,39 @@ parse_footer(SegmentReader *r, Cursor *c, uint64_t limit)
 		return false;
 	r->hashes = arena_copy(&r->arena, hashes, (size_t) r->n_hashes * sizeof(RequestHash));
 	return r->hashes != NULL && get_zones(c, r) && get_fences(c, r) &&
-		get_frames(c, r, limit) && get_sections(c, r);
+	       get_frames(c, r, limit) && get_sections(c, r);
 }
 
 static bool
 read_footer(SegmentReader *r, SpanError *error)
 {
-	uint8_t		header[IMAGE_HEADER_LEN];
-	uint8_t		trailer[IMAGE_TRAILER_LEN];
-	Frame		frame;
-	uint64_t	offset;
-	uint8_t    *raw;
-	Cursor		c;
-	bool		ok;
+	uint8_t  header[IMAGE_HEADER_LEN];
+	uint8_t  trailer[IMAGE_TRAILER_LEN];
+	Frame    frame;
+	uint64_t offset;
+	uint8_t *raw;
+	Cursor   c;
+	bool     ok;
 
 	if (r->source.size < IMAGE_HEADER_LEN + IMAGE_TRAILER_LEN || r->source.size > SEGMENT_MAX_BYTES)
 		return segment_corrupt(error, "impossible size");
 	if (!r->source.read(r->source.arg, 0, header, sizeof(header)) ||
-		!r->source.read(r->source.arg, r->source.size - IMAGE_TRAILER_LEN, trailer, sizeof(trailer)))
+	    !r->source.read(r->source.arg, r->source.size - IMAGE_TRAILER_LEN, trailer, sizeof(trailer)))
 		return span_error(error, SPAN_ERROR_IO, "could not read the segment");
 	if (memcmp(header, IMAGE_MAGIC, 4) != 0)
 		return segment_corrupt(error, "no segment header");
 	if (header[4] != IMAGE_VERSION)
 		return span_error(error, SPAN_ERROR_UNSUPPORTED, "segment has format version %d, this build reads %d",
-						  header[4], IMAGE_VERSION);
+		                  header[4], IMAGE_VERSION);
 	if (memcmp(header + 5, "\0\0\0", 3) != 0 || memcmp(trailer + 20, IMAGE_MAGIC, 4) != 0 ||
-		crc32c(trailer, 16) != load_u32(trailer + 16))
+	    crc32c(trailer, 16) != load_u32(trailer + 16))
 		return segment_corrupt(error, "bad trailer");
 	frame.codec = trailer[0];
 	frame.stored_len = load_u32(trailer + 4);
 	frame.raw_len = load_u32(trailer + 8);
 	frame.crc = load_u32(trailer + 12);
 	if (frame.stored_len > r->source.size - IMAGE_HEADER_LEN - IMAGE_TRAILER_LEN ||
-		(frame.codec == FRAME_STORED && frame.stored_len != frame.raw_len))
+	    (frame.codec == FRAME_STORED && frame.stored_len != frame.raw_len))
 		return segment_corrupt(error, "bad trailer");
 	offset = r->source.size - IMAGE_TRAILER_LEN - frame.stored_len;
 	raw = load_frame(r, &frame, offset, error);
@@ -257,7 +257,8 @@ read_footer(SegmentReader *r, SpanError *error)
 	c = cursor_over(raw, frame.raw_len);
 	ok = parse_footer(r, &c, offset);
 	r->allocator.release(r->allocator.arg, raw);
-	return ok ? true : c.failed ? segment_corrupt(error, "bad footer") : segment_no_memory(error);
+	return ok ? true : c.failed ? segment_corrupt(error, "bad footer") :
+	                              segment_no_memory(error);
 }
 
 SegmentReader *
@@ -354,7 +355,7 @@ segment_block_rows(const SegmentReader *r)
 
 bool
 segment_block_times(SegmentReader *r, uint32_t first, int64_t *min_start, int64_t *max_start,
-					int64_t *max_duration, SpanError *error)
+                    int64_t *max_duration, SpanError *error)
 {
 	const int64_t *zone;
 
@@ -373,13 +374,13 @@ static const uint8_t nothing[PACK_SLACK];
 bool
 segment_section(SegmentReader *r, uint32_t id, bool keep, Section *section, SpanError *error)
 {
-	uint32_t	low = 0;
-	uint32_t	high = r->n_sections;
-	FrameRef   *frame;
+	uint32_t  low = 0;
+	uint32_t  high = r->n_sections;
+	FrameRef *frame;
 
 	while (low < high)
 	{
-		uint32_t	mid = low + (high - low) / 2;
+		uint32_t mid = low + (high - low) / 2;
 
 		if (r->sections[mid].id < id)
 			low = mid + 1;
@@ -435,8 +436,8 @@ load_chunk(SegmentReader *r, uint32_t chunk, Section *section, SpanError *error)
 bool
 segment_trace_id(SegmentReader *r, uint32_t rank, TraceId *id, SpanError *error)
 {
-	uint32_t	chunk = rank / TRACE_CHUNK;
-	Section		section;
+	uint32_t chunk = rank / TRACE_CHUNK;
+	Section  section;
 
 	if (rank >= r->summary.traces)
 		return segment_corrupt(error, "bad trace number");
@@ -450,12 +451,12 @@ segment_trace_id(SegmentReader *r, uint32_t rank, TraceId *id, SpanError *error)
 static uint32_t
 search_chunk(const uint8_t *ids, uint32_t count, const TraceId *id)
 {
-	uint32_t	low = 0;
-	uint32_t	high = count;
+	uint32_t low = 0;
+	uint32_t high = count;
 
 	while (low < high)
 	{
-		uint32_t	mid = low + (high - low) / 2;
+		uint32_t mid = low + (high - low) / 2;
 
 		if (memcmp(ids + mid * TRACE_ID_LEN, id, TRACE_ID_LEN) < 0)
 			low = mid + 1;
@@ -468,13 +469,13 @@ search_chunk(const uint8_t *ids, uint32_t count, const TraceId *id)
 bool
 segment_find_trace(SegmentReader *r, const TraceId *trace_id, uint32_t *first_row, uint32_t *count, SpanError *error)
 {
-	uint32_t	low = 0;
-	uint32_t	high = r->n_chunks;
+	uint32_t low = 0;
+	uint32_t high = r->n_chunks;
 
 	*first_row = *count = 0;
 	while (low < high)
 	{
-		uint32_t	mid = low + (high - low) / 2;
+		uint32_t mid = low + (high - low) / 2;
 
 		if (memcmp(r->fences + mid * 8, trace_id, 8) < 0)
 			low = mid + 1;
@@ -484,12 +485,12 @@ segment_find_trace(SegmentReader *r, const TraceId *trace_id, uint32_t *first_ro
 
 	/* in the chunk before, or, if ids share eight bytes, in those that begin with them */
 	for (uint32_t chunk = low > 0 ? low - 1 : 0;
-		 chunk < r->n_chunks && memcmp(r->fences + chunk * 8, trace_id, 8) <= 0; chunk++)
+	     chunk < r->n_chunks && memcmp(r->fences + chunk * 8, trace_id, 8) <= 0; chunk++)
 	{
-		uint32_t	n = chunk_count(r, chunk);
-		Section		section;
-		Cursor		c;
-		uint32_t	at;
+		uint32_t n = chunk_count(r, chunk);
+		Section  section;
+		Cursor   c;
+		uint32_t at;
 
 		if (!load_chunk(r, chunk, &section, error))
 			return false;
@@ -499,7 +500,7 @@ segment_find_trace(SegmentReader *r, const TraceId *trace_id, uint32_t *first_ro
 		c = cursor_over(section.data + n * TRACE_ID_LEN, section.len - n * TRACE_ID_LEN);
 		for (uint32_t i = 0; i < n; i++)
 		{
-			uint32_t	row = cursor_number(&c, r->summary.rows);
+			uint32_t row = cursor_number(&c, r->summary.rows);
 
 			if (i == at)
 				*first_row = row;

@@ -19,16 +19,16 @@
 typedef struct SegmentSource
 {
 	/* copies bytes offset .. offset + len - 1 of the image; false = cannot */
-	bool		(*read) (void *arg, uint64_t offset, void *dst, size_t len);
-	void	   *arg;
-	uint64_t	size;			/* bytes of the image */
+	bool (*read)(void *arg, uint64_t offset, void *dst, size_t len);
+	void    *arg;
+	uint64_t size; /* bytes of the image */
 } SegmentSource;
 
 /* segment_source_memory: a source over an image in memory ("range" must outlive it) */
 typedef struct SegmentMemory
 {
 	const uint8_t *data;
-	size_t		size;
+	size_t         size;
 } SegmentMemory;
 extern SegmentSource segment_source_memory(const SegmentMemory *range);
 
@@ -39,35 +39,35 @@ typedef struct SegmentReader SegmentReader;
  * decoded spans; scope always is a valid index, but scopes and resources have
  * attributes only if SEGMENT_RESOURCE or SEGMENT_SCOPE asked for them.
  */
-#define SEGMENT_TRACE_ID		(1U << 0)
-#define SEGMENT_SPAN_ID			(1U << 1)
-#define SEGMENT_PARENT			(1U << 2)
-#define SEGMENT_START			(1U << 3)
-#define SEGMENT_END				(1U << 4)	/* implies START */
-#define SEGMENT_NAME			(1U << 5)
-#define SEGMENT_KIND			(1U << 6)
-#define SEGMENT_STATUS			(1U << 7)
-#define SEGMENT_STATUS_MESSAGE	(1U << 8)
-#define SEGMENT_TRACE_STATE		(1U << 9)
-#define SEGMENT_FLAGS			(1U << 10)
-#define SEGMENT_DROPPED			(1U << 11)	/* the span's three dropped_*_count */
-#define SEGMENT_RESOURCE		(1U << 12)	/* whole resources, service.name and schema_url too */
-#define SEGMENT_SCOPE			(1U << 13)	/* whole scopes */
-#define SEGMENT_ATTRIBUTES		(1U << 14)	/* all span attributes */
-#define SEGMENT_EVENTS			(1U << 15)
-#define SEGMENT_LINKS			(1U << 16)
-#define SEGMENT_TENANT			(1U << 17)	/* the resource's tenant */
-#define SEGMENT_ALL				((1U << 18) - 1)
+#define SEGMENT_TRACE_ID (1U << 0)
+#define SEGMENT_SPAN_ID (1U << 1)
+#define SEGMENT_PARENT (1U << 2)
+#define SEGMENT_START (1U << 3)
+#define SEGMENT_END (1U << 4) /* implies START */
+#define SEGMENT_NAME (1U << 5)
+#define SEGMENT_KIND (1U << 6)
+#define SEGMENT_STATUS (1U << 7)
+#define SEGMENT_STATUS_MESSAGE (1U << 8)
+#define SEGMENT_TRACE_STATE (1U << 9)
+#define SEGMENT_FLAGS (1U << 10)
+#define SEGMENT_DROPPED (1U << 11)    /* the span's three dropped_*_count */
+#define SEGMENT_RESOURCE (1U << 12)   /* whole resources, service.name and schema_url too */
+#define SEGMENT_SCOPE (1U << 13)      /* whole scopes */
+#define SEGMENT_ATTRIBUTES (1U << 14) /* all span attributes */
+#define SEGMENT_EVENTS (1U << 15)
+#define SEGMENT_LINKS (1U << 16)
+#define SEGMENT_TENANT (1U << 17) /* the resource's tenant */
+#define SEGMENT_ALL ((1U << 18) - 1)
 
 typedef struct SegmentProjection
 {
-	uint32_t	parts;
+	uint32_t parts;
 	/*
 	 * Without SEGMENT_ATTRIBUTES: only the span attributes with these keys
 	 * are decoded (all occurrences, in order).
 	 */
 	const SpanText *keys;
-	uint32_t	n_keys;
+	uint32_t        n_keys;
 } SegmentProjection;
 
 /* Where an attribute stands; the numbers are stored in footers. */
@@ -75,7 +75,7 @@ typedef enum AttributeScope
 {
 	ATTRIBUTE_SPAN = 0,
 	ATTRIBUTE_RESOURCE = 1,
-	ATTRIBUTE_SCOPE = 2,		/* instrumentation scope */
+	ATTRIBUTE_SCOPE = 2, /* instrumentation scope */
 	ATTRIBUTE_EVENT = 3,
 	ATTRIBUTE_LINK = 4
 } AttributeScope;
@@ -83,10 +83,10 @@ typedef enum AttributeScope
 typedef struct SegmentKey
 {
 	AttributeScope scope;
-	SpanText	key;
-	uint32_t	types;			/* bit (1 << AnyValueType) for every type seen */
-	uint32_t	n_values;		/* distinct values if values_complete, else 0 */
-	bool		values_complete;	/* the footer lists every distinct value */
+	SpanText       key;
+	uint32_t       types;           /* bit (1 << AnyValueType) for every type seen */
+	uint32_t       n_values;        /* distinct values if values_complete, else 0 */
+	bool           values_complete; /* the footer lists every distinct value */
 } SegmentKey;
 
 /*
@@ -95,7 +95,7 @@ typedef struct SegmentKey
  * are used until segment_close().
  */
 extern SegmentReader *segment_open(const SegmentSource *source, const SpanAllocator *allocator, SpanError *error);
-extern void segment_close(SegmentReader *reader);
+extern void           segment_close(SegmentReader *reader);
 
 extern const SegmentSummary *segment_summary(const SegmentReader *reader);
 
@@ -107,7 +107,7 @@ extern const RequestHash *segment_request_hashes(const SegmentReader *reader, ui
  * true with *count = 0 if the segment has none; false only on damage.
  */
 extern bool segment_find_trace(SegmentReader *reader, const TraceId *trace_id,
-							   uint32_t *first_row, uint32_t *count, SpanError *error);
+                               uint32_t *first_row, uint32_t *count, SpanError *error);
 
 /*
  * segment_decode: appends rows first .. first + count - 1 to "batch", in row
@@ -115,31 +115,31 @@ extern bool segment_find_trace(SegmentReader *reader, const TraceId *trace_id,
  * has the spans it had before.
  */
 extern bool segment_decode(SegmentReader *reader, const SegmentProjection *projection,
-						   uint32_t first, uint32_t count, SpanBatch *batch, SpanError *error);
+                           uint32_t first, uint32_t count, SpanBatch *batch, SpanError *error);
 
 /* segment_decode_rows: the same for some rows, in ascending order */
 extern bool segment_decode_rows(SegmentReader *reader, const SegmentProjection *projection,
-								const uint32_t *rows, uint32_t n, SpanBatch *batch, SpanError *error);
+                                const uint32_t *rows, uint32_t n, SpanBatch *batch, SpanError *error);
 
 /* The type of an attribute of a prototype that has another value in each span. */
-#define SEGMENT_VARIES	UINT8_MAX
+#define SEGMENT_VARIES UINT8_MAX
 
 typedef enum SegmentConditionType
 {
-	SEGMENT_ALL_OF,				/* AND */
-	SEGMENT_ANY_OF,				/* OR */
+	SEGMENT_ALL_OF, /* AND */
+	SEGMENT_ANY_OF, /* OR */
 	SEGMENT_NOT,
-	SEGMENT_BY_SHAPE,			/* on what all spans of a shape have */
-	SEGMENT_BY_PRESENCE,		/* on which attributes a span has, or such of a shape */
-	SEGMENT_BY_VALUE,			/* on the first attribute under a key, or on a field */
-	SEGMENT_BY_START,			/* min <= time <= max, or not */
+	SEGMENT_BY_SHAPE,    /* on what all spans of a shape have */
+	SEGMENT_BY_PRESENCE, /* on which attributes a span has, or such of a shape */
+	SEGMENT_BY_VALUE,    /* on the first attribute under a key, or on a field */
+	SEGMENT_BY_START,    /* min <= time <= max, or not */
 	SEGMENT_BY_DURATION,
 	SEGMENT_BY_END,
-	SEGMENT_BY_PARENT,			/* the span has a parent, or not */
-	SEGMENT_BY_EVENTS,			/* the span has events, or not */
+	SEGMENT_BY_PARENT, /* the span has a parent, or not */
+	SEGMENT_BY_EVENTS, /* the span has events, or not */
 	SEGMENT_BY_LINKS,
-	SEGMENT_BY_EVENT_NAME,		/* of_value is true of the name of an event; it may not fail */
-	SEGMENT_BY_SPAN				/* cannot be decided here */
+	SEGMENT_BY_EVENT_NAME, /* of_value is true of the name of an event; it may not fail */
+	SEGMENT_BY_SPAN        /* cannot be decided here */
 } SegmentConditionType;
 
 typedef struct SegmentCondition SegmentCondition;
@@ -158,30 +158,30 @@ typedef struct SegmentCondition SegmentCondition;
  */
 struct SegmentCondition
 {
-	SegmentConditionType type;
+	SegmentConditionType    type;
 	const SegmentCondition *children;
-	uint32_t	n_children;
+	uint32_t                n_children;
 
 	/* an error may leave the callbacks: not to be asked unless the span gets as far */
-	bool		may_fail;
-	uint8_t		(*of_shape) (void *arg, SpanBatch *batch, const Span *prototype);
-	uint8_t		(*of_value) (void *arg, const AnyValue *value);
-	void	   *arg;
+	bool may_fail;
+	uint8_t (*of_shape)(void *arg, SpanBatch *batch, const Span *prototype);
+	uint8_t (*of_value)(void *arg, const AnyValue *value);
+	void *arg;
 
-	SpanText	key;			/* BY_VALUE, BY_PRESENCE: of the attribute */
-	uint32_t	part;			/* BY_VALUE: instead of it SEGMENT_STATUS_MESSAGE; 0 = attribute */
+	SpanText key;  /* BY_VALUE, BY_PRESENCE: of the attribute */
+	uint32_t part; /* BY_VALUE: instead of it SEGMENT_STATUS_MESSAGE; 0 = attribute */
 
-	bool		negate;			/* times, parent, events, links */
-	int64_t		min;
-	int64_t		max;
+	bool    negate; /* times, parent, events, links */
+	int64_t min;
+	int64_t max;
 };
 
 /* Conditions that must all be true; tests with the same serial are the same. */
 typedef struct SegmentTest
 {
-	uint64_t	serial;			/* never 0 */
+	uint64_t                serial; /* never 0 */
 	const SegmentCondition *conditions;
-	uint32_t	n_conditions;
+	uint32_t                n_conditions;
 } SegmentTest;
 
 /*
@@ -195,8 +195,8 @@ typedef struct SegmentTest
  * fail only about spans for which all conditions before it are true.
  */
 extern bool segment_select(SegmentReader *reader, const SegmentProjection *projection,
-						   uint32_t first, uint32_t count, const SegmentTest *test,
-						   SpanBatch *batch, uint8_t *rows, SpanError *error);
+                           uint32_t first, uint32_t count, const SegmentTest *test,
+                           SpanBatch *batch, uint8_t *rows, SpanError *error);
 
 /*
  * segment_keep: lets the reader keep up to that many bytes more of columns that
@@ -207,9 +207,9 @@ extern void segment_keep(SegmentReader *reader, size_t bytes);
 /* What a reader has done since it was opened. */
 typedef struct SegmentCounters
 {
-	uint64_t	columns;		/* columns of a block unpacked, and times */
-	uint64_t	columns_kept;	/* found unpacked */
-	uint64_t	values_asked;	/* calls of of_shape and of_value */
+	uint64_t columns;      /* columns of a block unpacked, and times */
+	uint64_t columns_kept; /* found unpacked */
+	uint64_t values_asked; /* calls of of_shape and of_value */
 } SegmentCounters;
 extern const SegmentCounters *segment_counters(const SegmentReader *reader);
 
@@ -224,7 +224,7 @@ extern uint32_t segment_block_rows(const SegmentReader *reader);
  * smallest and largest start time and largest duration.
  */
 extern bool segment_block_times(SegmentReader *reader, uint32_t first, int64_t *min_start,
-								int64_t *max_start, int64_t *max_duration, SpanError *error);
+                                int64_t *max_start, int64_t *max_duration, SpanError *error);
 
 /* segment_row_start: the start time of one row */
 extern bool segment_row_start(SegmentReader *reader, uint32_t row, int64_t *start, SpanError *error);
@@ -243,7 +243,7 @@ extern bool segment_keys(SegmentReader *reader, const SegmentKey **keys, uint32_
  * values_complete is set.  Valid until segment_close().
  */
 extern bool segment_key_values(SegmentReader *reader, uint32_t i, const AnyValue **values,
-							   uint32_t *count, SpanError *error);
+                               uint32_t *count, SpanError *error);
 
 /*
  * segment_may_contain: false only if no value under (scope, key) in the
@@ -251,7 +251,7 @@ extern bool segment_key_values(SegmentReader *reader, uint32_t i, const AnyValue
  * for the key alone.  Numbers of different types are compared numerically.
  */
 extern bool segment_may_contain(SegmentReader *reader, AttributeScope scope, SpanText key,
-								const AnyValue *value);
+                                const AnyValue *value);
 
 /* segment_may_have_event: false only if no event has the name */
 extern bool segment_may_have_event(SegmentReader *reader, SpanText name);
@@ -262,4 +262,4 @@ extern bool segment_names(SegmentReader *reader, const SpanText **names, uint32_
 /* segment_tenants: the distinct tenants, complete, valid until segment_close() */
 extern bool segment_tenants(SegmentReader *reader, const SpanText **tenants, uint32_t *count, SpanError *error);
 
-#endif							/* TEMPO_SEGMENT_READER_H */
+#endif /* TEMPO_SEGMENT_READER_H */

@@ -18,25 +18,25 @@
 
 typedef struct FrameRef
 {
-	Frame		frame;
-	uint64_t	offset;			/* in the image */
-	uint8_t    *raw;			/* unpacked, or NULL */
-	bool		keep;			/* until the reader is closed, not only for a block */
+	Frame    frame;
+	uint64_t offset; /* in the image */
+	uint8_t *raw;    /* unpacked, or NULL */
+	bool     keep;   /* until the reader is closed, not only for a block */
 } FrameRef;
 
 typedef struct SectionRef
 {
-	uint32_t	id;
-	uint32_t	frame;
-	uint32_t	offset;
-	uint32_t	len;
+	uint32_t id;
+	uint32_t frame;
+	uint32_t offset;
+	uint32_t len;
 } SectionRef;
 
 /* bytes of a section; followed by PACK_SLACK readable bytes */
 typedef struct Section
 {
 	const uint8_t *data;
-	uint32_t	len;
+	uint32_t       len;
 } Section;
 
 typedef enum ColumnForm
@@ -51,98 +51,98 @@ typedef enum ColumnForm
 
 typedef struct ReadColumn
 {
-	uint8_t		table;
-	uint8_t		type;			/* AnyValueType */
-	bool		field;
-	bool		coded;
-	bool		complete;		/* the dictionary has every value */
-	uint32_t	key;			/* string number */
-	uint32_t	n_dictionary;
-	AnyValue   *dictionary;		/* loaded on demand */
+	uint8_t   table;
+	uint8_t   type; /* AnyValueType */
+	bool      field;
+	bool      coded;
+	bool      complete; /* the dictionary has every value */
+	uint32_t  key;      /* string number */
+	uint32_t  n_dictionary;
+	AnyValue *dictionary; /* loaded on demand */
 
 	/* copies of dictionary entries in the batch that has this generation; data is NULL until copied */
-	AnyValue   *copies;
-	uint64_t	copies_generation;
+	AnyValue *copies;
+	uint64_t  copies_generation;
 
 	/* the current block */
-	uint32_t	n_values;
-	bool		loaded;
-	ColumnForm	form;
+	uint32_t    n_values;
+	bool        loaded;
+	ColumnForm  form;
 	uint32_t   *codes;
 	int64_t    *numbers;
-	bool		local;			/* codes are of the block's own dictionary */
-	uint32_t	n_texts;		/* n_values, or entries of the block's dictionary */
-	uint32_t   *offsets;		/* n_texts + 1 */
-	AnyValue   *local_copies;	/* in the batch, by code */
-	uint32_t	fixed_len;
-	Section		payload;
-	const char *payload_copy;	/* in the batch, or NULL */
-	uint32_t	cursor;			/* next value */
+	bool        local;        /* codes are of the block's own dictionary */
+	uint32_t    n_texts;      /* n_values, or entries of the block's dictionary */
+	uint32_t   *offsets;      /* n_texts + 1 */
+	AnyValue   *local_copies; /* in the batch, by code */
+	uint32_t    fixed_len;
+	Section     payload;
+	const char *payload_copy; /* in the batch, or NULL */
+	uint32_t    cursor;       /* next value */
 
 	/* the current projection */
-	bool		wanted;
-	uint32_t	key_id;			/* in the batch */
+	bool     wanted;
+	uint32_t key_id; /* in the batch */
 } ReadColumn;
 
 typedef struct ReadShape
 {
-	uint32_t	fields[SHAPE_FIELDS];
-	uint32_t	n_items;
-	const uint8_t *bytes;		/* of the items, in the section */
-	uint32_t	len;
-	const uint32_t *columns;	/* NULL until segment_load_shape() */
-	const uint32_t *constants;	/* dictionary index + 1, or 0 if it varies */
-	uint32_t	events_at;		/* item FIELD_N_EVENTS, or UINT32_MAX */
-	uint32_t	links_at;
-	struct Template *template;	/* for the current projection and batch */
-	uint32_t   *varying;		/* for the current projection: columns with a value for each row; NULL = not known */
-	uint32_t	n_varying;
+	uint32_t        fields[SHAPE_FIELDS];
+	uint32_t        n_items;
+	const uint8_t  *bytes; /* of the items, in the section */
+	uint32_t        len;
+	const uint32_t *columns;   /* NULL until segment_load_shape() */
+	const uint32_t *constants; /* dictionary index + 1, or 0 if it varies */
+	uint32_t        events_at; /* item FIELD_N_EVENTS, or UINT32_MAX */
+	uint32_t        links_at;
+	struct Template *template; /* for the current projection and batch */
+	uint32_t *varying;         /* for the current projection: columns with a value for each row; NULL = not known */
+	uint32_t  n_varying;
 } ReadShape;
 
 typedef struct ReadTable
 {
-	ReadShape  *shapes;
-	uint32_t	n_shapes;
+	ReadShape *shapes;
+	uint32_t   n_shapes;
 
 	/* the current block */
-	bool		loaded;
-	uint32_t   *row_shapes;		/* NULL: not yet */
-	uint32_t   *histogram;		/* rows of each shape, if loaded */
-	uint32_t   *seek_counts;	/* the same, while seeking */
-	uint32_t	n_rows;
-	uint32_t	next;			/* row that the columns' cursors stand at */
+	bool      loaded;
+	uint32_t *row_shapes;  /* NULL: not yet */
+	uint32_t *histogram;   /* rows of each shape, if loaded */
+	uint32_t *seek_counts; /* the same, while seeking */
+	uint32_t  n_rows;
+	uint32_t  next; /* row that the columns' cursors stand at */
 } ReadTable;
 
 /* rows of one trace in a block */
 typedef struct ReadRun
 {
-	uint32_t	rank;			/* of the trace in the trace index */
-	uint32_t	first;			/* row in the block */
-	uint32_t	count;
-	int64_t		base;			/* start time of its first row */
+	uint32_t rank;  /* of the trace in the trace index */
+	uint32_t first; /* row in the block */
+	uint32_t count;
+	int64_t  base; /* start time of its first row */
 } ReadRun;
 
 typedef struct RareKey
 {
-	uint8_t		table;
-	uint8_t		types;
-	uint32_t	key;			/* string number */
+	uint8_t  table;
+	uint8_t  types;
+	uint32_t key; /* string number */
 } RareKey;
 
 /* What is kept of a block after the next one was loaded; NULL if not. */
 typedef struct HotBlock
 {
-	uint32_t   *row_shapes;		/* of spans */
-	int64_t    *starts;
-	int64_t    *durations;
+	uint32_t *row_shapes; /* of spans */
+	int64_t  *starts;
+	int64_t  *durations;
 } HotBlock;
 
 /* where the values of a key are */
 typedef struct KeyColumns
 {
-	uint32_t   *columns;
-	uint32_t	n_columns;
-	bool		listed;
+	uint32_t       *columns;
+	uint32_t        n_columns;
+	bool            listed;
 	const AnyValue *values;
 } KeyColumns;
 
@@ -150,80 +150,80 @@ struct SegmentReader
 {
 	SegmentSource source;
 	SpanAllocator allocator;
-	Arena		arena;			/* what lives as long as the reader */
+	Arena         arena; /* what lives as long as the reader */
 
 	/* footer */
-	SegmentSummary summary;
-	RequestHash *hashes;
-	uint32_t	n_hashes;
-	uint32_t	n_blocks;
-	int64_t    *zones;			/* min start, max start, max duration of each block */
-	uint8_t    *fences;			/* first 8 bytes of each chunk of the trace index */
-	uint32_t	n_chunks;
-	FrameRef   *frames;
-	uint32_t	n_frames;
-	SectionRef *sections;
-	uint32_t	n_sections;
-	const uint8_t **chunk_ids;	/* trace ids of the chunks loaded so far */
+	SegmentSummary  summary;
+	RequestHash    *hashes;
+	uint32_t        n_hashes;
+	uint32_t        n_blocks;
+	int64_t        *zones;  /* min start, max start, max duration of each block */
+	uint8_t        *fences; /* first 8 bytes of each chunk of the trace index */
+	uint32_t        n_chunks;
+	FrameRef       *frames;
+	uint32_t        n_frames;
+	SectionRef     *sections;
+	uint32_t        n_sections;
+	const uint8_t **chunk_ids; /* trace ids of the chunks loaded so far */
 
 	/* schema, loaded on demand */
-	bool		schema_loaded;
-	SpanText   *strings;		/* [0] is the empty string */
-	uint32_t	n_strings;
-	SpanResource *resources;	/* string numbers of this segment, not ids of a batch */
-	uint32_t	n_resources;
-	SpanScope  *scopes;
-	uint32_t	n_scopes;
-	ReadColumn *columns;
-	uint32_t	n_columns;
-	RareKey    *rare;
-	uint32_t	n_rare;
-	ReadTable	tables[N_TABLES];
+	bool          schema_loaded;
+	SpanText     *strings; /* [0] is the empty string */
+	uint32_t      n_strings;
+	SpanResource *resources; /* string numbers of this segment, not ids of a batch */
+	uint32_t      n_resources;
+	SpanScope    *scopes;
+	uint32_t      n_scopes;
+	ReadColumn   *columns;
+	uint32_t      n_columns;
+	RareKey      *rare;
+	uint32_t      n_rare;
+	ReadTable     tables[N_TABLES];
 
 	/* current block */
-	Arena		block_arena;
-	uint32_t	block;			/* UINT32_MAX = none */
-	uint64_t	block_serial;	/* counts loads: a block may be loaded again */
-	uint32_t	block_rows;
-	bool		runs_loaded;
-	ReadRun    *runs;
-	uint32_t	n_runs;
-	int64_t    *starts;
-	int64_t    *durations;
-	int64_t    *event_times;
-	Section		span_ids;
-	Section		link_ids;
+	Arena    block_arena;
+	uint32_t block;        /* UINT32_MAX = none */
+	uint64_t block_serial; /* counts loads: a block may be loaded again */
+	uint32_t block_rows;
+	bool     runs_loaded;
+	ReadRun *runs;
+	uint32_t n_runs;
+	int64_t *starts;
+	int64_t *durations;
+	int64_t *event_times;
+	Section  span_ids;
+	Section  link_ids;
 
 	/* what is kept of blocks */
-	HotBlock   *hot;			/* by block; NULL until there is any */
-	HotBlock	not_hot;
-	size_t		hot_used;
-	size_t		hot_limit;
+	HotBlock       *hot; /* by block; NULL until there is any */
+	HotBlock        not_hot;
+	size_t          hot_used;
+	size_t          hot_limit;
 	SegmentCounters counters;
 
 	/* what the test asked last has decided */
-	Arena		selection_arena;
-	Arena		value_arena;	/* of single values */
+	Arena             selection_arena;
+	Arena             value_arena; /* of single values */
 	struct Selection *selection;
 
 	/* current projection and batch */
-	Arena		projection_arena;
-	uint64_t	generation;		/* 0 = none */
-	uint32_t	parts;
-	SpanText   *keys;
-	uint32_t	n_keys;
-	bool		overflow_wanted;
-	uint32_t   *batch_scopes;	/* SPAN_BATCH_NONE = not yet */
-	uint32_t   *batch_strings;
+	Arena     projection_arena;
+	uint64_t  generation; /* 0 = none */
+	uint32_t  parts;
+	SpanText *keys;
+	uint32_t  n_keys;
+	bool      overflow_wanted;
+	uint32_t *batch_scopes; /* SPAN_BATCH_NONE = not yet */
+	uint32_t *batch_strings;
 
 	/* lists */
 	SegmentKey *keys_listed;
 	KeyColumns *key_columns;
-	uint32_t	n_keys_listed;
+	uint32_t    n_keys_listed;
 	SpanText   *names;
-	uint32_t	n_names;
+	uint32_t    n_names;
 	SpanText   *tenants;
-	uint32_t	n_tenants;
+	uint32_t    n_tenants;
 };
 
 /* Set the error and return false. */
@@ -261,4 +261,4 @@ extern bool segment_load_event_times(SegmentReader *r, SpanError *error);
 /* segment_seek: sets the cursors of the columns of the projection, in the table, to "row" of the block */
 extern bool segment_seek(SegmentReader *r, TableId table, uint32_t row, SpanError *error);
 
-#endif							/* TEMPO_SEGMENT_READING_H */
+#endif /* TEMPO_SEGMENT_READING_H */

@@ -57,7 +57,7 @@ start_row(RowBuilder *b, uint32_t n)
 static inline void
 add_number(Row *row, uint32_t column, int64_t value)
 {
-	RowItem    *item = &row->items[row->n_items++];
+	RowItem *item = &row->items[row->n_items++];
 
 	item->column = column;
 	item->value.type = ANY_INT;
@@ -68,7 +68,7 @@ add_number(Row *row, uint32_t column, int64_t value)
 static inline void
 add_bytes(Row *row, uint32_t column, uint8_t type, const void *data, uint32_t len)
 {
-	RowItem    *item = &row->items[row->n_items++];
+	RowItem *item = &row->items[row->n_items++];
 
 	item->column = column;
 	item->value.type = type;
@@ -80,7 +80,7 @@ add_bytes(Row *row, uint32_t column, uint8_t type, const void *data, uint32_t le
 static void
 note_rare(ColumnSet *columns, TableId table, const KeyValue *kv)
 {
-	uint64_t	hash;
+	uint64_t hash;
 
 	columns->rare_types[table][kv->key_id] |= (uint8_t) (1 << (kv->value.type & 7));
 	if (bloom_value_hash(&kv->value, &hash))
@@ -94,14 +94,14 @@ note_rare(ColumnSet *columns, TableId table, const KeyValue *kv)
 static bool
 add_attributes(RowBuilder *b, TableId table, AttributeList list, uint32_t overflow_column, bool fill)
 {
-	Row		   *row = &b->row;
-	uint32_t	overflow_at = row->n_items;
-	bool		overflow = false;
+	Row     *row = &b->row;
+	uint32_t overflow_at = row->n_items;
+	bool     overflow = false;
 
 	for (uint32_t i = 0; i < list.count; i++)
 	{
 		const KeyValue *kv = &list.items[i];
-		uint32_t	column;
+		uint32_t        column;
 
 		if (!columns_number(b->columns, table, kv->key_id, kv->value.type, &column))
 			return false;
@@ -124,7 +124,7 @@ add_attributes(RowBuilder *b, TableId table, AttributeList list, uint32_t overfl
 	}
 	if (overflow)
 	{
-		uint32_t	n = row->n_items;
+		uint32_t    n = row->n_items;
 		const void *bytes = NULL;
 
 		if (fill)
@@ -144,7 +144,7 @@ add_attributes(RowBuilder *b, TableId table, AttributeList list, uint32_t overfl
 bool
 rows_span(RowBuilder *b, const Span *span, int32_t parent, bool fill)
 {
-	Row		   *row = &b->row;
+	Row *row = &b->row;
 
 	if (span->attributes.count > UINT32_MAX / 8 || !start_row(b, span->attributes.count + N_FIELD_COLUMNS))
 		return false;
@@ -178,7 +178,7 @@ rows_span(RowBuilder *b, const Span *span, int32_t parent, bool fill)
 bool
 rows_event(RowBuilder *b, const SpanEvent *event, bool fill)
 {
-	Row		   *row = &b->row;
+	Row *row = &b->row;
 
 	if (event->attributes.count > UINT32_MAX / 8 || !start_row(b, event->attributes.count + N_FIELD_COLUMNS))
 		return false;
@@ -192,7 +192,7 @@ rows_event(RowBuilder *b, const SpanEvent *event, bool fill)
 bool
 rows_link(RowBuilder *b, const SpanLink *link, bool fill)
 {
-	Row		   *row = &b->row;
+	Row *row = &b->row;
 
 	if (link->attributes.count > UINT32_MAX / 8 || !start_row(b, link->attributes.count + N_FIELD_COLUMNS))
 		return false;
@@ -208,7 +208,7 @@ rows_link(RowBuilder *b, const SpanLink *link, bool fill)
 /* The parents of rows first .. end - 1, which are of one trace and one block. */
 static void
 find_parents(const SpanBatch *batch, const RowOrder *order, uint32_t first, uint32_t end,
-			 uint32_t *slots, uint32_t n_slots, int32_t *result)
+             uint32_t *slots, uint32_t n_slots, int32_t *result)
 {
 	if (n_slots > 0)
 	{
@@ -217,10 +217,10 @@ find_parents(const SpanBatch *batch, const RowOrder *order, uint32_t first, uint
 		for (uint32_t row = end; row-- > first;)
 		{
 			const SpanId *id = &batch->spans[order->spans[row]].span_id;
-			uint32_t	at = (uint32_t) span_bytes_hash(id, SPAN_ID_LEN, 0) & (n_slots - 1);
+			uint32_t      at = (uint32_t) span_bytes_hash(id, SPAN_ID_LEN, 0) & (n_slots - 1);
 
 			while (slots[at] != 0 &&
-				   memcmp(&batch->spans[order->spans[slots[at] - 1]].span_id, id, SPAN_ID_LEN) != 0)
+			       memcmp(&batch->spans[order->spans[slots[at] - 1]].span_id, id, SPAN_ID_LEN) != 0)
 				at = (at + 1) & (n_slots - 1);
 			slots[at] = row + 1;
 		}
@@ -228,17 +228,17 @@ find_parents(const SpanBatch *batch, const RowOrder *order, uint32_t first, uint
 	for (uint32_t row = first; row < end; row++)
 	{
 		const SpanId *parent = &batch->spans[order->spans[row]].parent_span_id;
-		uint32_t	found = UINT32_MAX;
+		uint32_t      found = UINT32_MAX;
 
 		result[row] = PARENT_NONE;
 		if (id_is_zero(parent->bytes, SPAN_ID_LEN))
 			continue;
 		if (n_slots > 0)
 		{
-			uint32_t	at = (uint32_t) span_bytes_hash(parent, SPAN_ID_LEN, 0) & (n_slots - 1);
+			uint32_t at = (uint32_t) span_bytes_hash(parent, SPAN_ID_LEN, 0) & (n_slots - 1);
 
 			while (slots[at] != 0 &&
-				   memcmp(&batch->spans[order->spans[slots[at] - 1]].span_id, parent, SPAN_ID_LEN) != 0)
+			       memcmp(&batch->spans[order->spans[slots[at] - 1]].span_id, parent, SPAN_ID_LEN) != 0)
 				at = (at + 1) & (n_slots - 1);
 			if (slots[at] != 0)
 				found = slots[at] - 1;
@@ -254,8 +254,8 @@ find_parents(const SpanBatch *batch, const RowOrder *order, uint32_t first, uint
 int32_t *
 rows_parents(const SpanBatch *batch, const RowOrder *order, const SpanAllocator *allocator)
 {
-	int32_t    *result = allocator->alloc(allocator->arg, (size_t) order->n_rows * sizeof(int32_t) + 1);
-	uint32_t   *slots = allocator->alloc(allocator->arg, 2 * IMAGE_BLOCK_ROWS * sizeof(uint32_t));
+	int32_t  *result = allocator->alloc(allocator->arg, (size_t) order->n_rows * sizeof(int32_t) + 1);
+	uint32_t *slots = allocator->alloc(allocator->arg, 2 * IMAGE_BLOCK_ROWS * sizeof(uint32_t));
 
 	if (result == NULL || slots == NULL)
 	{
@@ -267,13 +267,13 @@ rows_parents(const SpanBatch *batch, const RowOrder *order, const SpanAllocator 
 	}
 	for (uint32_t t = 0; t < order->n_traces; t++)
 	{
-		uint32_t	row = order->traces[t].first_row;
-		uint32_t	end = row + order->traces[t].count;
+		uint32_t row = order->traces[t].first_row;
+		uint32_t end = row + order->traces[t].count;
 
 		while (row < end)
 		{
-			uint32_t	stop = (row / IMAGE_BLOCK_ROWS + 1) * IMAGE_BLOCK_ROWS;
-			uint32_t	n_slots = 0;
+			uint32_t stop = (row / IMAGE_BLOCK_ROWS + 1) * IMAGE_BLOCK_ROWS;
+			uint32_t n_slots = 0;
 
 			stop = stop < end ? stop : end;
 			if (stop - row > LINEAR_PARENTS)
@@ -298,10 +298,10 @@ bool
 rows_mark_rare(const SpanBatch *batch, uint32_t first, uint32_t n_rows, ColumnSet *columns)
 {
 	const SpanAllocator *a = columns->allocator;
-	uint32_t	n = columns->n_strings;
-	uint32_t   *counts;
-	uint32_t	threshold = n_rows / RARE_FRACTION;
-	uint32_t	regular;
+	uint32_t             n = columns->n_strings;
+	uint32_t            *counts;
+	uint32_t             threshold = n_rows / RARE_FRACTION;
+	uint32_t             regular;
 
 	if (n_rows < RARE_MIN_ROWS)
 		return true;

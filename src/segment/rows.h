@@ -18,9 +18,9 @@
 typedef struct RowBuilder
 {
 	const SpanBatch *batch;
-	ColumnSet  *columns;
-	Row			row;
-	Buffer		overflow;		/* bytes of the row's rare attributes */
+	ColumnSet       *columns;
+	Row              row;
+	Buffer           overflow; /* bytes of the row's rare attributes */
 } RowBuilder;
 
 extern void rows_init(RowBuilder *b, const SpanBatch *batch, ColumnSet *columns);
@@ -40,4 +40,4 @@ extern int32_t *rows_parents(const SpanBatch *batch, const RowOrder *order, cons
 /* rows_mark_rare: keys that are too rare for a column of their own */
 extern bool rows_mark_rare(const SpanBatch *batch, uint32_t first, uint32_t n_rows, ColumnSet *columns);
 
-#endif							/* TEMPO_SEGMENT_ROWS_H */
+#endif /* TEMPO_SEGMENT_ROWS_H */

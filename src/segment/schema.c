@@ -14,7 +14,7 @@
 static bool
 get_strings(Cursor *c, SegmentReader *r)
 {
-	uint32_t	n = cursor_count(c, 1);
+	uint32_t n = cursor_count(c, 1);
 
 	r->strings = arena_alloc(&r->arena, ((size_t) n + 1) * sizeof(SpanText));
 	if (r->strings == NULL)
@@ -66,7 +66,7 @@ get_scopes(Cursor *c, SegmentReader *r)
 		return cursor_fail(c);
 	for (uint32_t i = 0; i < r->n_scopes; i++)
 	{
-		SpanScope  *scope = &r->scopes[i];
+		SpanScope *scope = &r->scopes[i];
 
 		scope->resource = cursor_number(c, r->n_resources - 1);
 		scope->name = get_string(c, r);
@@ -91,7 +91,7 @@ get_columns(Cursor *c, SegmentReader *r)
 	for (uint32_t i = 0; i < r->n_columns; i++)
 	{
 		ReadColumn *column = &r->columns[i];
-		uint64_t	packed;
+		uint64_t    packed;
 
 		if (i < N_FIELD_COLUMNS)
 		{
@@ -101,7 +101,7 @@ get_columns(Cursor *c, SegmentReader *r)
 		}
 		else
 		{
-			uint8_t		kind = cursor_u8(c);
+			uint8_t kind = cursor_u8(c);
 
 			column->table = kind >> 4;
 			column->type = kind & 15;
@@ -135,7 +135,7 @@ get_columns(Cursor *c, SegmentReader *r)
 static bool
 get_shapes(Cursor *c, SegmentReader *r, TableId table)
 {
-	ReadTable  *t = &r->tables[table];
+	ReadTable *t = &r->tables[table];
 
 	if (cursor_left(c) == 0)
 		return true;
@@ -145,8 +145,8 @@ get_shapes(Cursor *c, SegmentReader *r, TableId table)
 		return false;
 	for (uint32_t i = 0; table == TABLE_SPAN && i < t->n_shapes; i++)
 	{
-		ReadShape  *shape = &t->shapes[i];
-		uint64_t	scope = cursor_varint(c);
+		ReadShape *shape = &t->shapes[i];
+		uint64_t   scope = cursor_varint(c);
 
 		if (scope >= r->n_scopes)
 			return cursor_fail(c);
@@ -168,9 +168,9 @@ get_shapes(Cursor *c, SegmentReader *r, TableId table)
 bool
 segment_load_shape(SegmentReader *r, TableId table, ReadShape *shape, SpanError *error)
 {
-	Cursor		c = cursor_over(shape->bytes, shape->len);
-	uint32_t	n = shape->n_items;
-	uint32_t   *numbers;
+	Cursor    c = cursor_over(shape->bytes, shape->len);
+	uint32_t  n = shape->n_items;
+	uint32_t *numbers;
 
 	if (shape->columns != NULL)
 		return true;
@@ -182,7 +182,7 @@ segment_load_shape(SegmentReader *r, TableId table, ReadShape *shape, SpanError 
 	shape->events_at = shape->links_at = UINT32_MAX;
 	for (uint32_t k = 0; k < n; k++)
 	{
-		uint32_t	column = cursor_number(&c, r->n_columns - 1);
+		uint32_t column = cursor_number(&c, r->n_columns - 1);
 
 		if (r->columns[column].table != table)
 			return segment_corrupt(error, "bad shape");
@@ -200,23 +200,23 @@ segment_load_shape(SegmentReader *r, TableId table, ReadShape *shape, SpanError 
 	return true;
 }
 
-typedef bool (*SchemaPart) (Cursor *c, SegmentReader *r);
+typedef bool (*SchemaPart)(Cursor *c, SegmentReader *r);
 
 bool
 segment_load_schema(SegmentReader *r, SpanError *error)
 {
 	static const struct
 	{
-		Stream		stream;
-		SchemaPart	parse;
-	}			parts[] = {
+		Stream     stream;
+		SchemaPart parse;
+	} parts[] = {
 		{STREAM_STRINGS, get_strings},
 		{STREAM_RESOURCES, get_resources},
 		{STREAM_SCOPES, get_scopes},
 		{STREAM_COLUMNS, get_columns},
 	};
-	Section		section;
-	Cursor		c;
+	Section section;
+	Cursor  c;
 
 	if (r->schema_loaded)
 		return true;
@@ -251,7 +251,7 @@ get_texts(Cursor *c, Arena *arena, uint8_t type, AnyValue *values, uint32_t n)
 		values[i].len = cursor_number(c, UINT32_MAX);
 	for (uint32_t i = 0; i < n; i++)
 	{
-		uint32_t	len = values[i].len;
+		uint32_t       len = values[i].len;
 		const uint8_t *bytes = cursor_bytes(c, len);
 
 		if (bytes == NULL)
@@ -263,7 +263,7 @@ get_texts(Cursor *c, Arena *arena, uint8_t type, AnyValue *values, uint32_t n)
 		}
 		else
 		{
-			Cursor		nested = cursor_over(bytes, len);
+			Cursor nested = cursor_over(bytes, len);
 
 			if (!value_get(&nested, arena, false, &values[i]) && !nested.failed)
 				return false;
@@ -278,9 +278,9 @@ bool
 segment_load_dictionary(SegmentReader *r, uint32_t number, SpanError *error)
 {
 	ReadColumn *column = &r->columns[number];
-	uint32_t	n = column->n_dictionary;
-	Section		section;
-	Cursor		c;
+	uint32_t    n = column->n_dictionary;
+	Section     section;
+	Cursor      c;
 	AnyValue   *values;
 
 	if (column->dictionary != NULL)
@@ -301,7 +301,7 @@ segment_load_dictionary(SegmentReader *r, uint32_t number, SpanError *error)
 	else
 		for (uint32_t i = 0; i < n; i++)
 		{
-			uint64_t	bits = column->type == ANY_DOUBLE ? cursor_u64(&c) : (uint64_t) unzigzag(cursor_varint(&c));
+			uint64_t bits = column->type == ANY_DOUBLE ? cursor_u64(&c) : (uint64_t) unzigzag(cursor_varint(&c));
 
 			values[i].type = column->type;
 			if (column->type == ANY_BOOL)

@@ -17,10 +17,10 @@
 
 typedef struct SectionEntry
 {
-	uint32_t	id;
-	uint32_t	frame;
-	uint32_t	offset;
-	uint32_t	len;
+	uint32_t id;
+	uint32_t frame;
+	uint32_t offset;
+	uint32_t len;
 } SectionEntry;
 
 void
@@ -49,13 +49,13 @@ bool
 sections_failed(const Sections *s)
 {
 	return s->out->failed || s->frames.failed || s->entries.failed ||
-		s->shared[0].failed || s->shared[1].failed;
+	       s->shared[0].failed || s->shared[1].failed;
 }
 
 static void
 put_frame(Sections *s, const void *data, size_t len, bool compressible)
 {
-	Frame		frame;
+	Frame frame;
 
 	if (len > UINT32_MAX || !frame_write(s->out, data, len, compressible ? s->zstd_level : 0, &frame))
 		s->out->failed = true;
@@ -77,7 +77,7 @@ sections_put(Sections *s, uint32_t id, const void *data, size_t len, bool compre
 	}
 	else
 	{
-		Buffer	   *shared = &s->shared[!compressible];
+		Buffer *shared = &s->shared[!compressible];
 
 		entry.frame = PENDING + !compressible;
 		entry.offset = (uint32_t) shared->len;
@@ -92,14 +92,14 @@ void
 sections_flush(Sections *s)
 {
 	SectionEntry *entries = (SectionEntry *) s->entries.data;
-	size_t		n = s->entries.len / sizeof(SectionEntry);
+	size_t        n = s->entries.len / sizeof(SectionEntry);
 
 	if (sections_failed(s))
 		return;
 	for (uint32_t kind = 0; kind < 2; kind++)
 	{
-		Buffer	   *shared = &s->shared[kind];
-		uint32_t	frame = (uint32_t) (s->frames.len / sizeof(Frame));
+		Buffer  *shared = &s->shared[kind];
+		uint32_t frame = (uint32_t) (s->frames.len / sizeof(Frame));
 
 		if (shared->len == 0)
 			continue;
@@ -124,12 +124,12 @@ compare_entries(const void *a, const void *b)
 void
 sections_table(Sections *s, Buffer *footer)
 {
-	const Frame *frames = (const Frame *) s->frames.data;
-	size_t		n_frames = s->frames.len / sizeof(Frame);
+	const Frame  *frames = (const Frame *) s->frames.data;
+	size_t        n_frames = s->frames.len / sizeof(Frame);
 	SectionEntry *entries = (SectionEntry *) s->entries.data;
-	size_t		n = s->entries.len / sizeof(SectionEntry);
-	uint32_t	id = 0;
-	uint32_t	frame = 0;
+	size_t        n = s->entries.len / sizeof(SectionEntry);
+	uint32_t      id = 0;
+	uint32_t      frame = 0;
 
 	if (n > 0)
 		qsort(entries, n, sizeof(SectionEntry), compare_entries);

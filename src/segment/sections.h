@@ -16,13 +16,13 @@
 
 typedef struct Sections
 {
-	int			zstd_level;
-	bool		compact;
-	Buffer	   *out;			/* the image */
-	Buffer		frames;			/* of Frame */
-	Buffer		entries;		/* of SectionEntry */
-	Buffer		shared[2];		/* small sections of the next shared frames: compressible, not */
-	size_t		flushed;		/* entries before the last flush */
+	int     zstd_level;
+	bool    compact;
+	Buffer *out;       /* the image */
+	Buffer  frames;    /* of Frame */
+	Buffer  entries;   /* of SectionEntry */
+	Buffer  shared[2]; /* small sections of the next shared frames: compressible, not */
+	size_t  flushed;   /* entries before the last flush */
 } Sections;
 
 extern void sections_init(Sections *s, Buffer *out, bool compact, int zstd_level);
@@ -39,4 +39,4 @@ extern void sections_table(Sections *s, Buffer *footer);
 
 extern bool sections_failed(const Sections *s);
 
-#endif							/* TEMPO_SEGMENT_SECTIONS_H */
+#endif /* TEMPO_SEGMENT_SECTIONS_H */

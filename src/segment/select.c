@@ -14,56 +14,56 @@
 #include "segment/decoding.h"
 
 /* Marks in tables of truth values. */
-#define NOT_ASKED	0x80
-#define VARIES		0x40
+#define NOT_ASKED 0x80
+#define VARIES 0x40
 
 /* A column that has values of a condition's key. */
 typedef struct ValueColumn
 {
-	uint32_t	number;
-	uint8_t    *answers;		/* by dictionary entry */
-	uint8_t    *local_answers;	/* by entry of the dictionary of block "serial" */
-	uint64_t	serial;
-	uint32_t   *steps;			/* values of a row, by shape */
+	uint32_t  number;
+	uint8_t  *answers;       /* by dictionary entry */
+	uint8_t  *local_answers; /* by entry of the dictionary of block "serial" */
+	uint64_t  serial;
+	uint32_t *steps; /* values of a row, by shape */
 } ValueColumn;
 
 /* A condition and what is known about it. */
 typedef struct Node
 {
 	const SegmentCondition *condition;
-	struct Node *children;
-	uint8_t    *by_shape;		/* truth, or a mark */
-	uint32_t   *column_of;		/* by shape: index of "columns" if it varies */
-	ValueColumn *columns;
-	uint32_t	n_columns;
-	bool		rare;			/* the key may be in the overflow column */
-	uint8_t    *by_event_shape; /* BY_EVENT_NAME: as by_shape */
-	uint8_t    *of_events;		/* of the events of block columns[0].serial; in that block's memory */
-	int64_t    *times;			/* BY_END: of a block */
+	struct Node            *children;
+	uint8_t                *by_shape;  /* truth, or a mark */
+	uint32_t               *column_of; /* by shape: index of "columns" if it varies */
+	ValueColumn            *columns;
+	uint32_t                n_columns;
+	bool                    rare;           /* the key may be in the overflow column */
+	uint8_t                *by_event_shape; /* BY_EVENT_NAME: as by_shape */
+	uint8_t                *of_events;      /* of the events of block columns[0].serial; in that block's memory */
+	int64_t                *times;          /* BY_END: of a block */
 
 	/* by row of the block */
-	uint8_t    *truth;
-	uint8_t    *rows;			/* ALL_OF, ANY_OF: that get to the next child */
+	uint8_t *truth;
+	uint8_t *rows; /* ALL_OF, ANY_OF: that get to the next child */
 } Node;
 
 typedef struct Selection
 {
-	uint64_t	serial;
-	Node	   *nodes;			/* of the test's conditions */
-	uint32_t   *order;			/* in which they are asked */
-	uint8_t    *rows;
+	uint64_t  serial;
+	Node     *nodes; /* of the test's conditions */
+	uint32_t *order; /* in which they are asked */
+	uint8_t  *rows;
 } Selection;
 
 typedef struct Selector
 {
-	SegmentReader *r;
+	SegmentReader           *r;
 	const SegmentProjection *projection;
-	SpanBatch  *batch;
-	SpanError  *error;
-	Decoder		decoder;
-	bool		decoding;		/* "decoder" is ready */
-	uint32_t	first;			/* rows of the block that are looked at */
-	uint32_t	n;
+	SpanBatch               *batch;
+	SpanError               *error;
+	Decoder                  decoder;
+	bool                     decoding; /* "decoder" is ready */
+	uint32_t                 first;    /* rows of the block that are looked at */
+	uint32_t                 n;
 } Selector;
 
 /*
@@ -74,7 +74,7 @@ static bool
 init_columns(SegmentReader *r, Node *node)
 {
 	const SegmentCondition *c = node->condition;
-	uint32_t	n = 0;
+	uint32_t                n = 0;
 
 	for (uint32_t i = 0; i < r->n_rare && c->part == 0; i++)
 		node->rare |= r->rare[i].table == TABLE_SPAN && span_text_equal(r->strings[r->rare[i].key], c->key);
@@ -82,7 +82,7 @@ init_columns(SegmentReader *r, Node *node)
 		return true;
 	for (uint32_t i = 0; i < r->n_columns; i++)
 		n += c->part == 0 && !r->columns[i].field && r->columns[i].table == TABLE_SPAN &&
-			span_text_equal(r->strings[r->columns[i].key], c->key);
+		     span_text_equal(r->strings[r->columns[i].key], c->key);
 	node->columns = arena_alloc0(&r->selection_arena, ((size_t) n + 1) * sizeof(ValueColumn));
 	node->column_of = arena_alloc0(&r->selection_arena, (size_t) r->tables[TABLE_SPAN].n_shapes * sizeof(uint32_t));
 	if (node->columns == NULL || node->column_of == NULL)
@@ -91,7 +91,7 @@ init_columns(SegmentReader *r, Node *node)
 		node->columns[node->n_columns++].number = FIELD_STATUS_MESSAGE;
 	for (uint32_t i = 0; i < r->n_columns && node->n_columns < n; i++)
 		if (!r->columns[i].field && r->columns[i].table == TABLE_SPAN &&
-			span_text_equal(r->strings[r->columns[i].key], c->key))
+		    span_text_equal(r->strings[r->columns[i].key], c->key))
 			node->columns[node->n_columns++].number = i;
 	return true;
 }
@@ -99,7 +99,7 @@ init_columns(SegmentReader *r, Node *node)
 static bool
 init_event_names(SegmentReader *r, Node *node)
 {
-	uint32_t	n_shapes = r->tables[TABLE_EVENT].n_shapes;
+	uint32_t n_shapes = r->tables[TABLE_EVENT].n_shapes;
 
 	node->columns = arena_alloc0(&r->selection_arena, sizeof(ValueColumn));
 	node->by_event_shape = arena_alloc(&r->selection_arena, (size_t) n_shapes + 1);
@@ -119,8 +119,8 @@ looks_at_attribute(const SegmentCondition *c)
 static bool
 init_node(SegmentReader *r, Node *node, const SegmentCondition *condition)
 {
-	Arena	   *arena = &r->selection_arena;
-	uint32_t	n_shapes = r->tables[TABLE_SPAN].n_shapes;
+	Arena   *arena = &r->selection_arena;
+	uint32_t n_shapes = r->tables[TABLE_SPAN].n_shapes;
 
 	node->condition = condition;
 	node->truth = arena_alloc0(arena, IMAGE_BLOCK_ROWS);
@@ -165,7 +165,7 @@ init_node(SegmentReader *r, Node *node, const SegmentCondition *condition)
 static int
 cost(const SegmentCondition *c)
 {
-	int			most = 0;
+	int most = 0;
 
 	if (c->may_fail)
 		return 100;
@@ -191,7 +191,7 @@ cost(const SegmentCondition *c)
 		default:
 			for (uint32_t i = 0; i < c->n_children; i++)
 			{
-				int			child = cost(&c->children[i]);
+				int child = cost(&c->children[i]);
 
 				most = child > most ? child : most;
 			}
@@ -202,9 +202,9 @@ cost(const SegmentCondition *c)
 static Selection *
 get_selection(SegmentReader *r, const SegmentTest *test, SpanError *error)
 {
-	Arena	   *arena = &r->selection_arena;
-	Selection  *s = r->selection;
-	uint32_t	n = 0;
+	Arena     *arena = &r->selection_arena;
+	Selection *s = r->selection;
+	uint32_t   n = 0;
 
 	if (s != NULL && s->serial == test->serial)
 		return s;
@@ -246,11 +246,11 @@ static bool
 ask_prototype(Selector *s, const Node *node, ReadShape *shape, uint8_t *truth)
 {
 	const SegmentCondition *c = node->condition;
-	Template   *t;
-	Span		prototype;
+	Template               *t;
+	Span                    prototype;
 
 	if (!s->decoding &&
-		!segment_begin_decoding(&s->decoder, s->r, s->projection, s->batch, s->error))
+	    !segment_begin_decoding(&s->decoder, s->r, s->projection, s->batch, s->error))
 		return false;
 	s->decoding = true;
 	t = shape->template != NULL ? shape->template : segment_make_template(&s->decoder, TABLE_SPAN, shape);
@@ -268,7 +268,7 @@ ask_prototype(Selector *s, const Node *node, ReadShape *shape, uint8_t *truth)
 static uint8_t
 fields_truth(const SegmentCondition *c, const ReadShape *shape)
 {
-	bool		has = false;
+	bool has = false;
 
 	switch (c->type)
 	{
@@ -304,9 +304,9 @@ static uint8_t
 find_source(SegmentReader *r, Node *node, const ReadShape *shape, uint32_t number)
 {
 	const SegmentCondition *c = node->condition;
-	bool		overflow = false;
-	bool		found = false;
-	uint32_t	first = 0;
+	bool                    overflow = false;
+	bool                    found = false;
+	uint32_t                first = 0;
 
 	for (uint32_t k = 0; k < shape->n_items; k++)
 	{
@@ -333,7 +333,7 @@ static bool
 ask_shape(Selector *s, Node *node, uint32_t number, uint8_t row, uint8_t *truth)
 {
 	const SegmentCondition *c = node->condition;
-	ReadShape  *shape = &s->r->tables[TABLE_SPAN].shapes[number];
+	ReadShape              *shape = &s->r->tables[TABLE_SPAN].shapes[number];
 
 	if (!segment_load_shape(s->r, TABLE_SPAN, shape, s->error))
 		return false;
@@ -347,7 +347,7 @@ ask_shape(Selector *s, Node *node, uint32_t number, uint8_t row, uint8_t *truth)
 	{
 		if (c->may_fail && row != ROW_IN)
 		{
-			*truth = TRUTH_UNDECIDED;	/* this time */
+			*truth = TRUTH_UNDECIDED; /* this time */
 			return true;
 		}
 		if (!ask_prototype(s, node, shape, truth))
@@ -362,7 +362,7 @@ static bool
 decide_shapes(Selector *s, Node *node, const uint8_t *rows, bool *varies)
 {
 	const uint32_t *shapes = s->r->tables[TABLE_SPAN].row_shapes + s->first;
-	uint8_t    *truth = node->truth;
+	uint8_t        *truth = node->truth;
 
 	*varies = false;
 	if (!vector_lookup(shapes, s->n, node->by_shape, NOT_ASKED | VARIES, truth))
@@ -418,8 +418,8 @@ static uint8_t *
 find_answers(SegmentReader *r, ValueColumn *column)
 {
 	const ReadColumn *c = &r->columns[column->number];
-	uint8_t   **answers = c->local ? &column->local_answers : &column->answers;
-	size_t		n = (size_t) (c->local ? c->n_texts : c->n_dictionary) + 1;
+	uint8_t         **answers = c->local ? &column->local_answers : &column->answers;
+	size_t            n = (size_t) (c->local ? c->n_texts : c->n_dictionary) + 1;
 
 	if (*answers == NULL)
 	{
@@ -433,11 +433,11 @@ find_answers(SegmentReader *r, ValueColumn *column)
 /* Asks about value "i" of a column; false = failed. */
 static bool
 ask_value(Selector *s, const Node *node, const ReadColumn *column, uint32_t i, uint8_t row, uint8_t *truth,
-		  uint8_t *answer)
+          uint8_t *answer)
 {
 	const SegmentCondition *c = node->condition;
-	SegmentReader *r = s->r;
-	AnyValue	value;
+	SegmentReader          *r = s->r;
+	AnyValue                value;
 
 	*truth = TRUTH_UNDECIDED;
 	if (c->may_fail && row != ROW_IN)
@@ -458,7 +458,7 @@ static bool
 ask_event_shape(Selector *s, const Node *node, const ReadShape *shape, uint8_t *truth)
 {
 	const SegmentCondition *c = node->condition;
-	AnyValue	name = {.type = ANY_STRING, .u.data = ""};
+	AnyValue                name = {.type = ANY_STRING, .u.data = ""};
 
 	for (uint32_t k = 0; k < shape->n_items; k++)
 	{
@@ -483,23 +483,23 @@ ask_event_shape(Selector *s, const Node *node, const ReadShape *shape, uint8_t *
 static bool
 decide_codes(Selector *s, Node *node, uint32_t k, const uint8_t *rows, uint32_t at)
 {
-	const uint32_t *shapes = s->r->tables[TABLE_SPAN].row_shapes + s->first;
+	const uint32_t   *shapes = s->r->tables[TABLE_SPAN].row_shapes + s->first;
 	const ReadColumn *c = &s->r->columns[node->columns[k].number];
-	const uint32_t *codes = c->codes;
-	const uint32_t *steps = node->columns[k].steps;
-	uint8_t    *answers = find_answers(s->r, &node->columns[k]);
-	uint8_t    *truth = node->truth;
+	const uint32_t   *codes = c->codes;
+	const uint32_t   *steps = node->columns[k].steps;
+	uint8_t          *answers = find_answers(s->r, &node->columns[k]);
+	uint8_t          *truth = node->truth;
 
 	if (answers == NULL)
 		return segment_no_memory(s->error);
 	for (uint32_t i = 0; i < s->n; i++)
 	{
 		/* behind the last value is a code, too: rows without one look at it, but do not use it */
-		uint8_t		answer = answers[codes[at]];
-		bool		here = truth[i] == VARIES && node->column_of[shapes[i]] == k;
+		uint8_t answer = answers[codes[at]];
+		bool    here = truth[i] == VARIES && node->column_of[shapes[i]] == k;
 
 		if (__builtin_expect(answer == NOT_ASKED, 0) && here && rows[i] != ROW_OUT &&
-			!ask_value(s, node, c, at, rows[i], &answer, &answers[codes[at]]))
+		    !ask_value(s, node, c, at, rows[i], &answer, &answers[codes[at]]))
 			return false;
 		truth[i] = here ? answer : truth[i];
 		at += steps[shapes[i]];
@@ -510,15 +510,15 @@ decide_codes(Selector *s, Node *node, uint32_t k, const uint8_t *rows, uint32_t 
 static bool
 decide_raw(Selector *s, Node *node, uint32_t k, const uint8_t *rows, uint32_t at)
 {
-	const uint32_t *shapes = s->r->tables[TABLE_SPAN].row_shapes + s->first;
+	const uint32_t   *shapes = s->r->tables[TABLE_SPAN].row_shapes + s->first;
 	const ReadColumn *c = &s->r->columns[node->columns[k].number];
-	const uint32_t *steps = node->columns[k].steps;
-	uint8_t    *truth = node->truth;
+	const uint32_t   *steps = node->columns[k].steps;
+	uint8_t          *truth = node->truth;
 
 	for (uint32_t i = 0; i < s->n; i++)
 	{
 		if (truth[i] == VARIES && node->column_of[shapes[i]] == k && rows[i] != ROW_OUT &&
-			!ask_value(s, node, c, at, rows[i], &truth[i], NULL))
+		    !ask_value(s, node, c, at, rows[i], &truth[i], NULL))
 			return false;
 		at += steps[shapes[i]];
 	}
@@ -529,12 +529,12 @@ decide_raw(Selector *s, Node *node, uint32_t k, const uint8_t *rows, uint32_t at
 static bool
 decide_column(Selector *s, Node *node, uint32_t k, const uint8_t *rows)
 {
-	SegmentReader *r = s->r;
-	const ReadTable *t = &r->tables[TABLE_SPAN];
-	ValueColumn *column = &node->columns[k];
+	SegmentReader    *r = s->r;
+	const ReadTable  *t = &r->tables[TABLE_SPAN];
+	ValueColumn      *column = &node->columns[k];
 	const ReadColumn *c = &r->columns[column->number];
-	bool		wanted = false;
-	uint32_t	at = 0;
+	bool              wanted = false;
+	uint32_t          at = 0;
 
 	for (uint32_t i = 0; i < s->n && !wanted; i++)
 		wanted = node->truth[i] == VARIES && rows[i] != ROW_OUT && node->column_of[t->row_shapes[s->first + i]] == k;
@@ -557,12 +557,12 @@ decide_column(Selector *s, Node *node, uint32_t k, const uint8_t *rows)
 static uint8_t *
 decide_event_names(Selector *s, Node *node)
 {
-	SegmentReader *r = s->r;
-	const ReadTable *t = &r->tables[TABLE_EVENT];
+	SegmentReader    *r = s->r;
+	const ReadTable  *t = &r->tables[TABLE_EVENT];
 	const ReadColumn *c = &r->columns[FIELD_EVENT_NAME];
-	ValueColumn *column = &node->columns[0];
-	uint8_t    *truth;
-	uint32_t	at = 0;
+	ValueColumn      *column = &node->columns[0];
+	uint8_t          *truth;
+	uint32_t          at = 0;
 
 	if (column->serial == r->block_serial && node->of_events != NULL)
 		return node->of_events;
@@ -579,8 +579,8 @@ decide_event_names(Selector *s, Node *node)
 	}
 	for (uint32_t i = 0; i < t->n_rows; i++)
 	{
-		uint8_t    *known = &node->by_event_shape[t->row_shapes[i]];
-		uint8_t    *answer = NULL;
+		uint8_t *known = &node->by_event_shape[t->row_shapes[i]];
+		uint8_t *answer = NULL;
 
 		if (*known == NOT_ASKED && !ask_event_shape(s, node, &t->shapes[t->row_shapes[i]], known))
 			return NULL;
@@ -601,7 +601,7 @@ decide_event_names(Selector *s, Node *node)
 			truth[i] = *answer;
 		}
 		if ((answer == NULL || *answer == NOT_ASKED) &&
-			!ask_value(s, node, c, at, ROW_IN, &truth[i], answer))
+		    !ask_value(s, node, c, at, ROW_IN, &truth[i], answer))
 			return NULL;
 		at++;
 	}
@@ -613,11 +613,11 @@ decide_event_names(Selector *s, Node *node)
 static bool
 decide_events(Selector *s, Node *node)
 {
-	SegmentReader *r = s->r;
+	SegmentReader   *r = s->r;
 	const ReadTable *spans = &r->tables[TABLE_SPAN];
-	const uint8_t *names;
-	uint32_t	event = 0;
-	uint32_t	at = 0;
+	const uint8_t   *names;
+	uint32_t         event = 0;
+	uint32_t         at = 0;
 
 	if (!segment_load_rows(r, TABLE_SPAN, s->error))
 		return false;
@@ -627,8 +627,8 @@ decide_events(Selector *s, Node *node)
 	for (uint32_t i = 0; i < s->first + s->n; i++)
 	{
 		const ReadShape *shape = &spans->shapes[spans->row_shapes[i]];
-		uint8_t		any = TRUTH_FALSE;
-		uint32_t	n;
+		uint8_t          any = TRUTH_FALSE;
+		uint32_t         n;
 
 		if (shape->events_at == UINT32_MAX)
 			continue;
@@ -653,8 +653,8 @@ decide_events(Selector *s, Node *node)
 static bool
 zone_decides(const SegmentReader *r, const SegmentCondition *c, bool *inside)
 {
-	int64_t		min = r->zones[(size_t) r->block * 3];
-	int64_t		max = r->zones[(size_t) r->block * 3 + 1];
+	int64_t min = r->zones[(size_t) r->block * 3];
+	int64_t max = r->zones[(size_t) r->block * 3 + 1];
 
 	*inside = c->min <= min && max <= c->max;
 	return *inside || max < c->min || c->max < min;
@@ -664,9 +664,9 @@ static bool
 decide_times(Selector *s, Node *node)
 {
 	const SegmentCondition *c = node->condition;
-	SegmentReader *r = s->r;
-	const int64_t *times;
-	bool		inside;
+	SegmentReader          *r = s->r;
+	const int64_t          *times;
+	bool                    inside;
 
 	if (c->type == SEGMENT_BY_START && zone_decides(r, c, &inside))
 	{
@@ -692,9 +692,9 @@ static bool
 decide(Selector *s, Node *node, const uint8_t *rows)
 {
 	const SegmentCondition *c = node->condition;
-	bool		any = c->type == SEGMENT_ANY_OF;
-	size_t		size = vector_size(s->n);
-	bool		varies;
+	bool                    any = c->type == SEGMENT_ANY_OF;
+	size_t                  size = vector_size(s->n);
+	bool                    varies;
 
 	switch (c->type)
 	{
@@ -704,7 +704,7 @@ decide(Selector *s, Node *node, const uint8_t *rows)
 			memset(node->truth, any ? TRUTH_FALSE : TRUTH_TRUE, size);
 			for (uint32_t i = 0; i < c->n_children; i++)
 			{
-				Node	   *child = &node->children[i];
+				Node *child = &node->children[i];
 
 				if (!decide(s, child, node->rows))
 					return false;
@@ -751,8 +751,8 @@ decide(Selector *s, Node *node, const uint8_t *rows)
 static bool
 select_block(Selector *s, Selection *selection, const SegmentTest *test, const BlockRows *run, uint8_t *rows)
 {
-	bool		any = false;
-	size_t		size;
+	bool   any = false;
+	size_t size;
 
 	s->first = run->first;
 	s->n = run->end - run->first;
@@ -766,7 +766,7 @@ select_block(Selector *s, Selection *selection, const SegmentTest *test, const B
 		any = rows[i] != ROW_OUT;
 	for (uint32_t i = 0; any && i < test->n_conditions; i++)
 	{
-		Node	   *node = &selection->nodes[selection->order[i]];
+		Node *node = &selection->nodes[selection->order[i]];
 
 		if (!decide(s, node, selection->rows))
 			return false;
@@ -778,13 +778,13 @@ select_block(Selector *s, Selection *selection, const SegmentTest *test, const B
 
 bool
 segment_select(SegmentReader *r, const SegmentProjection *projection, uint32_t first, uint32_t count,
-			   const SegmentTest *test, SpanBatch *batch, uint8_t *rows, SpanError *error)
+               const SegmentTest *test, SpanBatch *batch, uint8_t *rows, SpanError *error)
 {
-	Selector	s = {.r = r, .projection = projection, .batch = batch, .error = error};
-	Selection  *selection;
-	BlockRows	run;
-	uint32_t	begin = first;
-	bool		ok = true;
+	Selector   s = {.r = r, .projection = projection, .batch = batch, .error = error};
+	Selection *selection;
+	BlockRows  run;
+	uint32_t   begin = first;
+	bool       ok = true;
 
 	if (first > r->summary.rows || count > r->summary.rows - first)
 		return span_error(error, SPAN_ERROR_INVALID, "no such rows in the segment");

@@ -57,7 +57,7 @@ columns_init(ColumnSet *set, const SpanAllocator *allocator, uint32_t n_strings)
 	}
 	for (int i = 0; i < N_FIELD_COLUMNS; i++)
 	{
-		Column		column;
+		Column column;
 
 		column_init(&column, allocator);
 		column.table = field_columns[i].table;
@@ -90,16 +90,16 @@ columns_free(ColumnSet *set)
 bool
 columns_make(ColumnSet *set, TableId table, uint32_t key_id, uint8_t type, uint32_t *number)
 {
-	uint32_t   *slot = &set->key_slot[table][key_id];
-	uint32_t   *by_type;
-	Column		column;
+	uint32_t *slot = &set->key_slot[table][key_id];
+	uint32_t *by_type;
+	Column    column;
 
 	*number = RARE_KEY;
 	if (*slot == RARE_KEY)
 		return true;
 	if (*slot == 0)
 	{
-		uint32_t	none[8] = {0};
+		uint32_t none[8] = {0};
 
 		if (set->n_keys == MAX_KEY_COLUMNS)
 		{
@@ -157,9 +157,9 @@ table_free(Table *t)
 static bool
 grow_slots(Table *t)
 {
-	uint32_t	n = table_n_shapes(t);
-	uint32_t	n_slots = t->n_slots == 0 ? 256 : t->n_slots * 2;
-	uint32_t   *slots;
+	uint32_t     n = table_n_shapes(t);
+	uint32_t     n_slots = t->n_slots == 0 ? 256 : t->n_slots * 2;
+	uint32_t    *slots;
 	const Shape *shapes = (const Shape *) t->shapes.data;
 
 	slots = t->allocator->alloc(t->allocator->arg, (size_t) n_slots * sizeof(uint32_t));
@@ -168,7 +168,7 @@ grow_slots(Table *t)
 	memset(slots, 0, (size_t) n_slots * sizeof(uint32_t));
 	for (uint32_t i = 0; i < n; i++)
 	{
-		uint32_t	at = (uint32_t) shapes[i].hash & (n_slots - 1);
+		uint32_t at = (uint32_t) shapes[i].hash & (n_slots - 1);
 
 		while (slots[at] != 0)
 			at = (at + 1) & (n_slots - 1);
@@ -184,7 +184,7 @@ grow_slots(Table *t)
 static uint64_t
 row_hash(const Row *row)
 {
-	uint64_t	h = row->n_items;
+	uint64_t h = row->n_items;
 
 	for (int i = 0; i < SHAPE_FIELDS; i++)
 		h = (h ^ row->fields[i]) * UINT64_C(0xff51afd7ed558ccd) + (h >> 29);
@@ -202,8 +202,8 @@ is_overflow(uint32_t column)
 static bool
 add_shape(Table *t, const Row *row, uint64_t hash)
 {
-	Shape		shape = {.hash = hash, .n_items = row->n_items};
-	ShapeItem  *items;
+	Shape      shape = {.hash = hash, .n_items = row->n_items};
+	ShapeItem *items;
 
 	memcpy(shape.fields, row->fields, sizeof(shape.fields));
 	shape.first_item = (uint32_t) (t->items.len / sizeof(ShapeItem));
@@ -240,21 +240,21 @@ same_value(const AnyValue *a, const AnyValue *b)
 bool
 table_find_shape(Table *t, const Row *row)
 {
-	uint64_t	hash = row_hash(row);
-	uint32_t	at;
-	uint32_t	index;
-	Shape	   *shape;
-	ShapeItem  *items;
+	uint64_t   hash = row_hash(row);
+	uint32_t   at;
+	uint32_t   index;
+	Shape     *shape;
+	ShapeItem *items;
 
 	if (table_n_shapes(t) + 1 > t->n_slots / 2 && !grow_slots(t))
 		return false;
 	for (at = (uint32_t) hash & (t->n_slots - 1); t->slots[at] != 0; at = (at + 1) & (t->n_slots - 1))
 	{
-		bool		same;
+		bool same;
 
 		shape = (Shape *) t->shapes.data + t->slots[at] - 1;
 		same = shape->hash == hash && shape->n_items == row->n_items &&
-			memcmp(shape->fields, row->fields, sizeof(shape->fields)) == 0;
+		       memcmp(shape->fields, row->fields, sizeof(shape->fields)) == 0;
 		items = (ShapeItem *) t->items.data + shape->first_item;
 		for (uint32_t i = 0; same && i < row->n_items; i++)
 			same = items[i].column == row->items[i].column;
@@ -281,7 +281,7 @@ table_find_shape(Table *t, const Row *row)
 void
 table_end_block(Table *t)
 {
-	uint32_t	n = table_n_rows(t);
+	uint32_t n = table_n_rows(t);
 
 	buffer_put(&t->block_ends, &n, sizeof(n));
 }
@@ -301,9 +301,9 @@ compare_shapes(const void *a, const void *b, void *arg)
 bool
 table_settle(Table *t)
 {
-	uint32_t	n = table_n_shapes(t);
-	Shape	   *shapes = (Shape *) t->shapes.data;
-	ShapeItem  *items = (ShapeItem *) t->items.data;
+	uint32_t   n = table_n_shapes(t);
+	Shape     *shapes = (Shape *) t->shapes.data;
+	ShapeItem *items = (ShapeItem *) t->items.data;
 
 	t->by_number = t->allocator->alloc(t->allocator->arg, (size_t) n * sizeof(uint32_t) + 1);
 	if (t->by_number == NULL)
@@ -314,7 +314,7 @@ table_settle(Table *t)
 		qsort_r(t->by_number, n, sizeof(uint32_t), compare_shapes, shapes);
 	for (uint32_t number = 0; number < n; number++)
 	{
-		Shape	   *shape = &shapes[t->by_number[number]];
+		Shape *shape = &shapes[t->by_number[number]];
 
 		shape->number = number;
 		for (uint32_t i = shape->first_item; i < shape->first_item + shape->n_items; i++)
@@ -322,8 +322,8 @@ table_settle(Table *t)
 			if (shape->rows < CONSTANT_MIN_ROWS)
 				items[i].varying = true;
 			else if (!items[i].varying &&
-					 !column_constant(columns_get(t->set, items[i].column), &items[i].first,
-									  &t->set->arena, &items[i].constant))
+			         !column_constant(columns_get(t->set, items[i].column), &items[i].first,
+			                          &t->set->arena, &items[i].constant))
 				return false;
 		}
 	}
@@ -333,12 +333,12 @@ table_settle(Table *t)
 bool
 table_fill(Table *t, uint32_t at, const Row *row)
 {
-	const Shape *shape = (const Shape *) t->shapes.data + ((const uint32_t *) t->row_shapes.data)[at];
+	const Shape     *shape = (const Shape *) t->shapes.data + ((const uint32_t *) t->row_shapes.data)[at];
 	const ShapeItem *items = (const ShapeItem *) t->items.data + shape->first_item;
 
 	for (uint32_t i = 0; i < row->n_items; i++)
 		if (items[i].varying &&
-			!column_add(columns_get(t->set, items[i].column), &row->items[i].value, &t->set->arena))
+		    !column_add(columns_get(t->set, items[i].column), &row->items[i].value, &t->set->arena))
 			return false;
 	return true;
 }

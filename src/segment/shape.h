@@ -20,14 +20,14 @@
 typedef struct ColumnSet
 {
 	const SpanAllocator *allocator;
-	Buffer		columns;		/* of Column */
-	uint32_t	n_strings;		/* of the batch */
-	uint32_t   *key_slot[N_TABLES]; /* by string id: index + 1 into key_columns, 0, or RARE_KEY */
-	Buffer		key_columns;	/* uint32_t[8] per key: column by value type, 0 = none yet */
-	uint32_t	n_keys;
-	Arena		arena;			/* bytes of nested values */
-	uint8_t    *rare_types[N_TABLES];	/* by string id: bits of the value types of rare keys */
-	Buffer		rare_hashes[N_TABLES];	/* uint64_t: keys and values in the overflow column */
+	Buffer               columns;            /* of Column */
+	uint32_t             n_strings;          /* of the batch */
+	uint32_t            *key_slot[N_TABLES]; /* by string id: index + 1 into key_columns, 0, or RARE_KEY */
+	Buffer               key_columns;        /* uint32_t[8] per key: column by value type, 0 = none yet */
+	uint32_t             n_keys;
+	Arena                arena;                 /* bytes of nested values */
+	uint8_t             *rare_types[N_TABLES];  /* by string id: bits of the value types of rare keys */
+	Buffer               rare_hashes[N_TABLES]; /* uint64_t: keys and values in the overflow column */
 } ColumnSet;
 
 #define RARE_KEY UINT32_MAX
@@ -53,9 +53,9 @@ extern bool columns_make(ColumnSet *set, TableId table, uint32_t key_id, uint8_t
 static inline bool
 columns_number(ColumnSet *set, TableId table, uint32_t key_id, uint8_t type, uint32_t *number)
 {
-	uint32_t	slot = set->key_slot[table][key_id];
+	uint32_t slot = set->key_slot[table][key_id];
 
-	if (slot - 1 < RARE_KEY - 1)	/* neither 0 nor RARE_KEY */
+	if (slot - 1 < RARE_KEY - 1) /* neither 0 nor RARE_KEY */
 	{
 		*number = ((const uint32_t *) set->key_columns.data)[(size_t) (slot - 1) * 8 + (type & 7)];
 		if (*number != 0)
@@ -66,47 +66,47 @@ columns_number(ColumnSet *set, TableId table, uint32_t key_id, uint8_t type, uin
 
 typedef struct RowItem
 {
-	uint32_t	column;
-	AnyValue	value;
+	uint32_t column;
+	AnyValue value;
 } RowItem;
 
 typedef struct Row
 {
-	uint32_t	fields[SHAPE_FIELDS];
-	RowItem    *items;
-	uint32_t	n_items;
-	uint32_t	size;			/* of items */
+	uint32_t fields[SHAPE_FIELDS];
+	RowItem *items;
+	uint32_t n_items;
+	uint32_t size; /* of items */
 } Row;
 
 typedef struct ShapeItem
 {
-	uint32_t	column;
-	bool		varying;
-	uint32_t	constant;		/* dictionary index, if not varying */
-	AnyValue	first;			/* value in the first row */
+	uint32_t column;
+	bool     varying;
+	uint32_t constant; /* dictionary index, if not varying */
+	AnyValue first;    /* value in the first row */
 } ShapeItem;
 
 typedef struct Shape
 {
-	uint32_t	fields[SHAPE_FIELDS];
-	uint32_t	first_item;
-	uint32_t	n_items;
-	uint32_t	rows;
-	uint64_t	hash;
-	uint32_t	number;			/* as stored: the most frequent shape is 0 */
+	uint32_t fields[SHAPE_FIELDS];
+	uint32_t first_item;
+	uint32_t n_items;
+	uint32_t rows;
+	uint64_t hash;
+	uint32_t number; /* as stored: the most frequent shape is 0 */
 } Shape;
 
 typedef struct Table
 {
 	const SpanAllocator *allocator;
-	ColumnSet  *set;
-	Buffer		shapes;			/* of Shape */
-	Buffer		items;			/* of ShapeItem */
-	Buffer		row_shapes;		/* uint32_t per row */
-	Buffer		block_ends;		/* uint32_t: rows up to the end of each block */
-	uint32_t   *slots;			/* index of shape + 1 */
-	uint32_t	n_slots;
-	uint32_t   *by_number;		/* after table_settle(): index of the shape with a number */
+	ColumnSet           *set;
+	Buffer               shapes;     /* of Shape */
+	Buffer               items;      /* of ShapeItem */
+	Buffer               row_shapes; /* uint32_t per row */
+	Buffer               block_ends; /* uint32_t: rows up to the end of each block */
+	uint32_t            *slots;      /* index of shape + 1 */
+	uint32_t             n_slots;
+	uint32_t            *by_number; /* after table_settle(): index of the shape with a number */
 } Table;
 
 extern void table_init(Table *t, ColumnSet *set);
@@ -134,4 +134,4 @@ table_n_rows(const Table *t)
 	return (uint32_t) (t->row_shapes.len / sizeof(uint32_t));
 }
 
-#endif							/* TEMPO_SEGMENT_SHAPE_H */
+#endif /* TEMPO_SEGMENT_SHAPE_H */

@@ -19,7 +19,7 @@
 /* Values of the same rows: each counts as often as they do. */
 typedef struct ValueSet
 {
-	bool	 known;
+	bool     known;
 	void   **values;
 	uint32_t n;
 } ValueSet;
@@ -27,43 +27,43 @@ typedef struct ValueSet
 typedef struct ShapeTally
 {
 	ValueSet  constants; /* and the fields */
-	uint32_t *varying;	 /* columns with a value for each row */
-	bool	 *counted;	 /* is it counted? */
+	uint32_t *varying;   /* columns with a value for each row */
+	bool     *counted;   /* is it counted? */
 	uint32_t  n_varying;
-	bool	  rest;		 /* the rows have attributes that codes do not tell */
-	uint64_t  seen;		 /* the block that it was last met in */
-	uint32_t  number;	 /* in that block */
+	bool      rest;   /* the rows have attributes that codes do not tell */
+	uint64_t  seen;   /* the block that it was last met in */
+	uint32_t  number; /* in that block */
 } ShapeTally;
 
 typedef struct ColumnTally
 {
-	void	 *attribute;
-	void	**by_code; /* of its dictionary; NULL: not asked for yet */
+	void     *attribute;
+	void    **by_code; /* of its dictionary; NULL: not asked for yet */
 	uint32_t *slots;   /* of the values of the block */
 	uint32_t  next;
-	bool	  any;	   /* does one of them count? */
+	bool      any; /* does one of them count? */
 } ColumnTally;
 
 struct SegmentTally
 {
 	SegmentReader *r;
-	TallySink	   sink;
+	TallySink      sink;
 	SpanAllocator  allocator;
-	Arena		   arena;
-	Arena		   block_arena;
-	uint32_t	   n_slots;
-	uint32_t	  *number_of; /* slots of the block, numbered; TALLY_NONE: not met */
-	uint64_t	   n_blocks;  /* so far */
-	ShapeTally	  *shapes;
-	ValueSet	  *scopes;
-	ValueSet	  *resources;
-	ColumnTally	  *columns;
-	void		  *of_place[TALLY_SCOPE_VERSION + 1]; /* attributes without keys */
+	Arena          arena;
+	Arena          block_arena;
+	uint32_t       n_slots;
+	uint32_t      *number_of; /* slots of the block, numbered; TALLY_NONE: not met */
+	uint64_t       n_blocks;  /* so far */
+	ShapeTally    *shapes;
+	ValueSet      *scopes;
+	ValueSet      *resources;
+	ColumnTally   *columns;
+	void          *of_place[TALLY_SCOPE_VERSION + 1]; /* attributes without keys */
 };
 
 SegmentTally *
 segment_tally_create(SegmentReader *r, const TallySink *sink, uint32_t n_slots,
-					 const SpanAllocator *allocator, SpanError *error)
+                     const SpanAllocator *allocator, SpanError *error)
 {
 	SegmentTally *t;
 
@@ -89,7 +89,7 @@ segment_tally_create(SegmentReader *r, const TallySink *sink, uint32_t n_slots,
 	t->resources = arena_alloc0(&t->arena, (size_t) r->n_resources * sizeof(ValueSet));
 	t->columns = arena_alloc0(&t->arena, (size_t) r->n_columns * sizeof(ColumnTally));
 	if (t->number_of == NULL || t->shapes == NULL || t->scopes == NULL || t->resources == NULL ||
-		t->columns == NULL)
+	    t->columns == NULL)
 	{
 		segment_no_memory(error);
 		segment_tally_free(t);
@@ -156,7 +156,7 @@ know_list(SegmentTally *t, ValueSet *set, TallyPlace place, AttributeList list, 
 		if (k == i)
 			set->values[set->n++] =
 				value_of(t, t->sink.attribute(t->sink.arg, place, list.items[i].key),
-						 &list.items[i].value);
+			             &list.items[i].value);
 	}
 	set->known = true;
 	return true;
@@ -166,12 +166,12 @@ static bool
 know_scope(SegmentTally *t, uint32_t number)
 {
 	const SegmentReader *r = t->r;
-	const SpanScope		*scope = &r->scopes[number];
-	ValueSet			*set = &t->scopes[number];
-	ValueSet			*resource = &t->resources[scope->resource];
+	const SpanScope     *scope = &r->scopes[number];
+	ValueSet            *set = &t->scopes[number];
+	ValueSet            *resource = &t->resources[scope->resource];
 
 	if (!resource->known && !know_list(t, resource, TALLY_RESOURCE,
-									   r->resources[scope->resource].attributes, 0))
+	                                   r->resources[scope->resource].attributes, 0))
 		return false;
 	if (!know_list(t, set, TALLY_SCOPE, scope->attributes, 2))
 		return false;
@@ -188,7 +188,7 @@ is_repeated(const SegmentReader *r, const ReadShape *shape, uint32_t k)
 
 	for (uint32_t i = 0; i < k; i++)
 		if (!r->columns[shape->columns[i]].field &&
-			r->columns[shape->columns[i]].key == column->key)
+		    r->columns[shape->columns[i]].key == column->key)
 			return true;
 	return false;
 }
@@ -210,9 +210,9 @@ static bool
 know_item(SegmentTally *t, const ReadShape *shape, ShapeTally *known, uint32_t k, SpanError *error)
 {
 	SegmentReader *r = t->r;
-	uint32_t	   number = shape->columns[k];
-	bool		   is_message = number == FIELD_STATUS_MESSAGE;
-	bool counted = is_message || (!r->columns[number].field && !known->rest && !is_repeated(r, shape, k));
+	uint32_t       number = shape->columns[k];
+	bool           is_message = number == FIELD_STATUS_MESSAGE;
+	bool           counted = is_message || (!r->columns[number].field && !known->rest && !is_repeated(r, shape, k));
 
 	if (shape->constants[k] == 0)
 	{
@@ -226,7 +226,7 @@ know_item(SegmentTally *t, const ReadShape *shape, ShapeTally *known, uint32_t k
 		return false;
 	known->constants.values[known->constants.n++] =
 		value_of(t, column_attribute(t, number),
-				 &r->columns[number].dictionary[shape->constants[k] - 1]);
+	             &r->columns[number].dictionary[shape->constants[k] - 1]);
 	return true;
 }
 
@@ -235,7 +235,7 @@ know_shape(SegmentTally *t, uint32_t number, SpanError *error)
 {
 	ReadShape  *shape = &t->r->tables[TABLE_SPAN].shapes[number];
 	ShapeTally *known = &t->shapes[number];
-	bool		has_message = false;
+	bool        has_message = false;
 
 	if (known->constants.known)
 		return true;
@@ -243,7 +243,7 @@ know_shape(SegmentTally *t, uint32_t number, SpanError *error)
 	known->varying = arena_alloc(&t->arena, ((size_t) shape->n_items + 1) * sizeof(uint32_t));
 	known->counted = arena_alloc(&t->arena, (size_t) shape->n_items + 1);
 	if (known->constants.values == NULL || known->varying == NULL || known->counted == NULL ||
-		(!t->scopes[shape->fields[0]].known && !know_scope(t, shape->fields[0])))
+	    (!t->scopes[shape->fields[0]].known && !know_scope(t, shape->fields[0])))
 		return segment_no_memory(error);
 	for (uint32_t k = 0; k < shape->n_items; k++)
 	{
@@ -281,7 +281,7 @@ add_set(SegmentTally *t, const ValueSet *set, uint32_t slot, uint32_t n)
 /* Numbers shapes and slots of the rows that count; lists them. */
 static bool
 list_block(SegmentTally *t, const uint32_t *slots, uint32_t *shapes, uint32_t *n_shapes,
-		   uint32_t *own_slots, uint32_t *n_own, SpanError *error)
+           uint32_t *own_slots, uint32_t *n_own, SpanError *error)
 {
 	const ReadTable *table = &t->r->tables[TABLE_SPAN];
 
@@ -310,12 +310,12 @@ list_block(SegmentTally *t, const uint32_t *slots, uint32_t *shapes, uint32_t *n
 /* Tells what is counted in cells: for each shape a row of one cell per slot of the block. */
 static bool
 tell_cells(SegmentTally *t, const uint32_t *cells, const uint32_t *shapes, uint32_t n_shapes,
-		   const uint32_t *own_slots, uint32_t n_own, SpanError *error)
+           const uint32_t *own_slots, uint32_t n_own, SpanError *error)
 {
-	SegmentReader	*r = t->r;
+	SegmentReader   *r = t->r;
 	const ReadTable *table = &r->tables[TABLE_SPAN];
-	uint32_t *by_scope = arena_alloc0(&t->block_arena, (size_t) r->n_scopes * sizeof(uint32_t));
-	uint32_t *by_resource =
+	uint32_t        *by_scope = arena_alloc0(&t->block_arena, (size_t) r->n_scopes * sizeof(uint32_t));
+	uint32_t        *by_resource =
 		arena_alloc0(&t->block_arena, (size_t) r->n_resources * sizeof(uint32_t));
 
 	if (by_scope == NULL || by_resource == NULL)
@@ -371,13 +371,13 @@ static bool
 tally_shapes(SegmentTally *t, const uint32_t *slots, SpanError *error)
 {
 	const ReadTable *table = &t->r->tables[TABLE_SPAN];
-	size_t			 size = (size_t) t->r->block_rows * sizeof(uint32_t);
-	uint32_t		*shapes = arena_alloc(&t->block_arena, size);
-	uint32_t		*own_slots = arena_alloc(&t->block_arena, size);
-	uint32_t		*cells;
-	uint32_t		 n_shapes;
-	uint32_t		 n_own;
-	bool			 ok;
+	size_t           size = (size_t) t->r->block_rows * sizeof(uint32_t);
+	uint32_t        *shapes = arena_alloc(&t->block_arena, size);
+	uint32_t        *own_slots = arena_alloc(&t->block_arena, size);
+	uint32_t        *cells;
+	uint32_t         n_shapes;
+	uint32_t         n_own;
+	bool             ok;
 
 	if (shapes == NULL || own_slots == NULL)
 		return segment_no_memory(error);
@@ -392,7 +392,7 @@ tally_shapes(SegmentTally *t, const uint32_t *slots, SpanError *error)
 		for (uint32_t row = 0; row < t->r->block_rows; row++)
 			if (slots[row] != TALLY_NONE)
 				cells[(size_t) t->shapes[table->row_shapes[row]].number * n_own +
-					  t->number_of[slots[row]]]++;
+				      t->number_of[slots[row]]]++;
 		ok = tell_cells(t, cells, shapes, n_shapes, own_slots, n_own, error);
 	}
 	for (uint32_t s = 0; s < n_own; s++)
@@ -407,9 +407,9 @@ tally_shapes(SegmentTally *t, const uint32_t *slots, SpanError *error)
 /* Gives the columns the slots of their values, and lists rows that codes do not tell. */
 static bool
 distribute_slots(SegmentTally *t, uint32_t first, const uint32_t *slots, uint32_t *rest,
-				 uint32_t *n_rest, SpanError *error)
+                 uint32_t *n_rest, SpanError *error)
 {
-	SegmentReader	*r = t->r;
+	SegmentReader   *r = t->r;
 	const ReadTable *table = &r->tables[TABLE_SPAN];
 
 	for (uint32_t i = 0; i < r->n_columns; i++)
@@ -433,7 +433,7 @@ distribute_slots(SegmentTally *t, uint32_t first, const uint32_t *slots, uint32_
 		for (uint32_t k = 0; k < shape->n_varying; k++)
 		{
 			ColumnTally *column = &t->columns[shape->varying[k]];
-			uint32_t	 slot = shape->counted[k] ? slots[row] : TALLY_NONE;
+			uint32_t     slot = shape->counted[k] ? slots[row] : TALLY_NONE;
 
 			column->slots[column->next++] = slot;
 			column->any |= slot != TALLY_NONE;
@@ -450,17 +450,17 @@ tally_values(SegmentTally *t, uint32_t number, SpanError *error)
 {
 	const ReadColumn  *column = &t->r->columns[number];
 	const ColumnTally *tally = &t->columns[number];
-	AnyValue		  *values =
+	AnyValue          *values =
 		arena_alloc(&t->block_arena, (size_t) column->n_values * sizeof(AnyValue));
 
 	if (values == NULL)
 		return segment_no_memory(error);
 	for (uint32_t i = 0; i < column->n_values; i++)
 		if (tally->slots[i] != TALLY_NONE &&
-			!segment_value_in_place(&t->block_arena, column, i, &values[i], error))
+		    !segment_value_in_place(&t->block_arena, column, i, &values[i], error))
 			return false;
 	t->sink.add_values(t->sink.arg, column_attribute(t, number), values, tally->slots,
-					   column->n_values);
+	                   column->n_values);
 	return true;
 }
 
@@ -469,13 +469,13 @@ static bool
 tally_codes(SegmentTally *t, uint32_t number, SpanError *error)
 {
 	const ReadColumn *column = &t->r->columns[number];
-	ColumnTally		 *tally = &t->columns[number];
-	uint32_t		  n = column->local ? column->n_texts : column->n_dictionary;
-	void			**by_code = column->local ? NULL : tally->by_code;
+	ColumnTally      *tally = &t->columns[number];
+	uint32_t          n = column->local ? column->n_texts : column->n_dictionary;
+	void            **by_code = column->local ? NULL : tally->by_code;
 
 	if (by_code == NULL)
 		by_code = arena_alloc0(column->local ? &t->block_arena : &t->arena,
-							   ((size_t) n + 1) * sizeof(void *));
+		                       ((size_t) n + 1) * sizeof(void *));
 	if (by_code == NULL)
 		return segment_no_memory(error);
 	if (!column->local)
@@ -496,10 +496,10 @@ tally_codes(SegmentTally *t, uint32_t number, SpanError *error)
 
 bool
 segment_tally_block(SegmentTally *t, uint32_t first, const uint32_t *slots, const uint32_t **rest,
-					uint32_t *n_rest, SpanError *error)
+                    uint32_t *n_rest, SpanError *error)
 {
 	SegmentReader *r = t->r;
-	uint32_t	  *rows;
+	uint32_t      *rows;
 
 	if (first >= r->summary.rows || first % IMAGE_BLOCK_ROWS != 0)
 		return span_error(error, SPAN_ERROR_INVALID, "no such block in the segment");
@@ -514,7 +514,7 @@ segment_tally_block(SegmentTally *t, uint32_t first, const uint32_t *slots, cons
 	*rest = rows;
 	*n_rest = 0;
 	if (!tally_shapes(t, slots, error) ||
-		!distribute_slots(t, first, slots, rows, n_rest, error))
+	    !distribute_slots(t, first, slots, rows, n_rest, error))
 		return false;
 	for (uint32_t i = 0; i < r->n_columns; i++)
 	{
@@ -524,8 +524,7 @@ segment_tally_block(SegmentTally *t, uint32_t first, const uint32_t *slots, cons
 			continue;
 		if (!segment_load_column(r, i, error))
 			return false;
-		if (column->form == FORM_CODES || column->local ? !tally_codes(t, i, error)
-														: !tally_values(t, i, error))
+		if (column->form == FORM_CODES || column->local ? !tally_codes(t, i, error) : !tally_values(t, i, error))
 			return false;
 	}
 	return true;

@@ -48,9 +48,9 @@ typedef struct TallySink
 
 	/* row i, in slots[i], has values[codes[i]], or values[i]; not if the slot is TALLY_NONE */
 	void (*add_codes)(void *arg, void *const *values, const uint32_t *codes, const uint32_t *slots,
-					  uint32_t n);
+	                  uint32_t n);
 	void (*add_values)(void *arg, void *attribute, const AnyValue *values, const uint32_t *slots,
-					   uint32_t n);
+	                   uint32_t n);
 } TallySink;
 
 typedef struct SegmentTally SegmentTally;
@@ -60,9 +60,9 @@ typedef struct SegmentTally SegmentTally;
  * reader, the sink and the allocator must live as long.  NULL on damage.
  */
 extern SegmentTally *segment_tally_create(SegmentReader *reader, const TallySink *sink,
-										  uint32_t n_slots, const SpanAllocator *allocator,
-										  SpanError *error);
-extern void			 segment_tally_free(SegmentTally *tally);
+                                          uint32_t n_slots, const SpanAllocator *allocator,
+                                          SpanError *error);
+extern void          segment_tally_free(SegmentTally *tally);
 
 /*
  * segment_tally_block: counts the rows of the block that begins at row "first".
@@ -71,6 +71,6 @@ extern void			 segment_tally_free(SegmentTally *tally);
  * until the next call.  All else of them is counted.
  */
 extern bool segment_tally_block(SegmentTally *tally, uint32_t first, const uint32_t *slots,
-								const uint32_t **rest, uint32_t *n_rest, SpanError *error);
+                                const uint32_t **rest, uint32_t *n_rest, SpanError *error);
 
 #endif /* TEMPO_SEGMENT_TALLY_H */

@@ -97,8 +97,8 @@ mark_columns(SegmentReader *r)
 static bool
 set_projection(SegmentReader *r, const SegmentProjection *p, SpanBatch *batch)
 {
-	uint64_t	generation = span_batch_generation(batch);
-	bool		same = r->generation != 0 && same_projection(r, p);
+	uint64_t generation = span_batch_generation(batch);
+	bool     same = r->generation != 0 && same_projection(r, p);
 
 	if (same && r->generation == generation)
 		return true;
@@ -151,11 +151,11 @@ batch_string(Decoder *d, uint32_t number)
 static uint32_t
 batch_scope(Decoder *d, uint32_t number)
 {
-	SegmentReader *r = d->r;
-	const SpanScope *from = &r->scopes[number];
+	SegmentReader      *r = d->r;
+	const SpanScope    *from = &r->scopes[number];
 	const SpanResource *res = &r->resources[from->resource];
-	SpanResource resource = {0};
-	SpanScope	scope = {0};
+	SpanResource        resource = {0};
+	SpanScope           scope = {0};
 
 	if (r->batch_scopes[number] != SPAN_BATCH_NONE)
 		return r->batch_scopes[number];
@@ -173,7 +173,7 @@ batch_scope(Decoder *d, uint32_t number)
 		scope.schema_url = batch_string(d, from->schema_url);
 	}
 	if (resource.schema_url == SPAN_BATCH_NONE || resource.tenant == SPAN_BATCH_NONE ||
-		scope.name == SPAN_BATCH_NONE || scope.version == SPAN_BATCH_NONE || scope.schema_url == SPAN_BATCH_NONE)
+	    scope.name == SPAN_BATCH_NONE || scope.version == SPAN_BATCH_NONE || scope.schema_url == SPAN_BATCH_NONE)
 		return SPAN_BATCH_NONE;
 	scope.resource = span_batch_resource(d->batch, &resource);
 	if (scope.resource != SPAN_BATCH_NONE)
@@ -197,7 +197,7 @@ segment_dictionary_value(Decoder *d, ReadColumn *c, uint32_t index, AnyValue *ou
 			return segment_no_memory(d->error);
 	}
 	if (c->copies[index].type == ANY_EMPTY &&
-		!any_value_copy(d->arena, &c->dictionary[index], &c->copies[index]))
+	    !any_value_copy(d->arena, &c->dictionary[index], &c->copies[index]))
 		return segment_no_memory(d->error);
 	*out = c->copies[index];
 	return true;
@@ -282,10 +282,10 @@ static bool
 add_item(Decoder *d, TableId table, const ReadShape *shape, uint32_t k, uint32_t ordinal, Template *t)
 {
 	SegmentReader *r = d->r;
-	uint32_t	number = shape->columns[k];
-	ReadColumn *c = &r->columns[number];
-	bool		varies = shape->constants[k] == 0;
-	AnyValue	value;
+	uint32_t       number = shape->columns[k];
+	ReadColumn    *c = &r->columns[number];
+	bool           varies = shape->constants[k] == 0;
+	AnyValue       value;
 
 	/* columns of values that vary are loaded once a row is taken */
 	if (!varies && !segment_load_dictionary(r, number, d->error))
@@ -294,8 +294,8 @@ add_item(Decoder *d, TableId table, const ReadShape *shape, uint32_t k, uint32_t
 		return false;
 	if (c->field)
 	{
-		bool		overflow = number == FIELD_SPAN_OVERFLOW || number == FIELD_EVENT_OVERFLOW ||
-			number == FIELD_LINK_OVERFLOW;
+		bool overflow = number == FIELD_SPAN_OVERFLOW || number == FIELD_EVENT_OVERFLOW ||
+		                number == FIELD_LINK_OVERFLOW;
 
 		if (overflow && (!varies || t->overflow != 0))
 			return segment_corrupt(d->error, "bad shape");
@@ -329,10 +329,10 @@ Template *
 segment_make_template(Decoder *d, TableId table, ReadShape *shape)
 {
 	SegmentReader *r = d->r;
-	Arena	   *arena = &r->projection_arena;
-	Template   *t = arena_alloc0(arena, sizeof(Template));
-	uint32_t	ordinal = 0;
-	uint32_t	wanted = 0;
+	Arena         *arena = &r->projection_arena;
+	Template      *t = arena_alloc0(arena, sizeof(Template));
+	uint32_t       ordinal = 0;
+	uint32_t       wanted = 0;
 
 	for (uint32_t k = 0; k < shape->n_items; k++)
 		wanted += r->columns[shape->columns[k]].wanted;
@@ -358,7 +358,7 @@ segment_make_template(Decoder *d, TableId table, ReadShape *shape)
 	}
 	if (table == TABLE_SPAN)
 	{
-		Span	   *span = &t->proto.span;
+		Span *span = &t->proto.span;
 
 		span->scope = batch_scope(d, shape->fields[0]);
 		span->name = r->parts & SEGMENT_NAME ? batch_string(d, shape->fields[1]) : 0;
@@ -396,9 +396,9 @@ segment_load_template_columns(Decoder *d, Template *t)
 
 bool
 segment_begin_decoding(Decoder *d, SegmentReader *r, const SegmentProjection *projection, SpanBatch *batch,
-			   SpanError *error)
+                       SpanError *error)
 {
-	*d = (Decoder) {.r = r, .batch = batch, .arena = span_batch_arena(batch), .error = error};
+	*d = (Decoder){.r = r, .batch = batch, .arena = span_batch_arena(batch), .error = error};
 	if (!segment_load_schema(r, error))
 		return false;
 	if (!set_projection(r, projection, batch))
@@ -415,7 +415,7 @@ segment_end_decoding(Decoder *d, uint32_t before, bool ok)
 	if (!ok)
 	{
 		span_batch_truncate(d->batch, before);
-		d->r->generation = 0;	/* the cursors are anywhere */
+		d->r->generation = 0; /* the cursors are anywhere */
 	}
 	return ok;
 }

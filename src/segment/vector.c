@@ -24,7 +24,7 @@ static inline bool
 use_avx2(void)
 {
 #if HAVE_AVX2
-	static int	found = -1;
+	static int found = -1;
 
 	if (found < 0)
 		found = __builtin_cpu_supports("avx2") != 0;
@@ -37,7 +37,7 @@ use_avx2(void)
 bool
 vector_portable(bool portable)
 {
-	bool		had = use_avx2();
+	bool had = use_avx2();
 
 	portable_only = portable;
 	return had;
@@ -47,19 +47,19 @@ vector_portable(bool portable)
 WITH_AVX2 static size_t
 range_avx2(const int64_t *values, size_t n, int64_t min, int64_t max, uint8_t flip, uint8_t *out)
 {
-	const		__m256i low = _mm256_set1_epi64x(min);
-	const		__m256i high = _mm256_set1_epi64x(max);
-	size_t		i = 0;
+	const __m256i low = _mm256_set1_epi64x(min);
+	const __m256i high = _mm256_set1_epi64x(max);
+	size_t        i = 0;
 
 	for (; i + 8 <= n; i += 8)
 	{
-		__m256i		a = _mm256_loadu_si256((const __m256i *) (values + i));
-		__m256i		b = _mm256_loadu_si256((const __m256i *) (values + i + 4));
-		__m256i		x = _mm256_or_si256(_mm256_cmpgt_epi64(low, a), _mm256_cmpgt_epi64(a, high));
-		__m256i		y = _mm256_or_si256(_mm256_cmpgt_epi64(low, b), _mm256_cmpgt_epi64(b, high));
-		__m256i		words;
-		__m128i		halves;
-		uint64_t	bytes;
+		__m256i  a = _mm256_loadu_si256((const __m256i *) (values + i));
+		__m256i  b = _mm256_loadu_si256((const __m256i *) (values + i + 4));
+		__m256i  x = _mm256_or_si256(_mm256_cmpgt_epi64(low, a), _mm256_cmpgt_epi64(a, high));
+		__m256i  y = _mm256_or_si256(_mm256_cmpgt_epi64(low, b), _mm256_cmpgt_epi64(b, high));
+		__m256i  words;
+		__m128i  halves;
+		uint64_t bytes;
 
 		/* each value becomes two words of 16 bits, in the order a0 a1 b0 b1 a2 a3 b2 b3 */
 		words = _mm256_packs_epi32(x, y);
@@ -79,8 +79,8 @@ range_avx2(const int64_t *values, size_t n, int64_t min, int64_t max, uint8_t fl
 void
 vector_range(const int64_t *values, size_t n, int64_t min, int64_t max, bool negate, uint8_t *out)
 {
-	uint8_t		flip = negate ? TRUTH_TRUE : TRUTH_FALSE;
-	size_t		i = 0;
+	uint8_t flip = negate ? TRUTH_TRUE : TRUTH_FALSE;
+	size_t  i = 0;
 
 	if (min > max)
 	{
@@ -93,25 +93,26 @@ vector_range(const int64_t *values, size_t n, int64_t min, int64_t max, bool neg
 #endif
 	for (; i < n; i++)
 		out[i] = (uint8_t) ((-(uint8_t) ((uint64_t) values[i] - (uint64_t) min <= (uint64_t) max - (uint64_t) min) &
-							 TRUTH_TRUE) ^ flip);
+		                     TRUTH_TRUE) ^
+		                    flip);
 }
 
 bool
 vector_lookup(const uint32_t *codes, size_t n, const uint8_t *table, uint8_t rare, uint8_t *out)
 {
-	uint8_t		seen = 0;
-	size_t		i = 0;
+	uint8_t seen = 0;
+	size_t  i = 0;
 
 	/* eight at a time, written at once: a store per row is what takes the time */
 	for (; i + 8 <= n; i += 8)
 	{
-		uint64_t	bytes = 0;
-		uint64_t	more = 0;
+		uint64_t bytes = 0;
+		uint64_t more = 0;
 
 		bytes = table[codes[i]] | (uint64_t) table[codes[i + 1]] << 8 |
-			(uint64_t) table[codes[i + 2]] << 16 | (uint64_t) table[codes[i + 3]] << 24;
+		        (uint64_t) table[codes[i + 2]] << 16 | (uint64_t) table[codes[i + 3]] << 24;
 		more = table[codes[i + 4]] | (uint64_t) table[codes[i + 5]] << 8 |
-			(uint64_t) table[codes[i + 6]] << 16 | (uint64_t) table[codes[i + 7]] << 24;
+		       (uint64_t) table[codes[i + 6]] << 16 | (uint64_t) table[codes[i + 7]] << 24;
 		bytes |= more << 32;
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
 		bytes = __builtin_bswap64(bytes);
@@ -135,7 +136,7 @@ vector_lookup(const uint32_t *codes, size_t n, const uint8_t *table, uint8_t rar
 static inline uint64_t
 get_word(const uint8_t *p)
 {
-	uint64_t	word;
+	uint64_t word;
 
 	memcpy(&word, p, sizeof(word));
 	return word;
@@ -169,23 +170,23 @@ vector_not(uint8_t *out, size_t n)
 	/* the bounds change places, and so do unknown and true in each */
 	for (size_t i = 0; i < n; i += 8)
 	{
-		uint64_t	word = ~get_word(out + i);
+		uint64_t word = ~get_word(out + i);
 
 		put_word(out + i, (word >> 3 & LOW_BITS) | (word >> 1 & LOW_BITS << 1) |
-				 (word & LOW_BITS << 1) << 1 | (word & LOW_BITS) << 3);
+		                      (word & LOW_BITS << 1) << 1 | (word & LOW_BITS) << 3);
 	}
 }
 
 bool
 vector_narrow(uint8_t *rows, const uint8_t *truth, VectorStop stop, size_t n)
 {
-	uint64_t	any = 0;
+	uint64_t any = 0;
 
 	for (size_t i = 0; i < n; i += 8)
 	{
-		uint64_t	t = get_word(truth + i);
-		uint64_t	maybe;
-		uint64_t	certain;
+		uint64_t t = get_word(truth + i);
+		uint64_t maybe;
+		uint64_t certain;
 
 		switch (stop)
 		{

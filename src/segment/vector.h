@@ -19,23 +19,23 @@
 #include <stdint.h>
 
 /* The bits of a truth value: at most, and at least, unknown or true. */
-#define AT_MOST_UNKNOWN		1	/* set: may be unknown or more */
-#define AT_MOST_TRUE		2	/* set: may be true */
-#define AT_LEAST_UNKNOWN	4	/* set: is unknown or true */
-#define AT_LEAST_TRUE		8	/* set: is true */
+#define AT_MOST_UNKNOWN 1  /* set: may be unknown or more */
+#define AT_MOST_TRUE 2     /* set: may be true */
+#define AT_LEAST_UNKNOWN 4 /* set: is unknown or true */
+#define AT_LEAST_TRUE 8    /* set: is true */
 
-#define TRUTH_FALSE			0
-#define TRUTH_UNKNOWN		(AT_MOST_UNKNOWN | AT_LEAST_UNKNOWN)
-#define TRUTH_TRUE			15
-#define TRUTH_UNDECIDED		(AT_MOST_UNKNOWN | AT_MOST_TRUE)
+#define TRUTH_FALSE 0
+#define TRUTH_UNKNOWN (AT_MOST_UNKNOWN | AT_LEAST_UNKNOWN)
+#define TRUTH_TRUE 15
+#define TRUTH_UNDECIDED (AT_MOST_UNKNOWN | AT_MOST_TRUE)
 
 /* How far a row gets: not to be looked at, may get here, certainly gets here. */
-#define ROW_OUT				0
-#define ROW_MAYBE			1
-#define ROW_IN				3
+#define ROW_OUT 0
+#define ROW_MAYBE 1
+#define ROW_IN 3
 
 /* Rows are processed in groups of this many: arrays must have room for whole groups. */
-#define VECTOR_GROUP		32
+#define VECTOR_GROUP 32
 
 static inline size_t
 vector_size(size_t n)
@@ -57,9 +57,9 @@ extern void vector_not(uint8_t *out, size_t n);
 /* What decides whether a row gets to the next condition. */
 typedef enum VectorStop
 {
-	VECTOR_UNLESS_TRUE,			/* a list of conditions that must all be true */
-	VECTOR_IF_FALSE,			/* AND */
-	VECTOR_IF_TRUE				/* OR */
+	VECTOR_UNLESS_TRUE, /* a list of conditions that must all be true */
+	VECTOR_IF_FALSE,    /* AND */
+	VECTOR_IF_TRUE      /* OR */
 } VectorStop;
 
 /* vector_narrow: which rows go on; true if any does */
@@ -68,4 +68,4 @@ extern bool vector_narrow(uint8_t *rows, const uint8_t *truth, VectorStop stop, 
 /* vector_portable: for tests, do without the special instructions; returns whether there were any */
 extern bool vector_portable(bool portable);
 
-#endif							/* TEMPO_SEGMENT_VECTOR_H */
+#endif /* TEMPO_SEGMENT_VECTOR_H */

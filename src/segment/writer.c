@@ -29,39 +29,39 @@
 
 typedef struct Writer
 {
-	const SpanBatch *batch;
-	const SpanAllocator *allocator;
+	const SpanBatch           *batch;
+	const SpanAllocator       *allocator;
 	const SegmentWriteOptions *options;
-	RowOrder	order;
-	uint32_t	n_blocks;
-	int32_t    *parents;
-	ColumnSet	columns;
-	Table		tables[N_TABLES];
-	RowBuilder	builder;
-	Sections	sections;
-	Buffer		out;
-	Buffer		scratch;
-	Buffer		payload;
-	Buffer		footer;
-	Buffer		starts;			/* int64_t: of the block's rows */
-	Buffer		durations;
-	Buffer		ids;			/* span ids of the block's rows */
-	Buffer		link_ids;
-	Buffer		event_times;
-	Buffer		zones;			/* int64_t[3] per block */
-	bool	   *tenant_seen;	/* by string id */
-	uint32_t   *trace_rank;		/* position of each trace in the trace index */
-	uint32_t   *string_number;	/* of the batch's strings in the segment, 0 = none yet */
-	uint32_t   *scope_number;	/* + 1; 0 = none yet */
-	Buffer		strings;		/* uint32_t: batch string ids */
-	Buffer		scopes;			/* uint32_t: batch scope indexes */
-	SegmentSummary summary;
+	RowOrder                   order;
+	uint32_t                   n_blocks;
+	int32_t                   *parents;
+	ColumnSet                  columns;
+	Table                      tables[N_TABLES];
+	RowBuilder                 builder;
+	Sections                   sections;
+	Buffer                     out;
+	Buffer                     scratch;
+	Buffer                     payload;
+	Buffer                     footer;
+	Buffer                     starts; /* int64_t: of the block's rows */
+	Buffer                     durations;
+	Buffer                     ids; /* span ids of the block's rows */
+	Buffer                     link_ids;
+	Buffer                     event_times;
+	Buffer                     zones;         /* int64_t[3] per block */
+	bool                      *tenant_seen;   /* by string id */
+	uint32_t                  *trace_rank;    /* position of each trace in the trace index */
+	uint32_t                  *string_number; /* of the batch's strings in the segment, 0 = none yet */
+	uint32_t                  *scope_number;  /* + 1; 0 = none yet */
+	Buffer                     strings;       /* uint32_t: batch string ids */
+	Buffer                     scopes;        /* uint32_t: batch scope indexes */
+	SegmentSummary             summary;
 } Writer;
 
 uint64_t
 segment_tenant_bit(SpanText tenant)
 {
-	uint64_t	h = UINT64_C(0xcbf29ce484222325);
+	uint64_t h = UINT64_C(0xcbf29ce484222325);
 
 	/* FNV-1a: stored in directories, so it must never change */
 	for (uint32_t i = 0; i < tenant.len; i++)
@@ -73,7 +73,7 @@ segment_tenant_bit(SpanText tenant)
 static int64_t
 clamped_difference(int64_t start, int64_t end)
 {
-	uint64_t	d;
+	uint64_t d;
 
 	if (end <= start)
 		return 0;
@@ -96,7 +96,7 @@ long_text(uint32_t len)
 static uint64_t
 value_size(const AnyValue *value)
 {
-	uint64_t	size = 0;
+	uint64_t size = 0;
 
 	switch (value->type)
 	{
@@ -119,7 +119,7 @@ value_size(const AnyValue *value)
 static uint64_t
 attributes_size(AttributeList list)
 {
-	uint64_t	size = (uint64_t) list.count * sizeof(KeyValue);
+	uint64_t size = (uint64_t) list.count * sizeof(KeyValue);
 
 	for (uint32_t i = 0; i < list.count; i++)
 		size += value_size(&list.items[i].value);
@@ -130,7 +130,7 @@ attributes_size(AttributeList list)
 static uint64_t
 shared_size(const SpanBatch *batch)
 {
-	uint64_t	size = 0;
+	uint64_t size = 0;
 
 	for (uint32_t i = 0; i < batch->n_strings; i++)
 		size += long_text(batch->strings[i].len);
@@ -146,10 +146,10 @@ static void
 summarize_span(Writer *w, const Span *span, int64_t *zone)
 {
 	SegmentSummary *s = &w->summary;
-	uint32_t	tenant = span_resource(w->batch, span)->tenant;
-	int64_t		start = span->start_time_unix_nano;
-	int64_t		end = span->end_time_unix_nano > start ? span->end_time_unix_nano : start;
-	int64_t		duration = clamped_difference(start, end);
+	uint32_t        tenant = span_resource(w->batch, span)->tenant;
+	int64_t         start = span->start_time_unix_nano;
+	int64_t         end = span->end_time_unix_nano > start ? span->end_time_unix_nano : start;
+	int64_t         duration = clamped_difference(start, end);
 
 	zone[0] = start < zone[0] ? start : zone[0];
 	zone[1] = start > zone[1] ? start : zone[1];
@@ -163,7 +163,7 @@ summarize_span(Writer *w, const Span *span, int64_t *zone)
 		s->tenant_filter |= segment_tenant_bit(w->batch->strings[tenant]);
 	}
 	s->raw_size += sizeof(Span) + attributes_size(span->attributes) + long_text(span->status_message.len) +
-		long_text(span->trace_state.len);
+	               long_text(span->trace_state.len);
 	for (uint32_t i = 0; i < span->n_events; i++)
 		s->raw_size += sizeof(SpanEvent) + long_text(span->events[i].name.len) + attributes_size(span->events[i].attributes);
 	for (uint32_t i = 0; i < span->n_links; i++)
@@ -175,7 +175,7 @@ static void
 summarize(Writer *w)
 {
 	SegmentSummary *s = &w->summary;
-	const int64_t *zones = (const int64_t *) w->zones.data;
+	const int64_t  *zones = (const int64_t *) w->zones.data;
 
 	s->rows = w->order.n_rows;
 	s->traces = w->order.n_traces;
@@ -195,7 +195,7 @@ summarize(Writer *w)
 	}
 	for (uint32_t t = 0; t < w->order.n_traces; t++)
 	{
-		int64_t		extent = clamped_difference(w->order.traces[t].min_start, w->order.traces[t].max_end);
+		int64_t extent = clamped_difference(w->order.traces[t].min_start, w->order.traces[t].max_end);
 
 		s->max_trace_nano = extent > s->max_trace_nano ? extent : s->max_trace_nano;
 	}
@@ -218,7 +218,6 @@ put_summary(Buffer *f, const SegmentSummary *s)
 	buffer_put_u64(f, s->raw_size);
 }
 
-
 /* Last row + 1 of a block. */
 static uint32_t
 block_end(const Writer *w, uint32_t block)
@@ -230,7 +229,7 @@ static inline const Span *
 span_at(const Writer *w, uint32_t row)
 {
 	const SpanBatch *batch = w->batch;
-	const RowOrder *order = &w->order;
+	const RowOrder  *order = &w->order;
 
 	if (row + PREFETCH_SPANS < order->n_rows)
 	{
@@ -263,11 +262,11 @@ static bool
 find_shapes(Writer *w)
 {
 	RowBuilder *b = &w->builder;
-	uint32_t	row = 0;
+	uint32_t    row = 0;
 
 	for (uint32_t block = 0; block < w->n_blocks; block++)
 	{
-		int64_t		zone[3] = {INT64_MAX, INT64_MIN, 0};
+		int64_t zone[3] = {INT64_MAX, INT64_MIN, 0};
 
 		for (; row < block_end(w, block); row++)
 		{
@@ -294,9 +293,9 @@ static bool
 fill_columns(Writer *w)
 {
 	RowBuilder *b = &w->builder;
-	uint32_t	row = 0;
-	uint32_t	event = 0;
-	uint32_t	link = 0;
+	uint32_t    row = 0;
+	uint32_t    event = 0;
+	uint32_t    link = 0;
 
 	for (uint32_t block = 0; block < w->n_blocks; block++)
 	{
@@ -360,8 +359,8 @@ static void
 write_shapes(Writer *w, TableId table)
 {
 	const Table *t = &w->tables[table];
-	Buffer	   *f = &w->scratch;
-	Buffer	   *bodies = &w->payload;	/* the shapes' items */
+	Buffer      *f = &w->scratch;
+	Buffer      *bodies = &w->payload; /* the shapes' items */
 
 	if (table_n_shapes(t) == 0)
 		return;
@@ -378,9 +377,9 @@ write_shapes(Writer *w, TableId table)
 	}
 	for (uint32_t number = 0; number < table_n_shapes(t); number++)
 	{
-		const Shape *shape = (const Shape *) t->shapes.data + t->by_number[number];
+		const Shape     *shape = (const Shape *) t->shapes.data + t->by_number[number];
 		const ShapeItem *items = (const ShapeItem *) t->items.data + shape->first_item;
-		size_t		before = bodies->len;
+		size_t           before = bodies->len;
 
 		for (uint32_t i = 0; i < shape->n_items; i++)
 		{
@@ -400,14 +399,14 @@ write_shapes(Writer *w, TableId table)
 static void
 write_columns(Writer *w)
 {
-	Buffer	   *f = &w->scratch;
-	uint32_t	n_rare = 0;
+	Buffer  *f = &w->scratch;
+	uint32_t n_rare = 0;
 
 	f->len = 0;
 	buffer_put_varint(f, columns_count(&w->columns));
 	for (uint32_t i = 0; i < columns_count(&w->columns); i++)
 	{
-		Column	   *c = columns_get(&w->columns, i);
+		Column *c = columns_get(&w->columns, i);
 
 		if (!c->field)
 		{
@@ -435,12 +434,12 @@ static void
 write_scopes(Writer *w)
 {
 	const SpanBatch *batch = w->batch;
-	const uint32_t *scopes = (const uint32_t *) w->scopes.data;
-	uint32_t	n = (uint32_t) (w->scopes.len / sizeof(uint32_t));
-	Buffer	   *f = &w->scratch;
-	Buffer	   *resources = &w->payload;	/* batch indexes, then their bytes */
-	uint32_t	n_resources = 0;
-	uint32_t   *list;
+	const uint32_t  *scopes = (const uint32_t *) w->scopes.data;
+	uint32_t         n = (uint32_t) (w->scopes.len / sizeof(uint32_t));
+	Buffer          *f = &w->scratch;
+	Buffer          *resources = &w->payload; /* batch indexes, then their bytes */
+	uint32_t         n_resources = 0;
+	uint32_t        *list;
 
 	resources->len = 0;
 	f->len = 0;
@@ -448,7 +447,7 @@ write_scopes(Writer *w)
 	for (uint32_t i = 0; i < n; i++)
 	{
 		const SpanScope *s = &batch->scopes[scopes[i]];
-		uint32_t	r = 0;
+		uint32_t         r = 0;
 
 		list = (uint32_t *) resources->data;
 		/* scopes of one resource mostly follow each other */
@@ -494,8 +493,8 @@ static void
 write_strings(Writer *w)
 {
 	const uint32_t *ids = (const uint32_t *) w->strings.data;
-	uint32_t	n = (uint32_t) (w->strings.len / sizeof(uint32_t));
-	Buffer	   *f = &w->scratch;
+	uint32_t        n = (uint32_t) (w->strings.len / sizeof(uint32_t));
+	Buffer         *f = &w->scratch;
 
 	f->len = 0;
 	buffer_put_varint(f, n);
@@ -512,9 +511,9 @@ write_overflow_blooms(Writer *w)
 	for (int t = 0; t < N_TABLES; t++)
 	{
 		const Buffer *hashes = &w->columns.rare_hashes[t];
-		uint32_t	n = (uint32_t) (hashes->len / sizeof(uint64_t));
-		size_t		size = bloom_size(n);
-		uint8_t    *filter;
+		uint32_t      n = (uint32_t) (hashes->len / sizeof(uint64_t));
+		size_t        size = bloom_size(n);
+		uint8_t      *filter;
 
 		w->scratch.len = 0;
 		filter = n == 0 ? NULL : buffer_reserve(&w->scratch, size);
@@ -541,9 +540,9 @@ static bool
 write_trace_index(Writer *w)
 {
 	const RowOrder *order = &w->order;
-	uint32_t	n = order->n_traces;
-	uint32_t   *sorted = w->allocator->alloc(w->allocator->arg, (size_t) n * sizeof(uint32_t) + 1);
-	Buffer	   *f = &w->scratch;
+	uint32_t        n = order->n_traces;
+	uint32_t       *sorted = w->allocator->alloc(w->allocator->arg, (size_t) n * sizeof(uint32_t) + 1);
+	Buffer         *f = &w->scratch;
 
 	w->trace_rank = w->allocator->alloc(w->allocator->arg, (size_t) n * sizeof(uint32_t) + 1);
 	if (sorted == NULL || w->trace_rank == NULL)
@@ -558,7 +557,7 @@ write_trace_index(Writer *w)
 		qsort_r(sorted, n, sizeof(uint32_t), compare_trace_ids, order->traces);
 	for (uint32_t first = 0; first < n; first += TRACE_CHUNK)
 	{
-		uint32_t	end = n - first < TRACE_CHUNK ? n : first + TRACE_CHUNK;
+		uint32_t end = n - first < TRACE_CHUNK ? n : first + TRACE_CHUNK;
 
 		f->len = 0;
 		buffer_put(&w->footer, &order->traces[sorted[first]].id, 8);
@@ -581,12 +580,12 @@ write_trace_index(Writer *w)
 static void
 write_runs(Writer *w, uint32_t block, uint32_t trace)
 {
-	uint32_t	first = block * IMAGE_BLOCK_ROWS;
-	uint32_t	end = block_end(w, block);
+	uint32_t        first = block * IMAGE_BLOCK_ROWS;
+	uint32_t        end = block_end(w, block);
 	const TraceRun *traces = w->order.traces;
-	uint32_t	last = trace;
-	uint64_t	base = 0;
-	Buffer	   *f = &w->scratch;
+	uint32_t        last = trace;
+	uint64_t        base = 0;
+	Buffer         *f = &w->scratch;
 
 	while (last + 1 < w->order.n_traces && traces[last + 1].first_row < end)
 		last++;
@@ -596,15 +595,15 @@ write_runs(Writer *w, uint32_t block, uint32_t trace)
 		buffer_put_varint(f, w->trace_rank[t]);
 	for (uint32_t t = trace; t <= last; t++)
 	{
-		uint32_t	from = traces[t].first_row < first ? first : traces[t].first_row;
-		uint32_t	to = traces[t].first_row + traces[t].count;
+		uint32_t from = traces[t].first_row < first ? first : traces[t].first_row;
+		uint32_t to = traces[t].first_row + traces[t].count;
 
 		buffer_put_varint(f, (to < end ? to : end) - from);
 	}
 	for (uint32_t t = trace; t <= last; t++)
 	{
-		uint32_t	from = traces[t].first_row < first ? first : traces[t].first_row;
-		uint64_t	start = (uint64_t) w->batch->spans[w->order.spans[from]].start_time_unix_nano;
+		uint32_t from = traces[t].first_row < first ? first : traces[t].first_row;
+		uint64_t start = (uint64_t) w->batch->spans[w->order.spans[from]].start_time_unix_nano;
 
 		buffer_put_varint(f, zigzag((int64_t) (start - base)));
 		base = start;
@@ -626,15 +625,15 @@ put_number(Buffer *numbers, uint64_t value)
 static void
 gather_block(Writer *w, uint32_t block, uint32_t trace)
 {
-	uint32_t	first = block * IMAGE_BLOCK_ROWS;
-	uint32_t	end = block_end(w, block);
-	uint64_t	before = 0;
+	uint32_t first = block * IMAGE_BLOCK_ROWS;
+	uint32_t end = block_end(w, block);
+	uint64_t before = 0;
 
 	w->starts.len = w->durations.len = w->ids.len = w->link_ids.len = w->event_times.len = 0;
 	for (uint32_t row = first; row < end; row++)
 	{
 		const Span *span = &w->batch->spans[w->order.spans[row]];
-		uint64_t	start = (uint64_t) span->start_time_unix_nano;
+		uint64_t    start = (uint64_t) span->start_time_unix_nano;
 
 		if (row + PREFETCH_SPANS < end)
 		{
@@ -675,13 +674,13 @@ write_numbers(Writer *w, Stream stream, uint32_t block, const Buffer *numbers)
 static void
 write_row_shapes(Writer *w, TableId table, uint32_t block)
 {
-	const Table *t = &w->tables[table];
+	const Table    *t = &w->tables[table];
 	const uint32_t *ends = (const uint32_t *) t->block_ends.data;
-	uint32_t	begin = block == 0 ? 0 : ends[block - 1];
-	uint32_t	n = ends[block] - begin;
+	uint32_t        begin = block == 0 ? 0 : ends[block - 1];
+	uint32_t        n = ends[block] - begin;
 	const uint32_t *shapes;
-	int			width = code_width(table_n_shapes(t));
-	uint8_t    *to;
+	int             width = code_width(table_n_shapes(t));
+	uint8_t        *to;
 
 	if (n == 0)
 		return;
@@ -691,7 +690,7 @@ write_row_shapes(Writer *w, TableId table, uint32_t block)
 	if (to != NULL)
 		for (uint32_t i = 0; i < n; i++)
 		{
-			uint32_t	number = ((const Shape *) t->shapes.data)[shapes[i]].number;
+			uint32_t number = ((const Shape *) t->shapes.data)[shapes[i]].number;
 
 			for (int byte = 0; byte < width; byte++)
 				*to++ = (uint8_t) (number >> (8 * byte));
@@ -703,11 +702,11 @@ write_row_shapes(Writer *w, TableId table, uint32_t block)
 static void
 write_blocks(Writer *w)
 {
-	uint32_t	trace = 0;
+	uint32_t trace = 0;
 
 	for (uint32_t block = 0; block < w->n_blocks; block++)
 	{
-		uint32_t	first = block * IMAGE_BLOCK_ROWS;
+		uint32_t first = block * IMAGE_BLOCK_ROWS;
 
 		while (first >= w->order.traces[trace].first_row + w->order.traces[trace].count)
 			trace++;
@@ -748,7 +747,7 @@ write_sections(Writer *w)
 		write_shapes(w, t);
 	write_columns(w);
 	write_scopes(w);
-	write_strings(w);		/* last of those that number strings */
+	write_strings(w); /* last of those that number strings */
 	for (uint32_t c = 0; c < columns_count(&w->columns); c++)
 		column_write_dictionary(columns_get(&w->columns, c), c, &w->sections, &w->scratch);
 	if (!w->sections.compact)
@@ -756,7 +755,7 @@ write_sections(Writer *w)
 		sections_flush(&w->sections);
 		for (uint32_t c = 0; c < columns_count(&w->columns); c++)
 			if (!columns_get(&w->columns, c)->field &&
-				!column_write_bloom(columns_get(&w->columns, c), c, &w->sections, &w->scratch))
+			    !column_write_bloom(columns_get(&w->columns, c), c, &w->sections, &w->scratch))
 				return false;
 		write_overflow_blooms(w);
 	}
@@ -770,8 +769,8 @@ write_sections(Writer *w)
 static bool
 write_image(Writer *w)
 {
-	uint8_t		trailer[IMAGE_TRAILER_LEN] = {0};
-	Frame		frame;
+	uint8_t trailer[IMAGE_TRAILER_LEN] = {0};
+	Frame   frame;
 
 	summarize(w);
 	buffer_put(&w->out, IMAGE_MAGIC, 4);
@@ -785,7 +784,7 @@ write_image(Writer *w)
 		return false;
 	sections_table(&w->sections, &w->footer);
 	if (w->footer.failed ||
-		!frame_write(&w->out, w->footer.data, w->footer.len, w->sections.zstd_level, &frame))
+	    !frame_write(&w->out, w->footer.data, w->footer.len, w->sections.zstd_level, &frame))
 		return false;
 	trailer[0] = frame.codec;
 	store_u32(trailer + 4, frame.stored_len);
@@ -801,7 +800,7 @@ write_image(Writer *w)
 static void *
 zeroed(const SpanAllocator *allocator, size_t size)
 {
-	void	   *p = allocator->alloc(allocator->arg, size + 1);
+	void *p = allocator->alloc(allocator->arg, size + 1);
 
 	if (p != NULL)
 		memset(p, 0, size);
@@ -818,13 +817,13 @@ run(Writer *w, uint32_t first, uint32_t count, SegmentImage *image)
 	w->scope_number = zeroed(a, (size_t) w->batch->n_scopes * sizeof(uint32_t));
 	w->tenant_seen = zeroed(a, w->batch->n_strings);
 	if (w->tenant_seen == NULL || image->row_of == NULL || w->string_number == NULL || w->scope_number == NULL ||
-		!segment_order(w->batch, first, count, a, &w->order))
+	    !segment_order(w->batch, first, count, a, &w->order))
 		return false;
 	for (uint32_t row = 0; row < count; row++)
 		image->row_of[w->order.spans[row] - first] = row;
 	w->parents = rows_parents(w->batch, &w->order, a);
 	if (w->parents == NULL || !columns_init(&w->columns, a, w->batch->n_strings) ||
-		!rows_mark_rare(w->batch, first, count, &w->columns))
+	    !rows_mark_rare(w->batch, first, count, &w->columns))
 		return false;
 	for (int t = 0; t < N_TABLES; t++)
 		table_init(&w->tables[t], &w->columns);
@@ -840,7 +839,7 @@ run(Writer *w, uint32_t first, uint32_t count, SegmentImage *image)
 static void
 release_all(Writer *w)
 {
-	void	   *arrays[] = {w->parents, w->trace_rank, w->string_number, w->scope_number, w->tenant_seen};
+	void *arrays[] = {w->parents, w->trace_rank, w->string_number, w->scope_number, w->tenant_seen};
 
 	rows_free(&w->builder);
 	for (int t = 0; t < N_TABLES; t++)
@@ -867,11 +866,11 @@ release_all(Writer *w)
 
 bool
 segment_write(const SpanBatch *batch, uint32_t first, uint32_t count,
-			  const SegmentWriteOptions *options, const SpanAllocator *allocator,
-			  SegmentImage *image, SpanError *error)
+              const SegmentWriteOptions *options, const SpanAllocator *allocator,
+              SegmentImage *image, SpanError *error)
 {
-	Writer		w = {0};
-	bool		ok;
+	Writer w = {0};
+	bool   ok;
 
 	memset(image, 0, sizeof(*image));
 	if (first > batch->n_spans || count > batch->n_spans - first)
@@ -898,7 +897,7 @@ segment_write(const SpanBatch *batch, uint32_t first, uint32_t count,
 	buffer_init(&w.strings, allocator);
 	buffer_init(&w.scopes, allocator);
 	sections_init(&w.sections, &w.out, options->level == 0 && w.n_blocks <= 1,
-				  options->zstd_level != 0 ? options->zstd_level : DEFAULT_ZSTD_LEVEL);
+	              options->zstd_level != 0 ? options->zstd_level : DEFAULT_ZSTD_LEVEL);
 	ok = run(&w, first, count, image);
 	if (!ok)
 		span_error(error, SPAN_ERROR_MEMORY, "out of memory");

@@ -17,7 +17,7 @@
 struct ArenaChunk
 {
 	ArenaChunk *next;
-	size_t		size;			/* whole chunk, header included */
+	size_t      size; /* whole chunk, header included */
 };
 
 static void *
@@ -47,7 +47,7 @@ arena_init(Arena *arena, const SpanAllocator *allocator, size_t limit)
 static bool
 arena_grow(Arena *arena, size_t need)
 {
-	size_t		size = arena->chunks ? arena->chunks->size * 2 : ARENA_FIRST_CHUNK;
+	size_t      size = arena->chunks ? arena->chunks->size * 2 : ARENA_FIRST_CHUNK;
 	ArenaChunk *chunk;
 
 	if (need > SIZE_MAX / 2)
@@ -90,7 +90,7 @@ arena_grow(Arena *arena, size_t need)
 void *
 arena_alloc(Arena *arena, size_t size)
 {
-	char	   *result;
+	char *result;
 
 	if (size > SIZE_MAX / 4)
 		return NULL;
@@ -115,7 +115,7 @@ arena_alloc(Arena *arena, size_t size)
 void *
 arena_alloc0(Arena *arena, size_t size)
 {
-	void	   *result = arena_alloc(arena, size);
+	void *result = arena_alloc(arena, size);
 
 	if (result != NULL)
 		memset(result, 0, size);
@@ -125,7 +125,7 @@ arena_alloc0(Arena *arena, size_t size)
 void *
 arena_copy(Arena *arena, const void *data, size_t size)
 {
-	void	   *result = arena_alloc(arena, size);
+	void *result = arena_alloc(arena, size);
 
 	if (result != NULL && size > 0)
 		memcpy(result, data, size);

@@ -26,9 +26,9 @@
 typedef struct SpanAllocator
 {
 	/* returns NULL when there is no memory; never raises */
-	void	   *(*alloc) (void *arg, size_t size);
-	void		(*release) (void *arg, void *chunk);
-	void	   *arg;
+	void *(*alloc)(void *arg, size_t size);
+	void (*release)(void *arg, void *chunk);
+	void *arg;
 } SpanAllocator;
 
 /* malloc() and free() */
@@ -39,11 +39,11 @@ typedef struct ArenaChunk ArenaChunk;
 typedef struct Arena
 {
 	SpanAllocator allocator;
-	ArenaChunk *chunks;			/* newest first */
-	char	   *next;			/* free space of the newest chunk */
-	char	   *end;
-	size_t		used;			/* bytes taken from the allocator */
-	size_t		limit;			/* 0 = no limit */
+	ArenaChunk   *chunks; /* newest first */
+	char         *next;   /* free space of the newest chunk */
+	char         *end;
+	size_t        used;  /* bytes taken from the allocator */
+	size_t        limit; /* 0 = no limit */
 } Arena;
 
 /*
@@ -70,4 +70,4 @@ extern void arena_reset(Arena *arena);
  */
 extern void arena_rewind(Arena *arena, size_t keep);
 
-#endif							/* TEMPO_SPAN_ALLOCATOR_H */
+#endif /* TEMPO_SPAN_ALLOCATOR_H */

@@ -15,32 +15,32 @@
 /* Open-addressing table from a hash to an index; slots hold index + 1. */
 typedef struct InternTable
 {
-	uint32_t   *slots;
-	uint64_t   *hashes;			/* by index, so that growing needs no re-hashing */
-	uint32_t	n_slots;		/* a power of two, or 0 */
+	uint32_t *slots;
+	uint64_t *hashes;  /* by index, so that growing needs no re-hashing */
+	uint32_t  n_slots; /* a power of two, or 0 */
 } InternTable;
 
 typedef struct SpanBatchPrivate
 {
 	SpanAllocator allocator;
-	Arena		arena;
-	size_t		limit;
-	size_t		array_bytes;	/* of the growable arrays below */
-	uint64_t	generation;
-	InternTable strings;
-	InternTable resources;
-	InternTable scopes;
-	uint32_t	spans_size;
-	uint32_t	strings_size;
-	uint32_t	resources_size;
-	uint32_t	scopes_size;
+	Arena         arena;
+	size_t        limit;
+	size_t        array_bytes; /* of the growable arrays below */
+	uint64_t      generation;
+	InternTable   strings;
+	InternTable   resources;
+	InternTable   scopes;
+	uint32_t      spans_size;
+	uint32_t      strings_size;
+	uint32_t      resources_size;
+	uint32_t      scopes_size;
 } SpanBatchPrivate;
 
 /* Growable arrays come from the allocator directly: an arena would keep every old copy. */
 static void *
 resize(SpanBatchPrivate *priv, void *old, size_t old_bytes, size_t new_bytes)
 {
-	void	   *new;
+	void *new;
 
 	if (priv->limit != 0 && priv->array_bytes + priv->arena.used + new_bytes > priv->limit)
 		return NULL;
@@ -60,8 +60,8 @@ resize(SpanBatchPrivate *priv, void *old, size_t old_bytes, size_t new_bytes)
 static bool
 reserve(SpanBatchPrivate *priv, void **array, uint32_t count, uint32_t *size, size_t width)
 {
-	uint32_t	want;
-	void	   *new;
+	uint32_t want;
+	void *new;
 
 	if (count < *size)
 		return true;
@@ -79,20 +79,20 @@ reserve(SpanBatchPrivate *priv, void **array, uint32_t count, uint32_t *size, si
 static bool
 table_reserve(SpanBatchPrivate *priv, InternTable *table, uint32_t count)
 {
-	uint32_t	n_slots;
-	uint32_t   *slots;
-	uint64_t   *hashes;
+	uint32_t  n_slots;
+	uint32_t *slots;
+	uint64_t *hashes;
 
 	if (count + 1 <= table->n_slots / 2)
 		return true;
 	n_slots = table->n_slots == 0 ? 128 : table->n_slots * 2;
 	hashes = resize(priv, table->hashes, (size_t) table->n_slots / 2 * sizeof(uint64_t),
-					(size_t) n_slots / 2 * sizeof(uint64_t));
+	                (size_t) n_slots / 2 * sizeof(uint64_t));
 	if (hashes == NULL)
 		return false;
 	table->hashes = hashes;
 	slots = resize(priv, table->slots, (size_t) table->n_slots * sizeof(uint32_t),
-				   (size_t) n_slots * sizeof(uint32_t));
+	               (size_t) n_slots * sizeof(uint32_t));
 	if (slots == NULL)
 	{
 		/* hashes is now longer than n_slots says, which costs accounting only */
@@ -101,7 +101,7 @@ table_reserve(SpanBatchPrivate *priv, InternTable *table, uint32_t count)
 	memset(slots, 0, (size_t) n_slots * sizeof(uint32_t));
 	for (uint32_t i = 0; i < count; i++)
 	{
-		uint32_t	at = (uint32_t) hashes[i] & (n_slots - 1);
+		uint32_t at = (uint32_t) hashes[i] & (n_slots - 1);
 
 		while (slots[at] != 0)
 			at = (at + 1) & (n_slots - 1);
@@ -123,7 +123,7 @@ table_next(const InternTable *table, uint64_t hash, uint32_t *at)
 		return SPAN_BATCH_NONE;
 	for (;;)
 	{
-		uint32_t	entry = table->slots[*at & (table->n_slots - 1)];
+		uint32_t entry = table->slots[*at & (table->n_slots - 1)];
 
 		if (entry == 0)
 			return SPAN_BATCH_NONE;
@@ -137,7 +137,7 @@ table_next(const InternTable *table, uint64_t hash, uint32_t *at)
 static void
 table_insert(InternTable *table, uint64_t hash, uint32_t index)
 {
-	uint32_t	at = (uint32_t) hash & (table->n_slots - 1);
+	uint32_t at = (uint32_t) hash & (table->n_slots - 1);
 
 	while (table->slots[at] != 0)
 		at = (at + 1) & (table->n_slots - 1);
@@ -166,7 +166,7 @@ static void
 release_all(SpanBatch *batch)
 {
 	SpanBatchPrivate *priv = batch->priv;
-	void	   *arrays[] = {batch->spans, batch->resources, batch->scopes, batch->strings};
+	void             *arrays[] = {batch->spans, batch->resources, batch->scopes, batch->strings};
 
 	for (int i = 0; i < 4; i++)
 		if (arrays[i] != NULL)
@@ -184,7 +184,7 @@ release_all(SpanBatch *batch)
 SpanBatch *
 span_batch_create(const SpanAllocator *allocator, size_t memory_limit)
 {
-	SpanBatch  *batch = allocator->alloc(allocator->arg, sizeof(SpanBatch));
+	SpanBatch        *batch = allocator->alloc(allocator->arg, sizeof(SpanBatch));
 	SpanBatchPrivate *priv = allocator->alloc(allocator->arg, sizeof(SpanBatchPrivate));
 
 	if (batch == NULL || priv == NULL)
@@ -214,9 +214,9 @@ void
 span_batch_reset(SpanBatch *batch)
 {
 	SpanBatchPrivate *priv = batch->priv;
-	Span	   *spans = batch->spans;
-	uint32_t	spans_size = priv->spans_size;
-	Arena		arena;
+	Span             *spans = batch->spans;
+	uint32_t          spans_size = priv->spans_size;
+	Arena             arena;
 
 	/* scans reset a batch for every block: what the next one will need stays */
 	if ((size_t) spans_size * sizeof(Span) <= KEPT_SPAN_BYTES)
@@ -242,7 +242,7 @@ void
 span_batch_destroy(SpanBatch *batch)
 {
 	SpanBatchPrivate *priv;
-	SpanAllocator allocator;
+	SpanAllocator     allocator;
 
 	if (batch == NULL)
 		return;
@@ -275,16 +275,16 @@ uint32_t
 span_batch_string(SpanBatch *batch, SpanText text)
 {
 	SpanBatchPrivate *priv = batch->priv;
-	uint64_t	hash = span_bytes_hash(text.data, text.len, 0);
-	uint32_t	at = (uint32_t) hash;
-	uint32_t	found;
-	char	   *copy;
+	uint64_t          hash = span_bytes_hash(text.data, text.len, 0);
+	uint32_t          at = (uint32_t) hash;
+	uint32_t          found;
+	char             *copy;
 
 	while ((found = table_next(&priv->strings, hash, &at)) != SPAN_BATCH_NONE)
 		if (span_text_equal(batch->strings[found], text))
 			return found;
 	if (!table_reserve(priv, &priv->strings, batch->n_strings) ||
-		!reserve(priv, (void **) &batch->strings, batch->n_strings, &priv->strings_size, sizeof(SpanText)))
+	    !reserve(priv, (void **) &batch->strings, batch->n_strings, &priv->strings_size, sizeof(SpanText)))
 		return SPAN_BATCH_NONE;
 	copy = arena_copy(&priv->arena, text.data, text.len);
 	if (copy == NULL)
@@ -298,7 +298,7 @@ span_batch_string(SpanBatch *batch, SpanText text)
 static bool
 copy_attributes(SpanBatch *batch, AttributeList *list)
 {
-	KeyValue   *items;
+	KeyValue *items;
 
 	if (!attribute_list_copy(&batch->priv->arena, *list, list))
 		return false;
@@ -316,26 +316,26 @@ static bool
 resources_equal(const SpanResource *a, const SpanResource *b)
 {
 	return a->tenant == b->tenant && a->schema_url == b->schema_url &&
-		a->dropped_attributes_count == b->dropped_attributes_count &&
-		span_text_equal(a->entity_refs, b->entity_refs) &&
-		attribute_lists_equal(a->attributes, b->attributes);
+	       a->dropped_attributes_count == b->dropped_attributes_count &&
+	       span_text_equal(a->entity_refs, b->entity_refs) &&
+	       attribute_lists_equal(a->attributes, b->attributes);
 }
 
 uint32_t
 span_batch_resource(SpanBatch *batch, const SpanResource *resource)
 {
 	SpanBatchPrivate *priv = batch->priv;
-	uint64_t	hash = attribute_list_hash(resource->attributes, resource->tenant);
-	uint32_t	at = (uint32_t) hash;
-	uint32_t	found;
-	SpanResource copy = *resource;
+	uint64_t          hash = attribute_list_hash(resource->attributes, resource->tenant);
+	uint32_t          at = (uint32_t) hash;
+	uint32_t          found;
+	SpanResource      copy = *resource;
 
 	while ((found = table_next(&priv->resources, hash, &at)) != SPAN_BATCH_NONE)
 		if (resources_equal(&batch->resources[found], resource))
 			return found;
 	if (!table_reserve(priv, &priv->resources, batch->n_resources) ||
-		!reserve(priv, (void **) &batch->resources, batch->n_resources, &priv->resources_size, sizeof(SpanResource)) ||
-		!copy_attributes(batch, &copy.attributes))
+	    !reserve(priv, (void **) &batch->resources, batch->n_resources, &priv->resources_size, sizeof(SpanResource)) ||
+	    !copy_attributes(batch, &copy.attributes))
 		return SPAN_BATCH_NONE;
 	copy.entity_refs.data = arena_copy(&priv->arena, copy.entity_refs.data, copy.entity_refs.len);
 	if (copy.entity_refs.data == NULL)
@@ -349,27 +349,27 @@ static bool
 scopes_equal(const SpanScope *a, const SpanScope *b)
 {
 	return a->resource == b->resource && a->name == b->name && a->version == b->version &&
-		a->schema_url == b->schema_url &&
-		a->dropped_attributes_count == b->dropped_attributes_count &&
-		attribute_lists_equal(a->attributes, b->attributes);
+	       a->schema_url == b->schema_url &&
+	       a->dropped_attributes_count == b->dropped_attributes_count &&
+	       attribute_lists_equal(a->attributes, b->attributes);
 }
 
 uint32_t
 span_batch_scope(SpanBatch *batch, const SpanScope *scope)
 {
 	SpanBatchPrivate *priv = batch->priv;
-	uint64_t	hash = attribute_list_hash(scope->attributes,
-										   ((uint64_t) scope->resource << 32) + scope->name);
-	uint32_t	at = (uint32_t) hash;
-	uint32_t	found;
-	SpanScope	copy = *scope;
+	uint64_t          hash = attribute_list_hash(scope->attributes,
+	                                             ((uint64_t) scope->resource << 32) + scope->name);
+	uint32_t          at = (uint32_t) hash;
+	uint32_t          found;
+	SpanScope         copy = *scope;
 
 	while ((found = table_next(&priv->scopes, hash, &at)) != SPAN_BATCH_NONE)
 		if (scopes_equal(&batch->scopes[found], scope))
 			return found;
 	if (!table_reserve(priv, &priv->scopes, batch->n_scopes) ||
-		!reserve(priv, (void **) &batch->scopes, batch->n_scopes, &priv->scopes_size, sizeof(SpanScope)) ||
-		!copy_attributes(batch, &copy.attributes))
+	    !reserve(priv, (void **) &batch->scopes, batch->n_scopes, &priv->scopes_size, sizeof(SpanScope)) ||
+	    !copy_attributes(batch, &copy.attributes))
 		return SPAN_BATCH_NONE;
 	batch->scopes[batch->n_scopes] = copy;
 	table_insert(&priv->scopes, hash, batch->n_scopes);

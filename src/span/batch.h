@@ -33,75 +33,75 @@
 
 typedef struct SpanResource
 {
-	uint32_t	tenant;			/* string id */
-	uint32_t	schema_url;		/* string id */
-	uint32_t	dropped_attributes_count;
+	uint32_t      tenant;     /* string id */
+	uint32_t      schema_url; /* string id */
+	uint32_t      dropped_attributes_count;
 	AttributeList attributes;
-	SpanText	entity_refs;	/* JSON array text, empty if none were sent */
+	SpanText      entity_refs; /* JSON array text, empty if none were sent */
 } SpanResource;
 
 typedef struct SpanScope
 {
-	uint32_t	resource;		/* index into the batch's resources */
-	uint32_t	name;			/* string id */
-	uint32_t	version;		/* string id */
-	uint32_t	schema_url;		/* string id */
-	uint32_t	dropped_attributes_count;
+	uint32_t      resource;   /* index into the batch's resources */
+	uint32_t      name;       /* string id */
+	uint32_t      version;    /* string id */
+	uint32_t      schema_url; /* string id */
+	uint32_t      dropped_attributes_count;
 	AttributeList attributes;
 } SpanScope;
 
 typedef struct SpanEvent
 {
-	int64_t		time_unix_nano;
-	SpanText	name;
-	uint32_t	dropped_attributes_count;
+	int64_t       time_unix_nano;
+	SpanText      name;
+	uint32_t      dropped_attributes_count;
 	AttributeList attributes;
 } SpanEvent;
 
 typedef struct SpanLink
 {
-	TraceId		trace_id;		/* all zero when the sender left it out */
-	SpanId		span_id;
-	SpanText	trace_state;
-	uint32_t	flags;
-	uint32_t	dropped_attributes_count;
+	TraceId       trace_id; /* all zero when the sender left it out */
+	SpanId        span_id;
+	SpanText      trace_state;
+	uint32_t      flags;
+	uint32_t      dropped_attributes_count;
 	AttributeList attributes;
 } SpanLink;
 
 typedef struct Span
 {
-	TraceId		trace_id;
-	SpanId		span_id;
-	SpanId		parent_span_id; /* all zero = root */
-	int64_t		start_time_unix_nano;
-	int64_t		end_time_unix_nano; /* as sent, may precede the start */
-	uint32_t	scope;			/* index into the batch's scopes */
-	uint32_t	name;			/* string id */
-	int32_t		kind;			/* OTLP number, unknown numbers are kept */
-	int32_t		status_code;	/* OTLP number, unknown numbers are kept */
-	uint32_t	flags;
-	uint32_t	dropped_attributes_count;
-	uint32_t	dropped_events_count;
-	uint32_t	dropped_links_count;
-	SpanText	status_message;
-	SpanText	trace_state;
-	AttributeList attributes;
+	TraceId          trace_id;
+	SpanId           span_id;
+	SpanId           parent_span_id; /* all zero = root */
+	int64_t          start_time_unix_nano;
+	int64_t          end_time_unix_nano; /* as sent, may precede the start */
+	uint32_t         scope;              /* index into the batch's scopes */
+	uint32_t         name;               /* string id */
+	int32_t          kind;               /* OTLP number, unknown numbers are kept */
+	int32_t          status_code;        /* OTLP number, unknown numbers are kept */
+	uint32_t         flags;
+	uint32_t         dropped_attributes_count;
+	uint32_t         dropped_events_count;
+	uint32_t         dropped_links_count;
+	SpanText         status_message;
+	SpanText         trace_state;
+	AttributeList    attributes;
 	const SpanEvent *events;
-	const SpanLink *links;
-	uint32_t	n_events;
-	uint32_t	n_links;
+	const SpanLink  *links;
+	uint32_t         n_events;
+	uint32_t         n_links;
 } Span;
 
 typedef struct SpanBatch
 {
-	Span	   *spans;			/* n_spans, in the order they were added */
-	uint32_t	n_spans;
-	uint32_t	n_resources;
-	SpanResource *resources;
-	SpanScope  *scopes;
-	uint32_t	n_scopes;
-	uint32_t	n_strings;
-	SpanText   *strings;		/* strings[0] is the empty string */
+	Span                    *spans; /* n_spans, in the order they were added */
+	uint32_t                 n_spans;
+	uint32_t                 n_resources;
+	SpanResource            *resources;
+	SpanScope               *scopes;
+	uint32_t                 n_scopes;
+	uint32_t                 n_strings;
+	SpanText                *strings; /* strings[0] is the empty string */
 	struct SpanBatchPrivate *priv;
 } SpanBatch;
 
@@ -173,4 +173,4 @@ span_resource(const SpanBatch *batch, const Span *span)
 	return &batch->resources[batch->scopes[span->scope].resource];
 }
 
-#endif							/* TEMPO_SPAN_BATCH_H */
+#endif /* TEMPO_SPAN_BATCH_H */

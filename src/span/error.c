@@ -10,9 +10,9 @@
 #include <stdio.h>
 
 bool
-span_error(SpanError *error, SpanErrorCode code, const char *format,...)
+span_error(SpanError *error, SpanErrorCode code, const char *format, ...)
 {
-	va_list		args;
+	va_list args;
 
 	if (error == NULL)
 		return false;

@@ -50,7 +50,7 @@ id_from_hex(const char *hex, size_t hexlen, uint8_t *bytes, size_t len)
 bool
 id_from_short_hex(const char *hex, size_t hexlen, uint8_t *bytes, size_t len)
 {
-	size_t		skip;
+	size_t skip;
 
 	if (hexlen == 0 || hexlen > 2 * len)
 		return false;
@@ -59,8 +59,8 @@ id_from_short_hex(const char *hex, size_t hexlen, uint8_t *bytes, size_t len)
 		bytes[i] = 0;
 	for (size_t i = 0; i < hexlen; i++)
 	{
-		int			digit = hex_digit(hex[i]);
-		size_t		at = skip + i;
+		int    digit = hex_digit(hex[i]);
+		size_t at = skip + i;
 
 		if (digit < 0)
 			return false;

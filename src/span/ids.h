@@ -17,12 +17,12 @@
 
 typedef struct TraceId
 {
-	uint8_t		bytes[TRACE_ID_LEN];
+	uint8_t bytes[TRACE_ID_LEN];
 } TraceId;
 
 typedef struct SpanId
 {
-	uint8_t		bytes[SPAN_ID_LEN];
+	uint8_t bytes[SPAN_ID_LEN];
 } SpanId;
 
 /* span_id_bytes_zero: are all "len" bytes zero? */
@@ -43,4 +43,4 @@ extern bool id_from_hex(const char *hex, size_t hexlen, uint8_t *bytes, size_t l
  */
 extern bool id_from_short_hex(const char *hex, size_t hexlen, uint8_t *bytes, size_t len);
 
-#endif							/* TEMPO_SPAN_IDS_H */
+#endif /* TEMPO_SPAN_IDS_H */

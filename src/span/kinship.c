@@ -17,8 +17,8 @@
 typedef struct Table
 {
 	const KinSpan *spans;
-	uint32_t	   mask;
-	uint32_t	  *places; /* a span in each, or NONE */
+	uint32_t       mask;
+	uint32_t      *places; /* a span in each, or NONE */
 } Table;
 
 static uint32_t

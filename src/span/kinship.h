@@ -17,10 +17,10 @@ typedef struct KinSpan
 {
 	uint64_t id;
 	uint64_t parent; /* 0 = none */
-	uint32_t row;	 /* for the caller */
-	bool	 above;	 /* of the kind that is looked for above */
-	bool	 below;	 /* of the kind that is looked for below */
-	bool	 seen;	 /* by kinship_possible() itself */
+	uint32_t row;    /* for the caller */
+	bool     above;  /* of the kind that is looked for above */
+	bool     below;  /* of the kind that is looked for below */
+	bool     seen;   /* by kinship_possible() itself */
 } KinSpan;
 
 /* kinship_scratch: bytes of working memory for so many spans */

@@ -18,7 +18,7 @@ span_text_equal(SpanText a, SpanText b)
 bool
 span_text_is(SpanText a, const char *literal)
 {
-	size_t		len = strlen(literal);
+	size_t len = strlen(literal);
 
 	return a.len == len && (len == 0 || memcmp(a.data, literal, len) == 0);
 }
@@ -31,10 +31,10 @@ span_text_is(SpanText a, const char *literal)
 static uint32_t
 utf8_length(const uint8_t *p, uint32_t left, uint32_t *skip)
 {
-	uint8_t		c = p[0];
-	uint8_t		low = 0x80;
-	uint8_t		high = 0xBF;
-	uint32_t	need;
+	uint8_t  c = p[0];
+	uint8_t  low = 0x80;
+	uint8_t  high = 0xBF;
+	uint32_t need;
 
 	*skip = 1;
 	if (c < 0x80)
@@ -47,7 +47,7 @@ utf8_length(const uint8_t *p, uint32_t left, uint32_t *skip)
 		if (c == 0xE0)
 			low = 0xA0;
 		else if (c == 0xED)
-			high = 0x9F;		/* no surrogates */
+			high = 0x9F; /* no surrogates */
 	}
 	else if (c >= 0xF0 && c <= 0xF4)
 	{
@@ -76,21 +76,21 @@ utf8_length(const uint8_t *p, uint32_t left, uint32_t *skip)
 static uint32_t
 clean_prefix(const uint8_t *p, uint32_t len)
 {
-	uint32_t	i = 0;
+	uint32_t i = 0;
 
 	while (i < len)
 	{
-		uint32_t	skip;
-		uint32_t	n;
+		uint32_t skip;
+		uint32_t n;
 
 		/* eight ASCII bytes at once, none of them NUL */
 		while (len - i >= 8)
 		{
-			uint64_t	word;
+			uint64_t word;
 
 			memcpy(&word, p + i, 8);
 			if ((word & UINT64_C(0x8080808080808080)) != 0 ||
-				((word - UINT64_C(0x0101010101010101)) & ~word & UINT64_C(0x8080808080808080)) != 0)
+			    ((word - UINT64_C(0x0101010101010101)) & ~word & UINT64_C(0x8080808080808080)) != 0)
 				break;
 			i += 8;
 		}
@@ -108,11 +108,11 @@ SpanText
 span_text_clean(SpanText in, Arena *arena, uint64_t *changed)
 {
 	const uint8_t *p = (const uint8_t *) in.data;
-	uint32_t	done = clean_prefix(p, in.len);
-	uint64_t	size;
-	uint32_t	skip;
-	char	   *out;
-	char	   *to;
+	uint32_t       done = clean_prefix(p, in.len);
+	uint64_t       size;
+	uint32_t       skip;
+	char          *out;
+	char          *to;
 
 	if (done == in.len)
 		return in;
@@ -126,7 +126,7 @@ span_text_clean(SpanText in, Arena *arena, uint64_t *changed)
 	to = out + done;
 	while (done < in.len)
 	{
-		uint32_t	n = utf8_length(p + done, in.len - done, &skip);
+		uint32_t n = utf8_length(p + done, in.len - done, &skip);
 
 		if (n > 0)
 		{
@@ -172,12 +172,12 @@ any_value_equal(const AnyValue *a, const AnyValue *b)
 					return false;
 			return true;
 		case ANY_KVLIST:
-			{
-				AttributeList la = {a->u.members, a->len};
-				AttributeList lb = {b->u.members, b->len};
+		{
+			AttributeList la = {a->u.members, a->len};
+			AttributeList lb = {b->u.members, b->len};
 
-				return attribute_lists_equal(la, lb);
-			}
+			return attribute_lists_equal(la, lb);
+		}
 	}
 	return false;
 }
@@ -189,7 +189,7 @@ attribute_lists_equal(AttributeList a, AttributeList b)
 		return false;
 	for (uint32_t i = 0; i < a.count; i++)
 		if (!span_text_equal(a.items[i].key, b.items[i].key) ||
-			!any_value_equal(&a.items[i].value, &b.items[i].value))
+		    !any_value_equal(&a.items[i].value, &b.items[i].value))
 			return false;
 	return true;
 }
@@ -218,8 +218,8 @@ uint64_t
 span_bytes_hash(const void *data, size_t len, uint64_t seed)
 {
 	const char *p = data;
-	uint64_t	h = seed ^ (len * UINT64_C(0x9e3779b97f4a7c15));
-	uint64_t	word;
+	uint64_t    h = seed ^ (len * UINT64_C(0x9e3779b97f4a7c15));
+	uint64_t    word;
 
 	while (len >= 8)
 	{
@@ -241,7 +241,7 @@ span_bytes_hash(const void *data, size_t len, uint64_t seed)
 uint64_t
 any_value_hash(const AnyValue *value, uint64_t seed)
 {
-	uint64_t	h = seed + value->type * UINT64_C(0x9e3779b97f4a7c15);
+	uint64_t h = seed + value->type * UINT64_C(0x9e3779b97f4a7c15);
 
 	switch ((AnyValueType) value->type)
 	{
@@ -260,11 +260,11 @@ any_value_hash(const AnyValue *value, uint64_t seed)
 				h = any_value_hash(&value->u.elements[i], mix(h));
 			break;
 		case ANY_KVLIST:
-			{
-				AttributeList list = {value->u.members, value->len};
+		{
+			AttributeList list = {value->u.members, value->len};
 
-				return attribute_list_hash(list, h);
-			}
+			return attribute_list_hash(list, h);
+		}
 	}
 	return mix(h + value->len);
 }
@@ -272,7 +272,7 @@ any_value_hash(const AnyValue *value, uint64_t seed)
 uint64_t
 attribute_list_hash(AttributeList list, uint64_t seed)
 {
-	uint64_t	h = mix(seed + list.count);
+	uint64_t h = mix(seed + list.count);
 
 	for (uint32_t i = 0; i < list.count; i++)
 	{
@@ -297,7 +297,7 @@ any_value_copy(Arena *arena, const AnyValue *in, AnyValue *out)
 	}
 	if (in->type == ANY_ARRAY)
 	{
-		AnyValue   *elements = arena_alloc(arena, (size_t) in->len * sizeof(AnyValue));
+		AnyValue *elements = arena_alloc(arena, (size_t) in->len * sizeof(AnyValue));
 
 		if (elements == NULL)
 			return false;
@@ -321,7 +321,7 @@ any_value_copy(Arena *arena, const AnyValue *in, AnyValue *out)
 bool
 attribute_list_copy(Arena *arena, AttributeList in, AttributeList *out)
 {
-	KeyValue   *items = arena_alloc(arena, (size_t) in.count * sizeof(KeyValue));
+	KeyValue *items = arena_alloc(arena, (size_t) in.count * sizeof(KeyValue));
 
 	if (items == NULL)
 		return false;
@@ -330,7 +330,7 @@ attribute_list_copy(Arena *arena, AttributeList in, AttributeList *out)
 		items[i] = in.items[i];
 		items[i].key.data = arena_copy(arena, in.items[i].key.data, in.items[i].key.len);
 		if (items[i].key.data == NULL ||
-			!any_value_copy(arena, &in.items[i].value, &items[i].value))
+		    !any_value_copy(arena, &in.items[i].value, &items[i].value))
 			return false;
 	}
 	out->items = items;

@@ -21,7 +21,7 @@
 /* The numbers are stored in segments: never renumber. */
 typedef enum AnyValueType
 {
-	ANY_EMPTY = 0,				/* an AnyValue without a member */
+	ANY_EMPTY = 0, /* an AnyValue without a member */
 	ANY_STRING = 1,
 	ANY_BOOL = 2,
 	ANY_INT = 3,
@@ -33,45 +33,45 @@ typedef enum AnyValueType
 
 typedef struct SpanText
 {
-	const char *data;			/* not NUL-terminated; NULL only if len is 0 */
-	uint32_t	len;
+	const char *data; /* not NUL-terminated; NULL only if len is 0 */
+	uint32_t    len;
 } SpanText;
 
 typedef struct KeyValue KeyValue;
 
 typedef struct AnyValue
 {
-	uint8_t		type;			/* AnyValueType */
-	uint32_t	len;			/* bytes of STRING and BYTES, elements of ARRAY and KVLIST */
+	uint8_t  type; /* AnyValueType */
+	uint32_t len;  /* bytes of STRING and BYTES, elements of ARRAY and KVLIST */
 	union
 	{
-		const char *data;		/* STRING, BYTES */
-		bool		boolean;
-		int64_t		integer;
-		double		number;
-		const struct AnyValue *elements;	/* ARRAY */
-		const KeyValue *members;	/* KVLIST */
-	}			u;
+		const char            *data; /* STRING, BYTES */
+		bool                   boolean;
+		int64_t                integer;
+		double                 number;
+		const struct AnyValue *elements; /* ARRAY */
+		const KeyValue        *members;  /* KVLIST */
+	} u;
 } AnyValue;
 
 struct KeyValue
 {
-	SpanText	key;
-	uint32_t	key_id;			/* interned in the batch; only at the top level of an attribute list */
-	AnyValue	value;
+	SpanText key;
+	uint32_t key_id; /* interned in the batch; only at the top level of an attribute list */
+	AnyValue value;
 };
 
 /* An ordered attribute list; duplicate keys are kept, lookups take the first. */
 typedef struct AttributeList
 {
 	const KeyValue *items;
-	uint32_t	count;
+	uint32_t        count;
 } AttributeList;
 
 static inline SpanText
 span_text(const char *data, uint32_t len)
 {
-	SpanText	t = {data, len};
+	SpanText t = {data, len};
 
 	return t;
 }
@@ -114,4 +114,4 @@ extern uint64_t attribute_list_hash(AttributeList list, uint64_t seed);
 extern bool any_value_copy(Arena *arena, const AnyValue *in, AnyValue *out);
 extern bool attribute_list_copy(Arena *arena, AttributeList in, AttributeList *out);
 
-#endif							/* TEMPO_SPAN_VALUE_H */
+#endif /* TEMPO_SPAN_VALUE_H */

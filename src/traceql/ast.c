@@ -15,7 +15,7 @@
 TqlStatic
 tql_int(int64 n)
 {
-	TqlStatic	v = {.type = TQL_INT, .n = n};
+	TqlStatic v = {.type = TQL_INT, .n = n};
 
 	return v;
 }
@@ -23,7 +23,7 @@ tql_int(int64 n)
 TqlStatic
 tql_float(double d)
 {
-	TqlStatic	v = {.type = TQL_FLOAT, .d = d};
+	TqlStatic v = {.type = TQL_FLOAT, .d = d};
 
 	return v;
 }
@@ -31,7 +31,7 @@ tql_float(double d)
 TqlStatic
 tql_bool(bool b)
 {
-	TqlStatic	v = {.type = TQL_BOOL, .n = b};
+	TqlStatic v = {.type = TQL_BOOL, .n = b};
 
 	return v;
 }
@@ -39,7 +39,7 @@ tql_bool(bool b)
 TqlStatic
 tql_string(const char *s)
 {
-	TqlStatic	v = {.type = TQL_STRING, .s = s};
+	TqlStatic v = {.type = TQL_STRING, .s = s};
 
 	return v;
 }
@@ -111,7 +111,7 @@ tql_intrinsic_type(TqlIntrinsic intrinsic)
 TqlType
 tql_expr_type(const TqlExpr *expr)
 {
-	TqlType		type;
+	TqlType type;
 
 	check_stack_depth();
 	switch (expr->kind)
@@ -181,7 +181,7 @@ bool
 tql_is_service_name(const TqlAttribute *attribute)
 {
 	return attribute->intrinsic == TQL_ATTRIBUTE && attribute->scope == TQL_SCOPE_RESOURCE &&
-		!attribute->parent && strcmp(attribute->name, "service.name") == 0;
+	       !attribute->parent && strcmp(attribute->name, "service.name") == 0;
 }
 
 bool
@@ -220,8 +220,8 @@ tql_double_to_int(double d)
 int64
 tql_int_pow(int64 base, int64 exponent)
 {
-	uint64		result = 1;
-	uint64		factor = (uint64) base;
+	uint64 result = 1;
+	uint64 factor = (uint64) base;
 
 	if (exponent < 0)
 	{
@@ -243,8 +243,8 @@ tql_int_pow(int64 base, int64 exponent)
 static TqlExpr *
 make_expr(TqlExprKind kind, TqlOp op, TqlExpr *left, TqlExpr *right)
 {
-	TqlExpr    *e = palloc0(sizeof(TqlExpr));
-	int			depth = 0;
+	TqlExpr *e = palloc0(sizeof(TqlExpr));
+	int      depth = 0;
 
 	e->kind = kind;
 	e->op = op;
@@ -258,19 +258,19 @@ make_expr(TqlExprKind kind, TqlOp op, TqlExpr *left, TqlExpr *right)
 		depth = Max(depth, right->depth + 1);
 	e->depth = depth;
 	e->mentions = (left ? left->mentions : 0) | (right ? right->mentions : 0) |
-		(op == TQL_DIV || op == TQL_MOD ? TQL_MENTIONS_DIVISION : 0);
+	              (op == TQL_DIV || op == TQL_MOD ? TQL_MENTIONS_DIVISION : 0);
 	if (depth > TQL_MAX_DEPTH)
 		ereport(ERROR,
-				(errcode(ERRCODE_STATEMENT_TOO_COMPLEX),
-				 errmsg("expression is nested too deeply"),
-				 errdetail("At most %d levels are allowed.", TQL_MAX_DEPTH)));
+		        (errcode(ERRCODE_STATEMENT_TOO_COMPLEX),
+		         errmsg("expression is nested too deeply"),
+		         errdetail("At most %d levels are allowed.", TQL_MAX_DEPTH)));
 	return e;
 }
 
 TqlExpr *
 tql_make_static(TqlStatic value)
 {
-	TqlExpr    *e = make_expr(TQL_E_STATIC, TQL_OP_NONE, NULL, NULL);
+	TqlExpr *e = make_expr(TQL_E_STATIC, TQL_OP_NONE, NULL, NULL);
 
 	e->value = value;
 	return e;
@@ -279,14 +279,14 @@ tql_make_static(TqlStatic value)
 TqlExpr *
 tql_make_attribute(TqlAttribute attribute)
 {
-	TqlExpr    *e = make_expr(TQL_E_ATTRIBUTE, TQL_OP_NONE, NULL, NULL);
+	TqlExpr *e = make_expr(TQL_E_ATTRIBUTE, TQL_OP_NONE, NULL, NULL);
 
 	e->attribute = attribute;
 	if (attribute.scope == TQL_SCOPE_EVENT ||
-		attribute.intrinsic == TQL_I_EVENT_NAME || attribute.intrinsic == TQL_I_EVENT_TIME_SINCE_START)
+	    attribute.intrinsic == TQL_I_EVENT_NAME || attribute.intrinsic == TQL_I_EVENT_TIME_SINCE_START)
 		e->mentions = TQL_MENTIONS_EVENT;
 	if (attribute.scope == TQL_SCOPE_LINK ||
-		attribute.intrinsic == TQL_I_LINK_TRACE_ID || attribute.intrinsic == TQL_I_LINK_SPAN_ID)
+	    attribute.intrinsic == TQL_I_LINK_TRACE_ID || attribute.intrinsic == TQL_I_LINK_SPAN_ID)
 		e->mentions = TQL_MENTIONS_LINK;
 	return e;
 }
@@ -296,7 +296,7 @@ tql_make_unary(TqlOp op, TqlExpr *operand)
 {
 	if (operand->kind == TQL_E_STATIC && tql_op_allowed(op, operand->value.type))
 	{
-		TqlStatic	v = operand->value;
+		TqlStatic v = operand->value;
 
 		if (op == TQL_NOT)
 			return tql_make_static(tql_bool(!v.n));
@@ -331,7 +331,7 @@ fold_integers(TqlOp op, int64 a, int64 b, TqlStatic *out)
 			/* left to run time, where the span does not match */
 			if (b == 0)
 				return false;
-			if (b == -1)		/* the one quotient that overflows wraps */
+			if (b == -1) /* the one quotient that overflows wraps */
 				*out = tql_int(op == TQL_MOD ? 0 : (int64) (0 - (uint64) a));
 			else
 				*out = tql_int(op == TQL_DIV ? a / b : a % b);
@@ -347,7 +347,7 @@ fold_integers(TqlOp op, int64 a, int64 b, TqlStatic *out)
 static bool
 fold_doubles(TqlOp op, double a, double b, TqlStatic *out)
 {
-	double		d;
+	double d;
 
 	switch (op)
 	{
@@ -423,8 +423,8 @@ fold_binary(TqlOp op, const TqlStatic *a, const TqlStatic *b, TqlStatic *out)
 		}
 		if (a->type == TQL_FLOAT || b->type == TQL_FLOAT)
 		{
-			double		x = tql_number(a);
-			double		y = tql_number(b);
+			double x = tql_number(a);
+			double y = tql_number(b);
 
 			return fold_comparison(op, x < y ? -1 : (x > y ? 1 : 0), out);
 		}
@@ -443,10 +443,10 @@ fold_binary(TqlOp op, const TqlStatic *a, const TqlStatic *b, TqlStatic *out)
 TqlExpr *
 tql_make_binary(TqlOp op, TqlExpr *left, TqlExpr *right)
 {
-	TqlStatic	folded;
+	TqlStatic folded;
 
 	if (left->kind == TQL_E_STATIC && right->kind == TQL_E_STATIC &&
-		fold_binary(op, &left->value, &right->value, &folded))
+	    fold_binary(op, &left->value, &right->value, &folded))
 		return tql_make_static(folded);
 	return make_expr(TQL_E_BINARY, op, left, right);
 }

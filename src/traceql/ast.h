@@ -35,7 +35,7 @@ typedef enum TqlType
 	TQL_DURATION,
 	TQL_STATUS,
 	TQL_KIND,
-	TQL_DYNAMIC					/* an attribute: known at run time only */
+	TQL_DYNAMIC /* an attribute: known at run time only */
 } TqlType;
 
 typedef enum TqlOp
@@ -71,18 +71,18 @@ typedef enum TqlOp
 	TQL_RE_ANY,
 	TQL_RE_NONE,
 	/* structural: > and < are TQL_GT and TQL_LT between spansets */
-	TQL_DESCENDANT,				/* >> */
-	TQL_ANCESTOR,				/* << */
-	TQL_SIBLING,				/* ~ */
-	TQL_NOT_CHILD,				/* !> */
-	TQL_NOT_DESCENDANT,			/* !>> */
-	TQL_NOT_PARENT,				/* !< */
-	TQL_NOT_ANCESTOR,			/* !<<; !~ is TQL_NRE */
-	TQL_UNION_CHILD,			/* &> */
-	TQL_UNION_DESCENDANT,		/* &>> */
-	TQL_UNION_PARENT,			/* &< */
-	TQL_UNION_ANCESTOR,			/* &<< */
-	TQL_UNION_SIBLING			/* &~ */
+	TQL_DESCENDANT,       /* >> */
+	TQL_ANCESTOR,         /* << */
+	TQL_SIBLING,          /* ~ */
+	TQL_NOT_CHILD,        /* !> */
+	TQL_NOT_DESCENDANT,   /* !>> */
+	TQL_NOT_PARENT,       /* !< */
+	TQL_NOT_ANCESTOR,     /* !<<; !~ is TQL_NRE */
+	TQL_UNION_CHILD,      /* &> */
+	TQL_UNION_DESCENDANT, /* &>> */
+	TQL_UNION_PARENT,     /* &< */
+	TQL_UNION_ANCESTOR,   /* &<< */
+	TQL_UNION_SIBLING     /* &~ */
 } TqlOp;
 
 typedef enum TqlScope
@@ -93,12 +93,12 @@ typedef enum TqlScope
 	TQL_SCOPE_EVENT,
 	TQL_SCOPE_LINK,
 	TQL_SCOPE_INSTRUMENTATION,
-	TQL_SCOPE_TRACE				/* intrinsics only */
+	TQL_SCOPE_TRACE /* intrinsics only */
 } TqlScope;
 
 typedef enum TqlIntrinsic
 {
-	TQL_ATTRIBUTE,				/* no intrinsic */
+	TQL_ATTRIBUTE, /* no intrinsic */
 	TQL_I_DURATION,
 	TQL_I_NAME,
 	TQL_I_STATUS,
@@ -142,27 +142,27 @@ typedef enum TqlKind
 
 typedef struct TqlStatic
 {
-	TqlType		type;
-	int64		n;				/* INT, DURATION (ns), BOOL, STATUS, KIND */
-	double		d;				/* FLOAT */
-	const char *s;				/* STRING: clean UTF-8, NUL-terminated */
+	TqlType     type;
+	int64       n; /* INT, DURATION (ns), BOOL, STATUS, KIND */
+	double      d; /* FLOAT */
+	const char *s; /* STRING: clean UTF-8, NUL-terminated */
 } TqlStatic;
 
 typedef struct TqlAttribute
 {
 	TqlIntrinsic intrinsic;
-	TqlScope	scope;			/* of an attribute */
-	bool		parent;			/* parent.x */
-	const char *name;			/* of an attribute */
+	TqlScope     scope;  /* of an attribute */
+	bool         parent; /* parent.x */
+	const char  *name;   /* of an attribute */
 } TqlAttribute;
 
 typedef enum TqlExprKind
 {
 	TQL_E_STATIC,
 	TQL_E_ATTRIBUTE,
-	TQL_E_UNARY,				/* NEG, NOT, EXISTS, NOT_EXISTS: left */
-	TQL_E_BINARY,				/* left, right */
-	TQL_E_LIST					/* IN and its like: left op list */
+	TQL_E_UNARY,  /* NEG, NOT, EXISTS, NOT_EXISTS: left */
+	TQL_E_BINARY, /* left, right */
+	TQL_E_LIST    /* IN and its like: left op list */
 } TqlExprKind;
 
 #define TQL_MENTIONS_EVENT 1
@@ -171,32 +171,32 @@ typedef enum TqlExprKind
 
 typedef struct TqlExpr
 {
-	TqlExprKind kind;
-	TqlOp		op;
-	int			depth;			/* of nesting, chains of AND or OR count once */
-	int			mentions;		/* what is in it: bits of TQL_MENTIONS_... */
-	TqlStatic	value;
-	TqlAttribute attribute;
+	TqlExprKind     kind;
+	TqlOp           op;
+	int             depth;    /* of nesting, chains of AND or OR count once */
+	int             mentions; /* what is in it: bits of TQL_MENTIONS_... */
+	TqlStatic       value;
+	TqlAttribute    attribute;
 	struct TqlExpr *left;
 	struct TqlExpr *right;
-	List	   *list;			/* of TqlStatic */
+	List           *list; /* of TqlStatic */
 } TqlExpr;
 
 typedef enum TqlSpansetKind
 {
 	TQL_S_FILTER,
 	TQL_S_OPERATION,
-	TQL_S_PIPELINE				/* a pipeline in parentheses */
+	TQL_S_PIPELINE /* a pipeline in parentheses */
 } TqlSpansetKind;
 
 typedef struct TqlSpanset
 {
-	TqlSpansetKind kind;
-	TqlExpr    *filter;
-	TqlOp		op;
+	TqlSpansetKind     kind;
+	TqlExpr           *filter;
+	TqlOp              op;
 	struct TqlSpanset *left;
 	struct TqlSpanset *right;
-	List	   *pipeline;		/* of TqlStage */
+	List              *pipeline; /* of TqlStage */
 } TqlSpanset;
 
 typedef enum TqlAggregate
@@ -213,19 +213,19 @@ typedef enum TqlScalarKind
 	TQL_SC_AGGREGATE,
 	TQL_SC_LITERAL,
 	TQL_SC_OPERATION,
-	TQL_SC_PIPELINE				/* parses, is never valid */
+	TQL_SC_PIPELINE /* parses, is never valid */
 } TqlScalarKind;
 
 typedef struct TqlScalar
 {
-	TqlScalarKind kind;
-	TqlAggregate aggregate;
-	TqlExpr    *argument;		/* NULL for count() */
-	TqlStatic	literal;
-	TqlOp		op;
+	TqlScalarKind     kind;
+	TqlAggregate      aggregate;
+	TqlExpr          *argument; /* NULL for count() */
+	TqlStatic         literal;
+	TqlOp             op;
 	struct TqlScalar *left;
 	struct TqlScalar *right;
-	List	   *pipeline;
+	List             *pipeline;
 } TqlScalar;
 
 typedef enum TqlStageKind
@@ -240,12 +240,12 @@ typedef enum TqlStageKind
 typedef struct TqlStage
 {
 	TqlStageKind kind;
-	TqlSpanset *spanset;
-	TqlOp		op;				/* SCALAR_FILTER: left op right */
-	TqlScalar  *left;
-	TqlScalar  *right;
-	TqlExpr    *by;
-	List	   *attributes;		/* SELECT: of TqlAttribute */
+	TqlSpanset  *spanset;
+	TqlOp        op; /* SCALAR_FILTER: left op right */
+	TqlScalar   *left;
+	TqlScalar   *right;
+	TqlExpr     *by;
+	List        *attributes; /* SELECT: of TqlAttribute */
 } TqlStage;
 
 typedef enum TqlMetricsFunction
@@ -264,11 +264,11 @@ typedef enum TqlMetricsFunction
 typedef struct TqlMetrics
 {
 	TqlMetricsFunction function;
-	TqlAttribute *argument;
-	List	   *quantiles;		/* of TqlStatic, INT or FLOAT */
-	List	   *by;				/* of TqlAttribute */
-	TqlExpr    *compare;		/* the filter of compare() */
-	List	   *compare_args;	/* of TqlStatic, INT: none, topN, or topN, start, end */
+	TqlAttribute      *argument;
+	List              *quantiles;    /* of TqlStatic, INT or FLOAT */
+	List              *by;           /* of TqlAttribute */
+	TqlExpr           *compare;      /* the filter of compare() */
+	List              *compare_args; /* of TqlStatic, INT: none, topN, or topN, start, end */
 } TqlMetrics;
 
 typedef enum TqlSecondKind
@@ -281,9 +281,9 @@ typedef enum TqlSecondKind
 typedef struct TqlSecond
 {
 	TqlSecondKind kind;
-	int64		limit;
-	TqlOp		op;
-	TqlStatic	value;
+	int64         limit;
+	TqlOp         op;
+	TqlStatic     value;
 } TqlSecond;
 
 typedef enum TqlMetricsExprKind
@@ -295,12 +295,12 @@ typedef enum TqlMetricsExprKind
 
 typedef struct TqlMetricsExpr
 {
-	TqlMetricsExprKind kind;
-	List	   *pipeline;		/* QUERY: of TqlStage */
-	TqlMetrics *metrics;
-	List	   *second;			/* QUERY: of TqlSecond */
-	TqlStatic	literal;
-	TqlOp		op;
+	TqlMetricsExprKind     kind;
+	List                  *pipeline; /* QUERY: of TqlStage */
+	TqlMetrics            *metrics;
+	List                  *second; /* QUERY: of TqlSecond */
+	TqlStatic              literal;
+	TqlOp                  op;
 	struct TqlMetricsExpr *left;
 	struct TqlMetricsExpr *right;
 } TqlMetricsExpr;
@@ -308,7 +308,7 @@ typedef struct TqlMetricsExpr
 typedef struct TqlHint
 {
 	const char *name;
-	TqlStatic	value;
+	TqlStatic   value;
 } TqlHint;
 
 /*
@@ -318,10 +318,10 @@ typedef struct TqlHint
  */
 typedef struct TqlQuery
 {
-	List	   *pipeline;
+	List           *pipeline;
 	TqlMetricsExpr *metrics;
-	List	   *second;
-	List	   *hints;
+	List           *second;
+	List           *hints;
 } TqlQuery;
 
 /*
@@ -332,42 +332,42 @@ typedef struct TqlQuery
 extern TqlQuery *tql_parse(const char *text, Size length);
 
 /* ast.c */
-extern TqlExpr *tql_make_static(TqlStatic value);
-extern TqlExpr *tql_make_attribute(TqlAttribute attribute);
-extern TqlExpr *tql_make_unary(TqlOp op, TqlExpr *operand);
-extern TqlExpr *tql_make_binary(TqlOp op, TqlExpr *left, TqlExpr *right);
+extern TqlExpr  *tql_make_static(TqlStatic value);
+extern TqlExpr  *tql_make_attribute(TqlAttribute attribute);
+extern TqlExpr  *tql_make_unary(TqlOp op, TqlExpr *operand);
+extern TqlExpr  *tql_make_binary(TqlOp op, TqlExpr *left, TqlExpr *right);
 extern TqlStatic tql_int(int64 n);
 extern TqlStatic tql_float(double d);
 extern TqlStatic tql_bool(bool b);
 extern TqlStatic tql_string(const char *s);
-extern double tql_number(const TqlStatic *value);
-extern bool tql_type_is_numeric(TqlType type);
-extern TqlType tql_intrinsic_type(TqlIntrinsic intrinsic);
-extern TqlType tql_expr_type(const TqlExpr *expr);
-extern bool tql_op_is_arithmetic(TqlOp op);
-extern bool tql_op_is_comparison(TqlOp op);
-extern bool tql_types_match(TqlType left, TqlType right);
-extern bool tql_op_allowed(TqlOp op, TqlType type);
-extern bool tql_attribute_equal(const TqlAttribute *a, const TqlAttribute *b);
-extern bool tql_is_service_name(const TqlAttribute *attribute);
-extern bool tql_mentions_span(const TqlExpr *expr);
-extern int64 tql_int_pow(int64 base, int64 exponent);
-extern int64 tql_double_to_int(double d);
+extern double    tql_number(const TqlStatic *value);
+extern bool      tql_type_is_numeric(TqlType type);
+extern TqlType   tql_intrinsic_type(TqlIntrinsic intrinsic);
+extern TqlType   tql_expr_type(const TqlExpr *expr);
+extern bool      tql_op_is_arithmetic(TqlOp op);
+extern bool      tql_op_is_comparison(TqlOp op);
+extern bool      tql_types_match(TqlType left, TqlType right);
+extern bool      tql_op_allowed(TqlOp op, TqlType type);
+extern bool      tql_attribute_equal(const TqlAttribute *a, const TqlAttribute *b);
+extern bool      tql_is_service_name(const TqlAttribute *attribute);
+extern bool      tql_mentions_span(const TqlExpr *expr);
+extern int64     tql_int_pow(int64 base, int64 exponent);
+extern int64     tql_double_to_int(double d);
 
 /* check.c: validation, then the rewriting of chains to lists */
-extern void tql_check(TqlQuery *query);
+extern void     tql_check(TqlQuery *query);
 extern TqlExpr *tql_rewrite(TqlExpr *expr);
 
 /* print.c: the canonical form */
-extern char *tql_print_query(const TqlQuery *query);
-extern char *tql_print_expr(const TqlExpr *expr);
-extern char *tql_print_attribute(const TqlAttribute *attribute);
-extern char *tql_print_static(const TqlStatic *value);
-extern char *tql_print_scalar(const TqlScalar *scalar);
-extern char *tql_print_duration(int64 ns);
-extern char *tql_print_double(double d);
+extern char       *tql_print_query(const TqlQuery *query);
+extern char       *tql_print_expr(const TqlExpr *expr);
+extern char       *tql_print_attribute(const TqlAttribute *attribute);
+extern char       *tql_print_static(const TqlStatic *value);
+extern char       *tql_print_scalar(const TqlScalar *scalar);
+extern char       *tql_print_duration(int64 ns);
+extern char       *tql_print_double(double d);
 extern const char *tql_op_text(TqlOp op);
 extern const char *tql_status_text(int64 status);
 extern const char *tql_kind_text(int64 kind);
 
-#endif							/* TEMPO_TRACEQL_AST_H */
+#endif /* TEMPO_TRACEQL_AST_H */

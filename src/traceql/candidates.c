@@ -22,18 +22,18 @@
 
 typedef enum NeedKind
 {
-	NEED_NOTHING,				/* any trace may match */
-	NEED_IMPOSSIBLE,			/* none can */
-	NEED_SPAN,					/* a span that meets "sql" */
-	NEED_ALL,					/* of "parts" */
+	NEED_NOTHING,    /* any trace may match */
+	NEED_IMPOSSIBLE, /* none can */
+	NEED_SPAN,       /* a span that meets "sql" */
+	NEED_ALL,        /* of "parts" */
 	NEED_ANY
 } NeedKind;
 
 typedef struct Need
 {
-	NeedKind	kind;
-	char	   *sql;
-	List	   *parts;
+	NeedKind kind;
+	char    *sql;
+	List    *parts;
 } Need;
 
 static Need *need_of_pipeline(const List *pipeline);
@@ -41,7 +41,7 @@ static Need *need_of_pipeline(const List *pipeline);
 static Need *
 make_need(NeedKind kind, char *sql)
 {
-	Need	   *need = palloc0(sizeof(Need));
+	Need *need = palloc0(sizeof(Need));
 
 	need->kind = kind;
 	need->sql = sql;
@@ -52,9 +52,9 @@ make_need(NeedKind kind, char *sql)
 static Need *
 combine(NeedKind kind, Need *a, Need *b)
 {
-	NeedKind	neutral = kind == NEED_ALL ? NEED_NOTHING : NEED_IMPOSSIBLE;
-	NeedKind	decisive = kind == NEED_ALL ? NEED_IMPOSSIBLE : NEED_NOTHING;
-	Need	   *need;
+	NeedKind neutral = kind == NEED_ALL ? NEED_NOTHING : NEED_IMPOSSIBLE;
+	NeedKind decisive = kind == NEED_ALL ? NEED_IMPOSSIBLE : NEED_NOTHING;
+	Need    *need;
 
 	if (a->kind == neutral || b->kind == decisive)
 		return b;
@@ -76,7 +76,7 @@ is_plain_attribute(const TqlAttribute *a)
 	{
 		case TQL_ATTRIBUTE:
 			return !a->parent && (a->scope == TQL_SCOPE_NONE || a->scope == TQL_SCOPE_SPAN ||
-								  a->scope == TQL_SCOPE_RESOURCE || a->scope == TQL_SCOPE_INSTRUMENTATION);
+			                      a->scope == TQL_SCOPE_RESOURCE || a->scope == TQL_SCOPE_INSTRUMENTATION);
 		case TQL_I_DURATION:
 		case TQL_I_NAME:
 		case TQL_I_STATUS:
@@ -154,12 +154,12 @@ static char *
 event_attribute(const TqlAttribute *a, TqlOp op, const TqlStatic *literal)
 {
 	if (literal->type == TQL_STATUS || literal->type == TQL_KIND)
-		return pstrdup("false");	/* no attribute has these types */
+		return pstrdup("false"); /* no attribute has these types */
 	if (op == TQL_RE || op == TQL_NRE)
 		return psprintf("tempo.event_match_re(s.events, %s, %s, %s)", quote_literal_cstr(a->name),
-						quote_literal_cstr(literal->s), op == TQL_NRE ? "true" : "false");
+		                quote_literal_cstr(literal->s), op == TQL_NRE ? "true" : "false");
 	return psprintf("tempo.event_match(s.events, %s, '%s', %s)", quote_literal_cstr(a->name), tql_op_text(op),
-					tql_literal_jsonb(literal));
+	                tql_literal_jsonb(literal));
 }
 
 /* A condition that mentions events or links needs one; names and attributes of events can be looked for. */
@@ -167,25 +167,25 @@ static char *
 weaken_lists(const TqlExpr *e)
 {
 	const TqlAttribute *attribute;
-	const TqlStatic *literal;
-	TqlOp		op;
+	const TqlStatic    *literal;
+	TqlOp               op;
 
 	if (is_comparison(e, &attribute, &op, &literal) && op == TQL_EQ &&
-		attribute->intrinsic == TQL_I_EVENT_NAME && literal->type == TQL_STRING)
+	    attribute->intrinsic == TQL_I_EVENT_NAME && literal->type == TQL_STRING)
 		return event_named(literal->s);
 	if (is_comparison(e, &attribute, &op, &literal) && attribute->scope == TQL_SCOPE_EVENT &&
-		attribute->intrinsic == TQL_ATTRIBUTE)
+	    attribute->intrinsic == TQL_ATTRIBUTE)
 		return event_attribute(attribute, op, literal);
 	if (e->kind == TQL_E_LIST && e->op == TQL_IN && e->left->attribute.intrinsic == TQL_I_EVENT_NAME &&
-		((TqlStatic *) linitial(e->list))->type == TQL_STRING)
+	    ((TqlStatic *) linitial(e->list))->type == TQL_STRING)
 	{
 		StringInfoData out;
-		ListCell   *lc;
+		ListCell      *lc;
 
 		initStringInfo(&out);
-		foreach(lc, e->list)
+		foreach (lc, e->list)
 			appendStringInfo(&out, "%s%s", foreach_current_index(lc) ? " OR " : "(",
-							 event_named(((TqlStatic *) lfirst(lc))->s));
+			                 event_named(((TqlStatic *) lfirst(lc))->s));
 		appendStringInfoChar(&out, ')');
 		return out.data;
 	}
@@ -197,28 +197,29 @@ static char *
 weaken(const TqlExpr *e)
 {
 	const TqlAttribute *attribute;
-	const TqlStatic *literal;
-	TqlOp		op;
+	const TqlStatic    *literal;
+	TqlOp               op;
 
 	check_stack_depth();
 	if (tql_is_plain(e))
 		return tql_filter_sql(e);
 	if (e->kind == TQL_E_BINARY && (e->op == TQL_AND || e->op == TQL_OR))
 	{
-		char	   *left = weaken(e->left);
-		char	   *right = weaken(e->right);
+		char *left = weaken(e->left);
+		char *right = weaken(e->right);
 
 		if (left && right)
 			return psprintf("(%s%s%s)", left, e->op == TQL_AND ? " AND " : " OR ", right);
-		return e->op == TQL_OR ? NULL : left ? left : right;
+		return e->op == TQL_OR ? NULL : left ? left :
+		                                       right;
 	}
 	if (is_comparison(e, &attribute, &op, &literal) && attribute->intrinsic == TQL_I_NESTED_SET_PARENT &&
-		((op == TQL_EQ && tql_number(literal) == -1) || (op == TQL_LT && tql_number(literal) <= 0)))
+	    ((op == TQL_EQ && tql_number(literal) == -1) || (op == TQL_LT && tql_number(literal) <= 0)))
 		return pstrdup("s.parent_span_id IS NULL");
 	if ((e->mentions & (TQL_MENTIONS_EVENT | TQL_MENTIONS_LINK)) &&
-		(e->kind == TQL_E_ATTRIBUTE || e->kind == TQL_E_LIST ||
-		 (e->kind == TQL_E_UNARY && (e->op == TQL_EXISTS || e->op == TQL_NOT_EXISTS) && e->left->kind == TQL_E_ATTRIBUTE) ||
-		 is_comparison(e, &attribute, &op, &literal)))
+	    (e->kind == TQL_E_ATTRIBUTE || e->kind == TQL_E_LIST ||
+	     (e->kind == TQL_E_UNARY && (e->op == TQL_EXISTS || e->op == TQL_NOT_EXISTS) && e->left->kind == TQL_E_ATTRIBUTE) ||
+	     is_comparison(e, &attribute, &op, &literal)))
 		return weaken_lists(e);
 	return NULL;
 }
@@ -228,9 +229,9 @@ static Need *
 need_of_root(const TqlExpr *e)
 {
 	const TqlAttribute *attribute;
-	const TqlStatic *literal;
-	const char *column;
-	TqlOp		op;
+	const TqlStatic    *literal;
+	const char         *column;
+	TqlOp               op;
 
 	if (!is_comparison(e, &attribute, &op, &literal) || literal->type != TQL_STRING)
 		return NULL;
@@ -250,7 +251,7 @@ static Need *
 need_of_filter(const TqlExpr *filter)
 {
 	StringInfoData sql;
-	Need	   *need = make_need(NEED_NOTHING, NULL);
+	Need          *need = make_need(NEED_NOTHING, NULL);
 	const TqlExpr *e = filter;
 
 	if (tql_is_plain(filter))
@@ -262,16 +263,16 @@ need_of_filter(const TqlExpr *filter)
 	initStringInfo(&sql);
 	for (;;)
 	{
-		bool		more = e->kind == TQL_E_BINARY && e->op == TQL_AND;
+		bool           more = e->kind == TQL_E_BINARY && e->op == TQL_AND;
 		const TqlExpr *part = more ? e->right : e;
-		Need	   *root = need_of_root(part);
-		char	   *weak = root ? NULL : weaken(part);
+		Need          *root = need_of_root(part);
+		char          *weak = root ? NULL : weaken(part);
 
 		if (root)
 			need = combine(NEED_ALL, need, root);
 		if (weak)
 		{
-			char	   *before = pstrdup(sql.data);
+			char *before = pstrdup(sql.data);
 
 			/* in the order of the query */
 			resetStringInfo(&sql);
@@ -292,14 +293,14 @@ static bool
 is_negated(TqlOp op)
 {
 	return op == TQL_NOT_CHILD || op == TQL_NOT_DESCENDANT || op == TQL_NOT_PARENT ||
-		op == TQL_NOT_ANCESTOR || op == TQL_NRE;
+	       op == TQL_NOT_ANCESTOR || op == TQL_NRE;
 }
 
 static Need *
 need_of_spanset(const TqlSpanset *spanset)
 {
-	Need	   *left;
-	Need	   *right;
+	Need *left;
+	Need *right;
 
 	check_stack_depth();
 	switch (spanset->kind)
@@ -321,10 +322,10 @@ need_of_spanset(const TqlSpanset *spanset)
 static Need *
 need_of_pipeline(const List *pipeline)
 {
-	Need	   *need = make_need(NEED_NOTHING, NULL);
-	ListCell   *lc;
+	Need     *need = make_need(NEED_NOTHING, NULL);
+	ListCell *lc;
 
-	foreach(lc, pipeline)
+	foreach (lc, pipeline)
 	{
 		const TqlStage *stage = lfirst(lc);
 
@@ -344,18 +345,18 @@ tql_matches_nothing(const List *pipeline)
 static List *
 collect_conditions(const Need *need, List *conditions)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	if (need->kind == NEED_SPAN)
 	{
-		foreach(lc, conditions)
+		foreach (lc, conditions)
 		{
 			if (strcmp(lfirst(lc), need->sql) == 0)
 				return conditions;
 		}
 		return lappend(conditions, need->sql);
 	}
-	foreach(lc, need->parts)
+	foreach (lc, need->parts)
 		conditions = collect_conditions(lfirst(lc), conditions);
 	return conditions;
 }
@@ -363,7 +364,7 @@ collect_conditions(const Need *need, List *conditions)
 static void
 append_having(StringInfo out, const Need *need)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	if (need->kind == NEED_SPAN)
 	{
@@ -371,7 +372,7 @@ append_having(StringInfo out, const Need *need)
 		return;
 	}
 	appendStringInfoChar(out, '(');
-	foreach(lc, need->parts)
+	foreach (lc, need->parts)
 	{
 		if (foreach_current_index(lc) > 0)
 			appendStringInfoString(out, need->kind == NEED_ALL ? " AND " : " OR ");
@@ -383,11 +384,11 @@ append_having(StringInfo out, const Need *need)
 static bool
 is_any_of_spans(const Need *need)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	if (need->kind != NEED_ANY)
 		return need->kind == NEED_SPAN;
-	foreach(lc, need->parts)
+	foreach (lc, need->parts)
 	{
 		if (!is_any_of_spans(lfirst(lc)))
 			return false;
@@ -400,7 +401,7 @@ static void
 append_trace_condition(StringInfo out, const Need *need, const char *window)
 {
 	const char *and = window[0] ? " AND " : "";
-	ListCell   *lc;
+	ListCell *lc;
 
 	if (need->kind == NEED_NOTHING)
 		appendStringInfo(out, "bool_or(%s)", window);
@@ -409,7 +410,7 @@ append_trace_condition(StringInfo out, const Need *need, const char *window)
 	else if (is_any_of_spans(need))
 	{
 		appendStringInfoString(out, "bool_or((");
-		foreach(lc, collect_conditions(need, NIL))
+		foreach (lc, collect_conditions(need, NIL))
 			appendStringInfo(out, "%s(%s)", foreach_current_index(lc) ? " OR " : "", (char *) lfirst(lc));
 		appendStringInfo(out, ")%s%s)", and, window);
 	}
@@ -418,7 +419,7 @@ append_trace_condition(StringInfo out, const Need *need, const char *window)
 		const char *between = need->kind == NEED_ALL ? "\n        AND " : "\n        OR ";
 
 		appendStringInfoChar(out, '(');
-		foreach(lc, need->parts)
+		foreach (lc, need->parts)
 		{
 			if (foreach_current_index(lc) > 0)
 				appendStringInfoString(out, between);
@@ -434,7 +435,7 @@ append_trace_condition(StringInfo out, const Need *need, const char *window)
 static const char *
 condition_of_result(const TqlSpanset *spanset)
 {
-	Need	   *need;
+	Need *need;
 
 	check_stack_depth();
 	if (spanset->kind == TQL_S_FILTER)
@@ -488,7 +489,7 @@ append_relation(StringInfo out, const TqlSpanset *spanset, const char *window)
 	}
 	if (above && below)
 		appendStringInfo(out, "tempo.may_be_related('%s', %s%s%s, %s%s%s, s.span_id, s.parent_span_id)\n        AND ",
-						 relation, above, and, window, below, and, window);
+		                 relation, above, and, window, below, and, window);
 }
 
 /* What all traces that match have, as far as it is between two spans. */
@@ -507,15 +508,15 @@ append_relations(StringInfo out, const TqlSpanset *spanset, const char *window)
 char *
 tql_trace_condition(const List *pipeline, const char *window)
 {
-	Need	   *need = need_of_pipeline(pipeline);
+	Need          *need = need_of_pipeline(pipeline);
 	StringInfoData out;
-	ListCell   *lc;
+	ListCell      *lc;
 
 	if (need->kind == NEED_IMPOSSIBLE || (need->kind == NEED_NOTHING && window[0] == '\0'))
 		return NULL;
 	initStringInfo(&out);
 	/* these first: the scan takes on what bool_or() asks, and what is left must be numbered without gaps */
-	foreach(lc, pipeline)
+	foreach (lc, pipeline)
 	{
 		const TqlStage *stage = lfirst(lc);
 
@@ -529,11 +530,11 @@ tql_trace_condition(const List *pipeline, const char *window)
 TqlCandidates
 tql_candidates(const List *pipeline)
 {
-	Need	   *need = need_of_pipeline(pipeline);
-	TqlCandidates result = {"true", NULL, false};
+	Need          *need = need_of_pipeline(pipeline);
+	TqlCandidates  result = {"true", NULL, false};
 	StringInfoData out;
-	List	   *conditions;
-	ListCell   *lc;
+	List          *conditions;
+	ListCell      *lc;
 
 	if (need->kind == NEED_NOTHING || need->kind == NEED_IMPOSSIBLE)
 	{
@@ -547,7 +548,7 @@ tql_candidates(const List *pipeline)
 		return result;
 	}
 	initStringInfo(&out);
-	foreach(lc, conditions)
+	foreach (lc, conditions)
 		appendStringInfo(&out, "%s(%s)", foreach_current_index(lc) ? " OR " : "(", (char *) lfirst(lc));
 	appendStringInfoChar(&out, ')');
 	result.where = out.data;

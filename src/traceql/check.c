@@ -48,7 +48,8 @@ check_regex(const TqlExpr *expr)
 static _Noreturn void
 types_differ(const TqlExpr *expr, TqlType left, TqlType right)
 {
-	TqlType		other = left == TQL_STRING ? right : right == TQL_STRING ? left : TQL_NIL;
+	TqlType     other = left == TQL_STRING ? right : right == TQL_STRING ? left :
+	                                                                       TQL_NIL;
 	const char *hint = NULL;
 
 	if (other == TQL_STATUS)
@@ -58,16 +59,16 @@ types_differ(const TqlExpr *expr, TqlType left, TqlType right)
 	else if (other == TQL_DURATION)
 		hint = "A duration is a number with a unit, such as 100ms or 1.5s, without quotes.";
 	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("binary operations must operate on the same type: %s", tql_print_expr(expr)),
-			 hint != NULL ? errhint("%s", hint) : 0));
+	        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+	         errmsg("binary operations must operate on the same type: %s", tql_print_expr(expr)),
+	         hint != NULL ? errhint("%s", hint) : 0));
 }
 
 static void
 check_expr(const TqlExpr *expr)
 {
-	TqlType		left;
-	TqlType		right;
+	TqlType left;
+	TqlType right;
 
 	check_stack_depth();
 	switch (expr->kind)
@@ -87,7 +88,7 @@ check_expr(const TqlExpr *expr)
 					break;
 				if (expr->left->attribute.intrinsic != TQL_ATTRIBUTE)
 					INVALID("%s=nil is not valid because intrinsics cannot be nil",
-							tql_print_expr(expr->left));
+					        tql_print_expr(expr->left));
 				if (tql_is_service_name(&expr->left->attribute))
 					INVALID("resource.service.name=nil is not valid because resource.service.name cannot be nil");
 				break;
@@ -108,14 +109,14 @@ check_expr(const TqlExpr *expr)
 				check_regex(expr);
 			break;
 		case TQL_E_LIST:
-			break;				/* made after validation */
+			break; /* made after validation */
 	}
 }
 
 static void
 check_filter(const TqlExpr *filter)
 {
-	TqlType		type;
+	TqlType type;
 
 	check_expr(filter);
 	type = tql_expr_type(filter);
@@ -146,8 +147,8 @@ check_spanset(TqlSpanset *spanset)
 static void
 check_scalar_filter(TqlStage *stage)
 {
-	TqlScalar  *aggregate = stage->left;
-	TqlType		type;
+	TqlScalar *aggregate = stage->left;
+	TqlType    type;
 
 	if (stage->left->kind != TQL_SC_AGGREGATE)
 		INVALID("scalar filter lhs of type (%%v) not yet supported");
@@ -168,13 +169,13 @@ check_scalar_filter(TqlStage *stage)
 static void
 check_pipeline(List *pipeline)
 {
-	ListCell   *lc;
-	ListCell   *a;
+	ListCell *lc;
+	ListCell *a;
 
 	check_stack_depth();
-	foreach(lc, pipeline)
+	foreach (lc, pipeline)
 	{
-		TqlStage   *stage = lfirst(lc);
+		TqlStage *stage = lfirst(lc);
 
 		switch (stage->kind)
 		{
@@ -191,7 +192,7 @@ check_pipeline(List *pipeline)
 				stage->by = tql_rewrite(stage->by);
 				break;
 			case TQL_ST_SELECT:
-				foreach(a, stage->attributes)
+				foreach (a, stage->attributes)
 					check_attribute(lfirst(a));
 				break;
 			case TQL_ST_COALESCE:
@@ -203,9 +204,9 @@ check_pipeline(List *pipeline)
 static void
 check_second(const List *second)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, second)
+	foreach (lc, second)
 	{
 		const TqlSecond *s = lfirst(lc);
 
@@ -221,15 +222,15 @@ check_compare(TqlMetrics *metrics)
 	metrics->compare = tql_rewrite(metrics->compare);
 	if (list_length(metrics->compare_args) >= 1)
 	{
-		int64		n = ((TqlStatic *) linitial(metrics->compare_args))->n;
+		int64 n = ((TqlStatic *) linitial(metrics->compare_args))->n;
 
 		if (n < 1 || n > MAX_COMPARE_VALUES)
 			INVALID("compare() top number of values must be an integer between 1 and %d", MAX_COMPARE_VALUES);
 	}
 	if (list_length(metrics->compare_args) == 3)
 	{
-		int64		start = ((TqlStatic *) lsecond(metrics->compare_args))->n;
-		int64		end = ((TqlStatic *) lthird(metrics->compare_args))->n;
+		int64 start = ((TqlStatic *) lsecond(metrics->compare_args))->n;
+		int64 end = ((TqlStatic *) lthird(metrics->compare_args))->n;
 
 		if (start <= 0 || end <= 0)
 			INVALID("compare() timestamps must be positive integer unix nanoseconds");
@@ -257,7 +258,7 @@ has_compare(const TqlMetricsExpr *m)
 static void
 check_metrics_expr(TqlMetricsExpr *m)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	check_stack_depth();
 	if (m->kind == TQL_ME_OPERATION)
@@ -273,14 +274,14 @@ check_metrics_expr(TqlMetricsExpr *m)
 
 	check_pipeline(m->pipeline);
 	if (list_length(m->metrics->by) > MAX_GROUP_BY ||
-		(list_length(m->metrics->by) == MAX_GROUP_BY &&
-		 (m->metrics->function == TQL_M_QUANTILE || m->metrics->function == TQL_M_HISTOGRAM ||
-		  m->metrics->function == TQL_M_AVG)))
+	    (list_length(m->metrics->by) == MAX_GROUP_BY &&
+	     (m->metrics->function == TQL_M_QUANTILE || m->metrics->function == TQL_M_HISTOGRAM ||
+	      m->metrics->function == TQL_M_AVG)))
 		INVALID("metrics group by %d values not yet supported", list_length(m->metrics->by));
-	foreach(lc, m->metrics->quantiles)
+	foreach (lc, m->metrics->quantiles)
 	{
 		const TqlStatic *q = lfirst(lc);
-		double		d = tql_number(q);
+		double           d = tql_number(q);
 
 		if (!(d >= 0 && d <= 1))
 			INVALID("quantile must be between 0 and 1: %s", tql_print_static(q));
@@ -315,15 +316,15 @@ tql_check(TqlQuery *query)
 typedef struct ListSide
 {
 	const TqlAttribute *attribute;
-	TqlType		type;
-	List	   *values;
+	TqlType             type;
+	List               *values;
 } ListSide;
 
 static bool
 list_side(TqlExpr *expr, TqlOp single, TqlOp list, ListSide *side)
 {
-	TqlExpr    *attribute = expr->left;
-	TqlExpr    *literal = expr->right;
+	TqlExpr *attribute = expr->left;
+	TqlExpr *literal = expr->right;
 
 	if (expr->kind == TQL_E_LIST && expr->op == list)
 	{
@@ -354,10 +355,10 @@ merge_sides(TqlExpr *expr)
 {
 	static const struct
 	{
-		TqlOp		junction;
-		TqlOp		single;
-		TqlOp		list;
-	}			rules[] = {
+		TqlOp junction;
+		TqlOp single;
+		TqlOp list;
+	} rules[] = {
 		{TQL_OR, TQL_EQ, TQL_IN},
 		{TQL_AND, TQL_NE, TQL_NOT_IN},
 		{TQL_OR, TQL_RE, TQL_RE_ANY},
@@ -366,15 +367,15 @@ merge_sides(TqlExpr *expr)
 
 	for (int i = 0; i < lengthof(rules); i++)
 	{
-		ListSide	left;
-		ListSide	right;
+		ListSide left;
+		ListSide right;
 
 		if (expr->op == rules[i].junction &&
-			list_side(expr->left, rules[i].single, rules[i].list, &left) &&
-			list_side(expr->right, rules[i].single, rules[i].list, &right) &&
-			left.type == right.type && tql_attribute_equal(left.attribute, right.attribute))
+		    list_side(expr->left, rules[i].single, rules[i].list, &left) &&
+		    list_side(expr->right, rules[i].single, rules[i].list, &right) &&
+		    left.type == right.type && tql_attribute_equal(left.attribute, right.attribute))
 		{
-			TqlExpr    *list = palloc0(sizeof(TqlExpr));
+			TqlExpr *list = palloc0(sizeof(TqlExpr));
 
 			list->kind = TQL_E_LIST;
 			list->op = rules[i].list;
@@ -393,7 +394,7 @@ tql_rewrite(TqlExpr *expr)
 	check_stack_depth();
 	if (expr->kind == TQL_E_UNARY)
 	{
-		if (expr->op != TQL_NOT)	/* what is negated is left alone */
+		if (expr->op != TQL_NOT) /* what is negated is left alone */
 			expr->left = tql_rewrite(expr->left);
 		return expr;
 	}

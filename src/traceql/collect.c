@@ -44,7 +44,7 @@ PG_FUNCTION_INFO_V1(tempo_trace_spans);
 enum
 {
 	ARG_QUERY = 1,
-	ARG_NUMBER,					/* spans per spanset, or which query of a metrics expression */
+	ARG_NUMBER, /* spans per spanset, or which query of a metrics expression */
 	ARG_TRACE_ID,
 	ARG_SPAN_ID,
 	ARG_PARENT_SPAN_ID,
@@ -68,22 +68,22 @@ enum
 /* A query as the aggregates need it; kept for all traces of one call */
 typedef struct ParsedQuery
 {
-	text	   *source;
-	TqlQuery   *query;
-	const List *pipeline;
-	const TqlMetricsExpr *metrics;	/* NULL for a search */
-	List	   *references;
-	bool		show_name;
-	bool		extrapolate;
+	text                 *source;
+	TqlQuery             *query;
+	const List           *pipeline;
+	const TqlMetricsExpr *metrics; /* NULL for a search */
+	List                 *references;
+	bool                  show_name;
+	bool                  extrapolate;
 } ParsedQuery;
 
 typedef struct CollectState
 {
-	MemoryContext context;
+	MemoryContext      context;
 	const ParsedQuery *query;
-	int			number;
-	int			capacity;
-	TqlTrace	trace;
+	int                number;
+	int                capacity;
+	TqlTrace           trace;
 } CollectState;
 
 /* --------------------------------------------------------------- reading */
@@ -91,12 +91,12 @@ typedef struct CollectState
 static const ParsedQuery *
 parse_once(FunctionCallInfo fcinfo, text *source, int number)
 {
-	ParsedQuery *parsed = fcinfo->flinfo->fn_extra;
+	ParsedQuery  *parsed = fcinfo->flinfo->fn_extra;
 	MemoryContext old;
-	ListCell   *lc;
+	ListCell     *lc;
 
 	if (parsed && VARSIZE_ANY_EXHDR(parsed->source) == VARSIZE_ANY_EXHDR(source) &&
-		memcmp(VARDATA_ANY(parsed->source), VARDATA_ANY(source), VARSIZE_ANY_EXHDR(source)) == 0)
+	    memcmp(VARDATA_ANY(parsed->source), VARDATA_ANY(source), VARSIZE_ANY_EXHDR(source)) == 0)
 		return parsed;
 
 	old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
@@ -112,7 +112,7 @@ parse_once(FunctionCallInfo fcinfo, text *source, int number)
 		parsed->pipeline = parsed->query->pipeline;
 	parsed->extrapolate = tql_hint_is_true(parsed->query, "extrapolate");
 	parsed->references = tql_pipeline_references(parsed->pipeline);
-	foreach(lc, parsed->references)
+	foreach (lc, parsed->references)
 		parsed->show_name |= ((TqlReference *) lfirst(lc))->attribute.intrinsic == TQL_I_NAME;
 	MemoryContextSwitchTo(old);
 	fcinfo->flinfo->fn_extra = parsed;
@@ -122,8 +122,8 @@ parse_once(FunctionCallInfo fcinfo, text *source, int number)
 static TqlText
 get_text(FunctionCallInfo fcinfo, int arg)
 {
-	TqlText		result = {NULL, 0};
-	text	   *t;
+	TqlText result = {NULL, 0};
+	text   *t;
 
 	if (PG_ARGISNULL(arg))
 		return result;
@@ -144,7 +144,7 @@ get_jsonb(FunctionCallInfo fcinfo, int arg, bool copy)
 static uint64
 read_span_id(Datum datum)
 {
-	uint64		id;
+	uint64 id;
 
 	memcpy(&id, DatumGetPointer(datum), sizeof(id));
 	return pg_ntoh64(id);
@@ -160,8 +160,7 @@ static void
 set_kind(TqlSpan *span)
 {
 	static const TqlKind kinds[] = {
-		TQL_KIND_INTERNAL, TQL_KIND_SERVER, TQL_KIND_CLIENT, TQL_KIND_PRODUCER, TQL_KIND_CONSUMER
-	};
+		TQL_KIND_INTERNAL, TQL_KIND_SERVER, TQL_KIND_CLIENT, TQL_KIND_PRODUCER, TQL_KIND_CONSUMER};
 
 	span->kind = TQL_KIND_UNSPECIFIED;
 	for (int i = 0; i < lengthof(kinds); i++)
@@ -171,15 +170,15 @@ set_kind(TqlSpan *span)
 	}
 	span->kind_number = span->kind;
 	if (span->kind == TQL_KIND_UNSPECIFIED && span->kind_text.len > 0 &&
-		!text_is(span->kind_text, "unspecified"))
+	    !text_is(span->kind_text, "unspecified"))
 		span->kind_number = 1000 + atoi(span->kind_text.s);
 }
 
 bool
 tql_read_span(FunctionCallInfo fcinfo, int columns, bool copy, TqlSpan *span)
 {
-	int			shift = columns - ARG_TRACE_ID;
-	TqlText		status;
+	int     shift = columns - ARG_TRACE_ID;
+	TqlText status;
 
 	if (PG_ARGISNULL(ARG_SPAN_ID + shift) || PG_ARGISNULL(ARG_START + shift) || PG_ARGISNULL(ARG_DURATION + shift))
 		return false;
@@ -194,7 +193,8 @@ tql_read_span(FunctionCallInfo fcinfo, int columns, bool copy, TqlSpan *span)
 	span->kind_text = get_text(fcinfo, ARG_KIND + shift);
 	set_kind(span);
 	status = get_text(fcinfo, ARG_STATUS + shift);
-	span->status = text_is(status, "error") ? TQL_STATUS_ERROR : text_is(status, "ok") ? TQL_STATUS_OK : TQL_STATUS_UNSET;
+	span->status = text_is(status, "error") ? TQL_STATUS_ERROR : text_is(status, "ok") ? TQL_STATUS_OK :
+	                                                                                     TQL_STATUS_UNSET;
 	span->status_message = get_text(fcinfo, ARG_STATUS_MESSAGE + shift);
 	span->service = get_text(fcinfo, ARG_SERVICE_NAME + shift);
 	span->attributes = get_jsonb(fcinfo, ARG_ATTRIBUTES + shift, copy);
@@ -269,19 +269,19 @@ tempo_collect_span_of_part(PG_FUNCTION_ARGS)
 static TqlText
 member_text(JsonbContainer *object, const char *key)
 {
-	JsonbValue	v;
-	TqlText		result = {"", 0};
+	JsonbValue v;
+	TqlText    result = {"", 0};
 
 	if (getKeyJsonValueFromContainer(object, key, strlen(key), &v) && v.type == jbvString)
-		result = (TqlText) {v.val.string.val, v.val.string.len};
+		result = (TqlText){v.val.string.val, v.val.string.len};
 	return result;
 }
 
 static int64
 member_int(JsonbContainer *object, const char *key)
 {
-	JsonbValue	v;
-	char	   *text;
+	JsonbValue v;
+	char      *text;
 
 	if (!getKeyJsonValueFromContainer(object, key, strlen(key), &v) || v.type != jbvNumeric)
 		return 0;
@@ -292,7 +292,7 @@ member_int(JsonbContainer *object, const char *key)
 static JsonbContainer *
 member_set(JsonbContainer *object, const char *key)
 {
-	JsonbValue	v;
+	JsonbValue v;
 
 	if (getKeyJsonValueFromContainer(object, key, strlen(key), &v) && v.type == jbvBinary)
 		return v.val.binary.data;
@@ -321,7 +321,7 @@ tql_read_lists(TqlSpan *span)
 	span->lists_read = true;
 	if (span->events_json && JB_ROOT_IS_ARRAY(span->events_json))
 	{
-		int			n = JB_ROOT_COUNT(span->events_json);
+		int n = JB_ROOT_COUNT(span->events_json);
 
 		span->events = palloc(sizeof(TqlEvent) * Max(n, 1));
 		for (int i = 0; i < n; i++)
@@ -337,7 +337,7 @@ tql_read_lists(TqlSpan *span)
 	}
 	if (span->links_json && JB_ROOT_IS_ARRAY(span->links_json))
 	{
-		int			n = JB_ROOT_COUNT(span->links_json);
+		int n = JB_ROOT_COUNT(span->links_json);
 
 		span->links = palloc(sizeof(TqlLink) * Max(n, 1));
 		for (int i = 0; i < n; i++)
@@ -370,7 +370,7 @@ compare_spans(const void *a, const void *b)
 bool
 tql_is_linked_child(const TqlTrace *trace, TqlSpan *span)
 {
-	char		id[33];
+	char id[33];
 
 	tql_read_lists(span);
 	if (span->n_links == 0)
@@ -379,7 +379,7 @@ tql_is_linked_child(const TqlTrace *trace, TqlSpan *span)
 		sprintf(id + 2 * i, "%02x", trace->trace_id[i]);
 	for (int i = 0; i < span->n_links; i++)
 	{
-		TqlValue	type;
+		TqlValue type;
 
 		if (!text_is(span->links[i].trace_id, id))
 			continue;
@@ -394,8 +394,8 @@ tql_is_linked_child(const TqlTrace *trace, TqlSpan *span)
 static void
 complete_trace(TqlTrace *trace)
 {
-	int			kept = 0;
-	bool		sorted = true;
+	int  kept = 0;
+	bool sorted = true;
 
 	/* they mostly come in order, and are large */
 	for (int i = 1; i < trace->n_spans && sorted; i++)
@@ -414,8 +414,8 @@ complete_trace(TqlTrace *trace)
 	trace->root = -1;
 	for (int i = 0; i < kept; i++)
 	{
-		TqlSpan    *span = &trace->spans[i];
-		int64		stop;
+		TqlSpan *span = &trace->spans[i];
+		int64    stop;
 
 		if (pg_add_s64_overflow(span->start, span->duration, &stop))
 			stop = PG_INT64_MAX;
@@ -431,8 +431,8 @@ complete_trace(TqlTrace *trace)
 static void
 push_number(JsonbParseState **state, const char *key, int64 n, bool as_text)
 {
-	JsonbValue	v;
-	char	   *digits;
+	JsonbValue v;
+	char      *digits;
 
 	tql_push_text(state, WJB_KEY, key, strlen(key));
 	if (as_text)
@@ -469,11 +469,11 @@ is_listed(const TqlAttribute *attribute)
 static bool
 is_shown(const TqlReference *reference, TqlTrace *trace, TqlSpan *span)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	if (reference->everywhere)
 		return true;
-	foreach(lc, reference->filters)
+	foreach (lc, reference->filters)
 	{
 		if (tql_span_matches(trace, span, lfirst(lc)))
 			return true;
@@ -484,14 +484,14 @@ is_shown(const TqlReference *reference, TqlTrace *trace, TqlSpan *span)
 static void
 push_span_attributes(JsonbParseState **state, const ParsedQuery *query, TqlTrace *trace, TqlSpan *span)
 {
-	bool		any = false;
-	ListCell   *lc;
+	bool      any = false;
+	ListCell *lc;
 
-	foreach(lc, query->references)
+	foreach (lc, query->references)
 	{
 		const TqlReference *reference = lfirst(lc);
-		const char *key;
-		TqlValue	value;
+		const char         *key;
+		TqlValue            value;
 
 		if (!is_listed(&reference->attribute) || !is_shown(reference, trace, span))
 			continue;
@@ -511,7 +511,7 @@ push_span_attributes(JsonbParseState **state, const ParsedQuery *query, TqlTrace
 		}
 		any = true;
 		key = reference->attribute.intrinsic == TQL_ATTRIBUTE ? reference->attribute.name :
-			tql_print_attribute(&reference->attribute);
+		                                                        tql_print_attribute(&reference->attribute);
 		tql_push_attribute(state, key, strlen(key), &value);
 	}
 	if (any)
@@ -521,7 +521,7 @@ push_span_attributes(JsonbParseState **state, const ParsedQuery *query, TqlTrace
 static void
 push_span(JsonbParseState **state, const ParsedQuery *query, TqlTrace *trace, TqlSpan *span)
 {
-	char	   *id = psprintf("%016llx", (unsigned long long) span->id);
+	char *id = psprintf("%016llx", (unsigned long long) span->id);
 
 	pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
 	tql_push_text(state, WJB_KEY, "spanID", 6);
@@ -543,11 +543,11 @@ static Jsonb *
 show_spansets(const ParsedQuery *query, TqlTrace *trace, const List *groups, int spans_per_spanset)
 {
 	JsonbParseState *state = NULL;
-	ListCell   *lc;
-	ListCell   *a;
+	ListCell        *lc;
+	ListCell        *a;
 
 	pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
-	foreach(lc, groups)
+	foreach (lc, groups)
 	{
 		const TqlGroup *group = lfirst(lc);
 
@@ -563,7 +563,7 @@ show_spansets(const ParsedQuery *query, TqlTrace *trace, const List *groups, int
 		{
 			tql_push_text(&state, WJB_KEY, "attributes", 10);
 			pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
-			foreach(a, group->attributes)
+			foreach (a, group->attributes)
 			{
 				const TqlNamed *named = lfirst(a);
 
@@ -581,8 +581,8 @@ compare_services(const void *a, const void *b)
 {
 	const TqlSpan *x = *(TqlSpan *const *) a;
 	const TqlSpan *y = *(TqlSpan *const *) b;
-	int			order = memcmp(x->service.s ? x->service.s : "", y->service.s ? y->service.s : "",
-							   Min(x->service.len, y->service.len));
+	int            order = memcmp(x->service.s ? x->service.s : "", y->service.s ? y->service.s : "",
+	                   Min(x->service.len, y->service.len));
 
 	return order ? order : (int) x->service.len - (int) y->service.len;
 }
@@ -592,7 +592,7 @@ static Jsonb *
 show_services(const TqlTrace *trace)
 {
 	JsonbParseState *state = NULL;
-	TqlSpan   **by_service = palloc_extended(sizeof(TqlSpan *) * trace->n_spans, MCXT_ALLOC_HUGE);
+	TqlSpan        **by_service = palloc_extended(sizeof(TqlSpan *) * trace->n_spans, MCXT_ALLOC_HUGE);
 
 	for (int i = 0; i < trace->n_spans; i++)
 		by_service[i] = &trace->spans[i];
@@ -601,9 +601,9 @@ show_services(const TqlTrace *trace)
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	for (int i = 0; i < trace->n_spans;)
 	{
-		int			spans = 0;
-		int			errors = 0;
-		TqlText		service = by_service[i]->service;
+		int     spans = 0;
+		int     errors = 0;
+		TqlText service = by_service[i]->service;
 
 		for (; i < trace->n_spans && (spans == 0 || compare_services(&by_service[i - 1], &by_service[i]) == 0); i++)
 		{
@@ -632,13 +632,13 @@ Datum
 tempo_search_trace(PG_FUNCTION_ARGS)
 {
 	CollectState *state;
-	TqlTrace   *trace;
-	List	   *groups;
-	TupleDesc	desc;
+	TqlTrace     *trace;
+	List         *groups;
+	TupleDesc     desc;
 	MemoryContext old;
-	Datum		values[6];
-	bool		nulls[6] = {0};
-	HeapTuple	tuple;
+	Datum         values[6];
+	bool          nulls[6] = {0};
+	HeapTuple     tuple;
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
@@ -689,26 +689,26 @@ tql_collected(void *collected, const TqlMetricsExpr **part, MemoryContext *conte
 
 typedef struct SpanRows
 {
-	TupleDesc	desc;
-	Datum	   *rows;
-	int			n;
-	int			capacity;
-	MemoryContext context;		/* of the rows; what makes them is short-lived */
+	TupleDesc     desc;
+	Datum        *rows;
+	int           n;
+	int           capacity;
+	MemoryContext context; /* of the rows; what makes them is short-lived */
 } SpanRows;
 
 static void
 add_row(SpanRows *out, const TqlSpan *span, List *keys, double value, bool has_value, double weight)
 {
-	Datum		values[6];
-	bool		nulls[6] = {0};
-	uint64		id = pg_hton64(span->id);
+	Datum         values[6];
+	bool          nulls[6] = {0};
+	uint64        id = pg_hton64(span->id);
 	MemoryContext old;
 
 	if (out->n == out->capacity)
 	{
 		out->capacity = Max(16, out->capacity * 2);
 		out->rows = out->rows ? repalloc_huge(out->rows, sizeof(Datum) * out->capacity) :
-			MemoryContextAlloc(out->context, sizeof(Datum) * out->capacity);
+		                        MemoryContextAlloc(out->context, sizeof(Datum) * out->capacity);
 	}
 	values[0] = PointerGetDatum(&id);
 	values[1] = text_datum(span->kind_text, &nulls[1]);
@@ -716,7 +716,7 @@ add_row(SpanRows *out, const TqlSpan *span, List *keys, double value, bool has_v
 	nulls[3] = keys == NIL;
 	if (keys != NIL)
 	{
-		Datum	   *items = palloc(sizeof(Datum) * list_length(keys));
+		Datum *items = palloc(sizeof(Datum) * list_length(keys));
 
 		for (int i = 0; i < list_length(keys); i++)
 			items[i] = CStringGetTextDatum(list_nth(keys, i));
@@ -734,18 +734,18 @@ static void
 add_span(SpanRows *out, const ParsedQuery *query, TqlTrace *trace, TqlSpan *span)
 {
 	const TqlMetrics *metrics = query->metrics ? query->metrics->metrics : NULL;
-	List	   *keys = NIL;
-	ListCell   *lc;
-	TqlValue	value = {0};
-	double		number = 0;
-	double		weight = 1;
-	bool		has_number;
+	List             *keys = NIL;
+	ListCell         *lc;
+	TqlValue          value = {0};
+	double            number = 0;
+	double            weight = 1;
+	bool              has_number;
 
 	if (metrics && query->extrapolate)
 		weight = tql_sampling_weight(span->trace_state.s, span->trace_state.len);
 	if (metrics && metrics->function == TQL_M_COMPARE)
 	{
-		foreach(lc, tql_compare_keys(trace, span, metrics))
+		foreach (lc, tql_compare_keys(trace, span, metrics))
 			add_row(out, span, lfirst(lc), 0, false, weight);
 		return;
 	}
@@ -754,9 +754,9 @@ add_span(SpanRows *out, const ParsedQuery *query, TqlTrace *trace, TqlSpan *span
 	has_number = tql_value_is_number(&value);
 	if (has_number)
 		has_number = tql_measure(metrics, tql_value_number(&value), &number);
-	foreach(lc, metrics ? metrics->by : NIL)
+	foreach (lc, metrics ? metrics->by : NIL)
 	{
-		TqlValue	key;
+		TqlValue key;
 
 		tql_span_attribute(trace, span, lfirst(lc), &key);
 		keys = lappend(keys, tql_label_text(&key));
@@ -775,18 +775,18 @@ Datum
 tempo_trace_spans(PG_FUNCTION_ARGS)
 {
 	CollectState *state;
-	TqlTrace   *trace;
+	TqlTrace     *trace;
 	MemoryContext old;
-	SpanRows	out = {0};
-	Oid			element;
-	int16		typlen;
-	bool		typbyval;
-	char		typalign;
-	int		   *members;
-	int			n = 0;
-	ListCell   *lc;
-	List	   *groups;
-	ArrayType  *array;
+	SpanRows      out = {0};
+	Oid           element;
+	int16         typlen;
+	bool          typbyval;
+	char          typalign;
+	int          *members;
+	int           n = 0;
+	ListCell     *lc;
+	List         *groups;
+	ArrayType    *array;
 	MemoryContext per_span;
 
 	if (PG_ARGISNULL(0))
@@ -801,11 +801,11 @@ tempo_trace_spans(PG_FUNCTION_ARGS)
 	out.desc = lookup_rowtype_tupdesc_copy(element, -1);
 	groups = tql_run_pipeline(trace, state->query->pipeline);
 	/* every span once, whatever number of spansets it is in */
-	foreach(lc, groups)
+	foreach (lc, groups)
 		n += ((TqlGroup *) lfirst(lc))->n;
 	members = palloc_extended(sizeof(int) * Max(n, 1), MCXT_ALLOC_HUGE);
 	n = 0;
-	foreach(lc, groups)
+	foreach (lc, groups)
 	{
 		const TqlGroup *group = lfirst(lc);
 
@@ -813,7 +813,7 @@ tempo_trace_spans(PG_FUNCTION_ARGS)
 		n += group->n;
 	}
 	qsort(members, n, sizeof(int), compare_ints);
-	tql_number_tree(trace);		/* lives longer than one span */
+	tql_number_tree(trace); /* lives longer than one span */
 	out.context = state->context;
 	per_span = AllocSetContextCreate(state->context, "TraceQL span", ALLOCSET_DEFAULT_SIZES);
 	for (int i = 0; i < n; i++)

@@ -55,50 +55,50 @@ enum
 /* What every entry of a hash table begins with */
 typedef struct Entry
 {
-	char	   *key;
-	uint32		len;
+	char  *key;
+	uint32 len;
 } Entry;
 
 typedef struct Slot
 {
-	Entry	   *entry;
-	uint32		hash;			/* of the entry, which may be far away */
+	Entry *entry;
+	uint32 hash; /* of the entry, which may be far away */
 } Slot;
 
 typedef struct Table
 {
-	Slot	   *slots;			/* a power of two, at most half of them in use */
-	uint64		size;
-	uint64		n;
+	Slot  *slots; /* a power of two, at most half of them in use */
+	uint64 size;
+	uint64 n;
 } Table;
 
 typedef struct Cell
 {
-	int			step;
-	double		n;
+	int    step;
+	double n;
 } Cell;
 
 /* An attribute on one side; key is the side, where it is from and its name */
 typedef struct Attribute
 {
-	Entry		entry;
-	uint32		number;
-	struct Value *values;
-	int64		n_values;
+	Entry             entry;
+	uint32            number;
+	struct Value     *values;
+	int64             n_values;
 	struct Attribute *next;
 } Attribute;
 
 /* One of its values; key is the attribute's number, the type and the value */
 typedef struct Value
 {
-	Entry		entry;
-	struct Value *next;			/* of the same attribute */
-	double		total;
-	Cell	   *cells;			/* by step */
-	int			n_cells;
-	int			capacity;
-	int			last;			/* the cell last counted in */
-	Cell		first;
+	Entry         entry;
+	struct Value *next; /* of the same attribute */
+	double        total;
+	Cell         *cells; /* by step */
+	int           n_cells;
+	int           capacity;
+	int           last; /* the cell last counted in */
+	Cell          first;
 } Value;
 
 /* Where attributes are from; intrinsics are told apart by their numbers as names */
@@ -114,25 +114,25 @@ enum
 
 typedef struct RecordKey
 {
-	uint8		trace_id[16];
-	uint64		id;
-	int64		start;
-	int64		kind_number;
+	uint8  trace_id[16];
+	uint64 id;
+	int64  start;
+	int64  kind_number;
 } RecordKey;
 
 /* What is kept of a span */
 typedef struct Record
 {
-	Entry		entry;
-	uint64		parent_id;
-	const Entry *name;			/* of possible roots */
+	Entry        entry;
+	uint64       parent_id;
+	const Entry *name; /* of possible roots */
 	const Entry *service;
-	double		weight;
-	int			step;			/* -1 if the span is not counted */
-	uint8		kind;
-	bool		has_parent;
-	bool		linked_child;
-	bool		selected;
+	double       weight;
+	int          step; /* -1 if the span is not counted */
+	uint8        kind;
+	bool         has_parent;
+	bool         linked_child;
+	bool         selected;
 } Record;
 
 /* Things met last that are found again without a look into the table, by some place */
@@ -140,21 +140,21 @@ typedef struct Record
 
 typedef struct CompareState
 {
-	MemoryContext context;
-	int64		start;
-	int64		step;
-	int			n_steps;
-	int			n_values;		/* shown of an attribute */
-	char	   *chunk;
-	Size		left;
-	Table		attributes;
-	Table		values;
-	Table		records;
-	Table		texts;
-	Attribute  *first;
-	Attribute  *intrinsics[2][N_INTRINSICS];	/* those met, by side */
-	Attribute  *recent[2][RECENT];	/* of spans, by side and place in the object */
-	Value	   *seen[2][2][RECENT]; /* resources and scopes, by side and place in memory */
+	MemoryContext  context;
+	int64          start;
+	int64          step;
+	int            n_steps;
+	int            n_values; /* shown of an attribute */
+	char          *chunk;
+	Size           left;
+	Table          attributes;
+	Table          values;
+	Table          records;
+	Table          texts;
+	Attribute     *first;
+	Attribute     *intrinsics[2][N_INTRINSICS]; /* those met, by side */
+	Attribute     *recent[2][RECENT];           /* of spans, by side and place in the object */
+	Value         *seen[2][2][RECENT];          /* resources and scopes, by side and place in memory */
 	StringInfoData key;
 } CompareState;
 
@@ -165,21 +165,21 @@ check_memory(CompareState *state, Size more)
 {
 	if (MemoryContextMemAllocated(state->context, true) + more > (Size) tql_compare_memory * 1024)
 		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("compare() needs more memory than tempo_pg.compare_memory (%d MB) allows", tql_compare_memory / 1024),
-				 errhint("Ask for less time or fewer spans, or raise tempo_pg.compare_memory.")));
+		        (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+		         errmsg("compare() needs more memory than tempo_pg.compare_memory (%d MB) allows", tql_compare_memory / 1024),
+		         errhint("Ask for less time or fewer spans, or raise tempo_pg.compare_memory.")));
 }
 
 /* Nothing is freed one by one */
 static void *
 allocate(CompareState *state, Size size)
 {
-	char	   *result;
+	char *result;
 
 	size = MAXALIGN(size);
 	if (size > state->left)
 	{
-		Size		chunk = Max(size, CHUNK_SIZE);
+		Size chunk = Max(size, CHUNK_SIZE);
 
 		check_memory(state, chunk);
 		result = MemoryContextAllocHuge(state->context, chunk);
@@ -197,14 +197,14 @@ allocate(CompareState *state, Size size)
 static void
 grow_table(CompareState *state, Table *table)
 {
-	uint64		size = table->size ? table->size * 2 : 1024;
-	Slot	   *slots;
+	uint64 size = table->size ? table->size * 2 : 1024;
+	Slot  *slots;
 
 	check_memory(state, sizeof(Slot) * size);
 	slots = MemoryContextAllocExtended(state->context, sizeof(Slot) * size, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	for (uint64 i = 0; i < table->size; i++)
 	{
-		uint64		at;
+		uint64 at;
 
 		if (table->slots[i].entry == NULL)
 			continue;
@@ -223,8 +223,8 @@ grow_table(CompareState *state, Table *table)
 static inline uint32
 hash_key(const char *key, uint32 len)
 {
-	uint64		h = len * UINT64CONST(0x9E3779B97F4A7C15);
-	uint64		word;
+	uint64 h = len * UINT64CONST(0x9E3779B97F4A7C15);
+	uint64 word;
 
 	for (; len >= 8; key += 8, len -= 8)
 	{
@@ -242,9 +242,9 @@ hash_key(const char *key, uint32 len)
 static void *
 look_up(CompareState *state, Table *table, const void *key, uint32 len, Size size, bool *found)
 {
-	uint32		hash = hash_key(key, len);
-	uint64		at;
-	Entry	   *entry;
+	uint32 hash = hash_key(key, len);
+	uint64 at;
+	Entry *entry;
 
 	if (table->n * 2 >= table->size)
 		grow_table(state, table);
@@ -263,7 +263,7 @@ look_up(CompareState *state, Table *table, const void *key, uint32 len, Size siz
 	entry->len = len;
 	entry->key = (char *) entry + size;
 	memcpy(entry->key, key, len);
-	table->slots[at] = (Slot) {entry, hash};
+	table->slots[at] = (Slot){entry, hash};
 	table->n++;
 	return entry;
 }
@@ -273,8 +273,8 @@ look_up(CompareState *state, Table *table, const void *key, uint32 len, Size siz
 static Attribute *
 find_attribute(CompareState *state, bool selected, int from, const char *name, int len)
 {
-	bool		found;
-	Attribute  *attribute;
+	bool       found;
+	Attribute *attribute;
 
 	resetStringInfo(&state->key);
 	appendStringInfoChar(&state->key, selected);
@@ -293,14 +293,14 @@ find_attribute(CompareState *state, bool selected, int from, const char *name, i
 static Cell *
 find_cell(CompareState *state, Value *value, int step)
 {
-	int			low = 0;
-	int			high = value->n_cells;
+	int low = 0;
+	int high = value->n_cells;
 
 	if (value->n_cells > 0 && value->cells[value->last].step == step)
 		return &value->cells[value->last];
 	while (low < high)
 	{
-		int			middle = (low + high) / 2;
+		int middle = (low + high) / 2;
 
 		if (value->cells[middle].step < step)
 			low = middle + 1;
@@ -312,8 +312,8 @@ find_cell(CompareState *state, Value *value, int step)
 		return &value->cells[low];
 	if (value->n_cells == value->capacity)
 	{
-		int			capacity = Max(value->capacity * 2, 1);
-		Cell	   *cells = value->capacity == 0 ? &value->first : allocate(state, sizeof(Cell) * capacity);
+		int   capacity = Max(value->capacity * 2, 1);
+		Cell *cells = value->capacity == 0 ? &value->first : allocate(state, sizeof(Cell) * capacity);
 
 		if (value->n_cells > 0)
 			memcpy(cells, value->cells, sizeof(Cell) * value->n_cells);
@@ -322,7 +322,7 @@ find_cell(CompareState *state, Value *value, int step)
 	}
 	memmove(&value->cells[low + 1], &value->cells[low], sizeof(Cell) * (value->n_cells - low));
 	value->n_cells++;
-	value->cells[low] = (Cell) {step, 0};
+	value->cells[low] = (Cell){step, 0};
 	return &value->cells[low];
 }
 
@@ -336,8 +336,8 @@ add_to_value(CompareState *state, Value *value, int step, double n)
 static Value *
 count_value(CompareState *state, Attribute *attribute, char type, const void *s, uint32 len, int step, double n)
 {
-	bool		found;
-	Value	   *value;
+	bool   found;
+	Value *value;
 
 	resetStringInfo(&state->key);
 	appendBinaryStringInfo(&state->key, (char *) &attribute->number, sizeof(attribute->number));
@@ -359,7 +359,7 @@ count_value(CompareState *state, Attribute *attribute, char type, const void *s,
 static void
 count(CompareState *state, Attribute *attribute, const TqlValue *value, int step, double n)
 {
-	double		d;
+	double d;
 
 	switch (value->type)
 	{
@@ -389,7 +389,7 @@ static void
 count_intrinsic(CompareState *state, TqlTrace *trace, TqlSpan *span, TqlIntrinsic intrinsic, bool selected, int step, double n)
 {
 	TqlAttribute attribute = {.intrinsic = intrinsic};
-	TqlValue	value;
+	TqlValue     value;
 
 	tql_span_attribute(trace, span, &attribute, &value);
 	if (state->intrinsics[selected][intrinsic] == NULL)
@@ -413,27 +413,27 @@ find_span_attribute(CompareState *state, bool selected, int place, const char *n
 static void
 count_set(CompareState *state, bool selected, int from, Jsonb *set, const Cell *cells, int n_cells)
 {
-	JsonbIterator *it;
-	JsonbValue	key;
-	JsonbValue	v;
+	JsonbIterator     *it;
+	JsonbValue         key;
+	JsonbValue         v;
 	JsonbIteratorToken token;
-	int			place = 0;
+	int                place = 0;
 
 	if (set == NULL || !JB_ROOT_IS_OBJECT(set) || JB_ROOT_COUNT(set) == 0)
 		return;
 	it = JsonbIteratorInit(&set->root);
 	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
 	{
-		TqlValue	value;
-		Attribute  *attribute;
+		TqlValue   value;
+		Attribute *attribute;
 
 		if (token != WJB_KEY)
 			continue;
 		(void) JsonbIteratorNext(&it, &v, true);
 		tql_value_from_item(&v, &value);
 		attribute = from == FROM_SPAN ?
-			find_span_attribute(state, selected, place++, key.val.string.val, key.val.string.len) :
-			find_attribute(state, selected, from, key.val.string.val, key.val.string.len);
+		                find_span_attribute(state, selected, place++, key.val.string.val, key.val.string.len) :
+		                find_attribute(state, selected, from, key.val.string.val, key.val.string.len);
 		for (int i = 0; i < n_cells; i++)
 			count(state, attribute, &value, cells[i].step, cells[i].n);
 	}
@@ -446,14 +446,14 @@ count_set(CompareState *state, bool selected, int from, Jsonb *set, const Cell *
 static void
 count_whole(CompareState *state, bool selected, int from, Jsonb *set, int step, double n)
 {
-	const Size	head = sizeof(uint32) + 1;
-	Value	  **seen;
+	const Size head = sizeof(uint32) + 1;
+	Value    **seen;
 
 	if (set == NULL || !JB_ROOT_IS_OBJECT(set) || JB_ROOT_COUNT(set) == 0)
 		return;
 	seen = &state->seen[selected][from == WHOLE_SCOPE][((uintptr_t) set >> 4) % RECENT];
 	if (*seen != NULL && (*seen)->entry.len == head + VARSIZE(set) &&
-		memcmp((*seen)->entry.key + head, set, VARSIZE(set)) == 0)
+	    memcmp((*seen)->entry.key + head, set, VARSIZE(set)) == 0)
 		add_to_value(state, *seen, step, n);
 	else
 		*seen = count_value(state, find_attribute(state, selected, from, "", 0), TQL_V_OPAQUE, set, VARSIZE(set), step, n);
@@ -473,8 +473,8 @@ start_state(FunctionCallInfo fcinfo, MemoryContext aggregate)
 	state->n_values = PG_GETARG_INT32(ARG_VALUES);
 	if (state->step <= 0 || state->n_steps <= 0 || state->n_values < 0)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("steps must be above 0, and the number of values not below")));
+		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		         errmsg("steps must be above 0, and the number of values not below")));
 	initStringInfo(&state->key);
 	MemoryContextSwitchTo(old);
 	return state;
@@ -484,9 +484,9 @@ start_state(FunctionCallInfo fcinfo, MemoryContext aggregate)
 static Record *
 keep_span(CompareState *state, TqlTrace *trace, TqlSpan *span)
 {
-	RecordKey	key;
-	Record	   *record;
-	bool		found;
+	RecordKey key;
+	Record   *record;
+	bool      found;
 
 	memset(&key, 0, sizeof(key));
 	memcpy(key.trace_id, trace->trace_id, sizeof(key.trace_id));
@@ -519,7 +519,7 @@ is_true(FunctionCallInfo fcinfo, int arg)
 static int
 find_step(const CompareState *state, int64 start)
 {
-	uint64		step = ((uint64) start - (uint64) state->start - 1) / (uint64) state->step;
+	uint64 step = ((uint64) start - (uint64) state->start - 1) / (uint64) state->step;
 
 	return start > state->start && step < (uint64) state->n_steps ? (int) step : -1;
 }
@@ -529,14 +529,13 @@ Datum
 tempo_compare_span(PG_FUNCTION_ARGS)
 {
 	static const TqlIntrinsic intrinsics[] = {
-		TQL_I_NAME, TQL_I_KIND, TQL_I_STATUS, TQL_I_STATUS_MESSAGE, TQL_I_INSTRUMENTATION_NAME, TQL_I_INSTRUMENTATION_VERSION
-	};
+		TQL_I_NAME, TQL_I_KIND, TQL_I_STATUS, TQL_I_STATUS_MESSAGE, TQL_I_INSTRUMENTATION_NAME, TQL_I_INSTRUMENTATION_VERSION};
 	MemoryContext aggregate;
 	CompareState *state;
-	TqlSpan		span;
-	TqlTrace	trace = {.spans = &span,.n_spans = 1,.root = -1};
-	Record	   *record;
-	Cell		cell;
+	TqlSpan       span;
+	TqlTrace      trace = {.spans = &span, .n_spans = 1, .root = -1};
+	Record       *record;
+	Cell          cell;
 
 	if (!AggCheckCallContext(fcinfo, &aggregate))
 		elog(ERROR, "called outside of an aggregate");
@@ -563,7 +562,7 @@ tempo_compare_span(PG_FUNCTION_ARGS)
 		PG_RETURN_POINTER(state);
 	record->selected = is_true(fcinfo, ARG_SELECTED);
 	record->weight = PG_ARGISNULL(ARG_WEIGHT) ? 1 : PG_GETARG_FLOAT8(ARG_WEIGHT);
-	cell = (Cell) {record->step, record->weight};
+	cell = (Cell){record->step, record->weight};
 	for (int i = 0; i < lengthof(intrinsics); i++)
 		count_intrinsic(state, &trace, &span, intrinsics[i], record->selected, cell.step, cell.n);
 	count_set(state, record->selected, FROM_SPAN, span.attributes, &cell, 1);
@@ -579,7 +578,7 @@ compare_records(const void *a, const void *b)
 {
 	const RecordKey *x = (const RecordKey *) (*(Record *const *) a)->entry.key;
 	const RecordKey *y = (const RecordKey *) (*(Record *const *) b)->entry.key;
-	int			order = memcmp(x->trace_id, y->trace_id, sizeof(x->trace_id));
+	int              order = memcmp(x->trace_id, y->trace_id, sizeof(x->trace_id));
 
 	if (order != 0)
 		return order;
@@ -593,20 +592,20 @@ compare_records(const void *a, const void *b)
 static TqlText
 text_of(const Entry *entry)
 {
-	return (TqlText) {entry->key, entry->len};
+	return (TqlText){entry->key, entry->len};
 }
 
 /* Counts what the spans of one trace, sorted, are in it */
 static void
 count_in_trace(CompareState *state, Record **records, int n)
 {
-	TqlTrace	trace = {.n_spans = n,.root = -1};
+	TqlTrace trace = {.n_spans = n, .root = -1};
 
 	trace.spans = palloc_extended(sizeof(TqlSpan) * n, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	for (int i = 0; i < n; i++)
 	{
 		const RecordKey *key = (const RecordKey *) records[i]->entry.key;
-		TqlSpan    *span = &trace.spans[i];
+		TqlSpan         *span = &trace.spans[i];
 
 		span->id = key->id;
 		span->start = key->start;
@@ -630,7 +629,7 @@ count_in_trace(CompareState *state, Record **records, int n)
 			continue;
 		for (int j = 0; j < lengthof(intrinsics); j++)
 			count_intrinsic(state, &trace, &trace.spans[i], intrinsics[j], records[i]->selected,
-							records[i]->step, records[i]->weight);
+			                records[i]->step, records[i]->weight);
 	}
 }
 
@@ -639,8 +638,8 @@ count_in_traces(CompareState *state)
 {
 	MemoryContext per_trace = AllocSetContextCreate(state->context, "TraceQL trace", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old;
-	Record	  **records;
-	uint64		n = 0;
+	Record      **records;
+	uint64        n = 0;
 
 	check_memory(state, sizeof(Record *) * Max(state->records.n, 1));
 	records = palloc_extended(sizeof(Record *) * Max(state->records.n, 1), MCXT_ALLOC_HUGE);
@@ -653,7 +652,7 @@ count_in_traces(CompareState *state)
 	old = MemoryContextSwitchTo(per_trace);
 	for (uint64 i = 0; i < n;)
 	{
-		uint64		end = i + 1;
+		uint64 end = i + 1;
 
 		CHECK_FOR_INTERRUPTS();
 		while (end < n && memcmp(records[end]->entry.key, records[i]->entry.key, 16) == 0)
@@ -671,21 +670,21 @@ count_sets(CompareState *state)
 {
 	MemoryContext per_set = AllocSetContextCreate(state->context, "TraceQL attribute set", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(per_set);
-	const Size	head = sizeof(uint32) + 1;
+	const Size    head = sizeof(uint32) + 1;
 
 	/* attributes that are added come before the first */
 	for (Attribute *a = state->first; a; a = a->next)
 	{
-		int			from = a->entry.key[1];
+		int from = a->entry.key[1];
 
 		if (from != WHOLE_RESOURCE && from != WHOLE_SCOPE)
 			continue;
 		for (Value *v = a->values; v; v = v->next)
 		{
-			Jsonb	   *set = palloc(v->entry.len - head);
+			Jsonb *set = palloc(v->entry.len - head);
 
 			CHECK_FOR_INTERRUPTS();
-			memcpy(set, v->entry.key + head, v->entry.len - head);	/* aligned */
+			memcpy(set, v->entry.key + head, v->entry.len - head); /* aligned */
 			count_set(state, a->entry.key[0], from == WHOLE_RESOURCE ? FROM_RESOURCE : FROM_SCOPE, set, v->cells, v->n_cells);
 			MemoryContextReset(per_set);
 		}
@@ -697,25 +696,24 @@ count_sets(CompareState *state)
 
 typedef struct Rows
 {
-	TupleDesc	desc;
-	Datum	   *rows;
-	int			n;
-	int			capacity;
+	TupleDesc desc;
+	Datum    *rows;
+	int       n;
+	int       capacity;
 } Rows;
 
 typedef struct Top
 {
-	Value	   *value;
-	char	   *label;
+	Value *value;
+	char  *label;
 } Top;
 
 static char *
 attribute_text(const Attribute *attribute)
 {
 	static const TqlScope scopes[] = {
-		[FROM_SPAN] = TQL_SCOPE_SPAN,[FROM_RESOURCE] = TQL_SCOPE_RESOURCE,[FROM_SCOPE] = TQL_SCOPE_INSTRUMENTATION
-	};
-	int			from = attribute->entry.key[1];
+		[FROM_SPAN] = TQL_SCOPE_SPAN, [FROM_RESOURCE] = TQL_SCOPE_RESOURCE, [FROM_SCOPE] = TQL_SCOPE_INSTRUMENTATION};
+	int          from = attribute->entry.key[1];
 	TqlAttribute a = {.intrinsic = TQL_ATTRIBUTE};
 
 	if (from == FROM_INTRINSIC)
@@ -732,7 +730,7 @@ static char *
 value_label(const Value *value)
 {
 	const char *key = value->entry.key + sizeof(uint32) + 1;
-	TqlValue	v = {.type = value->entry.key[sizeof(uint32)]};
+	TqlValue    v = {.type = value->entry.key[sizeof(uint32)]};
 
 	if (v.type == TQL_V_STRING)
 	{
@@ -759,14 +757,14 @@ compare_top(const Top *a, const Top *b)
 static int
 find_top(const Attribute *attribute, Top *top, int limit)
 {
-	int			n = 0;
+	int n = 0;
 
 	for (Value *v = attribute->values; v; v = v->next)
 	{
-		Top			item = {v, NULL};
-		int			at = n;
-		int			low;
-		int			high;
+		Top item = {v, NULL};
+		int at = n;
+		int low;
+		int high;
 
 		CHECK_FOR_INTERRUPTS();
 		if (n == limit && v->total < top[n - 1].value->total)
@@ -788,7 +786,7 @@ find_top(const Attribute *attribute, Top *top, int limit)
 		high = at;
 		while (low < high)
 		{
-			int			middle = (low + high) / 2;
+			int middle = (low + high) / 2;
 
 			if (compare_top(&top[middle], &item) < 0)
 				low = middle + 1;
@@ -804,14 +802,14 @@ find_top(const Attribute *attribute, Top *top, int limit)
 static void
 add_row(Rows *out, int step, Datum keys, double n)
 {
-	Datum		values[3] = {Int64GetDatum(step), keys, Float8GetDatum(n)};
-	bool		nulls[3] = {0};
+	Datum values[3] = {Int64GetDatum(step), keys, Float8GetDatum(n)};
+	bool  nulls[3] = {0};
 
 	if (out->n == out->capacity)
 	{
 		out->capacity = Max(256, out->capacity * 2);
 		out->rows = out->rows ? repalloc_huge(out->rows, sizeof(Datum) * out->capacity) :
-			palloc(sizeof(Datum) * out->capacity);
+		                        palloc(sizeof(Datum) * out->capacity);
 	}
 	out->rows[out->n++] = HeapTupleGetDatum(heap_form_tuple(out->desc, values, nulls));
 }
@@ -819,7 +817,7 @@ add_row(Rows *out, int step, Datum keys, double n)
 static Datum
 make_keys(const char *side, const char *attribute, const char *label)
 {
-	Datum		items[3] = {CStringGetTextDatum(side), CStringGetTextDatum(attribute)};
+	Datum items[3] = {CStringGetTextDatum(side), CStringGetTextDatum(attribute)};
 
 	if (label)
 		items[2] = CStringGetTextDatum(label);
@@ -830,21 +828,21 @@ make_keys(const char *side, const char *attribute, const char *label)
 static void
 add_attribute(CompareState *state, const Attribute *attribute, Rows *out, double *others)
 {
-	int			limit = (int) Min(state->n_values, attribute->n_values);
-	Top		   *top = palloc(sizeof(Top) * limit);
+	int         limit = (int) Min(state->n_values, attribute->n_values);
+	Top        *top = palloc(sizeof(Top) * limit);
 	const char *side = attribute->entry.key[0] ? "selection" : "baseline";
 	const char *name = attribute_text(attribute);
-	int			n = find_top(attribute, top, limit);
-	Datum		keys;
+	int         n = find_top(attribute, top, limit);
+	Datum       keys;
 
 	for (int i = 0; i < n; i++)
 	{
-		Value	   *value = top[i].value;
+		Value *value = top[i].value;
 
 		keys = make_keys(side, name, top[i].label);
 		for (int j = 0; j < value->n_cells; j++)
 			add_row(out, value->cells[j].step, keys, value->cells[j].n);
-		value->n_cells = 0;		/* told */
+		value->n_cells = 0; /* told */
 	}
 	if (attribute->n_values <= n)
 		return;
@@ -866,13 +864,13 @@ add_attribute(CompareState *state, const Attribute *attribute, Rows *out, double
 Datum
 tempo_attribute_label(PG_FUNCTION_ARGS)
 {
-	static const TqlScope scopes[] = {TQL_SCOPE_SPAN, TQL_SCOPE_RESOURCE, TQL_SCOPE_INSTRUMENTATION};
+	static const TqlScope    scopes[] = {TQL_SCOPE_SPAN, TQL_SCOPE_RESOURCE, TQL_SCOPE_INSTRUMENTATION};
 	static const char *const names[] = {"span", "resource", "instrumentation"};
-	const char *scope = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	const char              *scope = text_to_cstring(PG_GETARG_TEXT_PP(0));
 
 	for (int i = 0; i < lengthof(scopes); i++)
 	{
-		TqlAttribute attribute = {.intrinsic = TQL_ATTRIBUTE,.scope = scopes[i]};
+		TqlAttribute attribute = {.intrinsic = TQL_ATTRIBUTE, .scope = scopes[i]};
 
 		if (strcmp(scope, names[i]) != 0)
 			continue;
@@ -888,13 +886,13 @@ tempo_compare_spans(PG_FUNCTION_ARGS)
 {
 	CompareState *state;
 	MemoryContext old;
-	Rows		out = {0};
-	double	   *others;
-	Oid			element;
-	int16		typlen;
-	bool		typbyval;
-	char		typalign;
-	ArrayType  *array;
+	Rows          out = {0};
+	double       *others;
+	Oid           element;
+	int16         typlen;
+	bool          typbyval;
+	char          typalign;
+	ArrayType    *array;
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();

@@ -27,13 +27,13 @@
 
 typedef struct TqlEvaluation
 {
-	TqlTrace   *trace;
-	TqlSpan    *span;
-	int			event;			/* which one references read */
-	int			link;
-	int			met_event;		/* first ones that met a condition, or NONE_OF_THEM */
-	int			met_link;
-	bool		divided_by_zero;
+	TqlTrace *trace;
+	TqlSpan  *span;
+	int       event; /* which one references read */
+	int       link;
+	int       met_event; /* first ones that met a condition, or NONE_OF_THEM */
+	int       met_link;
+	bool      divided_by_zero;
 } TqlEvaluation;
 
 static void evaluate(TqlEvaluation *ev, const TqlExpr *e, TqlValue *out);
@@ -58,25 +58,25 @@ set_number(TqlValue *out, TqlValueType type, int64 n)
 static void
 set_id(TqlValue *out, uint64 id)
 {
-	set_text(out, (TqlText) {psprintf("%016llx", (unsigned long long) id), 16});
+	set_text(out, (TqlText){psprintf("%016llx", (unsigned long long) id), 16});
 }
 
 static void
 set_trace_id(TqlValue *out, const TqlTrace *trace)
 {
-	char	   *hex = palloc(33);
+	char *hex = palloc(33);
 
 	for (int i = 0; i < 16; i++)
 		sprintf(hex + 2 * i, "%02x", trace->trace_id[i]);
-	set_text(out, (TqlText) {hex, 32});
+	set_text(out, (TqlText){hex, 32});
 }
 
 static void
 set_nested(TqlEvaluation *ev, TqlIntrinsic intrinsic, TqlValue *out)
 {
-	TqlTrace   *trace = ev->trace;
+	TqlTrace      *trace = ev->trace;
 	const TqlNode *node;
-	int64		n = 0;
+	int64          n = 0;
 
 	tql_number_tree(trace);
 	node = &trace->nodes[ev->span - trace->spans];
@@ -119,11 +119,11 @@ current_link(TqlEvaluation *ev)
 static void
 read_key(TqlEvaluation *ev, const TqlAttribute *a, TqlValue *out)
 {
-	const TqlSpan *span = ev->span;
-	int			len = strlen(a->name);
-	bool		is_service = len == 12 && memcmp(a->name, "service.name", 12) == 0;
+	const TqlSpan  *span = ev->span;
+	int             len = strlen(a->name);
+	bool            is_service = len == 12 && memcmp(a->name, "service.name", 12) == 0;
 	const TqlEvent *event;
-	const TqlLink *link;
+	const TqlLink  *link;
 
 	switch (a->scope)
 	{
@@ -132,7 +132,7 @@ read_key(TqlEvaluation *ev, const TqlAttribute *a, TqlValue *out)
 			if (out->type == TQL_V_NIL)
 				tql_value_from_set(root_of(span->resource), a->name, len, out);
 			if (out->type == TQL_V_NIL && is_service)
-				set_text(out, (TqlText) {"", 0});
+				set_text(out, (TqlText){"", 0});
 			break;
 		case TQL_SCOPE_SPAN:
 			tql_value_from_set(root_of(span->attributes), a->name, len, out);
@@ -164,13 +164,13 @@ read_key(TqlEvaluation *ev, const TqlAttribute *a, TqlValue *out)
 static void
 read_attribute(TqlEvaluation *ev, const TqlAttribute *a, TqlValue *out)
 {
-	const TqlSpan *span = ev->span;
+	const TqlSpan  *span = ev->span;
 	const TqlTrace *trace = ev->trace;
-	const TqlSpan *root = trace->root < 0 ? NULL : &trace->spans[trace->root];
+	const TqlSpan  *root = trace->root < 0 ? NULL : &trace->spans[trace->root];
 	const TqlEvent *event;
-	const TqlLink *link;
+	const TqlLink  *link;
 
-	memset(out, 0, sizeof(*out));	/* TQL_V_NIL */
+	memset(out, 0, sizeof(*out)); /* TQL_V_NIL */
 	switch (a->intrinsic)
 	{
 		case TQL_ATTRIBUTE:
@@ -194,10 +194,10 @@ read_attribute(TqlEvaluation *ev, const TqlAttribute *a, TqlValue *out)
 		case TQL_I_PARENT:
 			break;
 		case TQL_I_ROOT_NAME:
-			set_text(out, root ? root->name : (TqlText) {"", 0});
+			set_text(out, root ? root->name : (TqlText){"", 0});
 			break;
 		case TQL_I_ROOT_SERVICE_NAME:
-			set_text(out, root ? root->service : (TqlText) {"", 0});
+			set_text(out, root ? root->service : (TqlText){"", 0});
 			break;
 		case TQL_I_TRACE_DURATION:
 			set_number(out, TQL_V_DURATION, trace->stop - trace->start);
@@ -272,8 +272,8 @@ id_digits(const TqlExpr *e)
 static bool
 compare_literal(const TqlExpr *of, const TqlValue *value, TqlOp op, const TqlStatic *literal)
 {
-	TqlValue	v;
-	int			digits;
+	TqlValue v;
+	int      digits;
 
 	if (op == TQL_RE || op == TQL_NRE)
 		return tql_value_match(value, literal->s, op == TQL_NRE);
@@ -283,8 +283,8 @@ compare_literal(const TqlExpr *of, const TqlValue *value, TqlOp op, const TqlSta
 	{
 		if (op != TQL_EQ && op != TQL_NE)
 			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("operator not supported for IDs: %s", tql_op_text(op))));
+			        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			         errmsg("operator not supported for IDs: %s", tql_op_text(op))));
 		if (value->type == TQL_V_NIL)
 			return false;
 		v.s = tql_read_id(literal->s, digits);
@@ -298,13 +298,15 @@ compare_literal(const TqlExpr *of, const TqlValue *value, TqlOp op, const TqlSta
 static bool
 compare_list(TqlEvaluation *ev, const TqlExpr *e)
 {
-	TqlValue	value;
-	bool		all = e->op == TQL_NOT_IN || e->op == TQL_RE_NONE;
-	TqlOp		op = e->op == TQL_IN ? TQL_EQ : e->op == TQL_NOT_IN ? TQL_NE : e->op == TQL_RE_ANY ? TQL_RE : TQL_NRE;
-	ListCell   *lc;
+	TqlValue  value;
+	bool      all = e->op == TQL_NOT_IN || e->op == TQL_RE_NONE;
+	TqlOp     op = e->op == TQL_IN ? TQL_EQ : e->op == TQL_NOT_IN ? TQL_NE :
+	                                      e->op == TQL_RE_ANY     ? TQL_RE :
+	                                                                TQL_NRE;
+	ListCell *lc;
 
 	evaluate(ev, e->left, &value);
-	foreach(lc, e->list)
+	foreach (lc, e->list)
 	{
 		if (compare_literal(e->left, &value, op, lfirst(lc)) != all)
 			return !all;
@@ -315,8 +317,8 @@ compare_list(TqlEvaluation *ev, const TqlExpr *e)
 static bool
 compare(TqlEvaluation *ev, const TqlExpr *e)
 {
-	TqlValue	left;
-	TqlValue	right;
+	TqlValue left;
+	TqlValue right;
 
 	if (e->op == TQL_RE || e->op == TQL_NRE || e->right->kind == TQL_E_STATIC)
 	{
@@ -336,7 +338,7 @@ compare(TqlEvaluation *ev, const TqlExpr *e)
 static bool
 exists(TqlEvaluation *ev, const TqlExpr *e)
 {
-	TqlValue	value;
+	TqlValue value;
 
 	if (e->left->kind != TQL_E_ATTRIBUTE)
 		return e->op == TQL_EXISTS;
@@ -355,8 +357,8 @@ static bool
 is_boolean_operation(const TqlExpr *e)
 {
 	return e->kind == TQL_E_LIST ||
-		(e->kind == TQL_E_UNARY && e->op != TQL_NEG) ||
-		(e->kind == TQL_E_BINARY && !tql_op_is_arithmetic(e->op));
+	       (e->kind == TQL_E_UNARY && e->op != TQL_NEG) ||
+	       (e->kind == TQL_E_BINARY && !tql_op_is_arithmetic(e->op));
 }
 
 /* a = 1 || a = 2 in one: alternatives, which need not hold for what other conditions hold for */
@@ -376,14 +378,14 @@ is_list_condition(const TqlExpr *e)
 		return e->op != TQL_NOT;
 	if (e->kind == TQL_E_BINARY)
 		return e->op != TQL_AND && e->op != TQL_OR &&
-			!(is_boolean_operation(e->left) && is_boolean_operation(e->right));
+		       !(is_boolean_operation(e->left) && is_boolean_operation(e->right));
 	return true;
 }
 
 static bool
 truth(TqlEvaluation *ev, const TqlExpr *e)
 {
-	TqlValue	value;
+	TqlValue value;
 
 	evaluate(ev, e, &value);
 	return value.type == TQL_V_BOOL && value.n != 0;
@@ -392,8 +394,8 @@ truth(TqlEvaluation *ev, const TqlExpr *e)
 static bool
 holds_once(TqlEvaluation *ev, const TqlExpr *e)
 {
-	bool		before = ev->divided_by_zero;
-	bool		result;
+	bool before = ev->divided_by_zero;
+	bool result;
 
 	ev->divided_by_zero = false;
 	result = truth(ev, e) && !ev->divided_by_zero;
@@ -405,7 +407,7 @@ holds_once(TqlEvaluation *ev, const TqlExpr *e)
 static int
 kinds_of_conditions(const TqlExpr *e)
 {
-	int			kinds = 0;
+	int kinds = 0;
 
 	check_stack_depth();
 	for (; e->kind == TQL_E_BINARY && e->op == TQL_AND; e = e->left)
@@ -431,7 +433,7 @@ conditions_hold(TqlEvaluation *ev, const TqlExpr *e, int kinds)
 static bool
 some_event_meets(TqlEvaluation *ev, const TqlExpr *e, int kinds)
 {
-	bool		any = false;
+	bool any = false;
 
 	tql_read_lists(ev->span);
 	for (ev->event = 0; ev->event < ev->span->n_events && !any; ev->event++)
@@ -447,7 +449,7 @@ some_event_meets(TqlEvaluation *ev, const TqlExpr *e, int kinds)
 static bool
 some_link_meets(TqlEvaluation *ev, const TqlExpr *e, int kinds, bool and_event)
 {
-	bool		any = false;
+	bool any = false;
 
 	tql_read_lists(ev->span);
 	for (ev->link = 0; ev->link < ev->span->n_links && !any; ev->link++)
@@ -464,7 +466,7 @@ some_link_meets(TqlEvaluation *ev, const TqlExpr *e, int kinds, bool and_event)
 static bool
 rest_holds(TqlEvaluation *ev, const TqlExpr *e)
 {
-	bool		all = true;
+	bool all = true;
 
 	check_stack_depth();
 	for (; e->kind == TQL_E_BINARY && e->op == TQL_AND; e = e->left)
@@ -481,27 +483,27 @@ rest_holds(TqlEvaluation *ev, const TqlExpr *e)
 static bool
 conjunction_holds(TqlEvaluation *ev, const TqlExpr *e)
 {
-	const int	event = 1 << TQL_MENTIONS_EVENT;
-	const int	link = 1 << TQL_MENTIONS_LINK;
-	const int	both = 1 << TQL_MENTIONS_LISTS;
-	int			kinds = kinds_of_conditions(e);
+	const int event = 1 << TQL_MENTIONS_EVENT;
+	const int link = 1 << TQL_MENTIONS_LINK;
+	const int both = 1 << TQL_MENTIONS_LISTS;
+	int       kinds = kinds_of_conditions(e);
 
 	if (!rest_holds(ev, e))
 		return false;
 	if (kinds & both)
 		return some_link_meets(ev, e, event | link | both, true);
 	return ((kinds & event) == 0 || some_event_meets(ev, e, event)) &&
-		((kinds & link) == 0 || some_link_meets(ev, e, link, false));
+	       ((kinds & link) == 0 || some_link_meets(ev, e, link, false));
 }
 
 /* Alternatives on an event or link, in a filter */
 static bool
 alternatives_hold(TqlEvaluation *ev, const TqlExpr *e)
 {
-	bool		of_events = (e->mentions & TQL_MENTIONS_EVENT) != 0;
-	int		   *place = of_events ? &ev->event : &ev->link;
-	int		   *met = of_events ? &ev->met_event : &ev->met_link;
-	bool		any = false;
+	bool of_events = (e->mentions & TQL_MENTIONS_EVENT) != 0;
+	int *place = of_events ? &ev->event : &ev->link;
+	int *met = of_events ? &ev->met_event : &ev->met_link;
+	bool any = false;
 
 	tql_read_lists(ev->span);
 	for (*place = 0; *place < (of_events ? ev->span->n_events : ev->span->n_links) && !any; (*place)++)
@@ -517,7 +519,7 @@ alternatives_hold(TqlEvaluation *ev, const TqlExpr *e)
 static bool
 disjunction_holds(TqlEvaluation *ev, const TqlExpr *e)
 {
-	bool		any = false;
+	bool any = false;
 
 	for (; e->kind == TQL_E_BINARY && e->op == TQL_OR; e = e->left)
 	{
@@ -549,10 +551,10 @@ negate(const TqlValue *value, TqlValue *out)
 static void
 evaluate(TqlEvaluation *ev, const TqlExpr *e, TqlValue *out)
 {
-	TqlValue	left;
-	TqlValue	right;
-	bool		result = false;
-	bool		in_filter = ev->event == ANY_OF_THEM || ev->link == ANY_OF_THEM;
+	TqlValue left;
+	TqlValue right;
+	bool     result = false;
+	bool     in_filter = ev->event == ANY_OF_THEM || ev->link == ANY_OF_THEM;
 
 	check_stack_depth();
 	if (e->kind == TQL_E_STATIC)
@@ -561,9 +563,9 @@ evaluate(TqlEvaluation *ev, const TqlExpr *e, TqlValue *out)
 		return;
 	}
 	if (in_filter && (e->mentions & TQL_MENTIONS_LISTS) &&
-		((e->kind == TQL_E_BINARY && e->op == TQL_AND) || is_list_condition(e)) &&
-		((ev->event == ANY_OF_THEM && (e->mentions & TQL_MENTIONS_EVENT)) ||
-		 (ev->link == ANY_OF_THEM && (e->mentions & TQL_MENTIONS_LINK))))
+	    ((e->kind == TQL_E_BINARY && e->op == TQL_AND) || is_list_condition(e)) &&
+	    ((ev->event == ANY_OF_THEM && (e->mentions & TQL_MENTIONS_EVENT)) ||
+	     (ev->link == ANY_OF_THEM && (e->mentions & TQL_MENTIONS_LINK))))
 	{
 		memset(out, 0, sizeof(*out));
 		set_number(out, TQL_V_BOOL, conjunction_holds(ev, e));
@@ -571,7 +573,7 @@ evaluate(TqlEvaluation *ev, const TqlExpr *e, TqlValue *out)
 	}
 
 	if ((e->mentions & TQL_MENTIONS_LISTS) && is_alternatives(e) &&
-		(e->mentions & TQL_MENTIONS_EVENT ? ev->event : ev->link) == ANY_OF_THEM)
+	    (e->mentions & TQL_MENTIONS_EVENT ? ev->event : ev->link) == ANY_OF_THEM)
 	{
 		memset(out, 0, sizeof(*out));
 		set_number(out, TQL_V_BOOL, alternatives_hold(ev, e));

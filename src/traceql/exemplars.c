@@ -44,7 +44,7 @@ window_sql(const TqlRange *window, const char *time)
 /* The first spans of each window that meet the filter, by trace */
 static void
 append_plain_part(StringInfo out, const TqlSearch *search, const TqlMetricsExpr *part, int number,
-				  const TqlRange *windows, int n_windows, int per_window)
+                  const TqlRange *windows, int n_windows, int per_window)
 {
 	const char *filter = tql_filter_sql(tql_plain_filter(part->pipeline));
 
@@ -54,40 +54,40 @@ append_plain_part(StringInfo out, const TqlSearch *search, const TqlMetricsExpr 
 	/* spans of one trace often stand together: read more of them */
 	for (int i = 0; i < n_windows; i++)
 		appendStringInfo(out,
-						 "%s(SELECT s.* FROM tempo.spans AS s\n"
-						 "            WHERE %s AND %s%s LIMIT %d)",
-						 i == 0 ? "\n            " : "\n            UNION ALL ", filter,
-						 window_sql(&windows[i], "s.start_time_unix_nano"), tql_tenant_condition(search), per_window * 2);
+		                 "%s(SELECT s.* FROM tempo.spans AS s\n"
+		                 "            WHERE %s AND %s%s LIMIT %d)",
+		                 i == 0 ? "\n            " : "\n            UNION ALL ", filter,
+		                 window_sql(&windows[i], "s.start_time_unix_nano"), tql_tenant_condition(search), per_window * 2);
 	appendStringInfoString(out, ") AS s\n        GROUP BY s.trace_id\n");
 }
 
 /* The newest traces with something in the window, as a search looks for them */
 static void
 append_traces_part(StringInfo out, const TqlSearch *search, const TqlMetricsExpr *part, int number,
-				   const TqlRange *windows, int n_windows, int per_window)
+                   const TqlRange *windows, int n_windows, int per_window)
 {
 	const char *tenants = tql_tenant_condition(search);
 
 	for (int i = 0; i < n_windows; i++)
 	{
 		const TqlRange *window = &windows[i];
-		char	   *condition = tql_trace_condition(part->pipeline, window_sql(window, "s.start_time_unix_nano"));
+		char           *condition = tql_trace_condition(part->pipeline, window_sql(window, "s.start_time_unix_nano"));
 
 		appendStringInfo(out, "%s        (SELECT t.found FROM (\n        SELECT s.trace_id, min(s.start_time_unix_nano) AS start, ",
-						 i == 0 ? "" : "        UNION ALL\n");
+		                 i == 0 ? "" : "        UNION ALL\n");
 		append_exemplar(out, search, part, number);
 		appendStringInfoString(out, "        FROM tempo.spans AS s\n");
 		if (tenants[0])
 			appendStringInfo(out, "        WHERE %s\n", tenants + strlen(" AND "));
 		appendStringInfo(out,
-						 "        GROUP BY s.trace_id\n"
-						 "        HAVING %s%smin(s.start_time_unix_nano) <= " INT64_FORMAT "\n"
-						 "        ORDER BY start DESC, s.trace_id\n"
-						 "        ) AS t\n"
-						 "        WHERE %s\n"
-						 "        ORDER BY t.start DESC, t.trace_id LIMIT %d)\n",
-						 condition ? condition : "", condition ? " AND " : "", window->stop,
-						 window_sql(window, "(t.found).start_time_unix_nano"), Min(per_window, TRACES_PER_WINDOW));
+		                 "        GROUP BY s.trace_id\n"
+		                 "        HAVING %s%smin(s.start_time_unix_nano) <= " INT64_FORMAT "\n"
+		                 "        ORDER BY start DESC, s.trace_id\n"
+		                 "        ) AS t\n"
+		                 "        WHERE %s\n"
+		                 "        ORDER BY t.start DESC, t.trace_id LIMIT %d)\n",
+		                 condition ? condition : "", condition ? " AND " : "", window->stop,
+		                 window_sql(window, "(t.found).start_time_unix_nano"), Min(per_window, TRACES_PER_WINDOW));
 	}
 }
 
@@ -95,8 +95,8 @@ char *
 tql_exemplars_sql(const TqlSearch *search, const TqlRange *windows, int n_windows, int limit)
 {
 	StringInfoData parts;
-	int			n = tql_metrics_parts(search->query->metrics);
-	int			per_window = n_windows > 0 ? (limit + n_windows - 1) / n_windows : 0;
+	int            n = tql_metrics_parts(search->query->metrics);
+	int            per_window = n_windows > 0 ? (limit + n_windows - 1) / n_windows : 0;
 
 	initStringInfo(&parts);
 	for (int i = 0; i < n && per_window > 0; i++)
@@ -115,13 +115,13 @@ tql_exemplars_sql(const TqlSearch *search, const TqlRange *windows, int n_window
 	if (parts.len == 0)
 		return NULL;
 	return psprintf("SELECT e.start_time_unix_nano, e.value, e.series, e.labels\n"
-					"FROM (\n"
-					"    SELECT (t.found).* FROM (\n%s    ) AS t\n"
-					"    WHERE (t.found).start_time_unix_nano >= " INT64_FORMAT " AND (t.found).start_time_unix_nano < " INT64_FORMAT "\n"
-					"    LIMIT %d\n"
-					") AS e\n"
-					"ORDER BY 1",
-					parts.data, search->start + 1, search->end + 1, limit);
+	                "FROM (\n"
+	                "    SELECT (t.found).* FROM (\n%s    ) AS t\n"
+	                "    WHERE (t.found).start_time_unix_nano >= " INT64_FORMAT " AND (t.found).start_time_unix_nano < " INT64_FORMAT "\n"
+	                "    LIMIT %d\n"
+	                ") AS e\n"
+	                "ORDER BY 1",
+	                parts.data, search->start + 1, search->end + 1, limit);
 }
 
 /* ------------------------------------------------------- one of a trace */
@@ -131,15 +131,15 @@ static Jsonb *
 show_mentioned(TqlTrace *trace, TqlSpan *span, const TqlMetricsExpr *part)
 {
 	JsonbParseState *state = NULL;
-	TqlAttribute id = {.intrinsic = TQL_I_TRACE_ID};
-	TqlValue	value;
-	ListCell   *lc;
+	TqlAttribute     id = {.intrinsic = TQL_I_TRACE_ID};
+	TqlValue         value;
+	ListCell        *lc;
 
 	pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
-	foreach(lc, tql_metrics_references(part))
+	foreach (lc, tql_metrics_references(part))
 	{
 		const TqlAttribute *attribute = &((TqlReference *) lfirst(lc))->attribute;
-		const char *key = tql_print_attribute(attribute);
+		const char         *key = tql_print_attribute(attribute);
 
 		if (attribute->intrinsic == TQL_I_TRACE_ID)
 			continue;
@@ -161,11 +161,11 @@ show_mentioned(TqlTrace *trace, TqlSpan *span, const TqlMetricsExpr *part)
 static Jsonb *
 show_series(TqlTrace *trace, TqlSpan *span, const TqlMetrics *metrics, double measured)
 {
-	List	   *labels = NIL;
-	TqlValue	value;
-	ListCell   *lc;
+	List     *labels = NIL;
+	TqlValue  value;
+	ListCell *lc;
 
-	foreach(lc, metrics->by)
+	foreach (lc, metrics->by)
 	{
 		tql_span_attribute(trace, span, lfirst(lc), &value);
 		labels = lappend(labels, tql_make_label(tql_print_attribute(lfirst(lc)), tql_label_text(&value)));
@@ -189,7 +189,7 @@ show_series(TqlTrace *trace, TqlSpan *span, const TqlMetrics *metrics, double me
 static bool
 can_stand(TqlTrace *trace, TqlSpan *span, const TqlMetrics *metrics, double *number, double *measured)
 {
-	TqlValue	value;
+	TqlValue value;
 
 	if (metrics->argument == NULL)
 		return true;
@@ -208,7 +208,7 @@ choose_span(TqlTrace *trace, const List *groups, const TqlMetrics *metrics, doub
 
 	for (int i = 0; group && i < group->n; i++)
 	{
-		TqlSpan    *span = &trace->spans[group->members[(trace->trace_id[15] + i) % group->n]];
+		TqlSpan *span = &trace->spans[group->members[(trace->trace_id[15] + i) % group->n]];
 
 		CHECK_FOR_INTERRUPTS();
 		if (can_stand(trace, span, metrics, number, measured))
@@ -222,18 +222,18 @@ Datum
 tempo_trace_exemplar(PG_FUNCTION_ARGS)
 {
 	const TqlMetricsExpr *part;
-	const TqlMetrics *metrics;
-	TqlTrace   *trace;
-	TqlSpan    *span;
-	TupleDesc	desc;
-	MemoryContext context;
-	MemoryContext old;
-	HeapTuple	tuple;
-	double		number = 0;
-	double		measured = 0;
-	bool		counted;
-	Datum		values[4];
-	bool		nulls[4] = {0};
+	const TqlMetrics     *metrics;
+	TqlTrace             *trace;
+	TqlSpan              *span;
+	TupleDesc             desc;
+	MemoryContext         context;
+	MemoryContext         old;
+	HeapTuple             tuple;
+	double                number = 0;
+	double                measured = 0;
+	bool                  counted;
+	Datum                 values[4];
+	bool                  nulls[4] = {0};
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
@@ -242,8 +242,8 @@ tempo_trace_exemplar(PG_FUNCTION_ARGS)
 	trace = tql_collected(PG_GETARG_POINTER(0), &part, &context);
 	if (part == NULL)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("not a metrics query")));
+		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		         errmsg("not a metrics query")));
 	metrics = part->metrics;
 
 	old = MemoryContextSwitchTo(context);

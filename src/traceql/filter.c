@@ -26,11 +26,11 @@ typedef enum SqlForm
 {
 	SQL_JSONB,
 	SQL_TEXT,
-	SQL_DURATION,				/* bigint */
+	SQL_DURATION, /* bigint */
 	SQL_BOOL,
-	SQL_STATUS,					/* text, one of the words */
+	SQL_STATUS, /* text, one of the words */
 	SQL_KIND,
-	SQL_ID						/* an id type, hexadecimal digits as text */
+	SQL_ID /* an id type, hexadecimal digits as text */
 } SqlForm;
 
 /* hex digits of an id */
@@ -44,15 +44,15 @@ void
 tql_unsupported(const char *construct)
 {
 	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("not supported yet: %s", construct)));
+	        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+	         errmsg("not supported yet: %s", construct)));
 }
 
 char *
 tql_literal_jsonb(const TqlStatic *value)
 {
-	TqlValue	v;
-	Jsonb	   *jb;
+	TqlValue v;
+	Jsonb   *jb;
 
 	tql_value_from_static(value, &v);
 	if (v.type == TQL_V_DURATION)
@@ -204,7 +204,7 @@ operand_jsonb(const TqlExpr *e)
 		return value_jsonb(e);
 	if (e->kind == TQL_E_STATIC)
 	{
-		TqlStatic	d = tql_float((double) e->value.n);
+		TqlStatic d = tql_float((double) e->value.n);
 
 		return tql_literal_jsonb(&d);
 	}
@@ -270,7 +270,7 @@ duration_condition(TqlOp op, int64 n)
 static char *
 duration_literal(TqlOp op, const TqlStatic *literal)
 {
-	double		d;
+	double d;
 
 	if (literal->type != TQL_FLOAT)
 		return duration_condition(op, literal->n);
@@ -324,8 +324,8 @@ text_literal(const TqlAttribute *a, TqlOp op, const char *literal, bool nullable
 char *
 tql_read_id(const char *literal, int digits)
 {
-	char	   *id = palloc(digits + 1);
-	int			len = strlen(literal);
+	char *id = palloc(digits + 1);
+	int   len = strlen(literal);
 
 	if (len == 0 || strspn(literal, "0123456789abcdefABCDEF") != len)
 		return NULL;
@@ -346,17 +346,17 @@ tql_read_id(const char *literal, int digits)
 static char *
 id_literal(const TqlAttribute *a, TqlOp op, const char *literal)
 {
-	bool		trace = a->intrinsic == TQL_I_TRACE_ID;
+	bool        trace = a->intrinsic == TQL_I_TRACE_ID;
 	const char *type = trace ? "tempo.trace_id" : "tempo.span_id";
-	char	   *id;
+	char       *id;
 
 	if (op == TQL_RE || op == TQL_NRE)
 		return psprintf("tempo.match_re(%s, %s, %s)", attribute_text(a), quote_literal_cstr(literal),
-						op == TQL_NRE ? "true" : "false");
+		                op == TQL_NRE ? "true" : "false");
 	if (op != TQL_EQ && op != TQL_NE)
 		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("operator not supported for IDs: %s", tql_op_text(op))));
+		        (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+		         errmsg("operator not supported for IDs: %s", tql_op_text(op))));
 	id = tql_read_id(literal, trace ? TRACE_ID_DIGITS : SPAN_ID_DIGITS);
 	if (id == NULL)
 		return pstrdup(op == TQL_NE ? "true" : "false");
@@ -380,9 +380,9 @@ word_literal(const TqlAttribute *a, TqlOp op, const TqlStatic *literal)
 		return psprintf("%s %s ('error', 'ok')", column, op == TQL_EQ ? "NOT IN" : "IN");
 	if (literal->type == TQL_KIND && literal->n == TQL_KIND_UNSPECIFIED)
 		return psprintf("%s %s ('internal', 'server', 'client', 'producer', 'consumer')",
-						column, op == TQL_EQ ? "NOT IN" : "IN");
+		                column, op == TQL_EQ ? "NOT IN" : "IN");
 	return psprintf("%s %s '%s'", column, sql_operator(op),
-					literal->type == TQL_STATUS ? tql_status_text(literal->n) : tql_kind_text(literal->n));
+	                literal->type == TQL_STATUS ? tql_status_text(literal->n) : tql_kind_text(literal->n));
 }
 
 /* attribute op literal */
@@ -415,10 +415,10 @@ attribute_literal(const TqlExpr *attribute, TqlOp op, const TqlStatic *literal, 
 			break;
 	}
 	if (literal->type == TQL_STATUS || literal->type == TQL_KIND)
-		return pstrdup("false");	/* no attribute has these types */
+		return pstrdup("false"); /* no attribute has these types */
 	if (op == TQL_RE || op == TQL_NRE)
 		return psprintf("tempo.match_re(%s, %s, %s)", attribute_sql(a), quote_literal_cstr(literal->s),
-						op == TQL_NRE ? "true" : "false");
+		                op == TQL_NRE ? "true" : "false");
 	return psprintf("tempo.match(%s, '%s', %s)", attribute_sql(a), tql_op_text(op), tql_literal_jsonb(literal));
 }
 
@@ -446,9 +446,9 @@ comparison(const TqlExpr *e, bool nullable)
 {
 	const TqlExpr *left = e->left;
 	const TqlExpr *right = e->right;
-	TqlOp		op = e->op;
-	TqlType		left_type;
-	TqlType		right_type;
+	TqlOp          op = e->op;
+	TqlType        left_type;
+	TqlType        right_type;
 
 	if (left->kind == TQL_E_STATIC && right->kind != TQL_E_STATIC && op != TQL_RE && op != TQL_NRE)
 	{
@@ -460,7 +460,7 @@ comparison(const TqlExpr *e, bool nullable)
 		return attribute_literal(left, op, &right->value, nullable);
 	if (op == TQL_RE || op == TQL_NRE)
 		return psprintf("tempo.match_re(%s, %s, %s)", value_jsonb(left), quote_literal_cstr(right->value.s),
-						op == TQL_NRE ? "true" : "false");
+		                op == TQL_NRE ? "true" : "false");
 
 	left_type = tql_expr_type(left);
 	right_type = tql_expr_type(right);
@@ -485,9 +485,9 @@ static char *
 list_condition(const TqlExpr *e, bool nullable)
 {
 	StringInfoData out;
-	ListCell   *lc;
-	TqlOp		op;
-	bool		all = e->op == TQL_NOT_IN || e->op == TQL_RE_NONE;
+	ListCell      *lc;
+	TqlOp          op;
+	bool           all = e->op == TQL_NOT_IN || e->op == TQL_RE_NONE;
 
 	switch (e->op)
 	{
@@ -506,9 +506,10 @@ list_condition(const TqlExpr *e, bool nullable)
 	}
 	initStringInfo(&out);
 	appendStringInfoChar(&out, '(');
-	foreach(lc, e->list)
-		appendStringInfo(&out, "%s%s", foreach_current_index(lc) == 0 ? "" : all ? " AND " : " OR ",
-						 attribute_literal(e->left, op, lfirst(lc), nullable));
+	foreach (lc, e->list)
+		appendStringInfo(&out, "%s%s", foreach_current_index(lc) == 0 ? "" : all ? " AND " :
+		                                                                           " OR ",
+		                 attribute_literal(e->left, op, lfirst(lc), nullable));
 	appendStringInfoChar(&out, ')');
 	return out.data;
 }
@@ -517,7 +518,7 @@ list_condition(const TqlExpr *e, bool nullable)
 static List *
 chain_operands(const TqlExpr *e, TqlOp op)
 {
-	List	   *operands = NIL;
+	List *operands = NIL;
 
 	for (; e->kind == TQL_E_BINARY && e->op == op; e = e->left)
 		operands = lcons(e->right, operands);
@@ -528,13 +529,14 @@ static char *
 junction(const TqlExpr *e, bool nullable)
 {
 	StringInfoData out;
-	ListCell   *lc;
+	ListCell      *lc;
 
 	initStringInfo(&out);
 	appendStringInfoChar(&out, '(');
-	foreach(lc, chain_operands(e, e->op))
-		appendStringInfo(&out, "%s%s", foreach_current_index(lc) == 0 ? "" : e->op == TQL_AND ? " AND " : " OR ",
-						 condition(lfirst(lc), nullable));
+	foreach (lc, chain_operands(e, e->op))
+		appendStringInfo(&out, "%s%s", foreach_current_index(lc) == 0 ? "" : e->op == TQL_AND ? " AND " :
+		                                                                                        " OR ",
+		                 condition(lfirst(lc), nullable));
 	appendStringInfoChar(&out, ')');
 	return out.data;
 }
@@ -543,10 +545,10 @@ junction(const TqlExpr *e, bool nullable)
 static char *
 nil_test(const TqlExpr *e)
 {
-	bool		wanted = e->op == TQL_EXISTS;
+	bool wanted = e->op == TQL_EXISTS;
 
 	if (e->left->kind != TQL_E_ATTRIBUTE || attribute_form(&e->left->attribute) != SQL_JSONB ||
-		is_unscoped_service_name(&e->left->attribute))
+	    is_unscoped_service_name(&e->left->attribute))
 	{
 		/* intrinsics and computed values are never nil; compile them for their errors */
 		(void) value_jsonb(e->left);
@@ -592,7 +594,7 @@ condition(const TqlExpr *e, bool nullable)
 static bool
 may_be_integer(const TqlExpr *e)
 {
-	TqlType		type = tql_expr_type(e);
+	TqlType type = tql_expr_type(e);
 
 	return type == TQL_INT || type == TQL_DYNAMIC;
 }
@@ -609,9 +611,9 @@ zero_divisions(const TqlExpr *e, List *tests)
 	tests = zero_divisions(e->left, tests);
 	tests = zero_divisions(e->right, tests);
 	if ((e->op == TQL_DIV || e->op == TQL_MOD) && may_be_integer(e->left) && may_be_integer(e->right) &&
-		!(e->right->kind == TQL_E_STATIC && e->right->value.n != 0))
+	    !(e->right->kind == TQL_E_STATIC && e->right->value.n != 0))
 		tests = lappend(tests, psprintf("NOT tempo.divides_by_zero(%s, %s)",
-										operand_jsonb(e->left), operand_jsonb(e->right)));
+		                                operand_jsonb(e->left), operand_jsonb(e->right)));
 	return tests;
 }
 
@@ -619,12 +621,12 @@ char *
 tql_filter_sql(const TqlExpr *filter)
 {
 	StringInfoData out;
-	ListCell   *lc;
+	ListCell      *lc;
 
 	initStringInfo(&out);
-	foreach(lc, chain_operands(filter, TQL_AND))
+	foreach (lc, chain_operands(filter, TQL_AND))
 		appendStringInfo(&out, "%s%s", foreach_current_index(lc) ? " AND " : "", condition(lfirst(lc), true));
-	foreach(lc, zero_divisions(filter, NIL))
+	foreach (lc, zero_divisions(filter, NIL))
 		appendStringInfo(&out, " AND %s", (char *) lfirst(lc));
 	return out.data;
 }

@@ -19,10 +19,10 @@ PG_FUNCTION_INFO_V1(tempo_may_be_related);
 
 typedef struct RelateState
 {
-	bool	 descendants;
+	bool     descendants;
 	KinSpan *spans;
-	uint32	 n;
-	uint32	 capacity;
+	uint32   n;
+	uint32   capacity;
 } RelateState;
 
 static bool
@@ -32,8 +32,8 @@ is_descendants(text *relation)
 
 	if (strcmp(word, ">") != 0 && strcmp(word, ">>") != 0)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"%s\" is not a relation of spans", word), errhint("Use > or >>.")));
+		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		         errmsg("\"%s\" is not a relation of spans", word), errhint("Use > or >>.")));
 	return word[1] == '>';
 }
 
@@ -51,8 +51,8 @@ Datum
 tempo_relate_span(PG_FUNCTION_ARGS)
 {
 	MemoryContext aggregate;
-	RelateState	 *state;
-	KinSpan		 *span;
+	RelateState  *state;
+	KinSpan      *span;
 
 	if (!AggCheckCallContext(fcinfo, &aggregate))
 		elog(ERROR, "called outside of an aggregate");
@@ -90,8 +90,8 @@ Datum
 tempo_may_be_related(PG_FUNCTION_ARGS)
 {
 	RelateState *state;
-	void		*scratch;
-	bool		 result;
+	void        *scratch;
+	bool         result;
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();

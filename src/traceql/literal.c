@@ -27,15 +27,15 @@ char *
 tql_clean_text(const char *text, int length)
 {
 	StringInfoData out;
-	int			i = 0;
+	int            i = 0;
 
 	initStringInfo(&out);
 	while (i < length)
 	{
-		int			n = pg_utf_mblen((const unsigned char *) text + i);
+		int n = pg_utf_mblen((const unsigned char *) text + i);
 
 		if (text[i] == '\0' || n > length - i ||
-			!pg_utf8_islegal((const unsigned char *) text + i, n))
+		    !pg_utf8_islegal((const unsigned char *) text + i, n))
 		{
 			appendStringInfoString(&out, "\xEF\xBF\xBD");
 			i++;
@@ -68,7 +68,7 @@ read_digits(const char *text, int length, int *i, int digits, int base, uint32 *
 	*value = 0;
 	for (; digits > 0; digits--)
 	{
-		int			d;
+		int d;
 
 		if (*i >= length || (d = hex_digit(text[*i])) >= base)
 			return false;
@@ -82,25 +82,25 @@ read_digits(const char *text, int length, int *i, int digits, int base, uint32 *
 char *
 tql_unescape(TqlParser *parser, const char *text, int length)
 {
-	StringInfoData out;
-	TqlToken	at = {.offset = parser->offset};
+	StringInfoData    out;
+	TqlToken          at = {.offset = parser->offset};
 	static const char letters[] = "abfnrtv\\\"";
 	static const char values[] = "\a\b\f\n\r\t\v\\\"";
 
 	initStringInfo(&out);
 	for (int i = 0; i < length;)
 	{
-		char		c = text[i++];
+		char        c = text[i++];
 		const char *p;
-		uint32		code;
-		bool		ok;
+		uint32      code;
+		bool        ok;
 
 		if (c != '\\')
 		{
 			appendStringInfoChar(&out, c);
 			continue;
 		}
-		c = text[i++];			/* the lexer leaves no backslash at the end */
+		c = text[i++]; /* the lexer leaves no backslash at the end */
 		if (c != '\0' && (p = strchr(letters, c)) != NULL)
 		{
 			appendStringInfoChar(&out, values[p - letters]);
@@ -116,13 +116,13 @@ tql_unescape(TqlParser *parser, const char *text, int length)
 			ok = read_digits(text, length, &i, 2, 16, &code);
 		else if (c == 'u' || c == 'U')
 			ok = read_digits(text, length, &i, c == 'u' ? 4 : 8, 16, &code) &&
-				code <= 0x10FFFF && (code < 0xD800 || code > 0xDFFF);
+			     code <= 0x10FFFF && (code < 0xD800 || code > 0xDFFF);
 		else
 			ok = false;
 		if (!ok)
 			tql_parse_error(parser, &at, "invalid char escape");
 		if (c == 'x')
-			appendStringInfoChar(&out, (char) code);	/* a byte, not a character */
+			appendStringInfoChar(&out, (char) code); /* a byte, not a character */
 		else
 		{
 			unsigned char utf8[MAX_MULTIBYTE_CHAR_LEN + 1] = {0};
@@ -139,7 +139,7 @@ char *
 tql_attribute_name(TqlParser *parser, const char *text, int length)
 {
 	StringInfoData out;
-	bool		quoted = false;
+	bool           quoted = false;
 
 	initStringInfo(&out);
 	for (int i = 0; i < length; i++)
@@ -148,7 +148,7 @@ tql_attribute_name(TqlParser *parser, const char *text, int length)
 			quoted = !quoted;
 		else if (quoted && text[i] == '\\')
 		{
-			TqlToken	at = {.offset = parser->scope_offset, .inner = true};
+			TqlToken at = {.offset = parser->scope_offset, .inner = true};
 
 			i++;
 			if (i >= length || (text[i] != '"' && text[i] != '\\'))
@@ -164,14 +164,14 @@ tql_attribute_name(TqlParser *parser, const char *text, int length)
 TqlStatic
 tql_read_number(TqlParser *parser, const char *text, int length)
 {
-	TqlToken	at = {.offset = parser->offset};
-	bool		hex = length > 1 && text[0] == '0' && (text[1] == 'x' || text[1] == 'X');
-	bool		is_float = strchr(text, '.') != NULL || strpbrk(text, hex ? "pP" : "eE") != NULL;
+	TqlToken at = {.offset = parser->offset};
+	bool     hex = length > 1 && text[0] == '0' && (text[1] == 'x' || text[1] == 'X');
+	bool     is_float = strchr(text, '.') != NULL || strpbrk(text, hex ? "pP" : "eE") != NULL;
 
 	if (is_float)
 	{
-		char	   *end;
-		double		d;
+		char  *end;
+		double d;
 
 		errno = 0;
 		d = strtod(text, &end);
@@ -193,7 +193,7 @@ tql_read_number(TqlParser *parser, const char *text, int length)
 	}
 	errno = 0;
 	{
-		int64		n = strtoll(text, NULL, 10);
+		int64 n = strtoll(text, NULL, 10);
 
 		if (errno == ERANGE)
 			tql_parse_error(parser, &at, "strconv.Atoi: parsing \"%s\": value out of range", text);
@@ -211,7 +211,7 @@ read_integer(const char **p, const char *end, int64 *value)
 	for (; *p < end && **p >= '0' && **p <= '9'; (*p)++)
 	{
 		if (pg_mul_s64_overflow(*value, 10, value) ||
-			pg_add_s64_overflow(*value, **p - '0', value))
+		    pg_add_s64_overflow(*value, **p - '0', value))
 			return false;
 	}
 	return *p > start;
@@ -230,17 +230,22 @@ read_ordered_duration(const char *p, const char *end, int64 *ns)
 	static const struct
 	{
 		const char *unit;
-		int64		ns;
-	}			units[] = {
-		{"y", 365 * 24 * 3600 * NS_PER_S}, {"w", 7 * 24 * 3600 * NS_PER_S}, {"d", 24 * 3600 * NS_PER_S},
-		{"h", 3600 * NS_PER_S}, {"m", 60 * NS_PER_S}, {"s", NS_PER_S}, {"ms", NS_PER_MS},
+		int64       ns;
+	} units[] = {
+		{"y", 365 * 24 * 3600 * NS_PER_S},
+		{"w", 7 * 24 * 3600 * NS_PER_S},
+		{"d", 24 * 3600 * NS_PER_S},
+		{"h", 3600 * NS_PER_S},
+		{"m", 60 * NS_PER_S},
+		{"s", NS_PER_S},
+		{"ms", NS_PER_MS},
 	};
-	int			next = 0;
+	int next = 0;
 
 	*ns = 0;
 	while (p < end)
 	{
-		int64		n;
+		int64 n;
 
 		if (!read_integer(&p, end, &n))
 			return false;
@@ -250,7 +255,7 @@ read_ordered_duration(const char *p, const char *end, int64 *ns)
 				return false;
 			/* "m" must not take the start of "ms" */
 			if (unit_is(p, end, units[next].unit) &&
-				!(strcmp(units[next].unit, "m") == 0 && unit_is(p, end, "ms")))
+			    !(strcmp(units[next].unit, "m") == 0 && unit_is(p, end, "ms")))
 				break;
 		}
 		p += strlen(units[next].unit);
@@ -268,20 +273,25 @@ read_free_duration(const char *p, const char *end, int64 *ns)
 	static const struct
 	{
 		const char *unit;
-		int64		ns;
-	}			units[] = {
-		{"ns", 1}, {"us", NS_PER_US}, {"\xC2\xB5s", NS_PER_US}, {"ms", NS_PER_MS},
-		{"s", NS_PER_S}, {"m", 60 * NS_PER_S}, {"h", 3600 * NS_PER_S},
+		int64       ns;
+	} units[] = {
+		{"ns", 1},
+		{"us", NS_PER_US},
+		{"\xC2\xB5s", NS_PER_US},
+		{"ms", NS_PER_MS},
+		{"s", NS_PER_S},
+		{"m", 60 * NS_PER_S},
+		{"h", 3600 * NS_PER_S},
 	};
 
 	*ns = 0;
 	while (p < end)
 	{
-		int64		whole = 0;
-		double		fraction = 0;
-		double		scale = 1;
-		bool		digits;
-		int			i;
+		int64  whole = 0;
+		double fraction = 0;
+		double scale = 1;
+		bool   digits;
+		int    i;
 
 		digits = *p >= '0' && *p <= '9';
 		if (digits && !read_integer(&p, end, &whole))
@@ -307,8 +317,8 @@ read_free_duration(const char *p, const char *end, int64 *ns)
 			return false;
 		p += strlen(units[i].unit);
 		if (pg_mul_s64_overflow(whole, units[i].ns, &whole) ||
-			pg_add_s64_overflow(whole, (int64) (fraction * (units[i].ns / scale)), &whole) ||
-			pg_add_s64_overflow(*ns, whole, ns))
+		    pg_add_s64_overflow(whole, (int64) (fraction * (units[i].ns / scale)), &whole) ||
+		    pg_add_s64_overflow(*ns, whole, ns))
 			return false;
 	}
 	return true;
@@ -318,5 +328,5 @@ bool
 tql_read_duration(const char *text, int length, int64 *ns)
 {
 	return read_ordered_duration(text, text + length, ns) ||
-		read_free_duration(text, text + length, ns);
+	       read_free_duration(text, text + length, ns);
 }

@@ -44,20 +44,20 @@ find_part(const TqlMetricsExpr *m, int number, int *seen)
 const TqlMetricsExpr *
 tql_metrics_part(const TqlMetricsExpr *m, int number)
 {
-	int			seen = 0;
+	int                   seen = 0;
 	const TqlMetricsExpr *part = find_part(m, number, &seen);
 
 	if (part == NULL)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the expression has no query number %d", number)));
+		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		         errmsg("the expression has no query number %d", number)));
 	return part;
 }
 
 int
 tql_metrics_parts(const TqlMetricsExpr *m)
 {
-	int			seen = 0;
+	int seen = 0;
 
 	(void) find_part(m, -1, &seen);
 	return seen;
@@ -67,8 +67,8 @@ int64
 tql_automatic_step(int64 length)
 {
 	static const int64 grains[] = {3600, 300, 60, 15, 5, 1};
-	const int64 second = 1000000000;
-	int64		step = length / 240;
+	const int64        second = 1000000000;
+	int64              step = length / 240;
 
 	if (length < 60 * second)
 		return Max(step / 50000000 * 50000000, 50000000);
@@ -83,7 +83,7 @@ tql_automatic_step(int64 length)
 bool
 tql_align_range(int64 start, int64 end, int64 step, TqlRange *range)
 {
-	int64		over;
+	int64 over;
 
 	range->step = step;
 	over = start % step;
@@ -103,10 +103,10 @@ tql_align_range(int64 start, int64 end, int64 step, TqlRange *range)
 bool
 tql_hint_is_true(const TqlQuery *query, const char *name)
 {
-	bool		result = false;
-	ListCell   *lc;
+	bool      result = false;
+	ListCell *lc;
 
-	foreach(lc, query->hints)
+	foreach (lc, query->hints)
 	{
 		const TqlHint *hint = lfirst(lc);
 
@@ -119,10 +119,10 @@ tql_hint_is_true(const TqlQuery *query, const char *name)
 int
 tql_hint_exemplars(const TqlQuery *query, int limit)
 {
-	int			result = limit;
-	ListCell   *lc;
+	int       result = limit;
+	ListCell *lc;
 
-	foreach(lc, query->hints)
+	foreach (lc, query->hints)
 	{
 		const TqlHint *hint = lfirst(lc);
 
@@ -140,7 +140,7 @@ tql_hint_exemplars(const TqlQuery *query, int limit)
 bool
 tql_log2_bucket(double value, double *edge)
 {
-	int			exponent;
+	int exponent;
 
 	if (isnan(value) || isinf(value) || value < 2)
 		return false;
@@ -165,7 +165,7 @@ char *
 tql_label_text(const TqlValue *value)
 {
 	StringInfoData out;
-	Jsonb	   *jb;
+	Jsonb         *jb;
 
 	initStringInfo(&out);
 	switch (value->type)
@@ -197,9 +197,9 @@ tql_label_text(const TqlValue *value)
 static List *
 add_set(List *keys, const char *side, TqlScope scope, Jsonb *set)
 {
-	JsonbIterator *it;
-	JsonbValue	key;
-	JsonbValue	v;
+	JsonbIterator     *it;
+	JsonbValue         key;
+	JsonbValue         v;
 	JsonbIteratorToken token;
 
 	if (set == NULL || !JB_ROOT_IS_OBJECT(set))
@@ -208,7 +208,7 @@ add_set(List *keys, const char *side, TqlScope scope, Jsonb *set)
 	while ((token = JsonbIteratorNext(&it, &key, true)) != WJB_DONE)
 	{
 		TqlAttribute attribute = {.intrinsic = TQL_ATTRIBUTE, .scope = scope};
-		TqlValue	value;
+		TqlValue     value;
 
 		if (token != WJB_KEY)
 			continue;
@@ -225,20 +225,19 @@ tql_compare_keys(TqlTrace *trace, TqlSpan *span, const TqlMetrics *metrics)
 {
 	static const TqlIntrinsic intrinsics[] = {
 		TQL_I_NAME, TQL_I_KIND, TQL_I_STATUS, TQL_I_STATUS_MESSAGE, TQL_I_ROOT_NAME, TQL_I_ROOT_SERVICE_NAME,
-		TQL_I_CHILD_COUNT, TQL_I_INSTRUMENTATION_NAME, TQL_I_INSTRUMENTATION_VERSION
-	};
-	bool		selected = tql_span_matches(trace, span, metrics->compare);
+		TQL_I_CHILD_COUNT, TQL_I_INSTRUMENTATION_NAME, TQL_I_INSTRUMENTATION_VERSION};
+	bool        selected = tql_span_matches(trace, span, metrics->compare);
 	const char *side;
-	List	   *keys = NIL;
+	List       *keys = NIL;
 
 	if (list_length(metrics->compare_args) == 3)
 		selected = selected && span->start > ((TqlStatic *) lsecond(metrics->compare_args))->n &&
-			span->start <= ((TqlStatic *) lthird(metrics->compare_args))->n;
+		           span->start <= ((TqlStatic *) lthird(metrics->compare_args))->n;
 	side = selected ? "selection" : "baseline";
 	for (int i = 0; i < lengthof(intrinsics); i++)
 	{
 		TqlAttribute attribute = {.intrinsic = intrinsics[i]};
-		TqlValue	value;
+		TqlValue     value;
 
 		tql_span_attribute(trace, span, &attribute, &value);
 		keys = lappend(keys, list_make3(unconstify(char *, side), tql_print_attribute(&attribute), tql_label_text(&value)));
@@ -254,8 +253,8 @@ tql_compare_keys(TqlTrace *trace, TqlSpan *span, const TqlMetrics *metrics)
 static bool
 read_fraction(const char *field, const char *end, const char *name, double *out)
 {
-	int			digits = 0;
-	uint64		n = 0;
+	int    digits = 0;
+	uint64 n = 0;
 
 	if (end - field <= 3 || memcmp(field, name, 3) != 0)
 		return false;
@@ -283,9 +282,9 @@ tql_sampling_weight(const char *trace_state, int len)
 {
 	const char *end = trace_state + len;
 	const char *p = trace_state;
-	double		threshold = -1;
-	double		random = -1;
-	double		weight;
+	double      threshold = -1;
+	double      random = -1;
+	double      weight;
 
 	while (p && p < end)
 	{
@@ -323,7 +322,7 @@ tql_sampling_weight(const char *trace_state, int len)
 Datum
 tempo_number(PG_FUNCTION_ARGS)
 {
-	TqlValue	v;
+	TqlValue v;
 
 	tql_value_load(PG_GETARG_JSONB_P(0), &v);
 	if (!tql_value_is_number(&v) || isnan(tql_value_number(&v)))
@@ -335,7 +334,7 @@ tempo_number(PG_FUNCTION_ARGS)
 Datum
 tempo_log2_bucket(PG_FUNCTION_ARGS)
 {
-	double		edge;
+	double edge;
 
 	if (!tql_log2_bucket(PG_GETARG_FLOAT8(0), &edge))
 		PG_RETURN_NULL();
@@ -346,7 +345,7 @@ tempo_log2_bucket(PG_FUNCTION_ARGS)
 Datum
 tempo_label(PG_FUNCTION_ARGS)
 {
-	TqlValue	v = {0};
+	TqlValue v = {0};
 
 	if (!PG_ARGISNULL(0))
 		tql_value_load(PG_GETARG_JSONB_P(0), &v);
@@ -357,7 +356,7 @@ tempo_label(PG_FUNCTION_ARGS)
 Datum
 tempo_sampling_weight(PG_FUNCTION_ARGS)
 {
-	text	   *t = PG_GETARG_TEXT_PP(0);
+	text *t = PG_GETARG_TEXT_PP(0);
 
 	PG_RETURN_FLOAT8(tql_sampling_weight(VARDATA_ANY(t), VARSIZE_ANY_EXHDR(t)));
 }

@@ -13,7 +13,7 @@
 
 /* The query with this number in a metrics expression, counted from the left, from 0 */
 extern const TqlMetricsExpr *tql_metrics_part(const TqlMetricsExpr *m, int number);
-extern int	tql_metrics_parts(const TqlMetricsExpr *m);
+extern int                   tql_metrics_parts(const TqlMetricsExpr *m);
 
 /* metrics_sql.c: can labels and values be taken from single spans? */
 extern bool tql_is_plain_part(const TqlMetricsExpr *part);
@@ -24,9 +24,9 @@ extern bool tql_is_plain_compare(const TqlMetricsExpr *part);
 /* metrics_sql.c: the series from "start" (exclusive) to "stop" in steps; one row per sample, or per series */
 typedef struct TqlRange
 {
-	int64		start;
-	int64		stop;
-	int64		step;
+	int64 start;
+	int64 stop;
+	int64 step;
 } TqlRange;
 
 /* About 240 steps, of a round number of seconds where that is possible */
@@ -48,7 +48,7 @@ extern char *tql_metrics_sql(const TqlSearch *search, const TqlRange *range, boo
 extern char *tql_exemplars_sql(const TqlSearch *search, const TqlRange *windows, int n_windows, int limit);
 
 /* How many exemplars a hint allows of so many */
-extern int	tql_hint_exemplars(const TqlQuery *query, int limit);
+extern int tql_hint_exemplars(const TqlQuery *query, int limit);
 
 extern bool tql_hint_is_true(const TqlQuery *query, const char *name);
 
@@ -67,12 +67,12 @@ extern List *tql_compare_keys(TqlTrace *trace, TqlSpan *span, const TqlMetrics *
 extern int64 tql_compare_values(const TqlMetrics *metrics);
 
 /* tempo_pg.compare_memory, in kB */
-extern int	tql_compare_memory;
+extern int tql_compare_memory;
 
 /* The number of steps in a range; an error if there are none or too many */
-extern int	tql_count_steps(int64 start, int64 stop, int64 step);
+extern int tql_count_steps(int64 start, int64 stop, int64 step);
 
 /* How many spans a sampled one stands for, by the tracestate */
 extern double tql_sampling_weight(const char *trace_state, int len);
 
-#endif							/* TEMPO_TRACEQL_METRICS_H */
+#endif /* TEMPO_TRACEQL_METRICS_H */

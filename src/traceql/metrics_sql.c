@@ -41,11 +41,11 @@ bool
 tql_is_plain_part(const TqlMetricsExpr *part)
 {
 	const TqlMetrics *metrics = part->metrics;
-	ListCell   *lc;
+	ListCell         *lc;
 
 	if (metrics->function == TQL_M_COMPARE || tql_plain_filter(part->pipeline) == NULL)
 		return false;
-	foreach(lc, metrics->by)
+	foreach (lc, metrics->by)
 	{
 		const TqlAttribute *by = lfirst(lc);
 
@@ -59,7 +59,7 @@ bool
 tql_is_plain_compare(const TqlMetricsExpr *part)
 {
 	return part->metrics->function == TQL_M_COMPARE && tql_is_plain(part->metrics->compare) &&
-		tql_plain_filter(part->pipeline) != NULL;
+	       tql_plain_filter(part->pipeline) != NULL;
 }
 
 /* What is measured of a row, NULL for what is no number */
@@ -112,21 +112,21 @@ static void
 append_plain_part(StringInfo out, const TqlSearch *search, const TqlMetricsExpr *part, const TqlRange *range)
 {
 	const TqlMetrics *metrics = part->metrics;
-	bool		extrapolate = tql_hint_is_true(search->query, "extrapolate");
-	char	   *m = measured_sql(metrics);
-	StringInfoData labels;
-	StringInfoData inner;
-	StringInfoData groups;
-	ListCell   *lc;
+	bool              extrapolate = tql_hint_is_true(search->query, "extrapolate");
+	char             *m = measured_sql(metrics);
+	StringInfoData    labels;
+	StringInfoData    inner;
+	StringInfoData    groups;
+	ListCell         *lc;
 
 	initStringInfo(&labels);
 	initStringInfo(&inner);
 	initStringInfo(&groups);
-	foreach(lc, metrics->by)
+	foreach (lc, metrics->by)
 	{
 		const TqlAttribute *by = lfirst(lc);
-		int			n = foreach_current_index(lc) + 1;
-		const char *separator = n == 1 ? "" : ", ";
+		int                 n = foreach_current_index(lc) + 1;
+		const char         *separator = n == 1 ? "" : ", ";
 
 		/* numbers that are equal but of different types are different labels: group by their text */
 		if (by->intrinsic != TQL_ATTRIBUTE || tql_is_service_name(by))
@@ -147,18 +147,18 @@ append_plain_part(StringInfo out, const TqlSearch *search, const TqlMetricsExpr 
 		appendStringInfo(&groups, ", %d", list_length(metrics->by) + 2);
 	}
 	appendStringInfo(out,
-					 "    SELECT g.bucket, %s AS keys, g.value, g.n\n"
-					 "    FROM (SELECT %s AS bucket%s, ",
-					 metrics->by != NIL ? psprintf("ARRAY[%s]", labels.data) : "NULL::text[]",
-					 bucket_sql("s.start_time_unix_nano", range), inner.data);
+	                 "    SELECT g.bucket, %s AS keys, g.value, g.n\n"
+	                 "    FROM (SELECT %s AS bucket%s, ",
+	                 metrics->by != NIL ? psprintf("ARRAY[%s]", labels.data) : "NULL::text[]",
+	                 bucket_sql("s.start_time_unix_nano", range), inner.data);
 	append_results(out, metrics, m, extrapolate ? "tempo.sampling_weight(s.trace_state)" : NULL);
 	appendStringInfo(out,
-					 "\n"
-					 "        FROM tempo.spans AS s\n"
-					 "        WHERE %s AND %s%s\n"
-					 "        GROUP BY 1%s) AS g\n",
-					 tql_filter_sql(tql_plain_filter(part->pipeline)),
-					 window_sql("s.start_time_unix_nano", range), tql_tenant_condition(search), groups.data);
+	                 "\n"
+	                 "        FROM tempo.spans AS s\n"
+	                 "        WHERE %s AND %s%s\n"
+	                 "        GROUP BY 1%s) AS g\n",
+	                 tql_filter_sql(tql_plain_filter(part->pipeline)),
+	                 window_sql("s.start_time_unix_nano", range), tql_tenant_condition(search), groups.data);
 }
 
 /* The condition for spans of traces that may match */
@@ -168,9 +168,10 @@ append_candidates(StringInfo out, const TqlSearch *search, const TqlMetricsExpr 
 	TqlCandidates candidates = tql_candidates(part->pipeline);
 
 	appendStringInfo(out,
-					 "s.trace_id = ANY (ARRAY(\n"
-					 "                SELECT s.trace_id FROM tempo.spans AS s\n"
-					 "                WHERE %s", candidates.where);
+	                 "s.trace_id = ANY (ARRAY(\n"
+	                 "                SELECT s.trace_id FROM tempo.spans AS s\n"
+	                 "                WHERE %s",
+	                 candidates.where);
 	if (strcmp(candidates.where, "true") == 0)
 		appendStringInfo(out, " AND %s", window_sql("s.start_time_unix_nano", range));
 	else
@@ -185,12 +186,12 @@ append_candidates(StringInfo out, const TqlSearch *search, const TqlMetricsExpr 
 static char *
 selection_sql(const TqlMetrics *metrics)
 {
-	char	   *filter = tql_filter_sql(metrics->compare);
+	char *filter = tql_filter_sql(metrics->compare);
 
 	if (list_length(metrics->compare_args) != 3)
 		return filter;
 	return psprintf("%s AND s.start_time_unix_nano > " INT64_FORMAT " AND s.start_time_unix_nano <= " INT64_FORMAT, filter,
-					((TqlStatic *) lsecond(metrics->compare_args))->n, ((TqlStatic *) lthird(metrics->compare_args))->n);
+	                ((TqlStatic *) lsecond(metrics->compare_args))->n, ((TqlStatic *) lthird(metrics->compare_args))->n);
 }
 
 /* compare() whose filters are of single spans */
@@ -198,21 +199,21 @@ static void
 append_compare_part(StringInfo out, const TqlSearch *search, const TqlMetricsExpr *part, const TqlRange *range)
 {
 	appendStringInfo(out,
-					 "    SELECT m.bucket, m.keys, NULL::double precision AS value, m.n\n"
-					 "    FROM (SELECT tempo.compare_spans(\n"
-					 "        %s AND %s,\n"
-					 "        %s,\n"
-					 "        %s, " INT64_FORMAT ", " INT64_FORMAT ", %d, " INT64_FORMAT ",\n        ",
-					 tql_filter_sql(tql_plain_filter(part->pipeline)), window_sql("s.start_time_unix_nano", range),
-					 selection_sql(part->metrics),
-					 tql_hint_is_true(search->query, "extrapolate") ? "tempo.sampling_weight(s.trace_state)" : "1",
-					 range->start, range->step, tql_count_steps(range->start, range->stop, range->step),
-					 tql_compare_values(part->metrics));
+	                 "    SELECT m.bucket, m.keys, NULL::double precision AS value, m.n\n"
+	                 "    FROM (SELECT tempo.compare_spans(\n"
+	                 "        %s AND %s,\n"
+	                 "        %s,\n"
+	                 "        %s, " INT64_FORMAT ", " INT64_FORMAT ", %d, " INT64_FORMAT ",\n        ",
+	                 tql_filter_sql(tql_plain_filter(part->pipeline)), window_sql("s.start_time_unix_nano", range),
+	                 selection_sql(part->metrics),
+	                 tql_hint_is_true(search->query, "extrapolate") ? "tempo.sampling_weight(s.trace_state)" : "1",
+	                 range->start, range->step, tql_count_steps(range->start, range->stop, range->step),
+	                 tql_compare_values(part->metrics));
 	tql_append_columns(out, tql_metrics_references(part));
 	appendStringInfoString(out,
-						   ", NULL) AS counts\n"
-						   "        FROM tempo.spans AS s\n"
-						   "        WHERE ");
+	                       ", NULL) AS counts\n"
+	                       "        FROM tempo.spans AS s\n"
+	                       "        WHERE ");
 	append_candidates(out, search, part, range);
 	appendStringInfoString(out, "    ) AS t, unnest(t.counts) AS m\n");
 }
@@ -221,33 +222,33 @@ append_compare_part(StringInfo out, const TqlSearch *search, const TqlMetricsExp
 static void
 append_traces_part(StringInfo out, const TqlSearch *search, const TqlMetricsExpr *part, int number, const TqlRange *range)
 {
-	bool		extrapolate = tql_hint_is_true(search->query, "extrapolate");
+	bool extrapolate = tql_hint_is_true(search->query, "extrapolate");
 
 	appendStringInfo(out, "    SELECT %s AS bucket, m.keys, ", bucket_sql("m.start_time_unix_nano", range));
 	append_results(out, part->metrics, "m.value", extrapolate ? "m.weight" : NULL);
 	appendStringInfo(out,
-					 "\n    FROM (SELECT tempo.trace_spans(%s, %d,\n        ",
-					 quote_literal_cstr(search->text), number);
+	                 "\n    FROM (SELECT tempo.trace_spans(%s, %d,\n        ",
+	                 quote_literal_cstr(search->text), number);
 	tql_append_columns(out, tql_metrics_references(part));
 	appendStringInfo(out,
-					 ", %s) AS spans\n"
-					 "        FROM tempo.spans AS s\n"
-					 "        WHERE ",
-					 extrapolate ? "s.trace_state" : "NULL");
+	                 ", %s) AS spans\n"
+	                 "        FROM tempo.spans AS s\n"
+	                 "        WHERE ",
+	                 extrapolate ? "s.trace_state" : "NULL");
 	append_candidates(out, search, part, range);
 	appendStringInfo(out,
-					 "        GROUP BY s.trace_id) AS t, unnest(t.spans) AS m\n"
-					 "    WHERE %s\n"
-					 "    GROUP BY 1, 2%s\n",
-					 window_sql("m.start_time_unix_nano", range),
-					 is_bucketed(part->metrics) ? ", 3" : "");
+	                 "        GROUP BY s.trace_id) AS t, unnest(t.spans) AS m\n"
+	                 "    WHERE %s\n"
+	                 "    GROUP BY 1, 2%s\n",
+	                 window_sql("m.start_time_unix_nano", range),
+	                 is_bucketed(part->metrics) ? ", 3" : "");
 }
 
 char *
 tql_metrics_sql(const TqlSearch *search, const TqlRange *range, bool samples)
 {
 	StringInfoData out;
-	int			n = tql_metrics_parts(search->query->metrics);
+	int            n = tql_metrics_parts(search->query->metrics);
 	StringInfoData rows;
 
 	initStringInfo(&out);
@@ -273,14 +274,14 @@ tql_metrics_sql(const TqlSearch *search, const TqlRange *range, bool samples)
 	if (out.len > 0)
 		appendStringInfoChar(&out, '\n');
 	appendStringInfo(&out,
-					 "SELECT %s\n"
-					 "FROM (\n"
-					 "    SELECT tempo.metrics_series(%s, " INT64_FORMAT ", " INT64_FORMAT ", " INT64_FORMAT ", r.part, r.bucket, r.keys, r.value, r.n) AS series\n"
-					 "    FROM (%s) AS r\n"
-					 ") AS a, unnest(a.series) WITH ORDINALITY AS s%s\n"
-					 "ORDER BY s.ordinality%s",
-					 samples ? "s.labels, t.time, t.value" : "s.labels, s.label_list, s.times, s.values",
-					 quote_literal_cstr(search->text), range->start, range->stop, range->step, rows.data,
-					 samples ? ", unnest(s.times, s.values) AS t (time, value)" : "", samples ? ", t.time" : "");
+	                 "SELECT %s\n"
+	                 "FROM (\n"
+	                 "    SELECT tempo.metrics_series(%s, " INT64_FORMAT ", " INT64_FORMAT ", " INT64_FORMAT ", r.part, r.bucket, r.keys, r.value, r.n) AS series\n"
+	                 "    FROM (%s) AS r\n"
+	                 ") AS a, unnest(a.series) WITH ORDINALITY AS s%s\n"
+	                 "ORDER BY s.ordinality%s",
+	                 samples ? "s.labels, t.time, t.value" : "s.labels, s.label_list, s.times, s.values",
+	                 quote_literal_cstr(search->text), range->start, range->stop, range->step, rows.data,
+	                 samples ? ", unnest(s.times, s.values) AS t (time, value)" : "", samples ? ", t.time" : "");
 	return out.data;
 }

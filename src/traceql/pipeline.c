@@ -22,7 +22,7 @@ static List *run_stages(TqlTrace *trace, const List *pipeline, List *groups);
 static TqlGroup *
 make_group(int capacity, List *attributes)
 {
-	TqlGroup   *group = palloc0(sizeof(TqlGroup));
+	TqlGroup *group = palloc0(sizeof(TqlGroup));
 
 	group->members = palloc_extended(sizeof(int) * Max(capacity, 1), MCXT_ALLOC_HUGE);
 	group->attributes = attributes;
@@ -33,13 +33,13 @@ make_group(int capacity, List *attributes)
 TqlGroup *
 tql_group_union(const TqlGroup *a, const TqlGroup *b)
 {
-	TqlGroup   *group = make_group(a->n + b->n, NIL);
-	int			i = 0;
-	int			j = 0;
+	TqlGroup *group = make_group(a->n + b->n, NIL);
+	int       i = 0;
+	int       j = 0;
 
 	while (i < a->n || j < b->n)
 	{
-		int			next;
+		int next;
 
 		if (j >= b->n || (i < a->n && a->members[i] <= b->members[j]))
 			next = a->members[i];
@@ -57,7 +57,7 @@ tql_group_union(const TqlGroup *a, const TqlGroup *b)
 static TqlGroup *
 run_filter(TqlTrace *trace, const TqlExpr *filter, const TqlGroup *in)
 {
-	TqlGroup   *group = make_group(in->n, in->attributes);
+	TqlGroup *group = make_group(in->n, in->attributes);
 
 	for (int i = 0; i < in->n; i++)
 	{
@@ -74,12 +74,12 @@ static List *run_spanset(TqlTrace *trace, const TqlSpanset *spanset, TqlGroup *i
 static TqlGroup *
 run_side(TqlTrace *trace, const TqlSpanset *spanset, TqlGroup *in)
 {
-	List	   *groups = run_spanset(trace, spanset, in);
+	List *groups = run_spanset(trace, spanset, in);
 
 	if (list_length(groups) > 1)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("spanset operators are not supported for multiple spansets per trace. consider using coalesce()")));
+		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		         errmsg("spanset operators are not supported for multiple spansets per trace. consider using coalesce()")));
 	return groups == NIL ? make_group(0, NIL) : linitial(groups);
 }
 
@@ -93,9 +93,9 @@ free_side(const TqlSpanset *spanset, TqlGroup *group)
 static TqlGroup *
 run_operation(TqlTrace *trace, const TqlSpanset *spanset, TqlGroup *in)
 {
-	TqlGroup   *left = run_side(trace, spanset->left, in);
-	TqlGroup   *right = run_side(trace, spanset->right, in);
-	TqlGroup   *result;
+	TqlGroup *left = run_side(trace, spanset->left, in);
+	TqlGroup *right = run_side(trace, spanset->right, in);
+	TqlGroup *result;
 
 	if (spanset->op == TQL_AND && (left->n == 0 || right->n == 0))
 		return make_group(0, NIL);
@@ -113,7 +113,7 @@ run_operation(TqlTrace *trace, const TqlSpanset *spanset, TqlGroup *in)
 static List *
 run_spanset(TqlTrace *trace, const TqlSpanset *spanset, TqlGroup *in)
 {
-	TqlGroup   *group = NULL;
+	TqlGroup *group = NULL;
 
 	check_stack_depth();
 	switch (spanset->kind)
@@ -134,11 +134,11 @@ run_spanset(TqlTrace *trace, const TqlSpanset *spanset, TqlGroup *in)
 
 typedef struct KeyedMember
 {
-	const char *key;			/* type and bytes of the value */
-	int			key_len;
-	int			member;
-	int			rank;			/* first member with that key */
-	TqlValue	value;
+	const char *key; /* type and bytes of the value */
+	int         key_len;
+	int         member;
+	int         rank; /* first member with that key */
+	TqlValue    value;
 } KeyedMember;
 
 static void
@@ -152,12 +152,12 @@ append_key(StringInfo out, const TqlValue *value)
 			appendBinaryStringInfo(out, value->s, value->len);
 			break;
 		case TQL_V_DOUBLE:
-			{
-				double		d = value->d == 0 ? 0.0 : value->d;
+		{
+			double d = value->d == 0 ? 0.0 : value->d;
 
-				appendBinaryStringInfo(out, (const char *) &d, sizeof(d));
-			}
-			break;
+			appendBinaryStringInfo(out, (const char *) &d, sizeof(d));
+		}
+		break;
 		case TQL_V_ARRAY:
 			for (uint32 i = 0; i < value->n_elements; i++)
 				append_key(out, &value->elements[i]);
@@ -173,7 +173,7 @@ compare_keys(const void *a, const void *b)
 {
 	const KeyedMember *x = a;
 	const KeyedMember *y = b;
-	int			order = memcmp(x->key, y->key, Min(x->key_len, y->key_len));
+	int                order = memcmp(x->key, y->key, Min(x->key_len, y->key_len));
 
 	if (order == 0)
 		order = x->key_len - y->key_len;
@@ -210,10 +210,10 @@ group_value(TqlTrace *trace, TqlSpan *span, const TqlExpr *by, TqlValue *value)
 static List *
 split_group(TqlTrace *trace, const TqlExpr *by, const char *name, const TqlGroup *in, List *result)
 {
-	KeyedMember *keyed = palloc_extended(sizeof(KeyedMember) * in->n, MCXT_ALLOC_HUGE);
-	TqlGroup   *group = NULL;
+	KeyedMember   *keyed = palloc_extended(sizeof(KeyedMember) * in->n, MCXT_ALLOC_HUGE);
+	TqlGroup      *group = NULL;
 	StringInfoData key;
-	char	   *copy;
+	char          *copy;
 
 	initStringInfo(&key);
 	for (int i = 0; i < in->n; i++)
@@ -231,8 +231,8 @@ split_group(TqlTrace *trace, const TqlExpr *by, const char *name, const TqlGroup
 	qsort(keyed, in->n, sizeof(KeyedMember), compare_keys);
 	for (int i = 0; i < in->n; i++)
 	{
-		bool		same = i > 0 && keyed[i].key_len == keyed[i - 1].key_len &&
-			memcmp(keyed[i].key, keyed[i - 1].key, keyed[i].key_len) == 0;
+		bool same = i > 0 && keyed[i].key_len == keyed[i - 1].key_len &&
+		            memcmp(keyed[i].key, keyed[i - 1].key, keyed[i].key_len) == 0;
 
 		keyed[i].rank = same ? keyed[i - 1].rank : keyed[i].member;
 	}
@@ -242,8 +242,8 @@ split_group(TqlTrace *trace, const TqlExpr *by, const char *name, const TqlGroup
 	{
 		if (i == 0 || keyed[i].rank != keyed[i - 1].rank)
 		{
-			TqlNamed   *named = palloc(sizeof(TqlNamed));
-			int			end = i + 1;
+			TqlNamed *named = palloc(sizeof(TqlNamed));
+			int       end = i + 1;
 
 			while (end < in->n && keyed[end].rank == keyed[i].rank)
 				end++;
@@ -263,12 +263,12 @@ split_group(TqlTrace *trace, const TqlExpr *by, const char *name, const TqlGroup
 static bool
 aggregate(TqlTrace *trace, const TqlScalar *scalar, const TqlGroup *group, TqlValue *out)
 {
-	__int128	exact = 0;
-	double		sum = 0;
-	int			n = 0;
-	bool		any_double = false;
-	bool		all_durations = true;
-	bool		all_integers = true;
+	__int128 exact = 0;
+	double   sum = 0;
+	int      n = 0;
+	bool     any_double = false;
+	bool     all_durations = true;
+	bool     all_integers = true;
 
 	memset(out, 0, sizeof(*out));
 	out->type = TQL_V_INT;
@@ -278,10 +278,10 @@ aggregate(TqlTrace *trace, const TqlScalar *scalar, const TqlGroup *group, TqlVa
 
 	for (int i = 0; i < group->n; i++)
 	{
-		TqlValue	value;
+		TqlValue value;
 
 		if (!tql_span_value(trace, &trace->spans[group->members[i]], scalar->argument, &value) ||
-			!tql_value_is_number(&value) || isnan(tql_value_number(&value)))
+		    !tql_value_is_number(&value) || isnan(tql_value_number(&value)))
 			continue;
 		if (value.type == TQL_V_DOUBLE)
 			any_double = true;
@@ -291,8 +291,8 @@ aggregate(TqlTrace *trace, const TqlScalar *scalar, const TqlGroup *group, TqlVa
 		all_integers &= value.type == TQL_V_INT;
 		sum += tql_value_number(&value);
 		if (n == 0 ||
-			(scalar->aggregate == TQL_A_MIN && tql_value_compare(&value, TQL_LT, out)) ||
-			(scalar->aggregate == TQL_A_MAX && tql_value_compare(&value, TQL_GT, out)))
+		    (scalar->aggregate == TQL_A_MIN && tql_value_compare(&value, TQL_LT, out)) ||
+		    (scalar->aggregate == TQL_A_MAX && tql_value_compare(&value, TQL_GT, out)))
 			*out = value;
 		n++;
 	}
@@ -327,9 +327,9 @@ aggregate(TqlTrace *trace, const TqlScalar *scalar, const TqlGroup *group, TqlVa
 static TqlGroup *
 filter_group(TqlTrace *trace, const TqlStage *stage, const TqlGroup *in)
 {
-	TqlValue	literal;
-	TqlNamed   *named = palloc(sizeof(TqlNamed));
-	TqlGroup   *group;
+	TqlValue  literal;
+	TqlNamed *named = palloc(sizeof(TqlNamed));
+	TqlGroup *group;
 
 	if (!aggregate(trace, stage->left, in, &named->value))
 		return NULL;
@@ -348,16 +348,16 @@ filter_group(TqlTrace *trace, const TqlStage *stage, const TqlGroup *in)
 static List *
 run_stage(TqlTrace *trace, const TqlStage *stage, List *groups)
 {
-	List	   *result = NIL;
+	List       *result = NIL;
 	TqlGroup   *all = NULL;
 	ListCell   *lc;
 	const char *name = NULL;
 
 	if (stage->kind == TQL_ST_BY)
 		name = psprintf("by(%s)", tql_print_expr(stage->by));
-	foreach(lc, groups)
+	foreach (lc, groups)
 	{
-		TqlGroup   *group = lfirst(lc);
+		TqlGroup *group = lfirst(lc);
 
 		CHECK_FOR_INTERRUPTS();
 		switch (stage->kind)
@@ -386,7 +386,7 @@ run_stage(TqlTrace *trace, const TqlStage *stage, List *groups)
 		result = list_copy(groups);
 		while (list_length(result) > 1)
 		{
-			List	   *halved = NIL;
+			List *halved = NIL;
 
 			for (int i = 0; i + 1 < list_length(result); i += 2)
 				halved = lappend(halved, tql_group_union(list_nth(result, i), list_nth(result, i + 1)));
@@ -405,9 +405,9 @@ run_stage(TqlTrace *trace, const TqlStage *stage, List *groups)
 static List *
 run_stages(TqlTrace *trace, const List *pipeline, List *groups)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, pipeline)
+	foreach (lc, pipeline)
 	{
 		if (groups == NIL)
 			break;
@@ -419,7 +419,7 @@ run_stages(TqlTrace *trace, const List *pipeline, List *groups)
 List *
 tql_run_pipeline(TqlTrace *trace, const List *pipeline)
 {
-	TqlGroup   *all = make_group(trace->n_spans, NIL);
+	TqlGroup *all = make_group(trace->n_spans, NIL);
 
 	for (int i = 0; i < trace->n_spans; i++)
 		all->members[all->n++] = i;

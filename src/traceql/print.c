@@ -27,13 +27,42 @@ tql_op_text(TqlOp op)
 {
 	static const char *const text[] = {
 		[TQL_OP_NONE] = "",
-		[TQL_ADD] = "+", [TQL_SUB] = "-", [TQL_MUL] = "*", [TQL_DIV] = "/", [TQL_MOD] = "%", [TQL_POW] = "^", [TQL_NEG] = "-",
-		[TQL_EQ] = "=", [TQL_NE] = "!=", [TQL_LT] = "<", [TQL_LE] = "<=", [TQL_GT] = ">", [TQL_GE] = ">=", [TQL_RE] = "=~", [TQL_NRE] = "!~",
-		[TQL_AND] = "&&", [TQL_OR] = "||", [TQL_NOT] = "!", [TQL_EXISTS] = "!= nil", [TQL_NOT_EXISTS] = "= nil",
-		[TQL_IN] = "IN", [TQL_NOT_IN] = "NOT IN", [TQL_RE_ANY] = "MATCH ANY", [TQL_RE_NONE] = "MATCH NONE",
-		[TQL_DESCENDANT] = ">>", [TQL_ANCESTOR] = "<<", [TQL_SIBLING] = "~",
-		[TQL_NOT_CHILD] = "!>", [TQL_NOT_DESCENDANT] = "!>>", [TQL_NOT_PARENT] = "!<", [TQL_NOT_ANCESTOR] = "!<<",
-		[TQL_UNION_CHILD] = "&>", [TQL_UNION_DESCENDANT] = "&>>", [TQL_UNION_PARENT] = "&<", [TQL_UNION_ANCESTOR] = "&<<", [TQL_UNION_SIBLING] = "&~",
+		[TQL_ADD] = "+",
+		[TQL_SUB] = "-",
+		[TQL_MUL] = "*",
+		[TQL_DIV] = "/",
+		[TQL_MOD] = "%",
+		[TQL_POW] = "^",
+		[TQL_NEG] = "-",
+		[TQL_EQ] = "=",
+		[TQL_NE] = "!=",
+		[TQL_LT] = "<",
+		[TQL_LE] = "<=",
+		[TQL_GT] = ">",
+		[TQL_GE] = ">=",
+		[TQL_RE] = "=~",
+		[TQL_NRE] = "!~",
+		[TQL_AND] = "&&",
+		[TQL_OR] = "||",
+		[TQL_NOT] = "!",
+		[TQL_EXISTS] = "!= nil",
+		[TQL_NOT_EXISTS] = "= nil",
+		[TQL_IN] = "IN",
+		[TQL_NOT_IN] = "NOT IN",
+		[TQL_RE_ANY] = "MATCH ANY",
+		[TQL_RE_NONE] = "MATCH NONE",
+		[TQL_DESCENDANT] = ">>",
+		[TQL_ANCESTOR] = "<<",
+		[TQL_SIBLING] = "~",
+		[TQL_NOT_CHILD] = "!>",
+		[TQL_NOT_DESCENDANT] = "!>>",
+		[TQL_NOT_PARENT] = "!<",
+		[TQL_NOT_ANCESTOR] = "!<<",
+		[TQL_UNION_CHILD] = "&>",
+		[TQL_UNION_DESCENDANT] = "&>>",
+		[TQL_UNION_PARENT] = "&<",
+		[TQL_UNION_ANCESTOR] = "&<<",
+		[TQL_UNION_SIBLING] = "&~",
 	};
 
 	return text[op];
@@ -62,10 +91,10 @@ tql_kind_text(int64 kind)
 char *
 tql_print_double(double d)
 {
-	char		buf[64];
-	char	   *e;
-	int			exponent;
-	int			precision;
+	char  buf[64];
+	char *e;
+	int   exponent;
+	int   precision;
 
 	if (isnan(d))
 		return pstrdup("NaN");
@@ -91,9 +120,9 @@ tql_print_double(double d)
 static void
 append_fraction(StringInfo out, uint64 value, uint64 unit)
 {
-	char		digits[32];
-	int			len;
-	int			width = 0;
+	char digits[32];
+	int  len;
+	int  width = 0;
 
 	appendStringInfo(out, UINT64_FORMAT, value / unit);
 	if (value % unit == 0)
@@ -111,7 +140,7 @@ char *
 tql_print_duration(int64 ns)
 {
 	StringInfoData out;
-	uint64		u = ns < 0 ? 0 - (uint64) ns : (uint64) ns;
+	uint64         u = ns < 0 ? 0 - (uint64) ns : (uint64) ns;
 
 	initStringInfo(&out);
 	if (u == 0)
@@ -135,7 +164,7 @@ tql_print_duration(int64 ns)
 	}
 	else
 	{
-		uint64		minute = UINT64CONST(60000000000);
+		uint64 minute = UINT64CONST(60000000000);
 
 		if (u >= 60 * minute)
 			appendStringInfo(&out, UINT64_FORMAT "h", u / (60 * minute));
@@ -266,8 +295,8 @@ static void
 print_attribute(StringInfo out, const TqlAttribute *attribute)
 {
 	static const char *const scopes[] = {".", "span.", "resource.", "event.", "link.", "instrumentation.", "trace."};
-	const char *p;
-	bool		quote;
+	const char              *p;
+	bool                     quote;
 
 	if (attribute->intrinsic != TQL_ATTRIBUTE)
 	{
@@ -280,8 +309,8 @@ print_attribute(StringInfo out, const TqlAttribute *attribute)
 		appendStringInfoString(out, scopes[attribute->scope]);
 
 	quote = strpbrk(attribute->name, " \t\r\n{}()=~!<>&|^,\"") != NULL || attribute->name[0] == '\0' ||
-		(attribute->scope == TQL_SCOPE_NONE && attribute->parent && starts_with_scope(attribute->name)) ||
-		(attribute->scope == TQL_SCOPE_NONE && !attribute->parent && attribute->name[0] >= '0' && attribute->name[0] <= '9');
+	        (attribute->scope == TQL_SCOPE_NONE && attribute->parent && starts_with_scope(attribute->name)) ||
+	        (attribute->scope == TQL_SCOPE_NONE && !attribute->parent && attribute->name[0] >= '0' && attribute->name[0] <= '9');
 	if (!quote)
 	{
 		appendStringInfoString(out, attribute->name);
@@ -322,7 +351,7 @@ print_operand(StringInfo out, const TqlExpr *expr, bool tight)
 static void
 print_expr(StringInfo out, const TqlExpr *expr)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	check_stack_depth();
 	switch (expr->kind)
@@ -354,9 +383,9 @@ print_expr(StringInfo out, const TqlExpr *expr)
 		case TQL_E_LIST:
 			print_operand(out, expr->left, false);
 			appendStringInfo(out, " %s [", tql_op_text(expr->op));
-			foreach(lc, expr->list)
+			foreach (lc, expr->list)
 				appendStringInfo(out, "%s%s", foreach_current_index(lc) ? ", " : "",
-								 tql_print_static(lfirst(lc)));
+				                 tql_print_static(lfirst(lc)));
 			appendStringInfoChar(out, ']');
 			break;
 	}
@@ -425,9 +454,9 @@ print_scalar(StringInfo out, const TqlScalar *scalar)
 static void
 print_attributes(StringInfo out, const List *attributes, const char *separator)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, attributes)
+	foreach (lc, attributes)
 	{
 		if (foreach_current_index(lc) > 0)
 			appendStringInfoString(out, separator);
@@ -439,7 +468,7 @@ print_attributes(StringInfo out, const List *attributes, const char *separator)
 static void
 print_scalar_side(StringInfo out, const TqlScalar *scalar)
 {
-	bool		bare = scalar->kind == TQL_SC_LITERAL;
+	bool bare = scalar->kind == TQL_SC_LITERAL;
 
 	if (!bare)
 		appendStringInfoChar(out, '(');
@@ -480,10 +509,10 @@ print_stage(StringInfo out, const TqlStage *stage)
 static void
 print_pipeline(StringInfo out, const List *pipeline)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	check_stack_depth();
-	foreach(lc, pipeline)
+	foreach (lc, pipeline)
 	{
 		if (foreach_current_index(lc) > 0)
 			appendStringInfoChar(out, '|');
@@ -496,24 +525,23 @@ print_metrics(StringInfo out, const TqlMetrics *metrics)
 {
 	static const char *const names[] = {
 		"rate", "count_over_time", "min_over_time", "max_over_time", "avg_over_time",
-		"sum_over_time", "quantile_over_time", "histogram_over_time", "compare"
-	};
-	ListCell   *lc;
+		"sum_over_time", "quantile_over_time", "histogram_over_time", "compare"};
+	ListCell *lc;
 
 	appendStringInfo(out, "%s(", names[metrics->function]);
 	if (metrics->argument)
 		print_attribute(out, metrics->argument);
-	foreach(lc, metrics->quantiles)
+	foreach (lc, metrics->quantiles)
 	{
-		double		q = tql_number(lfirst(lc));
-		char	   *text = psprintf("%.5f", q);
+		double q = tql_number(lfirst(lc));
+		char  *text = psprintf("%.5f", q);
 
 		appendStringInfo(out, ",%s", strtod(text, NULL) == q ? text : tql_print_double(q));
 	}
 	if (metrics->compare)
 	{
 		print_filter(out, metrics->compare);
-		foreach(lc, metrics->compare_args)
+		foreach (lc, metrics->compare_args)
 			appendStringInfo(out, ", %s", tql_print_static(lfirst(lc)));
 	}
 	appendStringInfoChar(out, ')');
@@ -528,9 +556,9 @@ print_metrics(StringInfo out, const TqlMetrics *metrics)
 static void
 print_second(StringInfo out, const List *second)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, second)
+	foreach (lc, second)
 	{
 		const TqlSecond *s = lfirst(lc);
 
@@ -538,7 +566,7 @@ print_second(StringInfo out, const List *second)
 			appendStringInfo(out, " %s %s", tql_op_text(s->op), tql_print_static(&s->value));
 		else
 			appendStringInfo(out, " | %s(" INT64_FORMAT ")",
-							 s->kind == TQL_2_TOPK ? "topk" : "bottomk", s->limit);
+			                 s->kind == TQL_2_TOPK ? "topk" : "bottomk", s->limit);
 	}
 }
 
@@ -549,8 +577,8 @@ print_second(StringInfo out, const List *second)
 static void
 print_metrics_expr(StringInfo out, const TqlMetricsExpr *m, TqlOp outer)
 {
-	bool		parens = outer != TQL_OP_NONE &&
-		(m->kind != TQL_ME_LITERAL || ((outer == TQL_MUL || outer == TQL_DIV) && is_negative(&m->literal)));
+	bool parens = outer != TQL_OP_NONE &&
+	              (m->kind != TQL_ME_LITERAL || ((outer == TQL_MUL || outer == TQL_DIV) && is_negative(&m->literal)));
 
 	check_stack_depth();
 	if (parens)
@@ -581,7 +609,7 @@ char *
 tql_print_query(const TqlQuery *query)
 {
 	StringInfoData out;
-	ListCell   *lc;
+	ListCell      *lc;
 
 	initStringInfo(&out);
 	if (query->metrics)
@@ -592,12 +620,12 @@ tql_print_query(const TqlQuery *query)
 	if (query->hints != NIL)
 	{
 		appendStringInfoString(&out, " with(");
-		foreach(lc, query->hints)
+		foreach (lc, query->hints)
 		{
 			const TqlHint *hint = lfirst(lc);
 
 			appendStringInfo(&out, "%s%s=%s", foreach_current_index(lc) ? "," : "",
-							 hint->name, tql_print_static(&hint->value));
+			                 hint->name, tql_print_static(&hint->value));
 		}
 		appendStringInfoChar(&out, ')');
 	}

@@ -16,9 +16,9 @@ static List *
 add_reference(List *references, const TqlAttribute *attribute, bool nil_tested, const TqlExpr *filter)
 {
 	TqlReference *reference;
-	ListCell   *lc;
+	ListCell     *lc;
 
-	foreach(lc, references)
+	foreach (lc, references)
 	{
 		reference = lfirst(lc);
 		if (tql_attribute_equal(&reference->attribute, attribute))
@@ -90,10 +90,10 @@ of_spanset(const TqlSpanset *spanset, List *references)
 static List *
 of_pipeline(const List *pipeline, List *references)
 {
-	ListCell   *lc;
-	ListCell   *a;
+	ListCell *lc;
+	ListCell *a;
 
-	foreach(lc, pipeline)
+	foreach (lc, pipeline)
 	{
 		const TqlStage *stage = lfirst(lc);
 
@@ -110,7 +110,7 @@ of_pipeline(const List *pipeline, List *references)
 				references = of_expr(stage->by, false, NULL, references);
 				break;
 			case TQL_ST_SELECT:
-				foreach(a, stage->attributes)
+				foreach (a, stage->attributes)
 					references = tql_add_reference(references, lfirst(a));
 				break;
 			case TQL_ST_COALESCE:
@@ -139,12 +139,12 @@ tql_metrics_references(const TqlMetricsExpr *part)
 		{.intrinsic = TQL_I_INSTRUMENTATION_VERSION},
 	};
 	const TqlMetrics *metrics = part->metrics;
-	List	   *references = of_pipeline(part->pipeline, NIL);
-	ListCell   *lc;
+	List             *references = of_pipeline(part->pipeline, NIL);
+	ListCell         *lc;
 
 	if (metrics->argument)
 		references = tql_add_reference(references, metrics->argument);
-	foreach(lc, metrics->by)
+	foreach (lc, metrics->by)
 		references = tql_add_reference(references, lfirst(lc));
 	if (metrics->function == TQL_M_COMPARE)
 	{

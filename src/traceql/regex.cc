@@ -21,22 +21,22 @@
 
 /* Memory for one compiled pattern and its automaton, and how many are kept. */
 static const int64_t max_memory = 4 << 20;
-static const size_t max_cached = 32;
+static const size_t  max_cached = 32;
 
 /* Is the pattern ".*", plain text and ".*"?  Since "." matches everything in UTF-8 text, it asks whether that text is in another. */
 static bool
 is_contained(const std::string &pattern)
 {
 	return pattern.size() >= 4 && pattern.compare(0, 2, ".*") == 0 &&
-		pattern.compare(pattern.size() - 2, 2, ".*") == 0 &&
-		pattern.substr(2, pattern.size() - 4).find_first_of("\\.+*?()[]{}|^$") == std::string::npos;
+	       pattern.compare(pattern.size() - 2, 2, ".*") == 0 &&
+	       pattern.substr(2, pattern.size() - 4).find_first_of("\\.+*?()[]{}|^$") == std::string::npos;
 }
 
 struct TqlRegex
 {
 	std::string pattern;
-	re2::RE2	re;
-	bool		contained;
+	re2::RE2    re;
+	bool        contained;
 
 	TqlRegex(const std::string &p, const re2::RE2::Options &options)
 		: pattern(p), re(p, options), contained(is_contained(p))
@@ -49,12 +49,12 @@ namespace
 /* Most recently used first; never destroyed, since the process may exit any time. */
 struct Cache
 {
-	std::list<std::unique_ptr<TqlRegex>> entries;
+	std::list<std::unique_ptr<TqlRegex>>                                            entries;
 	std::unordered_map<std::string, std::list<std::unique_ptr<TqlRegex>>::iterator> index;
 };
 
 Cache *cache;
-}
+} // namespace
 
 extern "C" TqlRegex *
 tql_regex_get(const char *pattern, size_t length) noexcept
@@ -74,7 +74,7 @@ tql_regex_get(const char *pattern, size_t length) noexcept
 		}
 
 		std::string key(pattern, length);
-		auto		found = cache->index.find(key);
+		auto        found = cache->index.find(key);
 
 		if (found != cache->index.end())
 		{
@@ -88,7 +88,7 @@ tql_regex_get(const char *pattern, size_t length) noexcept
 		options.set_max_mem(max_memory);
 		options.set_dot_nl(true);
 
-		auto		regex = std::make_unique<TqlRegex>(key, options);
+		auto regex = std::make_unique<TqlRegex>(key, options);
 
 		if (!regex->re.ok())
 			return nullptr;

@@ -20,22 +20,22 @@ extern "C"
 #define TQL_NOEXCEPT
 #endif
 
-typedef struct TqlRegex TqlRegex;
+	typedef struct TqlRegex TqlRegex;
 
-/*
+	/*
  * tql_regex_get: the compiled pattern from this process's cache, or NULL if
  * it is invalid, too big or memory is short.  The result stays valid until the
  * next call.
  */
-extern TqlRegex *tql_regex_get(const char *pattern, size_t length) TQL_NOEXCEPT;
+	extern TqlRegex *tql_regex_get(const char *pattern, size_t length) TQL_NOEXCEPT;
 
-extern bool tql_regex_valid(const char *pattern, size_t length) TQL_NOEXCEPT;
+	extern bool tql_regex_valid(const char *pattern, size_t length) TQL_NOEXCEPT;
 
-/* Does the whole text match? */
-extern bool tql_regex_match(TqlRegex *regex, const char *text, size_t length) TQL_NOEXCEPT;
+	/* Does the whole text match? */
+	extern bool tql_regex_match(TqlRegex *regex, const char *text, size_t length) TQL_NOEXCEPT;
 
 #ifdef __cplusplus
 }
 #endif
 
-#endif							/* TEMPO_TRACEQL_REGEX_H */
+#endif /* TEMPO_TRACEQL_REGEX_H */

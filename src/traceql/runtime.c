@@ -46,15 +46,15 @@ unusual_double(const JsonbValue *name, double *out)
 	static const struct
 	{
 		const char *name;
-		double		value;
-	}			known[] = {{"NaN", NAN}, {"Infinity", INFINITY}, {"-Infinity", -INFINITY}, {"-0", -0.0}};
+		double      value;
+	} known[] = {{"NaN", NAN}, {"Infinity", INFINITY}, {"-Infinity", -INFINITY}, {"-0", -0.0}};
 
 	if (name->type != jbvString)
 		return false;
 	for (int i = 0; i < lengthof(known); i++)
 	{
 		if (name->val.string.len == strlen(known[i].name) &&
-			memcmp(name->val.string.val, known[i].name, name->val.string.len) == 0)
+		    memcmp(name->val.string.val, known[i].name, name->val.string.len) == 0)
 		{
 			*out = known[i].value;
 			return true;
@@ -66,7 +66,7 @@ unusual_double(const JsonbValue *name, double *out)
 static void
 load_number(Numeric numeric, TqlValue *out)
 {
-	char	   *text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(numeric)));
+	char *text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(numeric)));
 
 	/* a number with a point is a double (access/jsonb.c) */
 	if (strchr(text, '.') == NULL)
@@ -85,14 +85,14 @@ load_number(Numeric numeric, TqlValue *out)
 static void
 load_wrapper(JsonbContainer *object, TqlValue *out)
 {
-	JsonbValue	inner;
-	JsonbValue	number;
+	JsonbValue inner;
+	JsonbValue number;
 
 	out->type = TQL_V_OPAQUE;
 	if (JsonContainerSize(object) != 1 ||
-		getKeyJsonValueFromContainer(object, "$otlp", 5, &inner) == NULL ||
-		inner.type != jbvBinary || !JsonContainerIsObject(inner.val.binary.data) ||
-		getKeyJsonValueFromContainer(inner.val.binary.data, "doubleValue", 11, &number) == NULL)
+	    getKeyJsonValueFromContainer(object, "$otlp", 5, &inner) == NULL ||
+	    inner.type != jbvBinary || !JsonContainerIsObject(inner.val.binary.data) ||
+	    getKeyJsonValueFromContainer(inner.val.binary.data, "doubleValue", 11, &number) == NULL)
 		return;
 	if (unusual_double(&number, &out->d))
 		out->type = TQL_V_DOUBLE;
@@ -136,9 +136,9 @@ load_scalar(const JsonbValue *in, TqlValue *out)
 static void
 load_array(JsonbContainer *array, TqlValue *out)
 {
-	uint32		n = JsonContainerSize(array);
-	JsonbIterator *it = JsonbIteratorInit(array);
-	JsonbValue	v;
+	uint32             n = JsonContainerSize(array);
+	JsonbIterator     *it = JsonbIteratorInit(array);
+	JsonbValue         v;
 	JsonbIteratorToken token;
 
 	out->type = TQL_V_OPAQUE;
@@ -152,14 +152,14 @@ load_array(JsonbContainer *array, TqlValue *out)
 		load_scalar(&v, &out->elements[out->n_elements]);
 		/* one primitive type throughout, or nothing can be seen */
 		if (out->elements[out->n_elements].type == TQL_V_OPAQUE ||
-			out->elements[out->n_elements].type != out->elements[0].type)
+		    out->elements[out->n_elements].type != out->elements[0].type)
 			return;
 		out->n_elements++;
 	}
 	out->type = TQL_V_ARRAY;
 	if (n == 1)
 	{
-		TqlValue	only = out->elements[0];
+		TqlValue only = out->elements[0];
 
 		*out = only;
 	}
@@ -171,7 +171,7 @@ tql_value_load(Jsonb *jb, TqlValue *out)
 	memset(out, 0, sizeof(*out));
 	if (JB_ROOT_IS_SCALAR(jb))
 	{
-		JsonbValue	v;
+		JsonbValue v;
 
 		JsonbExtractScalar(&jb->root, &v);
 		load_scalar(&v, out);
@@ -195,11 +195,11 @@ tql_value_from_item(const JsonbValue *item, TqlValue *out)
 void
 tql_value_from_set(JsonbContainer *set, const char *key, int key_len, TqlValue *out)
 {
-	JsonbValue	v;
+	JsonbValue v;
 
-	memset(out, 0, sizeof(*out));	/* TQL_V_NIL */
+	memset(out, 0, sizeof(*out)); /* TQL_V_NIL */
 	if (set == NULL || !JsonContainerIsObject(set) ||
-		getKeyJsonValueFromContainer(set, key, key_len, &v) == NULL)
+	    getKeyJsonValueFromContainer(set, key, key_len, &v) == NULL)
 		return;
 	tql_value_from_item(&v, out);
 }
@@ -246,7 +246,7 @@ static void
 get_value(FunctionCallInfo fcinfo, int arg, TqlValue *out)
 {
 	if (PG_ARGISNULL(arg))
-		memset(out, 0, sizeof(*out));	/* TQL_V_NIL */
+		memset(out, 0, sizeof(*out)); /* TQL_V_NIL */
 	else
 		tql_value_load(PG_GETARG_JSONB_P(arg), out);
 }
@@ -255,7 +255,7 @@ static Numeric
 numeric_from_text(const char *text)
 {
 	return DatumGetNumeric(DirectFunctionCall3(numeric_in, CStringGetDatum(text),
-											   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+	                                           ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 }
 
 /* A double keeps at least one digit behind the point. */
@@ -263,15 +263,17 @@ static Jsonb *
 double_to_jsonb(double d)
 {
 	JsonbParseState *state = NULL;
-	JsonbValue	v;
-	JsonbValue *result;
-	char	   *text;
+	JsonbValue       v;
+	JsonbValue      *result;
+	char            *text;
 
 	if (isnan(d) || isinf(d) || (d == 0 && signbit(d)))
 	{
-		JsonbValue	key = {.type = jbvString, .val.string = {.val = "$otlp", .len = 5}};
-		JsonbValue	member = {.type = jbvString, .val.string = {.val = "doubleValue", .len = 11}};
-		const char *name = isnan(d) ? "NaN" : d == 0 ? "-0" : d > 0 ? "Infinity" : "-Infinity";
+		JsonbValue  key = {.type = jbvString, .val.string = {.val = "$otlp", .len = 5}};
+		JsonbValue  member = {.type = jbvString, .val.string = {.val = "doubleValue", .len = 11}};
+		const char *name = isnan(d) ? "NaN" : d == 0 ? "-0" :
+		                                  d > 0      ? "Infinity" :
+		                                               "-Infinity";
 
 		v.type = jbvString;
 		v.val.string.val = unconstify(char *, name);
@@ -299,7 +301,7 @@ double_to_jsonb(double d)
 Jsonb *
 tql_value_to_jsonb(const TqlValue *value)
 {
-	JsonbValue	v;
+	JsonbValue v;
 
 	switch (value->type)
 	{
@@ -330,7 +332,7 @@ static TqlOp
 comparison_named(const text *name)
 {
 	const char *s = VARDATA_ANY(name);
-	int			len = VARSIZE_ANY_EXHDR(name);
+	int         len = VARSIZE_ANY_EXHDR(name);
 
 	if (len == 1)
 	{
@@ -357,9 +359,9 @@ comparison_named(const text *name)
 		}
 	}
 	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("\"%s\" is not a comparison operator", text_to_cstring(name)),
-			 errhint("Use =, !=, <, <=, > or >=.")));
+	        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+	         errmsg("\"%s\" is not a comparison operator", text_to_cstring(name)),
+	         errhint("Use =, !=, <, <=, > or >=.")));
 }
 
 bool
@@ -401,8 +403,8 @@ compare_scalars(const TqlValue *a, TqlOp op, const TqlValue *b)
 {
 	if (tql_value_is_number(a) && tql_value_is_number(b))
 	{
-		double		x;
-		double		y;
+		double x;
+		double y;
 
 		if (a->type != TQL_V_DOUBLE && b->type != TQL_V_DOUBLE)
 			return order_satisfies(op, a->n < b->n ? -1 : a->n > b->n);
@@ -416,7 +418,7 @@ compare_scalars(const TqlValue *a, TqlOp op, const TqlValue *b)
 		return false;
 	if (a->type == TQL_V_STRING)
 	{
-		int			order = memcmp(a->s, b->s, Min(a->len, b->len));
+		int order = memcmp(a->s, b->s, Min(a->len, b->len));
 
 		if (order == 0)
 			order = a->len < b->len ? -1 : a->len > b->len;
@@ -436,8 +438,8 @@ tql_value_compare(const TqlValue *a, TqlOp op, const TqlValue *b)
 {
 	const TqlValue *as = a->type == TQL_V_ARRAY ? a->elements : a;
 	const TqlValue *bs = b->type == TQL_V_ARRAY ? b->elements : b;
-	uint32		na = a->type == TQL_V_ARRAY ? a->n_elements : 1;
-	uint32		nb = b->type == TQL_V_ARRAY ? b->n_elements : 1;
+	uint32          na = a->type == TQL_V_ARRAY ? a->n_elements : 1;
+	uint32          nb = b->type == TQL_V_ARRAY ? b->n_elements : 1;
 
 	if (na == 1 && nb == 1)
 		return compare_scalars(as, op, bs);
@@ -445,7 +447,7 @@ tql_value_compare(const TqlValue *a, TqlOp op, const TqlValue *b)
 	{
 		for (uint32 j = 0; j < nb; j++)
 		{
-			bool		holds = compare_scalars(&as[i], op, &bs[j]);
+			bool holds = compare_scalars(&as[i], op, &bs[j]);
 
 			if (holds != (op == TQL_NE))
 				return holds;
@@ -458,10 +460,10 @@ tql_value_compare(const TqlValue *a, TqlOp op, const TqlValue *b)
 Datum
 tempo_attr(PG_FUNCTION_ARGS)
 {
-	text	   *scope;
-	text	   *key;
-	char		which;
-	JsonbValue	v;
+	text      *scope;
+	text      *key;
+	char       which;
+	JsonbValue v;
 
 	if (PG_ARGISNULL(2) || PG_ARGISNULL(3))
 		PG_RETURN_NULL();
@@ -470,19 +472,19 @@ tempo_attr(PG_FUNCTION_ARGS)
 	which = VARSIZE_ANY_EXHDR(scope) > 0 ? *VARDATA_ANY(scope) : '\0';
 	if (which != 's' && which != 'r' && which != 'a')
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"%s\" is not an attribute scope", text_to_cstring(scope)),
-				 errhint("Use span, resource or any.")));
+		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		         errmsg("\"%s\" is not an attribute scope", text_to_cstring(scope)),
+		         errhint("Use span, resource or any.")));
 
 	for (int arg = (which == 'r'); arg <= (which != 's'); arg++)
 	{
-		Jsonb	   *attributes;
+		Jsonb *attributes;
 
 		if (PG_ARGISNULL(arg))
 			continue;
 		attributes = PG_GETARG_JSONB_P(arg);
 		if (JB_ROOT_IS_OBJECT(attributes) &&
-			getKeyJsonValueFromContainer(&attributes->root, VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key), &v))
+		    getKeyJsonValueFromContainer(&attributes->root, VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key), &v))
 			PG_RETURN_JSONB_P(JsonbValueToJsonb(&v));
 	}
 	PG_RETURN_NULL();
@@ -492,21 +494,21 @@ tempo_attr(PG_FUNCTION_ARGS)
 static bool
 has_only(Jsonb *object, const Datum *keys, const bool *nulls, int n)
 {
-	JsonbIterator *it = JsonbIteratorInit(&object->root);
+	JsonbIterator     *it = JsonbIteratorInit(&object->root);
 	JsonbIteratorToken token;
-	JsonbValue	v;
+	JsonbValue         v;
 
 	(void) JsonbIteratorNext(&it, &v, true);
 	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_END_OBJECT)
 	{
-		bool		found = token != WJB_KEY;
+		bool found = token != WJB_KEY;
 
 		for (int i = 0; i < n && !found; i++)
 		{
-			text	   *key = nulls[i] ? NULL : DatumGetTextPP(keys[i]);
+			text *key = nulls[i] ? NULL : DatumGetTextPP(keys[i]);
 
 			found = key && VARSIZE_ANY_EXHDR(key) == v.val.string.len &&
-				memcmp(VARDATA_ANY(key), v.val.string.val, v.val.string.len) == 0;
+			        memcmp(VARDATA_ANY(key), v.val.string.val, v.val.string.len) == 0;
 		}
 		if (!found)
 			return false;
@@ -518,12 +520,12 @@ has_only(Jsonb *object, const Datum *keys, const bool *nulls, int n)
 Datum
 tempo_pick(PG_FUNCTION_ARGS)
 {
-	Jsonb	   *attributes = PG_GETARG_JSONB_P(0);
+	Jsonb           *attributes = PG_GETARG_JSONB_P(0);
 	JsonbParseState *state = NULL;
-	JsonbValue	v;
-	Datum	   *keys;
-	bool	   *nulls;
-	int			n;
+	JsonbValue       v;
+	Datum           *keys;
+	bool            *nulls;
+	int              n;
 
 	if (!JB_ROOT_IS_OBJECT(attributes) || JB_ROOT_COUNT(attributes) == 0)
 		PG_RETURN_JSONB_P(attributes);
@@ -533,10 +535,10 @@ tempo_pick(PG_FUNCTION_ARGS)
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	for (int i = 0; i < n; i++)
 	{
-		text	   *key = nulls[i] ? NULL : DatumGetTextPP(keys[i]);
+		text *key = nulls[i] ? NULL : DatumGetTextPP(keys[i]);
 
 		if (key == NULL ||
-			!getKeyJsonValueFromContainer(&attributes->root, VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key), &v))
+		    !getKeyJsonValueFromContainer(&attributes->root, VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key), &v))
 			continue;
 		tql_push_text(&state, WJB_KEY, VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key));
 		pushJsonbValue(&state, WJB_VALUE, &v);
@@ -548,8 +550,8 @@ tempo_pick(PG_FUNCTION_ARGS)
 Datum
 tempo_match(PG_FUNCTION_ARGS)
 {
-	TqlValue	a;
-	TqlValue	b;
+	TqlValue a;
+	TqlValue b;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2))
 		PG_RETURN_BOOL(false);
@@ -561,12 +563,12 @@ tempo_match(PG_FUNCTION_ARGS)
 static TqlRegex *
 get_regex(const char *pattern, int length)
 {
-	TqlRegex   *regex = tql_regex_get(pattern, length);
+	TqlRegex *regex = tql_regex_get(pattern, length);
 
 	if (regex == NULL)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_REGULAR_EXPRESSION),
-				 errmsg("invalid regex: `%s`", pnstrdup(pattern, length))));
+		        (errcode(ERRCODE_INVALID_REGULAR_EXPRESSION),
+		         errmsg("invalid regex: `%s`", pnstrdup(pattern, length))));
 	return regex;
 }
 
@@ -574,9 +576,9 @@ static bool
 match_value(const TqlValue *v, const char *pattern, int length, bool negate)
 {
 	const TqlValue *elements = v->type == TQL_V_ARRAY ? v->elements : v;
-	uint32		n = v->type == TQL_V_ARRAY ? v->n_elements : 1;
-	TqlRegex   *regex = get_regex(pattern, length);
-	bool		any = false;
+	uint32          n = v->type == TQL_V_ARRAY ? v->n_elements : 1;
+	TqlRegex       *regex = get_regex(pattern, length);
+	bool            any = false;
 
 	if (elements[0].type != TQL_V_STRING)
 		return false;
@@ -595,15 +597,15 @@ tql_value_match(const TqlValue *v, const char *pattern, bool negate)
 Datum
 tempo_match_re(PG_FUNCTION_ARGS)
 {
-	TqlValue	v;
-	text	   *pattern;
+	TqlValue v;
+	text    *pattern;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		PG_RETURN_BOOL(false);
 	get_value(fcinfo, 0, &v);
 	pattern = PG_GETARG_TEXT_PP(1);
 	PG_RETURN_BOOL(match_value(&v, VARDATA_ANY(pattern), VARSIZE_ANY_EXHDR(pattern),
-							   !PG_ARGISNULL(2) && PG_GETARG_BOOL(2)));
+	                           !PG_ARGISNULL(2) && PG_GETARG_BOOL(2)));
 }
 
 /* The value under a key of attribute "i" of a list of events; false if it has none. */
@@ -611,11 +613,11 @@ static bool
 event_value(Jsonb *events, uint32 i, text *key, TqlValue *value)
 {
 	JsonbValue *event = getIthJsonbValueFromContainer(&events->root, i);
-	JsonbValue	attributes;
+	JsonbValue  attributes;
 
 	if (event == NULL || event->type != jbvBinary || !JsonContainerIsObject(event->val.binary.data) ||
-		!getKeyJsonValueFromContainer(event->val.binary.data, "attributes", 10, &attributes) ||
-		attributes.type != jbvBinary)
+	    !getKeyJsonValueFromContainer(event->val.binary.data, "attributes", 10, &attributes) ||
+	    attributes.type != jbvBinary)
 		return false;
 	tql_value_from_set(attributes.val.binary.data, VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key), value);
 	return value->type != TQL_V_NIL;
@@ -625,11 +627,11 @@ event_value(Jsonb *events, uint32 i, text *key, TqlValue *value)
 Datum
 tempo_event_match(PG_FUNCTION_ARGS)
 {
-	Jsonb	   *events = PG_GETARG_JSONB_P(0);
-	text	   *key = PG_GETARG_TEXT_PP(1);
-	TqlOp		op = comparison_named(PG_GETARG_TEXT_PP(2));
-	TqlValue	value;
-	TqlValue	literal;
+	Jsonb   *events = PG_GETARG_JSONB_P(0);
+	text    *key = PG_GETARG_TEXT_PP(1);
+	TqlOp    op = comparison_named(PG_GETARG_TEXT_PP(2));
+	TqlValue value;
+	TqlValue literal;
 
 	if (!JB_ROOT_IS_ARRAY(events))
 		PG_RETURN_BOOL(false);
@@ -646,17 +648,17 @@ tempo_event_match(PG_FUNCTION_ARGS)
 Datum
 tempo_event_match_re(PG_FUNCTION_ARGS)
 {
-	Jsonb	   *events = PG_GETARG_JSONB_P(0);
-	text	   *key = PG_GETARG_TEXT_PP(1);
-	text	   *pattern = PG_GETARG_TEXT_PP(2);
-	TqlValue	value;
+	Jsonb   *events = PG_GETARG_JSONB_P(0);
+	text    *key = PG_GETARG_TEXT_PP(1);
+	text    *pattern = PG_GETARG_TEXT_PP(2);
+	TqlValue value;
 
 	if (!JB_ROOT_IS_ARRAY(events))
 		PG_RETURN_BOOL(false);
 	for (uint32 i = 0; i < JB_ROOT_COUNT(events); i++)
 	{
 		if (event_value(events, i, key, &value) &&
-			match_value(&value, VARDATA_ANY(pattern), VARSIZE_ANY_EXHDR(pattern), PG_GETARG_BOOL(3)))
+		    match_value(&value, VARDATA_ANY(pattern), VARSIZE_ANY_EXHDR(pattern), PG_GETARG_BOOL(3)))
 			PG_RETURN_BOOL(true);
 	}
 	PG_RETURN_BOOL(false);
@@ -666,23 +668,23 @@ tempo_event_match_re(PG_FUNCTION_ARGS)
 Datum
 tempo_match_re_text(PG_FUNCTION_ARGS)
 {
-	text	   *value;
-	text	   *pattern;
+	text *value;
+	text *pattern;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		PG_RETURN_BOOL(false);
 	value = PG_GETARG_TEXT_PP(0);
 	pattern = PG_GETARG_TEXT_PP(1);
 	PG_RETURN_BOOL(tql_regex_match(get_regex(VARDATA_ANY(pattern), VARSIZE_ANY_EXHDR(pattern)),
-								   VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value)) !=
-				   (!PG_ARGISNULL(2) && PG_GETARG_BOOL(2)));
+	                               VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value)) !=
+	               (!PG_ARGISNULL(2) && PG_GETARG_BOOL(2)));
 }
 
 /* tempo.truth(value): the boolean in it, NULL if it is none */
 Datum
 tempo_truth(PG_FUNCTION_ARGS)
 {
-	TqlValue	v;
+	TqlValue v;
 
 	get_value(fcinfo, 0, &v);
 	if (v.type != TQL_V_BOOL)
@@ -709,7 +711,7 @@ calculate_integers(int64 a, char op, int64 b, TqlValue *out)
 		case '%':
 			if (b == 0)
 				return false;
-			if (b == -1)		/* INT64_MIN / -1 traps otherwise */
+			if (b == -1) /* INT64_MIN / -1 traps otherwise */
 				out->n = op == '/' ? (int64) (0 - (uint64) a) : 0;
 			else
 				out->n = op == '/' ? a / b : a % b;
@@ -764,7 +766,7 @@ tql_value_calculate(const TqlValue *a, char op, const TqlValue *b, TqlValue *out
 		}
 	}
 	else
-		out->type = TQL_V_BOOL;	/* false */
+		out->type = TQL_V_BOOL; /* false */
 	return true;
 }
 
@@ -772,11 +774,11 @@ tql_value_calculate(const TqlValue *a, char op, const TqlValue *b, TqlValue *out
 Datum
 tempo_calc(PG_FUNCTION_ARGS)
 {
-	TqlValue	a;
-	TqlValue	b;
-	TqlValue	result;
-	text	   *op;
-	char		c;
+	TqlValue a;
+	TqlValue b;
+	TqlValue result;
+	text    *op;
+	char     c;
 
 	if (PG_ARGISNULL(1))
 		PG_RETURN_NULL();
@@ -784,9 +786,9 @@ tempo_calc(PG_FUNCTION_ARGS)
 	c = VARSIZE_ANY_EXHDR(op) == 1 ? *VARDATA_ANY(op) : ' ';
 	if (strchr("+-*/%^", c) == NULL)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"%s\" is not an arithmetic operator", text_to_cstring(op)),
-				 errhint("Use +, -, *, /, %% or ^.")));
+		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		         errmsg("\"%s\" is not an arithmetic operator", text_to_cstring(op)),
+		         errhint("Use +, -, *, /, %% or ^.")));
 	get_value(fcinfo, 0, &a);
 	get_value(fcinfo, 2, &b);
 	(void) tql_value_calculate(&a, c, &b, &result);
@@ -797,8 +799,8 @@ tempo_calc(PG_FUNCTION_ARGS)
 Datum
 tempo_divides_by_zero(PG_FUNCTION_ARGS)
 {
-	TqlValue	a;
-	TqlValue	b;
+	TqlValue a;
+	TqlValue b;
 
 	get_value(fcinfo, 0, &a);
 	get_value(fcinfo, 1, &b);
@@ -808,7 +810,7 @@ tempo_divides_by_zero(PG_FUNCTION_ARGS)
 void
 tql_push_text(JsonbParseState **state, JsonbIteratorToken token, const char *s, int len)
 {
-	JsonbValue	v;
+	JsonbValue v;
 
 	v.type = jbvString;
 	v.val.string.val = unconstify(char *, s);
@@ -820,8 +822,8 @@ tql_push_text(JsonbParseState **state, JsonbIteratorToken token, const char *s, 
 void
 tql_push_any_value(JsonbParseState **state, const TqlValue *value)
 {
-	JsonbValue	v;
-	char	   *digits;
+	JsonbValue  v;
+	char       *digits;
 	const char *name;
 
 	pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
@@ -846,7 +848,8 @@ tql_push_any_value(JsonbParseState **state, const TqlValue *value)
 			tql_push_text(state, WJB_KEY, "doubleValue", 11);
 			if (isnan(value->d) || isinf(value->d))
 			{
-				name = isnan(value->d) ? "NaN" : value->d > 0 ? "Infinity" : "-Infinity";
+				name = isnan(value->d) ? "NaN" : value->d > 0 ? "Infinity" :
+				                                                "-Infinity";
 				tql_push_text(state, WJB_VALUE, name, strlen(name));
 			}
 			else
@@ -870,7 +873,8 @@ tql_push_any_value(JsonbParseState **state, const TqlValue *value)
 		case TQL_V_STATUS:
 		case TQL_V_KIND:
 			name = value->type == TQL_V_DURATION ? tql_print_duration(value->n) :
-				value->type == TQL_V_STATUS ? tql_status_text(value->n) : tql_kind_text(value->n);
+			       value->type == TQL_V_STATUS   ? tql_status_text(value->n) :
+			                                       tql_kind_text(value->n);
 			tql_push_text(state, WJB_KEY, "stringValue", 11);
 			tql_push_text(state, WJB_VALUE, name, strlen(name));
 			break;

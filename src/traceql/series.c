@@ -41,24 +41,24 @@ PG_FUNCTION_INFO_V1(tempo_metrics_series);
 /* One group of one query */
 typedef struct Row
 {
-	int			part;
-	int			step;
+	int         part;
+	int         step;
 	const char *key;
-	bool		has_value;
-	double		value;
-	double		n;
+	bool        has_value;
+	double      value;
+	double      n;
 } Row;
 
 typedef struct SeriesState
 {
 	MemoryContext context;
-	TqlQuery   *query;
-	int64		start;
-	int64		step;
-	int			n_steps;
-	Row		   *rows;
-	int			n_rows;
-	int			capacity;
+	TqlQuery     *query;
+	int64         start;
+	int64         step;
+	int           n_steps;
+	Row          *rows;
+	int           n_rows;
+	int           capacity;
 } SeriesState;
 
 /* -------------------------------------------------------------- gathering */
@@ -68,8 +68,8 @@ tql_count_steps(int64 start, int64 stop, int64 step)
 {
 	if (step <= 0 || stop <= start || (stop - start - 1) / step >= MAX_STEPS)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("a series must have between 1 and %d steps", MAX_STEPS)));
+		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		         errmsg("a series must have between 1 and %d steps", MAX_STEPS)));
 	return (int) ((stop - start - 1) / step) + 1;
 }
 
@@ -78,16 +78,16 @@ start_state(FunctionCallInfo fcinfo, MemoryContext aggregate)
 {
 	MemoryContext context = AllocSetContextCreate(aggregate, "TraceQL series", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
-	SeriesState *state = palloc0(sizeof(SeriesState));
-	text	   *query = PG_GETARG_TEXT_PP(1);
-	int64		stop = PG_GETARG_INT64(3);
+	SeriesState  *state = palloc0(sizeof(SeriesState));
+	text         *query = PG_GETARG_TEXT_PP(1);
+	int64         stop = PG_GETARG_INT64(3);
 
 	state->context = context;
 	state->query = tql_parse(VARDATA_ANY(query), VARSIZE_ANY_EXHDR(query));
 	if (state->query->metrics == NULL)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("not a metrics query")));
+		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		         errmsg("not a metrics query")));
 	state->start = PG_GETARG_INT64(2);
 	state->step = PG_GETARG_INT64(4);
 	state->n_steps = tql_count_steps(state->start, stop, state->step);
@@ -99,9 +99,9 @@ static char *
 join_keys(ArrayType *keys)
 {
 	StringInfoData out;
-	Datum	   *items;
-	bool	   *nulls;
-	int			n;
+	Datum         *items;
+	bool          *nulls;
+	int            n;
 
 	initStringInfo(&out);
 	deconstruct_array(keys, TEXTOID, -1, false, TYPALIGN_INT, &items, &nulls, &n);
@@ -120,9 +120,9 @@ tempo_collect_series(PG_FUNCTION_ARGS)
 {
 	MemoryContext aggregate;
 	MemoryContext old;
-	SeriesState *state;
-	Row		   *row;
-	int64		step;
+	SeriesState  *state;
+	Row          *row;
+	int64         step;
 
 	if (!AggCheckCallContext(fcinfo, &aggregate))
 		elog(ERROR, "called outside of an aggregate");
@@ -143,7 +143,7 @@ tempo_collect_series(PG_FUNCTION_ARGS)
 	{
 		state->capacity = Max(64, state->capacity * 2);
 		state->rows = state->rows ? repalloc_huge(state->rows, sizeof(Row) * state->capacity) :
-			palloc(sizeof(Row) * state->capacity);
+		                            palloc(sizeof(Row) * state->capacity);
 	}
 	row = &state->rows[state->n_rows++];
 	row->part = PG_GETARG_INT32(5);
@@ -161,9 +161,9 @@ tempo_collect_series(PG_FUNCTION_ARGS)
 static int
 compare_rows(const void *a, const void *b)
 {
-	const Row  *x = a;
-	const Row  *y = b;
-	int			order;
+	const Row *x = a;
+	const Row *y = b;
+	int        order;
 
 	if (x->part != y->part)
 		return x->part < y->part ? -1 : 1;
@@ -178,10 +178,10 @@ compare_rows(const void *a, const void *b)
 static List *
 split_key(const char *key, const List *by)
 {
-	List	   *labels = NIL;
-	ListCell   *lc;
+	List     *labels = NIL;
+	ListCell *lc;
 
-	foreach(lc, by)
+	foreach (lc, by)
 	{
 		const char *end = strchrnul(key, KEY_SEPARATOR);
 
@@ -194,7 +194,7 @@ split_key(const char *key, const List *by)
 static char *
 double_label(double d)
 {
-	TqlValue	v = {.type = TQL_V_DOUBLE, .d = d};
+	TqlValue v = {.type = TQL_V_DOUBLE, .d = d};
 
 	return tql_label_text(&v);
 }
@@ -210,19 +210,19 @@ tql_metrics_unit(const TqlMetrics *metrics)
 static TqlSeries *
 simple_series(const SeriesState *state, const TqlMetrics *metrics, const Row *rows, int n)
 {
-	TqlSeries  *series = tql_make_series(n > 0 ? split_key(rows[0].key, metrics->by) : NIL, state->n_steps);
-	double	   *counts = palloc0(sizeof(double) * state->n_steps);
-	bool		counted = metrics->function == TQL_M_RATE || metrics->function == TQL_M_COUNT;
+	TqlSeries *series = tql_make_series(n > 0 ? split_key(rows[0].key, metrics->by) : NIL, state->n_steps);
+	double    *counts = palloc0(sizeof(double) * state->n_steps);
+	bool       counted = metrics->function == TQL_M_RATE || metrics->function == TQL_M_COUNT;
 
 	for (int i = 0; i < n; i++)
 	{
-		double	   *value = &series->values[rows[i].step];
+		double *value = &series->values[rows[i].step];
 
 		if (counted)
 			*value += rows[i].n;
 		else if (rows[i].has_value && rows[i].n > 0)
 		{
-			bool		first = counts[rows[i].step] == 0;
+			bool first = counts[rows[i].step] == 0;
 
 			counts[rows[i].step] += rows[i].n;
 			if (metrics->function == TQL_M_MIN)
@@ -250,10 +250,10 @@ simple_series(const SeriesState *state, const TqlMetrics *metrics, const Row *ro
 static double
 quantile(const Row *rows, int n, double q)
 {
-	double		total = 0;
-	double		running = 0;
-	double		rank;
-	double		before = 0;		/* edge of the bucket before */
+	double total = 0;
+	double running = 0;
+	double rank;
+	double before = 0; /* edge of the bucket before */
 
 	for (int i = 0; i < n; i++)
 		total += rows[i].n;
@@ -262,15 +262,15 @@ quantile(const Row *rows, int n, double q)
 	rank = Max(ceil(q * total), 1);
 	for (int i = 0; i < n;)
 	{
-		double		count = 0;
-		double		edge = rows[i].value;
+		double count = 0;
+		double edge = rows[i].value;
 
 		for (; i < n && rows[i].value == edge; i++)
 			count += rows[i].n;
 		if (running + count > rank)
 		{
-			double		high = log2(edge);
-			double		low = before > 0 ? log2(before) : high - 1;
+			double high = log2(edge);
+			double low = before > 0 ? log2(before) : high - 1;
 
 			return exp2(low + (high - low) * (rank - running) / count);
 		}
@@ -285,18 +285,19 @@ quantile(const Row *rows, int n, double q)
 static List *
 quantile_series(const SeriesState *state, const TqlMetrics *metrics, const Row *rows, int n, List *result)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, metrics->quantiles)
+	foreach (lc, metrics->quantiles)
 	{
-		double		q = tql_number(lfirst(lc));
-		TqlSeries  *series = tql_make_series(lappend(split_key(rows[0].key, metrics->by),
-													 tql_make_label("p", double_label(q))), state->n_steps);
+		double     q = tql_number(lfirst(lc));
+		TqlSeries *series = tql_make_series(lappend(split_key(rows[0].key, metrics->by),
+		                                            tql_make_label("p", double_label(q))),
+		                                    state->n_steps);
 
 		memset(series->present, true, state->n_steps);
 		for (int i = 0; i < n;)
 		{
-			int			end = i;
+			int end = i;
 
 			while (end < n && rows[end].step == rows[i].step)
 				end++;
@@ -312,13 +313,13 @@ quantile_series(const SeriesState *state, const TqlMetrics *metrics, const Row *
 static List *
 histogram_series(const SeriesState *state, const TqlMetrics *metrics, const Row *rows, int n, List *result)
 {
-	List	   *of_key = NIL;
-	double	   *edges = palloc(sizeof(double) * n);
+	List   *of_key = NIL;
+	double *edges = palloc(sizeof(double) * n);
 
 	for (int i = 0; i < n; i++)
 	{
-		TqlSeries  *series;
-		int			at = 0;
+		TqlSeries *series;
+		int        at = 0;
 
 		/* powers of two: there are few */
 		while (at < list_length(of_key) && edges[at] != rows[i].value)
@@ -327,7 +328,8 @@ histogram_series(const SeriesState *state, const TqlMetrics *metrics, const Row 
 		{
 			edges[at] = rows[i].value;
 			series = tql_make_series(lappend(split_key(rows[i].key, metrics->by),
-											 tql_make_label("__bucket", double_label(edges[at] / tql_metrics_unit(metrics)))), state->n_steps);
+			                                 tql_make_label("__bucket", double_label(edges[at] / tql_metrics_unit(metrics)))),
+			                         state->n_steps);
 			memset(series->present, true, state->n_steps);
 			of_key = lappend(of_key, series);
 		}
@@ -361,27 +363,29 @@ tql_compare_values(const TqlMetrics *metrics)
 static List *
 compare_series(const SeriesState *state, const TqlMetrics *metrics, const Row *rows, int n)
 {
-	int64		top = tql_compare_values(metrics);
-	List	   *result = NIL;
+	int64 top = tql_compare_values(metrics);
+	List *result = NIL;
 
 	for (int i = 0; i < n;)
 	{
 		/* side and attribute: up to the second separator */
 		const char *first = strchrnul(rows[i].key, KEY_SEPARATOR);
 		const char *second = *first ? strchrnul(first + 1, KEY_SEPARATOR) : first;
-		int			prefix = second - rows[i].key;
-		char	   *side = pnstrdup(rows[i].key, first - rows[i].key);
-		char	   *attribute = *first ? pnstrdup(first + 1, second - first - 1) : pstrdup("");
-		List	   *values = NIL;
+		int         prefix = second - rows[i].key;
+		char       *side = pnstrdup(rows[i].key, first - rows[i].key);
+		char       *attribute = *first ? pnstrdup(first + 1, second - first - 1) : pstrdup("");
+		List       *values = NIL;
 		TqlSeries  *total;
 		TqlSeries  *series = NULL;
 		const char *key = NULL;
 
 		total = tql_make_series(list_make2(tql_make_label("__meta_type", psprintf("\"%s_total\"", side)),
-										   tql_make_label(attribute, "\"nil\"")), state->n_steps);
+		                                   tql_make_label(attribute, "\"nil\"")),
+		                        state->n_steps);
 		memset(total->present, true, state->n_steps);
 		for (; i < n && strncmp(rows[i].key, second - prefix, prefix) == 0 &&
-			 (rows[i].key[prefix] == KEY_SEPARATOR || rows[i].key[prefix] == '\0'); i++)
+		       (rows[i].key[prefix] == KEY_SEPARATOR || rows[i].key[prefix] == '\0');
+		     i++)
 		{
 			total->values[rows[i].step] += rows[i].n;
 			if (rows[i].key[prefix] == '\0')
@@ -390,7 +394,8 @@ compare_series(const SeriesState *state, const TqlMetrics *metrics, const Row *r
 			{
 				key = rows[i].key;
 				series = tql_make_series(list_make2(tql_make_label("__meta_type", psprintf("\"%s\"", side)),
-													tql_make_label(attribute, key + prefix + 1)), state->n_steps);
+				                                    tql_make_label(attribute, key + prefix + 1)),
+				                         state->n_steps);
 				memset(series->present, true, state->n_steps);
 				values = lappend(values, series);
 			}
@@ -409,8 +414,7 @@ function_name(TqlMetricsFunction function)
 {
 	static const char *const names[] = {
 		"rate", "count_over_time", "min_over_time", "max_over_time", "avg_over_time",
-		"sum_over_time", "quantile_over_time", "histogram_over_time", "compare"
-	};
+		"sum_over_time", "quantile_over_time", "histogram_over_time", "compare"};
 
 	return names[function];
 }
@@ -419,11 +423,11 @@ static TqlSeriesSet *
 series_of_part(const SeriesState *state, const TqlMetricsExpr *part, int number)
 {
 	const TqlMetrics *metrics = part->metrics;
-	TqlSeriesSet *set = palloc0(sizeof(TqlSeriesSet));
-	bool		bucketed = metrics->function == TQL_M_QUANTILE || metrics->function == TQL_M_HISTOGRAM;
-	bool		counted = metrics->function == TQL_M_RATE || metrics->function == TQL_M_COUNT;
-	int			from = 0;
-	int			to;
+	TqlSeriesSet     *set = palloc0(sizeof(TqlSeriesSet));
+	bool              bucketed = metrics->function == TQL_M_QUANTILE || metrics->function == TQL_M_HISTOGRAM;
+	bool              counted = metrics->function == TQL_M_RATE || metrics->function == TQL_M_COUNT;
+	int               from = 0;
+	int               to;
 
 	set->n_steps = state->n_steps;
 	set->name = function_name(metrics->function);
@@ -440,9 +444,9 @@ series_of_part(const SeriesState *state, const TqlMetricsExpr *part, int number)
 	{
 		while (from < to)
 		{
-			Row		   *rows = &state->rows[from];
-			int			n = 1;
-			int			kept = 0;
+			Row *rows = &state->rows[from];
+			int  n = 1;
+			int  kept = 0;
 
 			while (from + n < to && strcmp(rows[0].key, rows[n].key) == 0)
 				n++;
@@ -499,13 +503,13 @@ Jsonb *
 tql_label_list(const List *labels)
 {
 	JsonbParseState *state = NULL;
-	ListCell   *lc;
+	ListCell        *lc;
 
 	pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
-	foreach(lc, labels)
+	foreach (lc, labels)
 	{
 		const TqlLabel *label = lfirst(lc);
-		TqlValue	value;
+		TqlValue        value;
 
 		tql_value_load(parse_json(label->json), &value);
 		tql_push_attribute(&state, label->key, strlen(label->key), &value);
@@ -517,8 +521,8 @@ static void
 show_labels(const TqlSeriesSet *set, const TqlSeries *series, Jsonb **object, Jsonb **list)
 {
 	StringInfoData json;
-	List	   *labels = series->labels;
-	ListCell   *lc;
+	List          *labels = series->labels;
+	ListCell      *lc;
 
 	initStringInfo(&json);
 	if (labels == NIL)
@@ -530,7 +534,7 @@ show_labels(const TqlSeriesSet *set, const TqlSeries *series, Jsonb **object, Js
 		labels = list_make1(tql_make_label("__name__", name.data));
 	}
 	appendStringInfoChar(&json, '{');
-	foreach(lc, labels)
+	foreach (lc, labels)
 	{
 		const TqlLabel *label = lfirst(lc);
 
@@ -548,13 +552,13 @@ static Datum
 series_row(const SeriesState *state, const TqlSeriesSet *set, const TqlSeries *series, TupleDesc desc)
 {
 	const int64 epoch = (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
-	Datum	   *times = palloc(sizeof(Datum) * set->n_steps);
-	Datum	   *values = palloc(sizeof(Datum) * set->n_steps);
-	Datum		columns[4];
-	bool		nulls[4] = {0};
-	Jsonb	   *object;
-	Jsonb	   *list;
-	int			n = 0;
+	Datum      *times = palloc(sizeof(Datum) * set->n_steps);
+	Datum      *values = palloc(sizeof(Datum) * set->n_steps);
+	Datum       columns[4];
+	bool        nulls[4] = {0};
+	Jsonb      *object;
+	Jsonb      *list;
+	int         n = 0;
 
 	for (int i = 0; i < set->n_steps; i++)
 	{
@@ -575,18 +579,18 @@ series_row(const SeriesState *state, const TqlSeriesSet *set, const TqlSeries *s
 Datum
 tempo_metrics_series(PG_FUNCTION_ARGS)
 {
-	SeriesState *state;
+	SeriesState  *state;
 	MemoryContext old;
 	TqlSeriesSet *set;
-	TupleDesc	desc;
-	Oid			element;
-	int16		typlen;
-	bool		typbyval;
-	char		typalign;
-	int			number = 0;
-	Datum	   *rows;
-	ArrayType  *array;
-	ListCell   *lc;
+	TupleDesc     desc;
+	Oid           element;
+	int16         typlen;
+	bool          typbyval;
+	char          typalign;
+	int           number = 0;
+	Datum        *rows;
+	ArrayType    *array;
+	ListCell     *lc;
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
@@ -600,7 +604,7 @@ tempo_metrics_series(PG_FUNCTION_ARGS)
 	set = tql_second_stages(series_of_expr(state, state->query->metrics, &number), state->query->second);
 	tql_sort_series(set);
 	rows = palloc(sizeof(Datum) * Max(list_length(set->series), 1));
-	foreach(lc, set->series)
+	foreach (lc, set->series)
 	{
 		CHECK_FOR_INTERRUPTS();
 		rows[foreach_current_index(lc)] = series_row(state, set, lfirst(lc), desc);

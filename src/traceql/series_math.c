@@ -17,7 +17,7 @@
 TqlLabel *
 tql_make_label(const char *key, const char *json)
 {
-	TqlLabel   *label = palloc(sizeof(TqlLabel));
+	TqlLabel *label = palloc(sizeof(TqlLabel));
 
 	label->key = key;
 	label->json = json;
@@ -27,7 +27,7 @@ tql_make_label(const char *key, const char *json)
 TqlSeries *
 tql_make_series(List *labels, int n_steps)
 {
-	TqlSeries  *series = palloc0(sizeof(TqlSeries));
+	TqlSeries *series = palloc0(sizeof(TqlSeries));
 
 	series->labels = labels;
 	series->values = palloc0(sizeof(double) * n_steps);
@@ -38,12 +38,12 @@ tql_make_series(List *labels, int n_steps)
 void
 tql_drop_empty(TqlSeriesSet *set)
 {
-	List	   *kept = NIL;
-	ListCell   *lc;
+	List     *kept = NIL;
+	ListCell *lc;
 
-	foreach(lc, set->series)
+	foreach (lc, set->series)
 	{
-		TqlSeries  *series = lfirst(lc);
+		TqlSeries *series = lfirst(lc);
 
 		if (memchr(series->present, true, set->n_steps))
 			kept = lappend(kept, series);
@@ -57,10 +57,10 @@ compare_label_values(const TqlLabel *a, const TqlLabel *b)
 {
 	if (a->json[0] != '"' && b->json[0] != '"')
 	{
-		char	   *end_a;
-		char	   *end_b;
-		double		x = strtod(a->json, &end_a);
-		double		y = strtod(b->json, &end_b);
+		char  *end_a;
+		char  *end_b;
+		double x = strtod(a->json, &end_a);
+		double y = strtod(b->json, &end_b);
 
 		if (*end_a == '\0' && *end_b == '\0' && x != y)
 			return x < y ? -1 : 1;
@@ -73,7 +73,7 @@ compare_values(const TqlSeries *x, const TqlSeries *y)
 {
 	for (int i = 0; i < Min(list_length(x->labels), list_length(y->labels)); i++)
 	{
-		int			order = compare_label_values(list_nth(x->labels, i), list_nth(y->labels, i));
+		int order = compare_label_values(list_nth(x->labels, i), list_nth(y->labels, i));
 
 		if (order)
 			return order;
@@ -91,7 +91,7 @@ compare_series(const ListCell *a, const ListCell *b)
 		return list_length(x->labels) - list_length(y->labels);
 	for (int i = 0; i < list_length(x->labels); i++)
 	{
-		int			order = strcmp(((TqlLabel *) list_nth(x->labels, i))->key, ((TqlLabel *) list_nth(y->labels, i))->key);
+		int order = strcmp(((TqlLabel *) list_nth(x->labels, i))->key, ((TqlLabel *) list_nth(y->labels, i))->key);
 
 		if (order)
 			return order;
@@ -109,9 +109,9 @@ tql_sort_series(TqlSeriesSet *set)
 
 typedef struct Candidate
 {
-	double		value;
-	int			rank;			/* place among the series by their labels */
-	TqlSeries  *series;
+	double     value;
+	int        rank; /* place among the series by their labels */
+	TqlSeries *series;
 } Candidate;
 
 /* Largest first, then by labels */
@@ -136,9 +136,9 @@ compare_by_labels(const ListCell *a, const ListCell *b)
 static void
 keep_extremes(TqlSeriesSet *set, int64 limit, bool top)
 {
-	List	   *ranked = list_copy(set->series);
-	int			n = list_length(ranked);
-	Candidate  *candidates;
+	List      *ranked = list_copy(set->series);
+	int        n = list_length(ranked);
+	Candidate *candidates;
 
 	if (limit >= n)
 		return;
@@ -146,16 +146,16 @@ keep_extremes(TqlSeriesSet *set, int64 limit, bool top)
 	candidates = palloc(sizeof(Candidate) * n);
 	for (int step = 0; step < set->n_steps; step++)
 	{
-		int			found = 0;
-		ListCell   *lc;
+		int       found = 0;
+		ListCell *lc;
 
 		CHECK_FOR_INTERRUPTS();
-		foreach(lc, ranked)
+		foreach (lc, ranked)
 		{
-			TqlSeries  *series = lfirst(lc);
+			TqlSeries *series = lfirst(lc);
 
 			if (series->present[step])
-				candidates[found++] = (Candidate) {series->values[step], foreach_current_index(lc), series};
+				candidates[found++] = (Candidate){series->values[step], foreach_current_index(lc), series};
 		}
 		if (found <= limit)
 			continue;
@@ -194,13 +194,13 @@ satisfies(double value, TqlOp op, double bound)
 TqlSeriesSet *
 tql_second_stages(TqlSeriesSet *set, const List *second)
 {
-	ListCell   *lc;
-	ListCell   *s;
+	ListCell *lc;
+	ListCell *s;
 
-	foreach(lc, second)
+	foreach (lc, second)
 	{
 		const TqlSecond *stage = lfirst(lc);
-		double		bound = tql_number(&stage->value);
+		double           bound = tql_number(&stage->value);
 
 		if (stage->kind != TQL_2_FILTER)
 			keep_extremes(set, stage->limit, stage->kind == TQL_2_TOPK);
@@ -208,9 +208,9 @@ tql_second_stages(TqlSeriesSet *set, const List *second)
 		{
 			if (stage->value.type == TQL_DURATION)
 				bound /= 1e9;
-			foreach(s, set->series)
+			foreach (s, set->series)
 			{
-				TqlSeries  *series = lfirst(s);
+				TqlSeries *series = lfirst(s);
 
 				for (int i = 0; i < set->n_steps; i++)
 					series->present[i] = series->present[i] && satisfies(series->values[i], stage->op, bound);
@@ -243,7 +243,7 @@ calculate(TqlOp op, double a, double b)
 static TqlSeries *
 combine(TqlOp op, List *labels, int n_steps, const TqlSeries *a, double x, const TqlSeries *b, double y)
 {
-	TqlSeries  *result = tql_make_series(labels, n_steps);
+	TqlSeries *result = tql_make_series(labels, n_steps);
 
 	for (int i = 0; i < n_steps; i++)
 	{
@@ -275,8 +275,8 @@ make_set(int n_steps, const char *name)
 static int
 compare_labels(const TqlSeries *x, const TqlSeries *y)
 {
-	ListCell	a = {.ptr_value = unconstify(TqlSeries *, x)};
-	ListCell	b = {.ptr_value = unconstify(TqlSeries *, y)};
+	ListCell a = {.ptr_value = unconstify(TqlSeries *, x)};
+	ListCell b = {.ptr_value = unconstify(TqlSeries *, y)};
 
 	return compare_series(&a, &b);
 }
@@ -284,16 +284,16 @@ compare_labels(const TqlSeries *x, const TqlSeries *y)
 static void
 match_series(TqlOp op, TqlSeriesSet *left, TqlSeriesSet *right, TqlSeriesSet *result)
 {
-	int			i = 0;
-	int			j = 0;
+	int i = 0;
+	int j = 0;
 
 	tql_sort_series(left);
 	tql_sort_series(right);
 	while (i < list_length(left->series) && j < list_length(right->series))
 	{
-		TqlSeries  *a = list_nth(left->series, i);
-		TqlSeries  *b = list_nth(right->series, j);
-		int			order = compare_labels(a, b);
+		TqlSeries *a = list_nth(left->series, i);
+		TqlSeries *b = list_nth(right->series, j);
+		int        order = compare_labels(a, b);
 
 		if (order == 0)
 			result->series = lappend(result->series, combine(op, a->labels, result->n_steps, a, 0, b, 0));
@@ -306,7 +306,7 @@ TqlSeriesSet *
 tql_series_math(const TqlMetricsExpr *m, TqlSeriesSet *left, TqlSeriesSet *right)
 {
 	TqlSeriesSet *result;
-	ListCell   *lc;
+	ListCell     *lc;
 
 	if (left == NULL && right == NULL)
 		elog(ERROR, "arithmetic without a metrics query");
@@ -315,31 +315,31 @@ tql_series_math(const TqlMetricsExpr *m, TqlSeriesSet *left, TqlSeriesSet *right
 		TqlSeriesSet *set = left ? left : right;
 
 		result = make_set(set->n_steps, set->name);
-		foreach(lc, set->series)
+		foreach (lc, set->series)
 		{
-			TqlSeries  *s = lfirst(lc);
+			TqlSeries *s = lfirst(lc);
 
 			result->series = lappend(result->series,
-									 combine(m->op, s->labels, set->n_steps,
-											 left ? s : NULL, left ? 0 : tql_number(&m->left->literal),
-											 right ? s : NULL, right ? 0 : tql_number(&m->right->literal)));
+			                         combine(m->op, s->labels, set->n_steps,
+			                                 left ? s : NULL, left ? 0 : tql_number(&m->left->literal),
+			                                 right ? s : NULL, right ? 0 : tql_number(&m->right->literal)));
 		}
 	}
 	else
 	{
-		bool		single_left = is_single_unlabelled(left);
-		bool		single_right = is_single_unlabelled(right);
+		bool single_left = is_single_unlabelled(left);
+		bool single_right = is_single_unlabelled(right);
 
 		result = make_set(left->n_steps, psprintf("(%s %s %s)", left->name, tql_op_text(m->op), right->name));
 		if (single_left == single_right)
 			match_series(m->op, left, right, result);
 		else
 		{
-			foreach(lc, single_left ? right->series : left->series)
+			foreach (lc, single_left ? right->series : left->series)
 			{
-				TqlSeries  *s = lfirst(lc);
-				TqlSeries  *a = single_left ? linitial(left->series) : s;
-				TqlSeries  *b = single_left ? s : linitial(right->series);
+				TqlSeries *s = lfirst(lc);
+				TqlSeries *a = single_left ? linitial(left->series) : s;
+				TqlSeries *b = single_left ? s : linitial(right->series);
 
 				result->series = lappend(result->series, combine(m->op, s->labels, result->n_steps, a, 0, b, 0));
 			}

@@ -18,27 +18,27 @@
 
 typedef enum ShapeKind
 {
-	SHAPE_SPANSET,				/* filters and operators between them */
-	SHAPE_WRAPPED,				/* pipelines in parentheses and operators between them */
+	SHAPE_SPANSET, /* filters and operators between them */
+	SHAPE_WRAPPED, /* pipelines in parentheses and operators between them */
 	SHAPE_LITERAL,
-	SHAPE_SCALAR,				/* aggregates and arithmetic with them */
-	SHAPE_SCALAR_PIPELINE,		/* ({...} | count()) */
+	SHAPE_SCALAR,          /* aggregates and arithmetic with them */
+	SHAPE_SCALAR_PIPELINE, /* ({...} | count()) */
 	SHAPE_SCALAR_FILTER,
-	SHAPE_METRICS,				/* metrics queries in parentheses and arithmetic on them */
-	SHAPE_METRICS_STAGE,		/* rate() [> 5] */
-	SHAPE_SECOND				/* topk(2) [< 9] */
+	SHAPE_METRICS,       /* metrics queries in parentheses and arithmetic on them */
+	SHAPE_METRICS_STAGE, /* rate() [> 5] */
+	SHAPE_SECOND         /* topk(2) [< 9] */
 } ShapeKind;
 
 typedef struct Shape
 {
-	ShapeKind	kind;
-	bool		wrapped;		/* SPANSET: every part is in parentheses, so it can pass as WRAPPED */
-	TqlSpanset *spanset;
-	TqlScalar  *scalar;			/* LITERAL, SCALAR, SCALAR_PIPELINE */
-	TqlStage   *stage;			/* SCALAR_FILTER */
-	TqlMetricsExpr *expr;		/* METRICS */
-	TqlMetrics *metrics;		/* METRICS_STAGE */
-	List	   *second;			/* METRICS, METRICS_STAGE, SECOND: what follows */
+	ShapeKind       kind;
+	bool            wrapped; /* SPANSET: every part is in parentheses, so it can pass as WRAPPED */
+	TqlSpanset     *spanset;
+	TqlScalar      *scalar;  /* LITERAL, SCALAR, SCALAR_PIPELINE */
+	TqlStage       *stage;   /* SCALAR_FILTER */
+	TqlMetricsExpr *expr;    /* METRICS */
+	TqlMetrics     *metrics; /* METRICS_STAGE */
+	List           *second;  /* METRICS, METRICS_STAGE, SECOND: what follows */
 } Shape;
 
 static Shape shape_expr(TqlParser *parser, Raw *raw);
@@ -51,8 +51,8 @@ static List *shape_pipeline(TqlParser *parser, List *pipe, int from, int to);
 static void
 append_position(StringInfo out, const TqlParser *parser, const TqlToken *at)
 {
-	int			line = 1;
-	int			column = 1;
+	int line = 1;
+	int column = 1;
 
 	for (int i = 0; i < at->offset; i++)
 	{
@@ -76,23 +76,23 @@ report(const TqlParser *parser, const TqlToken *at, const char *text, const char
 	initStringInfo(&place);
 	append_position(&place, parser, at);
 	ereport(ERROR,
-			(errcode(ERRCODE_SYNTAX_ERROR),
-			 errmsg("parse error at %s: %s", place.data, text),
-			 hint != NULL ? errhint("%s", hint) : 0,
-			 internalerrquery(pnstrdup(parser->text, parser->length)),
-			 internalerrposition(pg_mbstrlen_with_len(parser->text, at->offset) + 1)));
+	        (errcode(ERRCODE_SYNTAX_ERROR),
+	         errmsg("parse error at %s: %s", place.data, text),
+	         hint != NULL ? errhint("%s", hint) : 0,
+	         internalerrquery(pnstrdup(parser->text, parser->length)),
+	         internalerrposition(pg_mbstrlen_with_len(parser->text, at->offset) + 1)));
 }
 
 void
-tql_parse_error(const TqlParser *parser, const TqlToken *at, const char *format,...)
+tql_parse_error(const TqlParser *parser, const TqlToken *at, const char *format, ...)
 {
 	StringInfoData text;
 
 	initStringInfo(&text);
 	for (;;)
 	{
-		va_list		args;
-		int			needed;
+		va_list args;
+		int     needed;
 
 		va_start(args, format);
 		needed = appendStringInfoVA(&text, format, args);
@@ -112,7 +112,7 @@ void
 tql_unknown_identifier(const TqlParser *parser, const TqlToken *at, const char *name)
 {
 	report(parser, at, psprintf("unknown identifier: %s", name),
-		   "Attributes are written with their scope (span.x, resource.x, or .x for either), texts in double quotes.");
+	       "Attributes are written with their scope (span.x, resource.x, or .x for either), texts in double quotes.");
 }
 
 void
@@ -120,16 +120,16 @@ tql_syntax_error(const TqlParser *parser, const TqlToken *at, const char *expect
 {
 	if (parser->length == 0)
 		ereport(ERROR,
-				(errcode(ERRCODE_SYNTAX_ERROR),
-				 errmsg("parse error : syntax error: unexpected $end")));
+		        (errcode(ERRCODE_SYNTAX_ERROR),
+		         errmsg("parse error : syntax error: unexpected $end")));
 	tql_parse_error(parser, at, "syntax error: unexpected %s%s%s",
-					at->name, expecting ? ", expecting " : "", expecting ? expecting : "");
+	                at->name, expecting ? ", expecting " : "", expecting ? expecting : "");
 }
 
 static TqlStage *
 make_stage(TqlStageKind kind)
 {
-	TqlStage   *stage = palloc0(sizeof(TqlStage));
+	TqlStage *stage = palloc0(sizeof(TqlStage));
 
 	stage->kind = kind;
 	return stage;
@@ -138,7 +138,7 @@ make_stage(TqlStageKind kind)
 static TqlScalar *
 make_scalar(TqlScalarKind kind)
 {
-	TqlScalar  *scalar = palloc0(sizeof(TqlScalar));
+	TqlScalar *scalar = palloc0(sizeof(TqlScalar));
 
 	scalar->kind = kind;
 	return scalar;
@@ -172,7 +172,7 @@ is_scalar_shape(const Shape *s)
 static TqlStatic
 fold_scalars(TqlParser *parser, const TqlToken *at, TqlOp op, const TqlStatic *a, const TqlStatic *b)
 {
-	TqlExpr    *folded;
+	TqlExpr *folded;
 
 	if (a->type == TQL_DURATION || b->type == TQL_DURATION)
 		tql_parse_error(parser, at, "duration cannot be used in scalar arithmetic");
@@ -186,11 +186,11 @@ fold_scalars(TqlParser *parser, const TqlToken *at, TqlOp op, const TqlStatic *a
 static Shape
 shape_paren(TqlParser *parser, Raw *raw)
 {
-	Shape		result = {0};
-	int			n = list_length(raw->pipe);
-	Raw		   *last = llast(raw->pipe);
-	List	   *stages = NIL;
-	int			metrics_at = -1;
+	Shape result = {0};
+	int   n = list_length(raw->pipe);
+	Raw  *last = llast(raw->pipe);
+	List *stages = NIL;
+	int   metrics_at = -1;
 
 	if (n == 1 && last->kind != RAW_BY && last->kind != RAW_SELECT && last->kind != RAW_COALESCE)
 	{
@@ -208,7 +208,7 @@ shape_paren(TqlParser *parser, Raw *raw)
 				if (result.second != NIL)
 					tql_syntax_error(parser, &raw->after, NULL);
 				return result;
-			case SHAPE_SCALAR_FILTER:	/* a pipeline of one stage */
+			case SHAPE_SCALAR_FILTER: /* a pipeline of one stage */
 				stages = list_make1(result.stage);
 				break;
 			case SHAPE_SCALAR_PIPELINE:
@@ -220,7 +220,7 @@ shape_paren(TqlParser *parser, Raw *raw)
 
 	for (int i = 0; i < n; i++)
 	{
-		Raw		   *stage = list_nth(raw->pipe, i);
+		Raw *stage = list_nth(raw->pipe, i);
 
 		while (stage->kind == RAW_OPERATION)
 			stage = stage->left;
@@ -233,8 +233,8 @@ shape_paren(TqlParser *parser, Raw *raw)
 
 	if (metrics_at >= 0)
 	{
-		TqlParser	inner = *parser;
-		TqlQuery   *query;
+		TqlParser inner = *parser;
+		TqlQuery *query;
 
 		inner.pipe = raw->pipe;
 		inner.hints = NIL;
@@ -265,7 +265,7 @@ shape_paren(TqlParser *parser, Raw *raw)
 static Shape
 shape_spanset_operation(TqlParser *parser, Raw *raw, Shape *left, Shape *right)
 {
-	Shape		result = {0};
+	Shape result = {0};
 
 	switch (raw->op)
 	{
@@ -285,7 +285,7 @@ shape_spanset_operation(TqlParser *parser, Raw *raw, Shape *left, Shape *right)
 	else
 	{
 		/* a pipeline in parentheses meets a bare filter */
-		const Raw  *bare = is_pipeline_shape(left) ? raw->right : raw->left;
+		const Raw *bare = is_pipeline_shape(left) ? raw->right : raw->left;
 
 		if (bare->kind == RAW_FILTER)
 			tql_syntax_error(parser, &bare->at, "(");
@@ -303,15 +303,15 @@ shape_spanset_operation(TqlParser *parser, Raw *raw, Shape *left, Shape *right)
 static Shape
 shape_comparison(TqlParser *parser, Raw *raw, Shape *left, Shape *right)
 {
-	Shape		result = {0};
+	Shape result = {0};
 
 	if (raw->op > TQL_GE || raw->op < TQL_EQ)
 		tql_syntax_error(parser, &raw->at, NULL);
 
 	if ((left->kind == SHAPE_METRICS || left->kind == SHAPE_METRICS_STAGE || left->kind == SHAPE_SECOND) &&
-		right->kind == SHAPE_LITERAL)
+	    right->kind == SHAPE_LITERAL)
 	{
-		TqlSecond  *second = palloc0(sizeof(TqlSecond));
+		TqlSecond *second = palloc0(sizeof(TqlSecond));
 
 		second->kind = TQL_2_FILTER;
 		second->op = raw->op;
@@ -321,7 +321,7 @@ shape_comparison(TqlParser *parser, Raw *raw, Shape *left, Shape *right)
 		return result;
 	}
 	if ((is_scalar_shape(left) || left->kind == SHAPE_SCALAR_PIPELINE) &&
-		(is_scalar_shape(right) || right->kind == SHAPE_SCALAR_PIPELINE))
+	    (is_scalar_shape(right) || right->kind == SHAPE_SCALAR_PIPELINE))
 	{
 		result.kind = SHAPE_SCALAR_FILTER;
 		result.stage = make_stage(TQL_ST_SCALAR_FILTER);
@@ -337,18 +337,18 @@ shape_comparison(TqlParser *parser, Raw *raw, Shape *left, Shape *right)
 static Shape
 shape_arithmetic(TqlParser *parser, Raw *raw, Shape *left, Shape *right)
 {
-	Shape		result = {0};
+	Shape result = {0};
 
 	if ((is_scalar_shape(left) || left->kind == SHAPE_SCALAR_PIPELINE) &&
-		(is_scalar_shape(right) || right->kind == SHAPE_SCALAR_PIPELINE))
+	    (is_scalar_shape(right) || right->kind == SHAPE_SCALAR_PIPELINE))
 	{
 		if (left->kind == SHAPE_LITERAL && right->kind == SHAPE_LITERAL &&
-			raw->op != TQL_MOD && raw->op != TQL_POW)
+		    raw->op != TQL_MOD && raw->op != TQL_POW)
 		{
 			result.kind = SHAPE_LITERAL;
 			result.scalar = make_scalar(TQL_SC_LITERAL);
 			result.scalar->literal = fold_scalars(parser, &raw->right->at, raw->op,
-												  &left->scalar->literal, &right->scalar->literal);
+			                                      &left->scalar->literal, &right->scalar->literal);
 			return result;
 		}
 		result.kind = SHAPE_SCALAR;
@@ -360,7 +360,7 @@ shape_arithmetic(TqlParser *parser, Raw *raw, Shape *left, Shape *right)
 	}
 
 	if ((left->kind == SHAPE_METRICS || left->kind == SHAPE_LITERAL) &&
-		(right->kind == SHAPE_METRICS || right->kind == SHAPE_LITERAL))
+	    (right->kind == SHAPE_METRICS || right->kind == SHAPE_LITERAL))
 	{
 		if (raw->op == TQL_MOD || raw->op == TQL_POW)
 			tql_syntax_error(parser, &raw->at, "with");
@@ -369,9 +369,9 @@ shape_arithmetic(TqlParser *parser, Raw *raw, Shape *left, Shape *right)
 		result.expr->kind = TQL_ME_OPERATION;
 		result.expr->op = raw->op;
 		result.expr->left = left->kind == SHAPE_METRICS ? left->expr :
-			make_metrics_literal(parser, &raw->left->at, left->scalar->literal);
+		                                                  make_metrics_literal(parser, &raw->left->at, left->scalar->literal);
 		result.expr->right = right->kind == SHAPE_METRICS ? right->expr :
-			make_metrics_literal(parser, &raw->right->at, right->scalar->literal);
+		                                                    make_metrics_literal(parser, &raw->right->at, right->scalar->literal);
 		return result;
 	}
 
@@ -385,9 +385,9 @@ shape_arithmetic(TqlParser *parser, Raw *raw, Shape *left, Shape *right)
 static Shape
 shape_expr(TqlParser *parser, Raw *raw)
 {
-	Shape		result = {0};
-	Shape		left;
-	Shape		right;
+	Shape result = {0};
+	Shape left;
+	Shape right;
 
 	check_stack_depth();
 	switch (raw->kind)
@@ -429,8 +429,8 @@ shape_expr(TqlParser *parser, Raw *raw)
 			left = shape_expr(parser, raw->left);
 			right = shape_expr(parser, raw->right);
 			if ((left.kind == SHAPE_SPANSET || left.kind == SHAPE_WRAPPED) &&
-				(right.kind == SHAPE_SPANSET || right.kind == SHAPE_WRAPPED) &&
-				!tql_op_is_arithmetic(raw->op))
+			    (right.kind == SHAPE_SPANSET || right.kind == SHAPE_WRAPPED) &&
+			    !tql_op_is_arithmetic(raw->op))
 				return shape_spanset_operation(parser, raw, &left, &right);
 			if (tql_op_is_arithmetic(raw->op))
 				return shape_arithmetic(parser, raw, &left, &right);
@@ -438,7 +438,7 @@ shape_expr(TqlParser *parser, Raw *raw)
 		case RAW_BY:
 		case RAW_SELECT:
 		case RAW_COALESCE:
-			break;				/* stages, never expressions */
+			break; /* stages, never expressions */
 	}
 	tql_syntax_error(parser, &raw->at, NULL);
 	return result;
@@ -447,8 +447,8 @@ shape_expr(TqlParser *parser, Raw *raw)
 static TqlStage *
 shape_stage(TqlParser *parser, Raw *raw, bool first)
 {
-	TqlStage   *stage;
-	Shape		shape;
+	TqlStage *stage;
+	Shape     shape;
 
 	switch (raw->kind)
 	{
@@ -496,7 +496,7 @@ shape_stage(TqlParser *parser, Raw *raw, bool first)
 static List *
 shape_pipeline(TqlParser *parser, List *pipe, int from, int to)
 {
-	List	   *stages = NIL;
+	List *stages = NIL;
 
 	for (int i = from; i < to; i++)
 		stages = lappend(stages, shape_stage(parser, list_nth(pipe, i), i == 0));
@@ -509,11 +509,11 @@ shape_seconds(TqlParser *parser, List *second, List *pipe, int from)
 {
 	for (int i = from; i < list_length(pipe); i++)
 	{
-		Raw		   *raw = list_nth(pipe, i);
-		Shape		shape;
+		Raw  *raw = list_nth(pipe, i);
+		Shape shape;
 
 		if (raw->kind == RAW_METRICS || raw->kind == RAW_FILTER || raw->kind == RAW_BY ||
-			raw->kind == RAW_SELECT || raw->kind == RAW_COALESCE)
+		    raw->kind == RAW_SELECT || raw->kind == RAW_COALESCE)
 			tql_syntax_error(parser, &raw->at, "topk or bottomk");
 		shape = shape_expr(parser, raw);
 		if (shape.kind != SHAPE_SECOND)
@@ -526,9 +526,9 @@ shape_seconds(TqlParser *parser, List *second, List *pipe, int from)
 TqlQuery *
 tql_shape(TqlParser *parser)
 {
-	TqlQuery   *query = palloc0(sizeof(TqlQuery));
-	int			n = list_length(parser->pipe);
-	Raw		   *first = linitial(parser->pipe);
+	TqlQuery *query = palloc0(sizeof(TqlQuery));
+	int       n = list_length(parser->pipe);
+	Raw      *first = linitial(parser->pipe);
 
 	check_stack_depth();
 	query->hints = parser->hints;
@@ -536,7 +536,7 @@ tql_shape(TqlParser *parser)
 	/* what is arithmetic on metrics, or a wrapped pipeline, must come first */
 	if (first->kind != RAW_BY && first->kind != RAW_SELECT && first->kind != RAW_COALESCE)
 	{
-		Shape		shape = shape_expr(parser, first);
+		Shape shape = shape_expr(parser, first);
 
 		if (shape.kind == SHAPE_METRICS)
 		{
@@ -546,7 +546,7 @@ tql_shape(TqlParser *parser)
 		}
 		if (shape.kind == SHAPE_WRAPPED)
 		{
-			TqlStage   *stage = make_stage(TQL_ST_SPANSET);
+			TqlStage *stage = make_stage(TQL_ST_SPANSET);
 
 			if (n > 1)
 				tql_syntax_error(parser, &((Raw *) lsecond(parser->pipe))->at, NULL);
@@ -558,9 +558,9 @@ tql_shape(TqlParser *parser)
 
 	for (int i = 1; i < n; i++)
 	{
-		Raw		   *raw = list_nth(parser->pipe, i);
-		Raw		   *leaf = raw;
-		Shape		shape;
+		Raw            *raw = list_nth(parser->pipe, i);
+		Raw            *leaf = raw;
+		Shape           shape;
 		TqlMetricsExpr *m;
 
 		while (leaf->kind == RAW_OPERATION)
@@ -586,14 +586,14 @@ tql_shape(TqlParser *parser)
 TqlQuery *
 tql_parse(const char *text, Size length)
 {
-	TqlParser	parser = {0};
-	TqlQuery   *query;
+	TqlParser parser = {0};
+	TqlQuery *query;
 
 	if (length > TQL_MAX_QUERY_BYTES)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("TraceQL expression exceeds the configured maximum size of %d bytes, reduce the query expression size or contact your system administrator",
-						TQL_MAX_QUERY_BYTES)));
+		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		         errmsg("TraceQL expression exceeds the configured maximum size of %d bytes, reduce the query expression size or contact your system administrator",
+		                TQL_MAX_QUERY_BYTES)));
 	parser.text = text;
 	parser.length = (int) length;
 	tql_scanner_open(&parser);

@@ -29,8 +29,8 @@ search_pipeline(const TqlSearch *search)
 		return query->pipeline;
 	if (query->metrics->kind != TQL_ME_QUERY)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("math expressions not supported")));
+		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		         errmsg("math expressions not supported")));
 	return query->metrics->pipeline;
 }
 
@@ -41,7 +41,7 @@ tql_plain_filter(const List *pipeline)
 	const TqlStage *stage = linitial(pipeline);
 
 	if (list_length(pipeline) != 1 || stage->kind != TQL_ST_SPANSET || stage->spanset->kind != TQL_S_FILTER ||
-		!tql_is_plain(stage->spanset->filter))
+	    !tql_is_plain(stage->spanset->filter))
 		return NULL;
 	return stage->spanset->filter;
 }
@@ -51,7 +51,7 @@ char *
 tql_tenant_condition(const TqlSearch *search)
 {
 	StringInfoData out;
-	ListCell   *lc;
+	ListCell      *lc;
 
 	if (search->all_tenants)
 		return pstrdup("");
@@ -59,7 +59,7 @@ tql_tenant_condition(const TqlSearch *search)
 		return pstrdup(" AND false");
 	initStringInfo(&out);
 	appendStringInfoString(&out, list_length(search->tenants) == 1 ? " AND s.tenant = " : " AND s.tenant IN (");
-	foreach(lc, search->tenants)
+	foreach (lc, search->tenants)
 		appendStringInfo(&out, "%s%s", foreach_current_index(lc) ? ", " : "", quote_literal_cstr(lfirst(lc)));
 	if (list_length(search->tenants) > 1)
 		appendStringInfoChar(&out, ')');
@@ -70,7 +70,7 @@ tql_tenant_condition(const TqlSearch *search)
 void
 tql_append_time_condition(StringInfo out, const TqlSearch *search)
 {
-	int64		bound;
+	int64 bound;
 
 	if (search->has_start)
 	{
@@ -91,25 +91,25 @@ static char *
 picked_attributes(List *references)
 {
 	StringInfoData out;
-	List	   *keys = NIL;
-	ListCell   *lc;
+	List          *keys = NIL;
+	ListCell      *lc;
 
-	foreach(lc, references)
+	foreach (lc, references)
 	{
 		const TqlAttribute *a = &((TqlReference *) lfirst(lc))->attribute;
 
 		if (a->intrinsic != TQL_ATTRIBUTE || (a->scope != TQL_SCOPE_SPAN && a->scope != TQL_SCOPE_NONE))
 			continue;
 		if (a->name[0] == '\0')
-			return "s.attributes";	/* what compare() reads */
+			return "s.attributes"; /* what compare() reads */
 		keys = list_append_unique(keys, makeString(pstrdup(a->name)));
 	}
 	if (keys == NIL)
 		return "NULL";
 	initStringInfo(&out);
-	foreach(lc, keys)
+	foreach (lc, keys)
 		appendStringInfo(&out, "%s%s", foreach_current_index(lc) ? ", " : "tempo.pick(s.attributes, ARRAY[",
-						 quote_literal_cstr(strVal(lfirst(lc))));
+		                 quote_literal_cstr(strVal(lfirst(lc))));
 	appendStringInfoString(&out, "])");
 	return out.data;
 }
@@ -121,16 +121,16 @@ picked_attributes(List *references)
 void
 tql_append_columns(StringInfo out, List *references)
 {
-	bool		resource = false;
-	bool		message = false;
-	bool		scope_name = false;
-	bool		scope_version = false;
-	bool		scope = false;
-	bool		events = false;
-	bool		links = false;
-	ListCell   *lc;
+	bool      resource = false;
+	bool      message = false;
+	bool      scope_name = false;
+	bool      scope_version = false;
+	bool      scope = false;
+	bool      events = false;
+	bool      links = false;
+	ListCell *lc;
 
-	foreach(lc, references)
+	foreach (lc, references)
 	{
 		const TqlAttribute *a = &((TqlReference *) lfirst(lc))->attribute;
 
@@ -146,19 +146,19 @@ tql_append_columns(StringInfo out, List *references)
 		links |= a->scope == TQL_SCOPE_LINK || a->intrinsic == TQL_I_LINK_TRACE_ID || a->intrinsic == TQL_I_LINK_SPAN_ID;
 	}
 	appendStringInfo(out,
-					 "s.trace_id, s.span_id, s.parent_span_id,\n"
-					 "        s.name, s.kind, s.status, %s, s.start_time_unix_nano, s.duration_nano, s.service_name,\n"
-					 "        %s, %s, %s, %s, %s, %s,\n"
-					 "        %s",
-					 message ? "s.status_message" : "NULL",
-					 picked_attributes(references),
-					 resource ? "s.resource_attributes" : "NULL",
-					 scope_name ? "s.scope_name" : "NULL",
-					 scope_version ? "s.scope_version" : "NULL",
-					 scope ? "s.scope_attributes" : "NULL",
-					 events ? "s.events" : "NULL",
-	/* links of a span without parent may say that it is no root */
-					 links ? "s.links" : "CASE WHEN s.parent_span_id IS NULL THEN s.links END");
+	                 "s.trace_id, s.span_id, s.parent_span_id,\n"
+	                 "        s.name, s.kind, s.status, %s, s.start_time_unix_nano, s.duration_nano, s.service_name,\n"
+	                 "        %s, %s, %s, %s, %s, %s,\n"
+	                 "        %s",
+	                 message ? "s.status_message" : "NULL",
+	                 picked_attributes(references),
+	                 resource ? "s.resource_attributes" : "NULL",
+	                 scope_name ? "s.scope_name" : "NULL",
+	                 scope_version ? "s.scope_version" : "NULL",
+	                 scope ? "s.scope_attributes" : "NULL",
+	                 events ? "s.events" : "NULL",
+	                 /* links of a span without parent may say that it is no root */
+	                 links ? "s.links" : "CASE WHEN s.parent_span_id IS NULL THEN s.links END");
 }
 
 /* Where the spans are looked for that make a trace match, without the AND in front. */
@@ -176,13 +176,13 @@ window_condition(const TqlSearch *search)
 static void
 append_having(StringInfo out, const TqlSearch *search)
 {
-	char	   *condition = tql_trace_condition(search_pipeline(search), window_condition(search));
+	char *condition = tql_trace_condition(search_pipeline(search), window_condition(search));
 
 	if (condition)
 		appendStringInfo(out, "\n    HAVING %s", condition);
 	if (search->has_end)
 		appendStringInfo(out, "\n    %s min(s.start_time_unix_nano) <= " INT64_FORMAT,
-						 condition ? "    AND" : "HAVING", search->end);
+		                 condition ? "    AND" : "HAVING", search->end);
 }
 
 /* SELECT ...: trace_id, start and found, what tempo.search_trace() makes of each trace to show */
@@ -192,11 +192,11 @@ append_traces(StringInfo out, const TqlSearch *search)
 	const char *tenants = tql_tenant_condition(search);
 
 	appendStringInfo(out,
-					 "SELECT t.trace_id, t.start, t.found\n"
-					 "FROM (\n"
-					 "    SELECT s.trace_id, min(s.start_time_unix_nano) AS start,\n"
-					 "        tempo.search_trace(%s, " INT64_FORMAT ",\n        ",
-					 quote_literal_cstr(search->text), search->spans_per_spanset);
+	                 "SELECT t.trace_id, t.start, t.found\n"
+	                 "FROM (\n"
+	                 "    SELECT s.trace_id, min(s.start_time_unix_nano) AS start,\n"
+	                 "        tempo.search_trace(%s, " INT64_FORMAT ",\n        ",
+	                 quote_literal_cstr(search->text), search->spans_per_spanset);
 	tql_append_columns(out, tql_pipeline_references(search_pipeline(search)));
 	appendStringInfoString(out, ", NULL) AS found\n    FROM tempo.spans AS s\n");
 	if (tenants[0])
@@ -204,9 +204,9 @@ append_traces(StringInfo out, const TqlSearch *search)
 	appendStringInfoString(out, "    GROUP BY s.trace_id");
 	append_having(out, search);
 	appendStringInfoString(out,
-						   "\n    ORDER BY start DESC, s.trace_id\n"
-						   ") AS t\n"
-						   "WHERE (t.found).spansets IS NOT NULL");
+	                       "\n    ORDER BY start DESC, s.trace_id\n"
+	                       ") AS t\n"
+	                       "WHERE (t.found).spansets IS NOT NULL");
 	if (search->has_start)
 		appendStringInfo(out, " AND (t.found).stop >= " INT64_FORMAT, search->start);
 	appendStringInfoString(out, "\nORDER BY t.start DESC, t.trace_id");
@@ -233,14 +233,14 @@ tql_search_sql(const TqlSearch *search)
 	appendStringInfoString(&out, "WITH traces AS (\n");
 	append_traces(&out, search);
 	appendStringInfoString(&out,
-						   "\n)\n"
-						   "SELECT t.trace_id, (t.found).root_service_name, (t.found).root_trace_name,\n"
-						   "    'epoch'::timestamptz + (t.found).start / 1000 * interval '1 microsecond' AS start_time,\n"
-						   "    ((t.found).stop - (t.found).start) / 1000 * interval '1 microsecond' AS duration,\n"
-						   "    (t.found).spansets, (t.found).start AS start_time_unix_nano,\n"
-						   "    (t.found).stop - (t.found).start AS duration_nano, (t.found).service_stats\n"
-						   "FROM traces AS t\n"
-						   "ORDER BY t.start DESC, t.trace_id");
+	                       "\n)\n"
+	                       "SELECT t.trace_id, (t.found).root_service_name, (t.found).root_trace_name,\n"
+	                       "    'epoch'::timestamptz + (t.found).start / 1000 * interval '1 microsecond' AS start_time,\n"
+	                       "    ((t.found).stop - (t.found).start) / 1000 * interval '1 microsecond' AS duration,\n"
+	                       "    (t.found).spansets, (t.found).start AS start_time_unix_nano,\n"
+	                       "    (t.found).stop - (t.found).start AS duration_nano, (t.found).service_stats\n"
+	                       "FROM traces AS t\n"
+	                       "ORDER BY t.start DESC, t.trace_id");
 	return out.data;
 }
 
@@ -251,9 +251,9 @@ tql_search_sql(const TqlSearch *search)
 char *
 tql_spans_sql(const TqlSearch *search)
 {
-	const List *pipeline = search_pipeline(search);
-	const TqlExpr *filter = tql_plain_filter(pipeline);
-	StringInfoData out;
+	const List              *pipeline = search_pipeline(search);
+	const TqlExpr           *filter = tql_plain_filter(pipeline);
+	StringInfoData           out;
 	static const char *const columns =
 		"s.trace_id, s.span_id, s.parent_span_id, s.service_name, s.name, s.kind, s.status, s.status_message,\n"
 		"    s.start_time, s.duration, s.attributes, s.resource_attributes, s.start_time_unix_nano, s.duration_nano";
@@ -270,38 +270,38 @@ tql_spans_sql(const TqlSearch *search)
 	if (filter == NULL)
 	{
 		appendStringInfo(&out,
-						 ", matching AS MATERIALIZED (\n"
-						 "    SELECT t.trace_id, m.span_id, m.kind, m.start_time_unix_nano\n"
-						 "    FROM (SELECT s.trace_id, tempo.trace_spans(%s, 0,\n        ",
-						 quote_literal_cstr(search->text));
+		                 ", matching AS MATERIALIZED (\n"
+		                 "    SELECT t.trace_id, m.span_id, m.kind, m.start_time_unix_nano\n"
+		                 "    FROM (SELECT s.trace_id, tempo.trace_spans(%s, 0,\n        ",
+		                 quote_literal_cstr(search->text));
 		tql_append_columns(&out, tql_pipeline_references(pipeline));
 		appendStringInfo(&out,
-						 ", NULL) AS spans\n"
-						 "        FROM tempo.spans AS s\n"
-						 "        WHERE s.trace_id = ANY (ARRAY(SELECT t.trace_id FROM traces AS t))%s\n"
-						 "        GROUP BY s.trace_id) AS t, unnest(t.spans) AS m\n"
-						 ")\n",
-						 tql_tenant_condition(search));
+		                 ", NULL) AS spans\n"
+		                 "        FROM tempo.spans AS s\n"
+		                 "        WHERE s.trace_id = ANY (ARRAY(SELECT t.trace_id FROM traces AS t))%s\n"
+		                 "        GROUP BY s.trace_id) AS t, unnest(t.spans) AS m\n"
+		                 ")\n",
+		                 tql_tenant_condition(search));
 	}
 	appendStringInfo(&out,
-					 ", spans AS MATERIALIZED (\n"
-					 "    SELECT DISTINCT ON (s.trace_id, s.span_id, s.kind, s.start_time_unix_nano)\n"
-					 "    %s\n"
-					 "    FROM tempo.spans AS s\n"
-					 "    WHERE s.trace_id = ANY (ARRAY(SELECT t.trace_id FROM traces AS t))%s\n",
-					 columns, tql_tenant_condition(search));
+	                 ", spans AS MATERIALIZED (\n"
+	                 "    SELECT DISTINCT ON (s.trace_id, s.span_id, s.kind, s.start_time_unix_nano)\n"
+	                 "    %s\n"
+	                 "    FROM tempo.spans AS s\n"
+	                 "    WHERE s.trace_id = ANY (ARRAY(SELECT t.trace_id FROM traces AS t))%s\n",
+	                 columns, tql_tenant_condition(search));
 	if (filter)
 		appendStringInfo(&out, "        AND %s\n", tql_filter_sql(filter));
 	else
 		appendStringInfoString(&out,
-							   "        AND (s.trace_id, s.span_id, s.kind, s.start_time_unix_nano) IN\n"
-							   "            (SELECT m.trace_id, m.span_id, m.kind, m.start_time_unix_nano FROM matching AS m)\n");
+		                       "        AND (s.trace_id, s.span_id, s.kind, s.start_time_unix_nano) IN\n"
+		                       "            (SELECT m.trace_id, m.span_id, m.kind, m.start_time_unix_nano FROM matching AS m)\n");
 	appendStringInfo(&out,
-					 "    ORDER BY s.trace_id, s.span_id, s.kind, s.start_time_unix_nano\n"
-					 ")\n"
-					 "SELECT %s\n"
-					 "FROM spans AS s JOIN traces AS t ON t.trace_id = s.trace_id\n"
-					 "ORDER BY t.start DESC, s.trace_id, s.start_time_unix_nano, s.span_id",
-					 columns);
+	                 "    ORDER BY s.trace_id, s.span_id, s.kind, s.start_time_unix_nano\n"
+	                 ")\n"
+	                 "SELECT %s\n"
+	                 "FROM spans AS s JOIN traces AS t ON t.trace_id = s.trace_id\n"
+	                 "ORDER BY t.start DESC, s.trace_id, s.start_time_unix_nano, s.span_id",
+	                 columns);
 	return out.data;
 }

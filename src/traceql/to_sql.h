@@ -13,18 +13,18 @@
 
 typedef struct TqlSearch
 {
-	const char *text;			/* of the query */
+	const char     *text; /* of the query */
 	const TqlQuery *query;
-	bool		has_start;		/* bounds of the trace's time, ns, both inclusive */
-	bool		has_end;
-	int64		start;
-	int64		end;
-	int64		slack;			/* how far a trace's spans may lie outside, ns */
-	bool		has_limit;
-	int64		limit;			/* newest traces */
-	int64		spans_per_spanset;	/* 0 = all */
-	List	   *tenants;		/* of char *; NIL = all */
-	bool		all_tenants;
+	bool            has_start; /* bounds of the trace's time, ns, both inclusive */
+	bool            has_end;
+	int64           start;
+	int64           end;
+	int64           slack; /* how far a trace's spans may lie outside, ns */
+	bool            has_limit;
+	int64           limit;             /* newest traces */
+	int64           spans_per_spanset; /* 0 = all */
+	List           *tenants;           /* of char *; NIL = all */
+	bool            all_tenants;
 } TqlSearch;
 
 /* What traceql() runs, and what traceql_spans() runs. */
@@ -34,9 +34,9 @@ extern char *tql_spans_sql(const TqlSearch *search);
 /* candidates.c: which traces may match */
 typedef struct TqlCandidates
 {
-	char	   *where;			/* on single spans "s" */
-	char	   *having;			/* on the traces of those, NULL if any of them will do */
-	bool		impossible;		/* none matches */
+	char *where;      /* on single spans "s" */
+	char *having;     /* on the traces of those, NULL if any of them will do */
+	bool  impossible; /* none matches */
 } TqlCandidates;
 
 extern TqlCandidates tql_candidates(const List *pipeline);
@@ -46,15 +46,15 @@ extern TqlCandidates tql_candidates(const List *pipeline);
  * count that meet "window", too (empty: all).  NULL if there is none.
  */
 extern char *tql_trace_condition(const List *pipeline, const char *window);
-extern bool tql_matches_nothing(const List *pipeline);
-extern bool tql_is_plain(const TqlExpr *e);
-extern bool tql_is_plain_attribute(const TqlAttribute *attribute);
+extern bool  tql_matches_nothing(const List *pipeline);
+extern bool  tql_is_plain(const TqlExpr *e);
+extern bool  tql_is_plain_attribute(const TqlAttribute *attribute);
 
 /* to_sql.c: parts of the text */
 extern const TqlExpr *tql_plain_filter(const List *pipeline);
-extern char *tql_tenant_condition(const TqlSearch *search);
-extern void tql_append_time_condition(StringInfo out, const TqlSearch *search);
-extern void tql_append_columns(StringInfo out, List *references);
+extern char          *tql_tenant_condition(const TqlSearch *search);
+extern void           tql_append_time_condition(StringInfo out, const TqlSearch *search);
+extern void           tql_append_columns(StringInfo out, List *references);
 
 /* filter.c: the conditions and values of one spanset filter */
 
@@ -74,9 +74,9 @@ extern char *tql_filter_sql(const TqlExpr *filter);
 typedef struct TqlReference
 {
 	TqlAttribute attribute;
-	bool		nil_tested;		/* compared with nil: absence is shown */
-	bool		everywhere;		/* mentioned outside of filters, too */
-	List	   *filters;		/* that mention it: of TqlExpr */
+	bool         nil_tested; /* compared with nil: absence is shown */
+	bool         everywhere; /* mentioned outside of filters, too */
+	List        *filters;    /* that mention it: of TqlExpr */
 } TqlReference;
 
 extern List *tql_pipeline_references(const List *pipeline);
@@ -90,4 +90,4 @@ extern TqlOp tql_mirror(TqlOp op);
 
 extern _Noreturn void tql_unsupported(const char *construct);
 
-#endif							/* TEMPO_TRACEQL_TO_SQL_H */
+#endif /* TEMPO_TRACEQL_TO_SQL_H */

@@ -41,32 +41,32 @@ PG_FUNCTION_INFO_V1(tempo_query_exemplars);
 
 #define NS_PER_MS INT64CONST(1000000)
 
-static int	max_trace_duration_ms = 3600 * 1000;
-int			tql_compare_memory = 1024 * 1024;
+static int max_trace_duration_ms = 3600 * 1000;
+int        tql_compare_memory = 1024 * 1024;
 
 void
 tempo_traceql_init(void)
 {
 	DefineCustomIntVariable("tempo_pg.max_trace_duration",
-							"Longest trace that searches expect.",
-							"A search with a time range looks for matching spans this much before and after it, "
-							"because a trace belongs to the range if any of its spans does.",
-							&max_trace_duration_ms,
-							3600 * 1000,
-							0, INT_MAX,
-							PGC_USERSET,
-							GUC_UNIT_MS,
-							NULL, NULL, NULL);
+	                        "Longest trace that searches expect.",
+	                        "A search with a time range looks for matching spans this much before and after it, "
+	                        "because a trace belongs to the range if any of its spans does.",
+	                        &max_trace_duration_ms,
+	                        3600 * 1000,
+	                        0, INT_MAX,
+	                        PGC_USERSET,
+	                        GUC_UNIT_MS,
+	                        NULL, NULL, NULL);
 	DefineCustomIntVariable("tempo_pg.compare_memory",
-							"Memory that compare() of a TraceQL metrics query may use.",
-							"It grows with the number of spans and of different values of their attributes; "
-							"a query that needs more fails.",
-							&tql_compare_memory,
-							1024 * 1024,
-							1024, MAX_KILOBYTES,
-							PGC_USERSET,
-							GUC_UNIT_KB,
-							NULL, NULL, NULL);
+	                        "Memory that compare() of a TraceQL metrics query may use.",
+	                        "It grows with the number of spans and of different values of their attributes; "
+	                        "a query that needs more fails.",
+	                        &tql_compare_memory,
+	                        1024 * 1024,
+	                        1024, MAX_KILOBYTES,
+	                        PGC_USERSET,
+	                        GUC_UNIT_KB,
+	                        NULL, NULL, NULL);
 }
 
 static TqlQuery *
@@ -117,8 +117,8 @@ read_limit(FunctionCallInfo fcinfo, int arg, TqlSearch *search)
 	search->limit = PG_GETARG_INT32(arg);
 	if (search->limit < 0)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_ROW_COUNT_IN_LIMIT_CLAUSE),
-				 errmsg("\"limit\" must not be negative")));
+		        (errcode(ERRCODE_INVALID_ROW_COUNT_IN_LIMIT_CLAUSE),
+		         errmsg("\"limit\" must not be negative")));
 }
 
 /* NULL = all spans of a spanset, and so is 0 */
@@ -128,17 +128,17 @@ read_spss(FunctionCallInfo fcinfo, int arg, TqlSearch *search)
 	search->spans_per_spanset = PG_ARGISNULL(arg) ? 0 : PG_GETARG_INT32(arg);
 	if (search->spans_per_spanset < 0)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"spss\" must not be negative")));
+		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		         errmsg("\"spss\" must not be negative")));
 }
 
 /* NULL = all tenants */
 static void
 read_tenants(FunctionCallInfo fcinfo, int arg, TqlSearch *search)
 {
-	Datum	   *items;
-	bool	   *nulls;
-	int			n;
+	Datum *items;
+	bool  *nulls;
+	int    n;
 
 	search->all_tenants = PG_ARGISNULL(arg);
 	if (search->all_tenants)
@@ -162,9 +162,9 @@ query_context(const char *query)
 static char *
 context_of_query(const char *context, const char *sql, const char *query)
 {
-	const char *at = context ? strstr(context, sql) : NULL;
-	const char *begin = at;
-	const char *end;
+	const char    *at = context ? strstr(context, sql) : NULL;
+	const char    *begin = at;
+	const char    *end;
 	StringInfoData out;
 
 	if (at == NULL)
@@ -199,10 +199,10 @@ hide_sql(ErrorData *error, const char *sql, const char *query)
 static void
 return_query(FunctionCallInfo fcinfo, const TqlSearch *search, const char *sql)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	MemoryContext context = CurrentMemoryContext;
+	ReturnSetInfo    *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	MemoryContext     context = CurrentMemoryContext;
 	SPIExecuteOptions options = {0};
-	int			rc = 0;
+	int               rc = 0;
 
 	InitMaterializedSRF(fcinfo, 0);
 
@@ -216,7 +216,7 @@ return_query(FunctionCallInfo fcinfo, const TqlSearch *search, const char *sql)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
+		ErrorData *error;
 
 		if (ERRCODE_TO_CATEGORY(geterrcode()) == ERRCODE_INTERNAL_ERROR)
 			PG_RE_THROW();
@@ -252,7 +252,7 @@ read_search(FunctionCallInfo fcinfo, TqlSearch *search)
 Datum
 tempo_traceql(PG_FUNCTION_ARGS)
 {
-	TqlSearch	search;
+	TqlSearch search;
 
 	if (read_search(fcinfo, &search))
 		return_query(fcinfo, &search, tql_search_sql(&search));
@@ -265,7 +265,7 @@ tempo_traceql(PG_FUNCTION_ARGS)
 Datum
 tempo_traceql_to_sql(PG_FUNCTION_ARGS)
 {
-	TqlSearch	search;
+	TqlSearch search;
 
 	if (!read_search(fcinfo, &search))
 		PG_RETURN_NULL();
@@ -276,7 +276,7 @@ tempo_traceql_to_sql(PG_FUNCTION_ARGS)
 Datum
 tempo_traceql_spans(PG_FUNCTION_ARGS)
 {
-	TqlSearch	search = {0};
+	TqlSearch search = {0};
 
 	if (PG_ARGISNULL(0))
 	{
@@ -301,9 +301,9 @@ read_metrics(FunctionCallInfo fcinfo, int tenants, TqlSearch *search)
 	search->query = parse_text(PG_GETARG_TEXT_PP(0));
 	if (search->query->metrics == NULL)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("not a metrics query"),
-				 errhint("Add a function, as in \"%s | rate()\"; traceql() is for searches.", search->text)));
+		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		         errmsg("not a metrics query"),
+		         errhint("Add a function, as in \"%s | rate()\"; traceql() is for searches.", search->text)));
 	search->slack = max_trace_duration_ms * NS_PER_MS;
 	read_tenants(fcinfo, tenants, search);
 }
@@ -320,39 +320,39 @@ set_window(TqlSearch *search, const TqlRange *range)
 static void
 read_metrics_range(FunctionCallInfo fcinfo, TqlRange *range)
 {
-	int64		end = timestamp_to_ns(PG_ARGISNULL(2) ? GetCurrentStatementStartTimestamp() : PG_GETARG_TIMESTAMPTZ(2));
-	int64		start = PG_ARGISNULL(1) ? end - INT64CONST(3600000000000) : timestamp_to_ns(PG_GETARG_TIMESTAMPTZ(1));
-	int64		length;
-	int64		step;
+	int64 end = timestamp_to_ns(PG_ARGISNULL(2) ? GetCurrentStatementStartTimestamp() : PG_GETARG_TIMESTAMPTZ(2));
+	int64 start = PG_ARGISNULL(1) ? end - INT64CONST(3600000000000) : timestamp_to_ns(PG_GETARG_TIMESTAMPTZ(1));
+	int64 length;
+	int64 step;
 
 	if (pg_sub_s64_overflow(end, start, &length) || length <= 0)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"end\" must be later than \"start\"")));
+		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		         errmsg("\"end\" must be later than \"start\"")));
 	step = tql_automatic_step(length);
 	if (!PG_ARGISNULL(3))
 	{
 		const Interval *interval = PG_GETARG_INTERVAL_P(3);
 
 		if (interval->month != 0 || interval->day > 10000 || interval->time < 0 || interval->day < 0 ||
-			interval->time > PG_INT64_MAX / 10000 || (interval->time == 0 && interval->day == 0))
+		    interval->time > PG_INT64_MAX / 10000 || (interval->time == 0 && interval->day == 0))
 			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("\"step\" must be a positive number of days or of a shorter unit")));
+			        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			         errmsg("\"step\" must be a positive number of days or of a shorter unit")));
 		step = (interval->day * USECS_PER_DAY + interval->time) * 1000;
 	}
 	if (!tql_align_range(start, end, step, range))
 		ereport(ERROR,
-				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-				 errmsg("time range out of range")));
+		        (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+		         errmsg("time range out of range")));
 }
 
 /* traceql_metrics(query, start, "end", step, tenants): one row per sample */
 Datum
 tempo_traceql_metrics(PG_FUNCTION_ARGS)
 {
-	TqlSearch	search;
-	TqlRange	range;
+	TqlSearch search;
+	TqlRange  range;
 
 	if (PG_ARGISNULL(0))
 	{
@@ -370,8 +370,8 @@ tempo_traceql_metrics(PG_FUNCTION_ARGS)
 Datum
 tempo_traceql_metrics_to_sql(PG_FUNCTION_ARGS)
 {
-	TqlSearch	search;
-	TqlRange	range;
+	TqlSearch search;
+	TqlRange  range;
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
@@ -399,8 +399,8 @@ read_exact_metrics(FunctionCallInfo fcinfo, int tenants, TqlSearch *search, TqlR
 	range->step = PG_GETARG_INT64(3);
 	if (range->step <= 0 || range->start >= range->stop || range->start == PG_INT64_MIN || range->stop == PG_INT64_MAX)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the range of a metrics query must not be empty")));
+		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		         errmsg("the range of a metrics query must not be empty")));
 	set_window(search, range);
 	return true;
 }
@@ -409,8 +409,8 @@ read_exact_metrics(FunctionCallInfo fcinfo, int tenants, TqlSearch *search, TqlR
 Datum
 tempo_query_metrics(PG_FUNCTION_ARGS)
 {
-	TqlSearch	search;
-	TqlRange	range;
+	TqlSearch search;
+	TqlRange  range;
 
 	if (read_exact_metrics(fcinfo, 4, &search, &range))
 		return_query(fcinfo, &search, tql_metrics_sql(&search, &range, false));
@@ -421,16 +421,16 @@ tempo_query_metrics(PG_FUNCTION_ARGS)
 Datum
 tempo_query_exemplars(PG_FUNCTION_ARGS)
 {
-	TqlSearch	search;
-	TqlRange	range;
-	TqlRange   *windows;
-	Datum	   *first;
-	Datum	   *last;
-	int			n_steps;
-	int			n_windows = 0;
-	int			n;
-	int			m;
-	char	   *sql;
+	TqlSearch search;
+	TqlRange  range;
+	TqlRange *windows;
+	Datum    *first;
+	Datum    *last;
+	int       n_steps;
+	int       n_windows = 0;
+	int       n;
+	int       m;
+	char     *sql;
 
 	if (PG_ARGISNULL(4) || PG_ARGISNULL(5) || PG_ARGISNULL(6))
 	{
@@ -446,8 +446,8 @@ tempo_query_exemplars(PG_FUNCTION_ARGS)
 	windows = palloc(sizeof(TqlRange) * Max(n, 1));
 	for (int i = 0; i < Min(n, m); i++)
 	{
-		int32		from = DatumGetInt32(first[i]);
-		int32		to = DatumGetInt32(last[i]);
+		int32 from = DatumGetInt32(first[i]);
+		int32 to = DatumGetInt32(last[i]);
 
 		if (from < 0 || from > to || to >= n_steps)
 			continue;

@@ -12,4 +12,4 @@
 /* Defines tempo_pg.max_trace_duration and tempo_pg.compare_memory. */
 extern void tempo_traceql_init(void);
 
-#endif							/* TEMPO_TRACEQL_TRACEQL_H */
+#endif /* TEMPO_TRACEQL_TRACEQL_H */

@@ -24,8 +24,8 @@
 
 typedef struct IdEntry
 {
-	uint64		id;
-	int			span;
+	uint64 id;
+	int    span;
 } IdEntry;
 
 static int
@@ -44,12 +44,12 @@ compare_ids(const void *a, const void *b)
 static int
 first_of_id(const IdEntry *ids, int n, uint64 id)
 {
-	int			low = 0;
-	int			high = n;
+	int low = 0;
+	int high = n;
 
 	while (low < high)
 	{
-		int			middle = low + (high - low) / 2;
+		int middle = low + (high - low) / 2;
 
 		if (ids[middle].id < id)
 			low = middle + 1;
@@ -66,9 +66,9 @@ first_of_id(const IdEntry *ids, int n, uint64 id)
 static int
 resolve_parent(const TqlTrace *trace, const IdEntry *ids, const TqlSpan *span)
 {
-	int			n = trace->n_spans;
-	int			i = first_of_id(ids, n, span->parent_id);
-	TqlKind		wanted = span->kind == TQL_KIND_SERVER ? TQL_KIND_CLIENT : TQL_KIND_SERVER;
+	int     n = trace->n_spans;
+	int     i = first_of_id(ids, n, span->parent_id);
+	TqlKind wanted = span->kind == TQL_KIND_SERVER ? TQL_KIND_CLIENT : TQL_KIND_SERVER;
 
 	if (i >= n || ids[i].id != span->parent_id)
 		return -1;
@@ -85,18 +85,18 @@ resolve_parent(const TqlTrace *trace, const IdEntry *ids, const TqlSpan *span)
 static void
 link_spans(TqlTrace *trace)
 {
-	int			n = trace->n_spans;
-	IdEntry    *ids = palloc_extended(sizeof(IdEntry) * n, MCXT_ALLOC_HUGE);
+	int      n = trace->n_spans;
+	IdEntry *ids = palloc_extended(sizeof(IdEntry) * n, MCXT_ALLOC_HUGE);
 
 	for (int i = 0; i < n; i++)
-		ids[i] = (IdEntry) {trace->spans[i].id, i};
+		ids[i] = (IdEntry){trace->spans[i].id, i};
 	qsort(ids, n, sizeof(IdEntry), compare_ids);
 	for (int i = 0; i + 2 < n; i++)
 		trace->ambiguous |= ids[i].id == ids[i + 2].id;
 
 	for (int i = 0; i < n; i++)
 	{
-		TqlNode    *node = &trace->nodes[i];
+		TqlNode *node = &trace->nodes[i];
 
 		node->parent = trace->spans[i].has_parent ? resolve_parent(trace, ids, &trace->spans[i]) : -1;
 		if (node->parent >= 0 && node->parent != i)
@@ -109,19 +109,19 @@ link_spans(TqlTrace *trace)
 static void
 number_siblings(TqlTrace *trace)
 {
-	int			n = trace->n_spans;
-	IdEntry    *ids;
+	int      n = trace->n_spans;
+	IdEntry *ids;
 
 	if (trace->siblings_numbered)
 		return;
 	trace->siblings_numbered = true;
 	ids = palloc_extended(sizeof(IdEntry) * n, MCXT_ALLOC_HUGE);
 	for (int i = 0; i < n; i++)
-		ids[i] = (IdEntry) {trace->spans[i].has_parent ? trace->spans[i].parent_id : 0, i};
+		ids[i] = (IdEntry){trace->spans[i].has_parent ? trace->spans[i].parent_id : 0, i};
 	qsort(ids, n, sizeof(IdEntry), compare_ids);
 	for (int i = 0; i < n; i++)
 	{
-		TqlNode    *node = &trace->nodes[ids[i].span];
+		TqlNode *node = &trace->nodes[ids[i].span];
 
 		if (!trace->spans[ids[i].span].has_parent)
 			node->siblings = -1;
@@ -135,20 +135,20 @@ number_siblings(TqlTrace *trace)
 
 typedef struct Walk
 {
-	TqlTrace   *trace;
-	int		   *first_child;	/* children of span i: child[first_child[i]] up to child[first_child[i + 1] - 1] */
-	int		   *child;
-	int		   *stack;
-	int		   *next;			/* per span on the stack: place of the next child to visit */
-	int			counter;
+	TqlTrace *trace;
+	int      *first_child; /* children of span i: child[first_child[i]] up to child[first_child[i + 1] - 1] */
+	int      *child;
+	int      *stack;
+	int      *next; /* per span on the stack: place of the next child to visit */
+	int       counter;
 } Walk;
 
 static void
 list_children(Walk *walk)
 {
-	TqlTrace   *trace = walk->trace;
-	int			n = trace->n_spans;
-	int			total = 0;
+	TqlTrace *trace = walk->trace;
+	int       n = trace->n_spans;
+	int       total = 0;
 
 	for (int i = 0; i < n; i++)
 	{
@@ -158,7 +158,7 @@ list_children(Walk *walk)
 	walk->first_child[n] = total;
 	for (int i = 0; i < n; i++)
 	{
-		int			parent = trace->nodes[i].parent;
+		int parent = trace->nodes[i].parent;
 
 		if (parent >= 0 && parent != i)
 			walk->child[walk->next[parent]++] = i;
@@ -170,15 +170,15 @@ list_children(Walk *walk)
 static void
 number_below(Walk *walk, int top, bool connected, int cycle)
 {
-	TqlNode    *nodes = walk->trace->nodes;
-	int			depth = 0;
+	TqlNode *nodes = walk->trace->nodes;
+	int      depth = 0;
 
 	walk->stack[depth++] = top;
 	nodes[top].left = ++walk->counter;
 	while (depth > 0)
 	{
-		int			i = walk->stack[depth - 1];
-		int			child;
+		int i = walk->stack[depth - 1];
+		int child;
 
 		nodes[i].connected = connected;
 		nodes[i].cycle = cycle;
@@ -201,10 +201,10 @@ number_below(Walk *walk, int top, bool connected, int cycle)
 static void
 number_cycle(Walk *walk, int from)
 {
-	TqlTrace   *trace = walk->trace;
-	TqlNode    *nodes = trace->nodes;
-	int			i = from;
-	int			top;
+	TqlTrace *trace = walk->trace;
+	TqlNode  *nodes = trace->nodes;
+	int       i = from;
+	int       top;
 
 	for (; trace->marks[i] == 0; i = nodes[i].parent)
 		trace->marks[i] = 1;
@@ -223,8 +223,8 @@ number_cycle(Walk *walk, int from)
 void
 tql_number_tree(TqlTrace *trace)
 {
-	Walk		walk = {trace};
-	int			n = trace->n_spans;
+	Walk walk = {trace};
+	int  n = trace->n_spans;
 
 	if (trace->numbered)
 		return;
@@ -273,9 +273,9 @@ typedef enum Relation
 /* A span seen by the sweep over intervals */
 typedef struct Place
 {
-	int			left;
-	int			span;
-	int			wanted;			/* place among those asked about, or -1 for one of the others */
+	int left;
+	int span;
+	int wanted; /* place among those asked about, or -1 for one of the others */
 } Place;
 
 static int
@@ -302,7 +302,7 @@ related_by_parent(TqlTrace *trace, const TqlGroup *of, const TqlGroup *others, b
 		trace->marks[others->members[i]] = 1;
 	for (int i = 0; i < of->n; i++)
 	{
-		int			parent = trace->nodes[of->members[i]].parent;
+		int parent = trace->nodes[of->members[i]].parent;
 
 		found[i] = parent >= 0 && parent != of->members[i] && trace->marks[parent] != 0;
 	}
@@ -317,7 +317,7 @@ related_by_child(TqlTrace *trace, const TqlGroup *of, const TqlGroup *others, bo
 	{
 		for (int i = 0; i < others->n; i++)
 		{
-			int			parent = trace->nodes[others->members[i]].parent;
+			int parent = trace->nodes[others->members[i]].parent;
 
 			if (parent >= 0 && !is_own_parent(trace, others->members[i]))
 				trace->marks[parent] = pass;
@@ -333,29 +333,29 @@ related_by_child(TqlTrace *trace, const TqlGroup *of, const TqlGroup *others, bo
 static void
 related_by_siblings(TqlTrace *trace, const TqlGroup *of, const TqlGroup *others, bool *found)
 {
-	int			other = 0;
+	int other = 0;
 
 	for (int i = 0; i < others->n; i++)
 	{
-		int			siblings = trace->nodes[others->members[i]].siblings;
+		int siblings = trace->nodes[others->members[i]].siblings;
 
 		if (siblings >= 0)
 			trace->marks[siblings]++;
 	}
 	for (int i = 0; i < of->n; i++)
 	{
-		int			span = of->members[i];
-		int			siblings = trace->nodes[span].siblings;
+		int span = of->members[i];
+		int siblings = trace->nodes[span].siblings;
 
 		/* both are ascending; a span is not its own sibling */
 		while (other < others->n && others->members[other] < span)
 			other++;
 		found[i] = siblings >= 0 &&
-			trace->marks[siblings] > (other < others->n && others->members[other] == span);
+		           trace->marks[siblings] > (other < others->n && others->members[other] == span);
 	}
 	for (int i = 0; i < others->n; i++)
 	{
-		int			siblings = trace->nodes[others->members[i]].siblings;
+		int siblings = trace->nodes[others->members[i]].siblings;
 
 		if (siblings >= 0)
 			trace->marks[siblings] = 0;
@@ -366,7 +366,7 @@ related_by_siblings(TqlTrace *trace, const TqlGroup *of, const TqlGroup *others,
 static void
 related_by_cycle(TqlTrace *trace, const TqlGroup *of, const TqlGroup *others, bool descendants, bool *found)
 {
-	int			other = 0;
+	int other = 0;
 
 	for (int pass = 1; pass >= 0; pass--)
 	{
@@ -381,7 +381,7 @@ related_by_cycle(TqlTrace *trace, const TqlGroup *of, const TqlGroup *others, bo
 			break;
 		for (int i = 0; i < of->n; i++)
 		{
-			int			span = of->members[i];
+			int            span = of->members[i];
 			const TqlNode *node = &trace->nodes[span];
 
 			while (other < others->n && others->members[other] < span)
@@ -389,7 +389,7 @@ related_by_cycle(TqlTrace *trace, const TqlGroup *of, const TqlGroup *others, bo
 			if (node->cycle < 0 || (descendants && !node->on_cycle))
 				continue;
 			found[i] |= trace->marks[node->cycle] >
-				(node->on_cycle && other < others->n && others->members[other] == span);
+			            (node->on_cycle && other < others->n && others->members[other] == span);
 		}
 	}
 }
@@ -398,14 +398,14 @@ related_by_cycle(TqlTrace *trace, const TqlGroup *of, const TqlGroup *others, bo
 static void
 related_by_intervals(TqlTrace *trace, const TqlGroup *of, const TqlGroup *others, bool descendants, bool *found)
 {
-	int			n = of->n + others->n;
-	Place	   *places = palloc_extended(sizeof(Place) * n, MCXT_ALLOC_HUGE);
-	int			bound = 0;
+	int    n = of->n + others->n;
+	Place *places = palloc_extended(sizeof(Place) * n, MCXT_ALLOC_HUGE);
+	int    bound = 0;
 
 	for (int i = 0; i < others->n; i++)
-		places[i] = (Place) {trace->nodes[others->members[i]].left, others->members[i], -1};
+		places[i] = (Place){trace->nodes[others->members[i]].left, others->members[i], -1};
 	for (int i = 0; i < of->n; i++)
-		places[others->n + i] = (Place) {trace->nodes[of->members[i]].left, of->members[i], i};
+		places[others->n + i] = (Place){trace->nodes[of->members[i]].left, of->members[i], i};
 	qsort(places, n, sizeof(Place), compare_places);
 
 	if (descendants)
@@ -423,7 +423,7 @@ related_by_intervals(TqlTrace *trace, const TqlGroup *of, const TqlGroup *others
 	else
 	{
 		/* forwards: the one to the left that ends last is around it, or none is */
-		int			pending = 0;	/* end of the span at the same place */
+		int pending = 0; /* end of the span at the same place */
 
 		for (int i = 0; i < n; i++)
 		{
@@ -447,7 +447,7 @@ related_by_intervals(TqlTrace *trace, const TqlGroup *of, const TqlGroup *others
 static bool *
 related(TqlTrace *trace, const TqlGroup *of, const TqlGroup *others, Relation relation)
 {
-	bool	   *found = palloc0(Max(of->n, 1));
+	bool *found = palloc0(Max(of->n, 1));
 
 	switch (relation)
 	{
@@ -472,8 +472,8 @@ related(TqlTrace *trace, const TqlGroup *of, const TqlGroup *others, Relation re
 static TqlGroup *
 those_related(TqlTrace *trace, const TqlGroup *of, const TqlGroup *others, Relation relation, bool wanted)
 {
-	bool	   *found = related(trace, of, others, relation);
-	TqlGroup   *result = palloc0(sizeof(TqlGroup));
+	bool     *found = related(trace, of, others, relation);
+	TqlGroup *result = palloc0(sizeof(TqlGroup));
 
 	result->members = palloc(sizeof(int) * Max(of->n, 1));
 	for (int i = 0; i < of->n; i++)
@@ -490,14 +490,16 @@ tql_structural(TqlTrace *trace, TqlOp op, const TqlGroup *left, const TqlGroup *
 {
 	static const struct
 	{
-		TqlOp		op;
-		Relation	relation;
-		Relation	reverse;
+		TqlOp    op;
+		Relation relation;
+		Relation reverse;
 		enum
 		{
-			POSITIVE, NEGATED, UNION
-		}			form;
-	}			operators[] = {
+			POSITIVE,
+			NEGATED,
+			UNION
+		} form;
+	} operators[] = {
 		{TQL_GT, HAS_PARENT, HAS_CHILD, POSITIVE},
 		{TQL_DESCENDANT, HAS_ANCESTOR, HAS_DESCENDANT, POSITIVE},
 		{TQL_LT, HAS_CHILD, HAS_PARENT, POSITIVE},
@@ -515,9 +517,9 @@ tql_structural(TqlTrace *trace, TqlOp op, const TqlGroup *left, const TqlGroup *
 		{TQL_UNION_SIBLING, HAS_SIBLING, HAS_SIBLING, UNION},
 	};
 
-	TqlGroup   *of_left;
-	TqlGroup   *of_right;
-	TqlGroup   *result;
+	TqlGroup *of_left;
+	TqlGroup *of_right;
+	TqlGroup *result;
 
 	tql_number_tree(trace);
 	CHECK_FOR_INTERRUPTS();

@@ -13,13 +13,13 @@
 
 typedef enum TqlValueType
 {
-	TQL_V_NIL,					/* there is none */
-	TQL_V_OPAQUE,				/* there is one that no operator can see */
+	TQL_V_NIL,    /* there is none */
+	TQL_V_OPAQUE, /* there is one that no operator can see */
 	TQL_V_INT,
 	TQL_V_DOUBLE,
 	TQL_V_STRING,
 	TQL_V_BOOL,
-	TQL_V_ARRAY,				/* of two or more elements of one of the four types above */
+	TQL_V_ARRAY, /* of two or more elements of one of the four types above */
 	/* what only intrinsics are; "n" is the value */
 	TQL_V_DURATION,
 	TQL_V_STATUS,
@@ -28,13 +28,13 @@ typedef enum TqlValueType
 
 typedef struct TqlValue
 {
-	TqlValueType type;
-	int64		n;				/* INT, BOOL, DURATION, STATUS, KIND */
-	double		d;				/* DOUBLE */
-	const char *s;				/* STRING */
-	uint32		len;
-	struct TqlValue *elements;	/* ARRAY */
-	uint32		n_elements;
+	TqlValueType     type;
+	int64            n; /* INT, BOOL, DURATION, STATUS, KIND */
+	double           d; /* DOUBLE */
+	const char      *s; /* STRING */
+	uint32           len;
+	struct TqlValue *elements; /* ARRAY */
+	uint32           n_elements;
 } TqlValue;
 
 /* Reads a value; strings point into the jsonb. */
@@ -46,7 +46,7 @@ extern Jsonb *tql_value_to_jsonb(const TqlValue *value);
 /* a op b, for the six comparison operators; false for what cannot be compared */
 extern bool tql_value_compare(const TqlValue *a, TqlOp op, const TqlValue *b);
 
-extern bool tql_value_is_number(const TqlValue *v);
+extern bool   tql_value_is_number(const TqlValue *v);
 extern double tql_value_number(const TqlValue *v);
 
 /* One element of an attribute set, nil if it has no such key. */
@@ -71,4 +71,4 @@ extern void tql_push_attribute(JsonbParseState **state, const char *key, int key
 extern void tql_push_any_value(JsonbParseState **state, const TqlValue *value);
 extern void tql_push_text(JsonbParseState **state, JsonbIteratorToken token, const char *s, int len);
 
-#endif							/* TEMPO_TRACEQL_VALUE_H */
+#endif /* TEMPO_TRACEQL_VALUE_H */

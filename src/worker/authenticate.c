@@ -43,7 +43,7 @@
 #define MAX_HEADER 2048
 
 static uint8 verified[VERIFIED][DIGEST_BYTES];
-static int	n_verified;
+static int   n_verified;
 
 /* ------------------------------------------------------------------ basic */
 
@@ -60,9 +60,9 @@ was_verified(const uint8 *digest)
 static bool
 password_is(const char *role, const char *password, const char **detail)
 {
-	char	   *secret = get_role_password(role, detail);
-	uint8		digest[DIGEST_BYTES];
-	bool		digested;
+	char *secret = get_role_password(role, detail);
+	uint8 digest[DIGEST_BYTES];
+	bool  digested;
 
 	if (secret == NULL)
 		return false;
@@ -81,8 +81,8 @@ password_is(const char *role, const char *password, const char **detail)
 static Oid
 login_role(const char *name, const char **detail)
 {
-	HeapTuple	tuple = SearchSysCache1(AUTHNAME, CStringGetDatum(name));
-	Oid			role = InvalidOid;
+	HeapTuple tuple = SearchSysCache1(AUTHNAME, CStringGetDatum(name));
+	Oid       role = InvalidOid;
 
 	if (!HeapTupleIsValid(tuple))
 	{
@@ -100,12 +100,12 @@ login_role(const char *name, const char **detail)
 static Oid
 basic(const char *encoded, const char **detail)
 {
-	int			room = pg_b64_dec_len(strlen(encoded));
-	char	   *text = palloc(room + 1);
-	int			len = pg_b64_decode(encoded, strlen(encoded), (void *) text, room);
-	char	   *colon;
-	Oid			role;
-	bool		right;
+	int   room = pg_b64_dec_len(strlen(encoded));
+	char *text = palloc(room + 1);
+	int   len = pg_b64_decode(encoded, strlen(encoded), (void *) text, room);
+	char *colon;
+	Oid   role;
+	bool  right;
 
 	if (len < 0 || memchr(text, '\0', len) != NULL)
 	{
@@ -133,7 +133,7 @@ basic(const char *encoded, const char **detail)
 static bytea *
 token_hash(const char *token, int len)
 {
-	bytea	   *hash = palloc(VARHDRSZ + DIGEST_BYTES);
+	bytea       *hash = palloc(VARHDRSZ + DIGEST_BYTES);
 	unsigned int n;
 
 	if (EVP_Digest(token, len, (unsigned char *) VARDATA(hash), &n, EVP_sha256(), NULL) != 1)
@@ -145,20 +145,20 @@ token_hash(const char *token, int len)
 static Oid
 bearer(const char *token, const char **detail)
 {
-	Oid			types[] = {BYTEAOID};
-	Datum		values[] = {PointerGetDatum(token_hash(token, strlen(token)))};
-	Oid			role = InvalidOid;
+	Oid   types[] = {BYTEAOID};
+	Datum values[] = {PointerGetDatum(token_hash(token, strlen(token)))};
+	Oid   role = InvalidOid;
 
 	SPI_connect();
 	/* a superuser's query: names of its own schemas only */
 	if (SPI_execute_with_args("SELECT role::pg_catalog.oid FROM tempo.api_tokens "
-							  "WHERE token_hash OPERATOR(pg_catalog.=) $1 "
-							  "AND (expires IS NULL OR expires OPERATOR(pg_catalog.>) pg_catalog.now())",
-							  1, types, values, NULL, true, 1) != SPI_OK_SELECT)
+	                          "WHERE token_hash OPERATOR(pg_catalog.=) $1 "
+	                          "AND (expires IS NULL OR expires OPERATOR(pg_catalog.>) pg_catalog.now())",
+	                          1, types, values, NULL, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read tempo.api_tokens");
 	if (SPI_processed == 1)
 	{
-		bool		isnull;
+		bool isnull;
 
 		role = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	}
@@ -166,7 +166,7 @@ bearer(const char *token, const char **detail)
 	if (!OidIsValid(role) || !SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)))
 	{
 		*detail = OidIsValid(role) ? "The role of the token does not exist any more." :
-			"The token is not known, or has expired.";
+		                             "The token is not known, or has expired.";
 		return InvalidOid;
 	}
 	return role;
@@ -185,11 +185,12 @@ authentication_needed(int demanded)
 Oid
 authenticate(const char *header, int demanded)
 {
-	int			kinds = demanded == 0 ? tempo_authentication :
-		tempo_authentication == 0 ? demanded : demanded & tempo_authentication;
+	int         kinds = demanded == 0             ? tempo_authentication :
+	                    tempo_authentication == 0 ? demanded :
+	                                                demanded & tempo_authentication;
 	const char *detail = "There are no credentials.";
 	const char *value = header != NULL ? strchr(header, ' ') : NULL;
-	Oid			role = InvalidOid;
+	Oid         role = InvalidOid;
 
 	if (value != NULL && strlen(header) <= MAX_HEADER)
 	{
@@ -202,10 +203,10 @@ authenticate(const char *header, int demanded)
 	}
 	if (!OidIsValid(role))
 		ereport(LOG,
-				(errcode(ERRCODE_INVALID_PASSWORD),
-				 errmsg("a client of tempo_pg could not be authenticated"),
-				 detail != NULL ? errdetail_log("%s", detail) : 0,
-				 errhidestmt(true)));
+		        (errcode(ERRCODE_INVALID_PASSWORD),
+		         errmsg("a client of tempo_pg could not be authenticated"),
+		         detail != NULL ? errdetail_log("%s", detail) : 0,
+		         errhidestmt(true)));
 	return role;
 }
 
@@ -221,8 +222,8 @@ check_role(Oid role)
 {
 	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)))
 		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("role with OID %u does not exist", role)));
+		        (errcode(ERRCODE_UNDEFINED_OBJECT),
+		         errmsg("role with OID %u does not exist", role)));
 #if PG_VERSION_NUM >= 160000
 	if (member_can_set_role(GetUserId(), role))
 		return;
@@ -231,20 +232,20 @@ check_role(Oid role)
 		return;
 #endif
 	ereport(ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("must be able to SET ROLE \"%s\"", GetUserNameFromId(role, false))));
+	        (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+	         errmsg("must be able to SET ROLE \"%s\"", GetUserNameFromId(role, false))));
 }
 
 /* Runs a statement on tempo.api_tokens, which nobody else may write, as its owner. */
 static uint64
 execute_as_owner(const char *command, int n, Oid *types, Datum *values, const char *nulls, Datum *result)
 {
-	Oid			relid = get_relname_relid("api_tokens", get_namespace_oid("tempo", false));
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid			owner;
-	Oid			user;
-	int			security;
-	uint64		processed;
+	Oid       relid = get_relname_relid("api_tokens", get_namespace_oid("tempo", false));
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid       owner;
+	Oid       user;
+	int       security;
+	uint64    processed;
 
 	if (!HeapTupleIsValid(tuple))
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("relation \"tempo.api_tokens\" does not exist")));
@@ -258,7 +259,7 @@ execute_as_owner(const char *command, int n, Oid *types, Datum *values, const ch
 	processed = SPI_processed;
 	if (result != NULL && processed > 0)
 	{
-		bool		isnull;
+		bool isnull;
 
 		*result = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	}
@@ -271,12 +272,12 @@ execute_as_owner(const char *command, int n, Oid *types, Datum *values, const ch
 Datum
 tempo_create_token(PG_FUNCTION_ARGS)
 {
-	Oid			types[] = {BYTEAOID, OIDOID, TIMESTAMPTZOID, TEXTOID};
-	Datum		values[4];
-	char		nulls[4] = {' ', ' ', ' ', ' '};
-	uint8		secret[TOKEN_BYTES];
-	char		token[sizeof(TOKEN_PREFIX) + 2 * TOKEN_BYTES];
-	int			len;
+	Oid   types[] = {BYTEAOID, OIDOID, TIMESTAMPTZOID, TEXTOID};
+	Datum values[4];
+	char  nulls[4] = {' ', ' ', ' ', ' '};
+	uint8 secret[TOKEN_BYTES];
+	char  token[sizeof(TOKEN_PREFIX) + 2 * TOKEN_BYTES];
+	int   len;
 
 	if (PG_ARGISNULL(0))
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("role must not be null")));
@@ -295,32 +296,32 @@ tempo_create_token(PG_FUNCTION_ARGS)
 		nulls[i + 1] = PG_ARGISNULL(i) ? 'n' : ' ';
 	}
 	(void) execute_as_owner("INSERT INTO tempo.api_tokens (token_hash, role, expires, comment) VALUES ($1, $2, $3, $4)",
-							4, types, values, nulls, NULL);
+	                        4, types, values, nulls, NULL);
 	PG_RETURN_TEXT_P(cstring_to_text(token));
 }
 
 static bool
 drop(bytea *hash)
 {
-	Oid			types[] = {BYTEAOID};
-	Datum		values[] = {PointerGetDatum(hash)};
-	Datum		role;
+	Oid   types[] = {BYTEAOID};
+	Datum values[] = {PointerGetDatum(hash)};
+	Datum role;
 
 	if (execute_as_owner("SELECT role::pg_catalog.oid FROM tempo.api_tokens WHERE token_hash OPERATOR(pg_catalog.=) $1",
-						 1, types, values, NULL, &role) == 0)
+	                     1, types, values, NULL, &role) == 0)
 		return false;
 	/* of a role that is gone, anybody's who may call this */
 	if (SearchSysCacheExists1(AUTHOID, role))
 		check_role(DatumGetObjectId(role));
 	return execute_as_owner("DELETE FROM tempo.api_tokens WHERE token_hash OPERATOR(pg_catalog.=) $1",
-							1, types, values, NULL, NULL) > 0;
+	                        1, types, values, NULL, NULL) > 0;
 }
 
 /* tempo.drop_token(token text) returns boolean */
 Datum
 tempo_drop_token(PG_FUNCTION_ARGS)
 {
-	text	   *token = PG_GETARG_TEXT_PP(0);
+	text *token = PG_GETARG_TEXT_PP(0);
 
 	PG_RETURN_BOOL(drop(token_hash(VARDATA_ANY(token), VARSIZE_ANY_EXHDR(token))));
 }

@@ -20,6 +20,6 @@ extern bool authentication_needed(int demanded);
  * authenticate: in a transaction, as a user that may read everything.
  * InvalidOid if the header (NULL = none) proves no role; the log says why.
  */
-extern Oid	authenticate(const char *header, int demanded);
+extern Oid authenticate(const char *header, int demanded);
 
-#endif							/* TEMPO_WORKER_AUTHENTICATE_H */
+#endif /* TEMPO_WORKER_AUTHENTICATE_H */

@@ -61,14 +61,14 @@
 #include "utils/wait_event.h"
 #include "worker/process.h"
 
-#define CYCLE_MS 1000			/* between looks */
-#define RETRY_MS 10000				   /* without the extension, and after a first error */
+#define CYCLE_MS 1000                  /* between looks */
+#define RETRY_MS 10000                 /* without the extension, and after a first error */
 #define LAST_RETRY_MS (10 * 60 * 1000) /* after many errors */
-#define TEND_MS 10000				   /* between looks for what is too old, and for free blocks */
+#define TEND_MS 10000                  /* between looks for what is too old, and for free blocks */
 #define ORPHANS_MS (5 * 60 * 1000)
 #define FOLD_COUNT 64
 #define FOLD_AGE_MS 2000
-#define MERGES_PER_TURN 16		/* of one table, before the next has its turn */
+#define MERGES_PER_TURN 16 /* of one table, before the next has its turn */
 
 /* More damaged segments than this are not told apart: then the table waits. */
 #define MAX_DAMAGED 1000
@@ -82,50 +82,50 @@
 extern PGDLLEXPORT void tempo_compaction_main(Datum arg);
 
 static bool compaction_on = true;
-static int	compaction_rate_limit = 0; /* kB/s */
-static int	max_level0_segments = 1000;
+static int  compaction_rate_limit = 0; /* kB/s */
+static int  max_level0_segments = 1000;
 
 /* How long something that failed is left alone. */
 typedef struct Backoff
 {
 	TimestampTz until;
-	long		delay; /* milliseconds, the last time; 0 = did not fail */
-	int			sqlstate;
+	long        delay; /* milliseconds, the last time; 0 = did not fail */
+	int         sqlstate;
 } Backoff;
 
 typedef struct Damaged
 {
 	TempoSegmentKey key;
-	Backoff		backoff;
+	Backoff         backoff;
 } Damaged;
 
 /* A table that is being looked after. */
 typedef struct Table
 {
-	Oid			relid;
-	char	   *name;	  /* as in SQL, for messages */
-	bool		seen;	  /* by the last look for tables */
-	bool		vacuum;			/* it has given up segments */
-	TransactionId given_up;		/* by transactions before this */
-	TransactionId horizon;		/* when it was last vacuumed */
-	Backoff		backoff;
-	Damaged    *damaged;
-	uint32		n_damaged;
+	Oid              relid;
+	char            *name;     /* as in SQL, for messages */
+	bool             seen;     /* by the last look for tables */
+	bool             vacuum;   /* it has given up segments */
+	TransactionId    given_up; /* by transactions before this */
+	TransactionId    horizon;  /* when it was last vacuumed */
+	Backoff          backoff;
+	Damaged         *damaged;
+	uint32           n_damaged;
 	TempoSegmentKey *avoid; /* those of them to be left out now */
-	uint32		n_avoid;
-	TempoFloor	floor;
+	uint32           n_avoid;
+	TempoFloor       floor;
 } Table;
 
-static List *tables = NIL;
+static List         *tables = NIL;
 static MemoryContext tables_context;
 
 /* The work of one transaction; what an error leaves behind is used to blame a segment. */
 typedef struct Attempt
 {
-	Table	   *table;
+	Table             *table;
 	TempoCompactResult result;
-	TempoExpired expired;
-	bool		done;
+	TempoExpired       expired;
+	bool               done;
 } Attempt;
 
 /* ------------------------------------------------------------- pressure */
@@ -142,16 +142,14 @@ compaction_stored(Oid relid)
 static uint32
 waiting_segments(void)
 {
-	return OidIsValid(stored_into) && compaction_on
-			   ? tempo_stat_level0(tempo_compact_stat(stored_into))
-			   : 0;
+	return OidIsValid(stored_into) && compaction_on ? tempo_stat_level0(tempo_compact_stat(stored_into)) : 0;
 }
 
 int
 compaction_commit_interval(int normal)
 {
-	uint32		waiting = waiting_segments();
-	uint64		more;
+	uint32 waiting = waiting_segments();
+	uint64 more;
 
 	if (max_level0_segments == 0 || waiting <= (uint32) max_level0_segments)
 		return normal;
@@ -163,7 +161,7 @@ bool
 compaction_overloaded(void)
 {
 	return max_level0_segments > 0 &&
-		   waiting_segments() > (uint64) max_level0_segments * REFUSE_FACTOR;
+	       waiting_segments() > (uint64) max_level0_segments * REFUSE_FACTOR;
 }
 
 /* -------------------------------------------------------------- settings */
@@ -172,21 +170,21 @@ void
 compaction_init(void)
 {
 	DefineCustomBoolVariable("tempo_pg.compaction",
-							 "Merge segments in the background.",
-							 "Without it, segments are merged only by tempo.compact(), and "
-							 "retention is applied only by tempo.apply_retention().",
-							 &compaction_on, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	                         "Merge segments in the background.",
+	                         "Without it, segments are merged only by tempo.compact(), and "
+	                         "retention is applied only by tempo.apply_retention().",
+	                         &compaction_on, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable(
 		"tempo_pg.compaction_rate_limit",
 		"Bytes per second that merging in the background may read and write; 0 means no limit.",
 		"The worker waits between merges.", &compaction_rate_limit, 0, 0, MAX_KILOBYTES, PGC_SIGHUP,
 		GUC_UNIT_KB, NULL, NULL, NULL);
 	DefineCustomIntVariable("tempo_pg.max_level0_segments",
-							"Number of segments waiting to be merged beyond which receivers are "
-							"slowed down; 0 means no limit.",
-							"At four times the number clients are asked to retry.",
-							&max_level0_segments, 1000, 0, INT_MAX / REFUSE_FACTOR,
-							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	                        "Number of segments waiting to be merged beyond which receivers are "
+	                        "slowed down; 0 means no limit.",
+	                        "At four times the number clients are asked to retry.",
+	                        &max_level0_segments, 1000, 0, INT_MAX / REFUSE_FACTOR,
+	                        PGC_SIGHUP, 0, NULL, NULL, NULL);
 	process_add_worker("tempo_pg compaction", "tempo_compaction_main", 1, 0);
 }
 
@@ -213,13 +211,13 @@ wait_for(long milliseconds)
 static void
 throttle(Table *table, uint64 bytes, TimestampTz begun)
 {
-	bool		waited = false;
+	bool waited = false;
 
 	while (compaction_rate_limit > 0 && should_run())
 	{
-		uint64		milliseconds = bytes / ((uint64) compaction_rate_limit * 1024 / 1000);
+		uint64      milliseconds = bytes / ((uint64) compaction_rate_limit * 1024 / 1000);
 		TimestampTz until = begun + (TimestampTz) Min(milliseconds, INT_MAX) * 1000;
-		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+		long        left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
 
 		if (left <= 0)
 			break;
@@ -247,7 +245,7 @@ is_over(const Backoff *backoff, TimestampTz now)
 static bool
 back_off(Backoff *backoff, int sqlstate)
 {
-	bool		is_new = backoff->delay == 0 || backoff->sqlstate != sqlstate;
+	bool is_new = backoff->delay == 0 || backoff->sqlstate != sqlstate;
 
 	backoff->delay = backoff->delay == 0 ? RETRY_MS : Min(backoff->delay * 2, LAST_RETRY_MS);
 	backoff->until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), backoff->delay);
@@ -276,22 +274,22 @@ choose_avoided(Table *table)
 static bool
 is_damage(int sqlstate)
 {
-	int			category = ERRCODE_TO_CATEGORY(sqlstate);
+	int category = ERRCODE_TO_CATEGORY(sqlstate);
 
 	return category != ERRCODE_INSUFFICIENT_RESOURCES &&
-		   category != ERRCODE_OPERATOR_INTERVENTION && category != ERRCODE_TRANSACTION_ROLLBACK &&
-		   category != ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+	       category != ERRCODE_OPERATOR_INTERVENTION && category != ERRCODE_TRANSACTION_ROLLBACK &&
+	       category != ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
 }
 
 /* The entry of a segment, which may be new; NULL if there are too many. */
 static Damaged *
 find_damaged(Table *table, const TempoSegmentKey *key)
 {
-	Damaged    *damaged;
+	Damaged *damaged;
 
 	for (uint32 i = 0; i < table->n_damaged; i++)
 		if (table->damaged[i].key.storage_id == key->storage_id &&
-			table->damaged[i].key.segment_id == key->segment_id)
+		    table->damaged[i].key.segment_id == key->segment_id)
 			return &table->damaged[i];
 	if (table->n_damaged == MAX_DAMAGED)
 		return NULL;
@@ -307,13 +305,11 @@ find_damaged(Table *table, const TempoSegmentKey *key)
 static void
 blame(Attempt *attempt, const ErrorData *error)
 {
-	Table	   *table = attempt->table;
-	const TempoSegmentKey *reading = attempt->result.reading.storage_id != 0
-										 ? &attempt->result.reading
-										 : &attempt->expired.reading;
-	Damaged	   *damaged = NULL;
-	const char *message = error->message != NULL ? error->message : "unknown error";
-	Backoff	   *backoff;
+	Table                 *table = attempt->table;
+	const TempoSegmentKey *reading = attempt->result.reading.storage_id != 0 ? &attempt->result.reading : &attempt->expired.reading;
+	Damaged               *damaged = NULL;
+	const char            *message = error->message != NULL ? error->message : "unknown error";
+	Backoff               *backoff;
 
 	if (reading->storage_id != 0 && is_damage(error->sqlerrcode))
 		damaged = find_damaged(table, reading);
@@ -323,20 +319,20 @@ blame(Attempt *attempt, const ErrorData *error)
 		return;
 	if (damaged != NULL)
 		ereport(LOG, (errcode(error->sqlerrcode),
-					  errmsg("tempo_pg cannot merge segment " UINT64_FORMAT " of table %s: %s",
-							 damaged->key.segment_id, table->name, message),
-					  error->detail ? errdetail_internal("%s", error->detail) : 0,
-					  errhint("SELECT * FROM tempo.verify('%s') lists what is damaged. Other "
-							  "segments are merged; this one is tried again now and then.",
-							  table->name)));
+		              errmsg("tempo_pg cannot merge segment " UINT64_FORMAT " of table %s: %s",
+		                     damaged->key.segment_id, table->name, message),
+		              error->detail ? errdetail_internal("%s", error->detail) : 0,
+		              errhint("SELECT * FROM tempo.verify('%s') lists what is damaged. Other "
+		                      "segments are merged; this one is tried again now and then.",
+		                      table->name)));
 	else
 		ereport(LOG,
-				(errcode(error->sqlerrcode),
-				 errmsg("tempo_pg cannot merge segments of table %s: %s", table->name, message),
-				 error->detail ? errdetail_internal("%s", error->detail) : 0,
-				 errhint("It is tried again in %ld seconds, and less often while it fails. SELECT "
-						 "* FROM tempo.verify('%s') tells whether the table is damaged.",
-						 backoff->delay / 1000, table->name)));
+		        (errcode(error->sqlerrcode),
+		         errmsg("tempo_pg cannot merge segments of table %s: %s", table->name, message),
+		         error->detail ? errdetail_internal("%s", error->detail) : 0,
+		         errhint("It is tried again in %ld seconds, and less often while it fails. SELECT "
+		                 "* FROM tempo.verify('%s') tells whether the table is damaged.",
+		                 backoff->delay / 1000, table->name)));
 }
 
 /* ---------------------------------------------------------- transactions */
@@ -369,7 +365,7 @@ attempt_work(Attempt *attempt, void (*work)(Attempt *attempt))
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
+		ErrorData *error;
 
 		MemoryContextSwitchTo(tables_context);
 		error = CopyErrorData();
@@ -392,7 +388,7 @@ attempt_work(Attempt *attempt, void (*work)(Attempt *attempt))
 static Relation
 open_table(const Table *table, LOCKMODE lockmode)
 {
-	Relation	rel;
+	Relation rel;
 
 	if (!ConditionalLockRelationOid(table->relid, lockmode))
 		return NULL;
@@ -407,7 +403,7 @@ open_table(const Table *table, LOCKMODE lockmode)
 static void
 merge(Attempt *attempt)
 {
-	Table	   *table = attempt->table;
+	Table              *table = attempt->table;
 	TempoCompactOptions options = {
 		TEMPO_COMPACT_LAZY, 0, FOLD_COUNT, FOLD_AGE_MS, table->avoid, table->n_avoid,
 		&table->floor};
@@ -420,8 +416,8 @@ merge(Attempt *attempt)
 static void
 expire(Attempt *attempt)
 {
-	Table	   *table = attempt->table;
-	Relation	rel;
+	Table   *table = attempt->table;
+	Relation rel;
 
 	begin_transaction();
 	rel = tempo_try_lock_own_tables(RowExclusiveLock) ? open_table(table, RowExclusiveLock) : NULL;
@@ -433,7 +429,7 @@ expire(Attempt *attempt)
 		{
 			tempo_expire(rel, retention, table->avoid, table->n_avoid, &attempt->expired);
 			tempo_stat_expired(tempo_compact_stat(table->relid), attempt->expired.segments,
-							   attempt->expired.rows);
+			                   attempt->expired.rows);
 		}
 		relation_close(rel, NoLock);
 	}
@@ -452,9 +448,9 @@ needs_vacuum(Table *table)
 static bool
 horizon_moved(Table *table)
 {
-	Relation	rel = open_table(table, AccessShareLock);
+	Relation      rel = open_table(table, AccessShareLock);
 	TransactionId horizon;
-	bool		moved;
+	bool          moved;
 
 	if (rel == NULL)
 		return false;
@@ -471,19 +467,19 @@ add_vacuum(List **relations, const char *schema, const char *name, Oid relid)
 	if (OidIsValid(relid))
 		*relations =
 			lappend(*relations, makeVacuumRelation(makeRangeVar(pstrdup(schema), pstrdup(name), -1),
-												   relid, NIL));
+		                                           relid, NIL));
 }
 
 /* As autovacuum does; dead rows of the directory go first, then the table's free blocks are found. */
 static void
 vacuum_table(Attempt *attempt)
 {
-	Table	   *table = attempt->table;
+	Table       *table = attempt->table;
 	VacuumParams params;
-	List	   *relations = NIL;
-	char	   *schema;
-	char	   *name;
-	Oid			tempo;
+	List        *relations = NIL;
+	char        *schema;
+	char        *name;
+	Oid          tempo;
 
 	StartTransactionCommand();
 	if (!horizon_moved(table))
@@ -499,7 +495,7 @@ vacuum_table(Attempt *attempt)
 	tempo = get_namespace_oid("tempo", true);
 	if (OidIsValid(tempo))
 		add_vacuum(&relations, "tempo", "segment_deletions",
-				   get_relname_relid("segment_deletions", tempo));
+		           get_relname_relid("segment_deletions", tempo));
 
 	tempo_vacuum_params(&params);
 	tempo_stat_phase(tempo_compact_stat(table->relid), TEMPO_PHASE_VACUUMING, 0);
@@ -515,7 +511,7 @@ vacuum_table(Attempt *attempt)
 static void
 remove_orphans(Attempt *attempt)
 {
-	uint32		removed;
+	uint32 removed;
 
 	begin_transaction();
 	removed = tempo_remove_orphans();
@@ -526,7 +522,7 @@ remove_orphans(Attempt *attempt)
 	ereport(
 		LOG,
 		(errmsg("tempo_pg removed %u rows of tables that do not exist from tempo.segment_directory",
-				removed)));
+	            removed)));
 }
 
 /* ------------------------------------------------------------- the tables */
@@ -534,7 +530,7 @@ remove_orphans(Attempt *attempt)
 static Table *
 known_table(Oid relid)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
 	foreach (cell, tables)
 		if (((Table *) lfirst(cell))->relid == relid)
@@ -546,8 +542,8 @@ static void
 see_table(Oid relid, Oid schema, const char *name)
 {
 	MemoryContext caller = MemoryContextSwitchTo(tables_context);
-	Table	   *table = known_table(relid);
-	char	   *full_name = quote_qualified_identifier(get_namespace_name(schema), name);
+	Table        *table = known_table(relid);
+	char         *full_name = quote_qualified_identifier(get_namespace_name(schema), name);
 
 	if (table == NULL)
 	{
@@ -567,20 +563,20 @@ see_table(Oid relid, Oid schema, const char *name)
 static void
 forget_unseen(void)
 {
-	ListCell   *cell;
-	Oid		   *relids = palloc(sizeof(Oid) * Max(list_length(tables), 1));
-	int			n = 0;
+	ListCell *cell;
+	Oid      *relids = palloc(sizeof(Oid) * Max(list_length(tables), 1));
+	int       n = 0;
 
 	foreach (cell, tables)
 	{
-		Table	   *table = lfirst(cell);
+		Table *table = lfirst(cell);
 
 		if (table->seen)
 		{
 			relids[n++] = table->relid;
 			continue;
 		}
-		tables = foreach_delete_current(tables, cell);
+		tables = foreach_delete_current (tables, cell);
 		if (table->damaged != NULL)
 			pfree(table->damaged);
 		if (table->avoid != NULL)
@@ -596,8 +592,8 @@ forget_unseen(void)
 static void
 find_tables(void)
 {
-	ListCell   *cell;
-	Oid			am;
+	ListCell *cell;
+	Oid       am;
 
 	foreach (cell, tables)
 		((Table *) lfirst(cell))->seen = false;
@@ -606,16 +602,16 @@ find_tables(void)
 	am = get_table_am_oid("tempo", true);
 	if (OidIsValid(am))
 	{
-		Relation	pg_class = table_open(RelationRelationId, AccessShareLock);
+		Relation    pg_class = table_open(RelationRelationId, AccessShareLock);
 		SysScanDesc scan = systable_beginscan(pg_class, InvalidOid, false, NULL, 0, NULL);
-		HeapTuple	tuple;
+		HeapTuple   tuple;
 
 		while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 		{
 			Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
 
 			if (form->relam == am &&
-				(form->relkind == RELKIND_RELATION || form->relkind == RELKIND_MATVIEW))
+			    (form->relkind == RELKIND_RELATION || form->relkind == RELKIND_MATVIEW))
 				see_table(form->oid, form->relnamespace, NameStr(form->relname));
 		}
 		systable_endscan(scan);
@@ -631,9 +627,9 @@ merge_table(Table *table, long *next)
 {
 	for (int i = 0;; i++)
 	{
-		Attempt		attempt = {table};
+		Attempt     attempt = {table};
 		TimestampTz begun = GetCurrentTimestamp();
-		uint32		n_damaged = table->n_damaged;
+		uint32      n_damaged = table->n_damaged;
 
 		if (i == MERGES_PER_TURN)
 		{
@@ -658,15 +654,15 @@ merge_table(Table *table, long *next)
 		throttle(table, attempt.result.work.bytes_read + attempt.result.work.bytes_written, begun);
 		if (!should_run())
 			return;
-}
+	}
 }
 
 /* What is not done in every round. */
 static void
 tend_table(Table *table)
 {
-	Attempt		expiring = {table};
-	Attempt		vacuuming = {table};
+	Attempt expiring = {table};
+	Attempt vacuuming = {table};
 
 	if (attempt_work(&expiring, expire) && expiring.done)
 		needs_vacuum(table);
@@ -680,10 +676,10 @@ work(void)
 {
 	static TimestampTz last_tended = 0;
 	static TimestampTz last_orphans = 0;
-	TimestampTz now = GetCurrentTimestamp();
-	bool		tending = TimestampDifferenceExceeds(last_tended, now, TEND_MS);
-	long		next = CYCLE_MS;
-	ListCell   *cell;
+	TimestampTz        now = GetCurrentTimestamp();
+	bool               tending = TimestampDifferenceExceeds(last_tended, now, TEND_MS);
+	long               next = CYCLE_MS;
+	ListCell          *cell;
 
 	find_tables();
 	if (tables == NIL)
@@ -691,14 +687,14 @@ work(void)
 	pgstat_report_activity(STATE_RUNNING, "merging segments");
 	if (TimestampDifferenceExceeds(last_orphans, now, ORPHANS_MS))
 	{
-		Attempt		attempt = {linitial(tables)};
+		Attempt attempt = {linitial(tables)};
 
 		last_orphans = now;
 		(void) attempt_work(&attempt, remove_orphans);
 	}
-	foreach(cell, tables)
+	foreach (cell, tables)
 	{
-		Table	   *table = lfirst(cell);
+		Table *table = lfirst(cell);
 
 		if (!is_over(&table->backoff, now))
 			continue;
@@ -733,13 +729,13 @@ connect_worker(void)
 	tables_context = AllocSetContextCreate(TopMemoryContext, "tempo_pg compaction", ALLOCSET_SMALL_SIZES);
 	/* vacuum() keeps in it what must outlive its transactions */
 	PortalContext = AllocSetContextCreate(TopMemoryContext, "tempo_pg compaction vacuum",
-										  ALLOCSET_DEFAULT_SIZES);
+	                                      ALLOCSET_DEFAULT_SIZES);
 }
 
 void
 tempo_compaction_main(Datum arg)
 {
-	sigjmp_buf	on_error;
+	sigjmp_buf on_error;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	/* a merge can be interrupted anywhere */
@@ -765,7 +761,7 @@ tempo_compaction_main(Datum arg)
 	PG_exception_stack = &on_error;
 	for (;;)
 	{
-		long		next = work();
+		long next = work();
 
 		MemoryContextReset(PortalContext);
 
@@ -774,6 +770,6 @@ tempo_compaction_main(Datum arg)
 		else
 			(void) process_reread_settings();
 		if (!should_run())
-			proc_exit(1);		/* and be started again, to wait */
+			proc_exit(1); /* and be started again, to wait */
 	}
 }

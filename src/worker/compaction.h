@@ -18,9 +18,9 @@
  * nothing at the moment.
  */
 extern void compaction_stored(Oid relid);
-extern int	compaction_commit_interval(int normal);
+extern int  compaction_commit_interval(int normal);
 extern bool compaction_overloaded(void);
 
 extern void compaction_init(void);
 
-#endif							/* TEMPO_WORKER_COMPACTION_H */
+#endif /* TEMPO_WORKER_COMPACTION_H */

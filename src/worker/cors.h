@@ -33,6 +33,6 @@ extern bool cors_preflight(NetRequest *request, const char *methods);
 
 /* cors_headers: what goes with any other answer; how many, at most CORS_HEADERS */
 #define CORS_HEADERS 3
-extern int	cors_headers(const NetRequest *request, NetHeader *out);
+extern int cors_headers(const NetRequest *request, NetHeader *out);
 
-#endif							/* TEMPO_WORKER_CORS_H */
+#endif /* TEMPO_WORKER_CORS_H */

@@ -15,10 +15,10 @@
 
 typedef struct GatewayCounts
 {
-	uint64		workers_started;
-	uint64		workers_lost;
-	uint64		cancelled;		/* clients that left */
-	uint64		given_up;		/* answers, for want of memory */
+	uint64 workers_started;
+	uint64 workers_lost;
+	uint64 cancelled; /* clients that left */
+	uint64 given_up;  /* answers, for want of memory */
 } GatewayCounts;
 
 extern GatewayCounts gateway_counts;
@@ -32,4 +32,4 @@ extern void counts_write_requests(ApiBody *body);
 /* counts_write: one value, with what it is */
 extern void counts_write(ApiBody *body, const char *name, const char *type, const char *help, double value);
 
-#endif							/* TEMPO_WORKER_COUNTS_H */
+#endif /* TEMPO_WORKER_COUNTS_H */

@@ -21,41 +21,40 @@
 /* Credentials accepted lately that are remembered. */
 #define KNOWN 256
 
-int			tempo_authentication = 0;
+int tempo_authentication = 0;
 
 static const struct config_enum_entry kinds[] = {
 	{"off", 0, false},
 	{"basic", AUTHENTICATION_BASIC, false},
 	{"bearer", AUTHENTICATION_BEARER, false},
 	{"both", AUTHENTICATION_BASIC | AUTHENTICATION_BEARER, false},
-	{NULL, 0, false}
-};
+	{NULL, 0, false}};
 
 typedef struct Known
 {
-	uint8		digest[32];
-	uint64		used;			/* 0 = free */
+	uint8  digest[32];
+	uint64 used; /* 0 = free */
 } Known;
 
-static Known known[KNOWN];
-static uint64 uses;
-static double attempts = ATTEMPTS;
+static Known       known[KNOWN];
+static uint64      uses;
+static double      attempts = ATTEMPTS;
 static TimestampTz refilled;
 
 void
 credentials_init(void)
 {
 	DefineCustomEnumVariable("tempo_pg.authentication",
-							 "What clients must send to be served: a role's password (HTTP Basic), a token (Bearer), either, or nothing.",
-							 "A request runs with the privileges of the role it authenticates as.",
-							 &tempo_authentication, 0, kinds, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	                         "What clients must send to be served: a role's password (HTTP Basic), a token (Bearer), either, or nothing.",
+	                         "A request runs with the privileges of the role it authenticates as.",
+	                         &tempo_authentication, 0, kinds, PGC_SIGHUP, 0, NULL, NULL, NULL);
 }
 
 bool
 credentials_digest(const char *text, uint8 digest[32])
 {
 	static uint8 key[32];
-	static bool has_key = false;
+	static bool  has_key = false;
 	unsigned int len;
 
 	if (!has_key && !pg_strong_random(key, sizeof(key)))
@@ -67,7 +66,7 @@ credentials_digest(const char *text, uint8 digest[32])
 const char *
 credentials_header(const NetRequest *request)
 {
-	int			count;
+	int         count;
 	const char *header = net_request_header(request, "authorization", &count);
 
 	return count == 1 ? header : NULL;
@@ -78,7 +77,7 @@ credentials_challenge(void)
 {
 	/* the first is what a browser asks its user for */
 	return (tempo_authentication & AUTHENTICATION_BASIC) ? "Basic realm=\"tempo_pg\", charset=\"UTF-8\"" :
-		"Bearer realm=\"tempo_pg\"";
+	                                                       "Bearer realm=\"tempo_pg\"";
 }
 
 bool
@@ -91,7 +90,7 @@ credentials_missing(const NetRequest *request)
 	if (header == NULL)
 		return true;
 	return !((tempo_authentication & AUTHENTICATION_BASIC) && pg_strncasecmp(header, "Basic ", 6) == 0) &&
-		!((tempo_authentication & AUTHENTICATION_BEARER) && pg_strncasecmp(header, "Bearer ", 7) == 0);
+	       !((tempo_authentication & AUTHENTICATION_BEARER) && pg_strncasecmp(header, "Bearer ", 7) == 0);
 }
 
 static Known *
@@ -106,7 +105,7 @@ find(const uint8 *digest)
 static void
 remember(const uint8 *digest)
 {
-	Known	   *oldest = &known[0];
+	Known *oldest = &known[0];
 
 	for (int i = 1; i < KNOWN; i++)
 		if (known[i].used < oldest->used)
@@ -129,7 +128,7 @@ refill(void)
 CredentialsVerdict
 credentials_check(const NetRequest *request, Credentials *credentials)
 {
-	Known	   *entry;
+	Known *entry;
 
 	memset(credentials, 0, sizeof(*credentials));
 	if (tempo_authentication == 0)
@@ -156,7 +155,7 @@ credentials_check(const NetRequest *request, Credentials *credentials)
 void
 credentials_learned(const Credentials *credentials, CredentialsOutcome outcome)
 {
-	Known	   *entry;
+	Known *entry;
 
 	if (!credentials->given)
 		return;

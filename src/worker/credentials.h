@@ -21,28 +21,28 @@
 #define AUTHENTICATION_BASIC 1
 #define AUTHENTICATION_BEARER 2
 
-extern int	tempo_authentication;
+extern int tempo_authentication;
 
 typedef struct Credentials
 {
-	bool		given;			/* false: nothing to be learned */
-	bool		unproven;		/* took one of the attempts */
-	uint8		digest[32];
+	bool  given;    /* false: nothing to be learned */
+	bool  unproven; /* took one of the attempts */
+	uint8 digest[32];
 } Credentials;
 
 typedef enum CredentialsVerdict
 {
 	CREDENTIALS_NOT_NEEDED,
 	CREDENTIALS_TO_VERIFY,
-	CREDENTIALS_MISSING,		/* none, or of a kind that is not taken */
-	CREDENTIALS_TOO_MANY		/* failed attempts; later */
+	CREDENTIALS_MISSING, /* none, or of a kind that is not taken */
+	CREDENTIALS_TOO_MANY /* failed attempts; later */
 } CredentialsVerdict;
 
 typedef enum CredentialsOutcome
 {
 	CREDENTIALS_ACCEPTED,
 	CREDENTIALS_REJECTED,
-	CREDENTIALS_UNKNOWN			/* could not be verified */
+	CREDENTIALS_UNKNOWN /* could not be verified */
 } CredentialsOutcome;
 
 #define CREDENTIALS_MISSING_TEXT "credentials are needed"
@@ -50,9 +50,9 @@ typedef enum CredentialsOutcome
 #define CREDENTIALS_TOO_MANY_TEXT "too many failed attempts, retry later"
 
 /* credentials_missing: would credentials_check say so?  Costs no attempt. */
-extern bool credentials_missing(const NetRequest *request);
+extern bool               credentials_missing(const NetRequest *request);
 extern CredentialsVerdict credentials_check(const NetRequest *request, Credentials *credentials);
-extern void credentials_learned(const Credentials *credentials, CredentialsOutcome outcome);
+extern void               credentials_learned(const Credentials *credentials, CredentialsOutcome outcome);
 
 /* credentials_challenge: the value of WWW-Authenticate */
 extern const char *credentials_challenge(void);
@@ -65,4 +65,4 @@ extern bool credentials_digest(const char *text, uint8 digest[32]);
 
 extern void credentials_init(void);
 
-#endif							/* TEMPO_WORKER_CREDENTIALS_H */
+#endif /* TEMPO_WORKER_CREDENTIALS_H */

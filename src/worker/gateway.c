@@ -44,14 +44,14 @@ extern PGDLLEXPORT void tempo_gateway_main(Datum arg);
 #define LISTEN_RETRY_MS 5000
 #define FOREIGN_TEXT "the origin is not in tempo_pg.cors_allowed_origins"
 
-static NetLoop *loop;
+static NetLoop   *loop;
 static NetServer *server;
 
 static void
 write_metrics(ApiBody *body)
 {
 	NetStatistics net = net_server_statistics(server);
-	PoolNumbers pool = pool_numbers();
+	PoolNumbers   pool = pool_numbers();
 
 	counts_write_requests(body);
 	counts_write(body, "requests_cancelled_total", "counter", "Requests whose client went away before the answer.", gateway_counts.cancelled);
@@ -78,7 +78,7 @@ write_metrics(ApiBody *body)
 static bool
 has_credentials(NetRequest *net, Credentials *credentials)
 {
-	int			status = 401;
+	int         status = 401;
 	const char *text = CREDENTIALS_MISSING_TEXT;
 
 	switch (credentials_check(net, credentials))
@@ -98,7 +98,7 @@ has_credentials(NetRequest *net, Credentials *credentials)
 		net_grpc_finish(net, status == 401 ? GRPC_STATUS_UNAUTHENTICATED : api_grpc_status(status), text);
 	else
 	{
-		NetHeader	wait = {"retry-after", "1"};
+		NetHeader wait = {"retry-after", "1"};
 
 		net_respond(net, status, "text/plain; charset=utf-8", &wait, status == 429, text, strlen(text));
 	}
@@ -107,22 +107,21 @@ has_credentials(NetRequest *net, Credentials *credentials)
 
 static const char *const services[] = {
 	"tempopb.StreamingQuerier", "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection",
-	"grpc.reflection.v1alpha.ServerReflection", NULL
-};
+	"grpc.reflection.v1alpha.ServerReflection", NULL};
 
 /* A call: what it comes down to is answered here or by a worker. */
 static void
 handle_grpc(NetRequest *net)
 {
-	TimestampTz arrived = GetCurrentTimestamp();
-	HealthCall	health = health_read(net, services);
-	NetText		body;
-	ApiRequest	request;
+	TimestampTz  arrived = GetCurrentTimestamp();
+	HealthCall   health = health_read(net, services);
+	NetText      body;
+	ApiRequest   request;
 	ApiResponse *response;
-	Waiting    *waiting;
-	int			status;
-	char	   *error;
-	Credentials credentials;
+	Waiting     *waiting;
+	int          status;
+	char        *error;
+	Credentials  credentials;
 
 	if (health == HEALTH_ANSWERED || reflection_ends(net))
 		return;
@@ -170,8 +169,8 @@ static bool
 is_foreign_page(const NetRequest *net)
 {
 	static const char endpoint[] = "/api/mcp";
-	const char *path = net_request_path(net);
-	Size		len = strlen(path);
+	const char       *path = net_request_path(net);
+	Size              len = strlen(path);
 
 	return len >= strlen(endpoint) && strcmp(path + len - strlen(endpoint), endpoint) == 0 && cors_is_foreign(net);
 }
@@ -184,11 +183,11 @@ is_foreign_page(const NetRequest *net)
 static void
 handle_http(NetRequest *net)
 {
-	ApiRequest	request = {0};
+	ApiRequest   request = {0};
 	ApiResponse *response;
-	Waiting    *waiting;
-	Credentials credentials;
-	bool		is_open;
+	Waiting     *waiting;
+	Credentials  credentials;
+	bool         is_open;
 
 	if (cors_preflight(net, "GET, HEAD, POST, PATCH, DELETE"))
 		return;
@@ -228,7 +227,7 @@ static void
 handle_request(NetRequest *net, void *arg)
 {
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "tempo_pg gateway request",
-												  ALLOCSET_DEFAULT_SIZES);
+	                                              ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 
 	if (net_request_is_grpc(net))
@@ -253,7 +252,7 @@ static bool
 start_server(char *message, Size len)
 {
 	NetServerOptions options = {0};
-	char		reason[512];
+	char             reason[512];
 
 	options.listen_addresses = tempo_listen_addresses;
 	options.port = tempo_http_port;
@@ -283,17 +282,17 @@ start_server(char *message, Size len)
 static void
 wait_for_server(void)
 {
-	char		message[1024];
-	bool		told = false;
+	char message[1024];
+	bool told = false;
 
 	listening_reserve(1);
 	while (!ShutdownRequestPending && !start_server(message, sizeof(message)))
 	{
 		if (!told)
 			ereport(WARNING,
-					(errcode(ERRCODE_CONFIG_FILE_ERROR),
-					 errmsg("%s", message),
-					 errhint("It is tried again every %d seconds, and when the settings are reloaded.", LISTEN_RETRY_MS / 1000)));
+			        (errcode(ERRCODE_CONFIG_FILE_ERROR),
+			         errmsg("%s", message),
+			         errhint("It is tried again every %d seconds, and when the settings are reloaded.", LISTEN_RETRY_MS / 1000)));
 		told = true;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LISTEN_RETRY_MS, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
@@ -306,8 +305,8 @@ wait_for_server(void)
 static void
 run_once(void)
 {
-	int			timeout;
-	int			partial;
+	int timeout;
+	int partial;
 
 	process_interrupts();
 	if (listening_reread())
@@ -325,9 +324,9 @@ run_once(void)
 	if (pool_any_worker(false) && (timeout < 0 || timeout > 1000))
 		timeout = 1000;
 	(void) WaitLatchOrSocket(MyLatch,
-							 WL_LATCH_SET | WL_SOCKET_READABLE | WL_EXIT_ON_PM_DEATH |
-							 (timeout >= 0 ? WL_TIMEOUT : 0),
-							 net_loop_fd(loop), timeout, PG_WAIT_EXTENSION);
+	                         WL_LATCH_SET | WL_SOCKET_READABLE | WL_EXIT_ON_PM_DEATH |
+	                             (timeout >= 0 ? WL_TIMEOUT : 0),
+	                         net_loop_fd(loop), timeout, PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
 }
 
@@ -355,8 +354,8 @@ tempo_gateway_main(Datum arg)
 	net_server_stop(server, true);
 	stopping = GetCurrentTimestamp();
 	while (!net_server_idle(server) &&
-		   (pool_any_worker(true) || net_server_statistics(server).unsent > 0) &&
-		   GetCurrentTimestamp() - stopping < SHUTDOWN_MS * INT64CONST(1000))
+	       (pool_any_worker(true) || net_server_statistics(server).unsent > 0) &&
+	       GetCurrentTimestamp() - stopping < SHUTDOWN_MS * INT64CONST(1000))
 		run_once();
 
 	/* anything but 0, so that one that was terminated by hand comes back */
@@ -367,14 +366,14 @@ void
 gateway_init(void)
 {
 	DefineCustomIntVariable("tempo_pg.gateway_memory",
-							"Memory for answers of the Tempo API that have not been read yet.",
-							"Beyond it query workers wait with theirs until clients read, at most for tempo_pg.query_timeout.",
-							&tempo_gateway_memory, 256 * 1024, 1024, MAX_KILOBYTES,
-							PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
+	                        "Memory for answers of the Tempo API that have not been read yet.",
+	                        "Beyond it query workers wait with theirs until clients read, at most for tempo_pg.query_timeout.",
+	                        &tempo_gateway_memory, 256 * 1024, 1024, MAX_KILOBYTES,
+	                        PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
 	DefineCustomIntVariable("tempo_pg.stream_interval",
-							"Time between messages of a streaming query that still runs.",
-							"The stream of a query that ends sooner has the complete answer only.",
-							&tempo_stream_interval, 500, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	                        "Time between messages of a streaming query that still runs.",
+	                        "The stream of a query that ends sooner has the complete answer only.",
+	                        &tempo_stream_interval, 500, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	if (tempo_http_port > 0)
 		process_add_worker("tempo_pg gateway", "tempo_gateway_main", 1, tempo_query_workers);
 }

@@ -10,4 +10,4 @@
 
 extern void gateway_init(void); /* from _PG_init, after process_init */
 
-#endif							/* TEMPO_WORKER_GATEWAY_H */
+#endif /* TEMPO_WORKER_GATEWAY_H */

@@ -25,13 +25,13 @@
 /* A call that hears of changes. */
 typedef struct Watcher
 {
-	dlist_node	node;
+	dlist_node  node;
 	NetRequest *net;
-	int			told;			/* the last status */
+	int         told; /* the last status */
 } Watcher;
 
 static dlist_head watchers = DLIST_STATIC_INIT(watchers);
-static bool stopped;
+static bool       stopped;
 
 static Size
 encode(int status, uint8 *out)
@@ -51,7 +51,7 @@ is_name(const ProtobufCBinaryData *text, const char *name)
 static void
 watcher_gone(NetRequest *net, void *arg)
 {
-	Watcher    *watcher = arg;
+	Watcher *watcher = arg;
 
 	dlist_delete(&watcher->node);
 	pfree(watcher);
@@ -61,8 +61,8 @@ watcher_gone(NetRequest *net, void *arg)
 static void
 watch(NetRequest *net, int status)
 {
-	Watcher    *watcher;
-	uint8		message[16];
+	Watcher *watcher;
+	uint8    message[16];
 
 	if (stopped)
 	{
@@ -80,11 +80,11 @@ watch(NetRequest *net, int status)
 HealthCall
 health_read(NetRequest *net, const char *const *services)
 {
-	const char *path = net_request_path(net);
-	NetText		body = net_request_body(net);
+	const char                        *path = net_request_path(net);
+	NetText                            body = net_request_body(net);
 	TempoPg__Otlp__HealthCheckRequest *request;
-	HealthCall	call;
-	bool		known;
+	HealthCall                         call;
+	bool                               known;
 
 	if (strcmp(path, SERVICE "Check") == 0)
 		call = HEALTH_CHECK;
@@ -117,8 +117,8 @@ health_read(NetRequest *net, const char *const *services)
 void
 health_answer(NetRequest *net, HealthCall call, bool serving)
 {
-	int			status = serving ? SERVING : NOT_SERVING;
-	uint8		message[16];
+	int   status = serving ? SERVING : NOT_SERVING;
+	uint8 message[16];
 
 	if (call == HEALTH_WATCH)
 		watch(net, status);
@@ -129,14 +129,14 @@ health_answer(NetRequest *net, HealthCall call, bool serving)
 void
 health_learned(bool serving)
 {
-	int			status = serving ? SERVING : NOT_SERVING;
-	uint8		message[16];
-	Size		len = encode(status, message);
-	dlist_iter	iter;
+	int        status = serving ? SERVING : NOT_SERVING;
+	uint8      message[16];
+	Size       len = encode(status, message);
+	dlist_iter iter;
 
-	dlist_foreach(iter, &watchers)
+	dlist_foreach (iter, &watchers)
 	{
-		Watcher    *watcher = dlist_container(Watcher, node, iter.cur);
+		Watcher *watcher = dlist_container(Watcher, node, iter.cur);
 
 		/* who does not read is told when it does */
 		if (watcher->told == status || watcher->told == SERVICE_UNKNOWN || net_grpc_pending(watcher->net) > 0)
@@ -153,7 +153,7 @@ health_stop(void)
 	health_learned(false);
 	while (!dlist_is_empty(&watchers))
 	{
-		Watcher    *watcher = dlist_container(Watcher, node, dlist_pop_head_node(&watchers));
+		Watcher *watcher = dlist_container(Watcher, node, dlist_pop_head_node(&watchers));
 
 		net_grpc_finish(watcher->net, GRPC_STATUS_UNAVAILABLE, "the server is shutting down");
 		pfree(watcher);

@@ -14,8 +14,8 @@
 
 typedef enum HealthCall
 {
-	HEALTH_NO_CALL,				/* of another service */
-	HEALTH_ANSWERED,			/* wrong in some way, and told so */
+	HEALTH_NO_CALL,  /* of another service */
+	HEALTH_ANSWERED, /* wrong in some way, and told so */
 	HEALTH_CHECK,
 	HEALTH_WATCH
 } HealthCall;
@@ -32,4 +32,4 @@ extern void health_learned(bool serving);
 /* health_stop: no more changes */
 extern void health_stop(void);
 
-#endif							/* TEMPO_WORKER_HEALTH_H */
+#endif /* TEMPO_WORKER_HEALTH_H */

@@ -18,7 +18,7 @@ typedef struct Counter
 {
 	const char *name;
 	const char *help;
-	Size		offset;			/* in TenantStatistics or TransportStatistics */
+	Size        offset; /* in TenantStatistics or TransportStatistics */
 } Counter;
 
 static const Counter tenant_counters[] = {
@@ -29,27 +29,26 @@ static const Counter tenant_counters[] = {
 	{"tempo_pg_sanitized_strings_total", "Strings that were no UTF-8 or had a NUL.", offsetof(TenantStatistics, sanitized)},
 	{"tempo_pg_requests_total", "Requests received.", offsetof(TenantStatistics, requests)},
 	{"tempo_pg_refused_requests_total", "Requests refused: malformed, or beyond a limit.", offsetof(TenantStatistics, refused)},
-	{"tempo_pg_repeated_requests_total", "Requests received again and not stored twice.", offsetof(TenantStatistics, repeated)}
-};
+	{"tempo_pg_repeated_requests_total", "Requests received again and not stored twice.", offsetof(TenantStatistics, repeated)}};
 
 static const Counter transport_counters[] = {
 	{"tempo_receiver_accepted_spans", "Spans accepted.",
-	 offsetof(TransportStatistics, accepted_spans)},
+     offsetof(TransportStatistics, accepted_spans)},
 	{"tempo_receiver_refused_spans", "Spans refused.",
-	 offsetof(TransportStatistics, refused_spans)},
+     offsetof(TransportStatistics, refused_spans)},
 	{"tempo_pg_receiver_requests_total", "Requests received.",
-	 offsetof(TransportStatistics, requests)},
+     offsetof(TransportStatistics, requests)},
 	{"tempo_pg_receiver_failed_requests_total", "Requests answered with an error.",
-	 offsetof(TransportStatistics, failed_requests)},
+     offsetof(TransportStatistics, failed_requests)},
 	{"tempo_pg_receiver_dropped_datagrams_total",
-	 "Datagrams that were malformed or more than could be taken.",
-	 offsetof(TransportStatistics, dropped)}};
+     "Datagrams that were malformed or more than could be taken.",
+     offsetof(TransportStatistics, dropped)}};
 
 /* What a callback prints of each tenant. */
 typedef struct TenantLine
 {
-	ApiBody    *body;
-	const Counter *counter;		/* NULL = the discarded spans */
+	ApiBody       *body;
+	const Counter *counter; /* NULL = the discarded spans */
 } TenantLine;
 
 static void
@@ -73,16 +72,16 @@ write_tenant(TenantStatistics *tenant, void *arg)
 	if (line->counter)
 	{
 		body_printf(line->body, "%s{tenant=\"%s\"} " UINT64_FORMAT "\n", line->counter->name, tenant->tenant,
-					read_counter(tenant, line->counter->offset));
+		            read_counter(tenant, line->counter->offset));
 		return;
 	}
 	for (int i = 0; i < N_DISCARD_REASONS; i++)
 	{
-		uint64		n = pg_atomic_read_u64(&tenant->discarded[i]);
+		uint64 n = pg_atomic_read_u64(&tenant->discarded[i]);
 
 		if (n > 0)
 			body_printf(line->body, "tempo_discarded_spans_total{tenant=\"%s\",reason=\"%s\"} " UINT64_FORMAT "\n",
-						tenant->tenant, discard_reason_names[i], n);
+			            tenant->tenant, discard_reason_names[i], n);
 	}
 }
 
@@ -90,8 +89,8 @@ static void
 write_histogram(ApiBody *body, HistogramKind kind)
 {
 	const HistogramInfo *info = &histogram_infos[kind];
-	Histogram  *histogram = statistics_histogram(kind);
-	uint64		count = 0;
+	Histogram           *histogram = statistics_histogram(kind);
+	uint64               count = 0;
 
 	if (histogram == NULL)
 		return;
@@ -105,7 +104,7 @@ write_histogram(ApiBody *body, HistogramKind kind)
 			body_printf(body, "%s_bucket{le=\"+Inf\"} " UINT64_FORMAT "\n", info->name, count);
 	}
 	body_printf(body, "%s_sum %.17g\n%s_count " UINT64_FORMAT "\n", info->name,
-				(double) pg_atomic_read_u64(&histogram->sum) / info->scale, info->name, count);
+	            (double) pg_atomic_read_u64(&histogram->sum) / info->scale, info->name, count);
 }
 
 /* The limits of tenants without settings of their own. */
@@ -115,19 +114,19 @@ write_limits(ApiBody *body)
 	TenantLimits limits = limits_default();
 
 	body_printf(body, "# HELP tempo_limits_defaults Limits of tenants without overrides; 0 means none.\n"
-				"# TYPE tempo_limits_defaults gauge\n"
-				"tempo_limits_defaults{limit_name=\"ingestion_rate_limit_bytes\"} " INT64_FORMAT "\n"
-				"tempo_limits_defaults{limit_name=\"ingestion_burst_size_bytes\"} " INT64_FORMAT "\n"
-				"tempo_limits_defaults{limit_name=\"max_global_traces_per_user\"} 0\n"
-				"tempo_limits_defaults{limit_name=\"max_local_traces_per_user\"} " INT64_FORMAT "\n"
-				"tempo_limits_defaults{limit_name=\"max_bytes_per_trace\"} " INT64_FORMAT "\n",
-				limits.rate, limits.burst, limits.max_live_traces, limits.max_bytes_per_trace);
+	                  "# TYPE tempo_limits_defaults gauge\n"
+	                  "tempo_limits_defaults{limit_name=\"ingestion_rate_limit_bytes\"} " INT64_FORMAT "\n"
+	                  "tempo_limits_defaults{limit_name=\"ingestion_burst_size_bytes\"} " INT64_FORMAT "\n"
+	                  "tempo_limits_defaults{limit_name=\"max_global_traces_per_user\"} 0\n"
+	                  "tempo_limits_defaults{limit_name=\"max_local_traces_per_user\"} " INT64_FORMAT "\n"
+	                  "tempo_limits_defaults{limit_name=\"max_bytes_per_trace\"} " INT64_FORMAT "\n",
+	            limits.rate, limits.burst, limits.max_live_traces, limits.max_bytes_per_trace);
 }
 
 void
 write_ingest_metrics(ApiBody *body)
 {
-	TenantLine	line = {body, NULL};
+	TenantLine line = {body, NULL};
 
 	write_limits(body);
 
@@ -155,9 +154,9 @@ write_ingest_metrics(ApiBody *body)
 
 			if (statistics)
 				body_printf(body, "%s{receiver=\"%s\",transport=\"%s\"} " UINT64_FORMAT "\n",
-							counter->name, transport_names[transport].receiver,
-							transport_names[transport].transport,
-							read_counter(statistics, counter->offset));
+				            counter->name, transport_names[transport].receiver,
+				            transport_names[transport].transport,
+				            read_counter(statistics, counter->offset));
 		}
 	}
 }

@@ -12,4 +12,4 @@
 
 extern void write_ingest_metrics(ApiBody *body);
 
-#endif							/* TEMPO_WORKER_INGEST_METRICS_H */
+#endif /* TEMPO_WORKER_INGEST_METRICS_H */

@@ -28,20 +28,19 @@
 /* Descriptors of a process besides its connections: files, queues, the log. */
 #define OTHER_DESCRIPTORS 256
 
-int			tempo_max_connections = 10000;
-static int	tempo_api_max_connections = 1000;
+int          tempo_max_connections = 10000;
+static int   tempo_api_max_connections = 1000;
 static char *tempo_tls;
 static char *tempo_tls_cert_file;
 static char *tempo_tls_key_file;
 static char *tempo_tls_client_ca_file;
-static int	tempo_tls_min_protocol_version;
-static int	tempo_client_timeout = 30000;
-static int	tempo_idle_timeout = 120000;
+static int   tempo_tls_min_protocol_version;
+static int   tempo_client_timeout = 30000;
+static int   tempo_idle_timeout = 120000;
 
 /* The names of ports in tempo_pg.tls. */
 static const char *const port_names[] = {
-	"api", "otlp_grpc", "otlp_http", "zipkin", "jaeger_grpc", "jaeger_http"
-};
+	"api", "otlp_grpc", "otlp_http", "zipkin", "jaeger_grpc", "jaeger_http"};
 
 enum
 {
@@ -52,11 +51,10 @@ enum
 static const struct config_enum_entry tls_versions[] = {
 	{"TLSv1.2", TLS_1_2, false},
 	{"TLSv1.3", TLS_1_3, false},
-	{NULL, 0, false}
-};
+	{NULL, 0, false}};
 
 static NetTls *tls;
-static uint64 applied;
+static uint64  applied;
 
 /* --------------------------------------------------------------- settings */
 
@@ -72,19 +70,19 @@ is_port_name(const char *name)
 static bool
 check_tls(char **value, void **extra, GucSource source)
 {
-	char	   *copy = pstrdup(*value);
-	List	   *names;
-	ListCell   *cell;
+	char     *copy = pstrdup(*value);
+	List     *names;
+	ListCell *cell;
 
 	if (!SplitIdentifierString(copy, ',', &names))
 	{
 		GUC_check_errdetail("List syntax is invalid.");
 		return false;
 	}
-	foreach(cell, names)
+	foreach (cell, names)
 	{
 		const char *name = lfirst(cell);
-		bool		alone = list_length(names) == 1 && (strcmp(name, "on") == 0 || strcmp(name, "off") == 0);
+		bool        alone = list_length(names) == 1 && (strcmp(name, "on") == 0 || strcmp(name, "off") == 0);
 
 		if (!alone && !is_port_name(name))
 		{
@@ -100,50 +98,50 @@ static void
 define_tls(void)
 {
 	DefineCustomStringVariable("tempo_pg.tls",
-							   "Ports that speak TLS: \"off\", \"on\" for all, or a list.",
-							   "Names in the list are api, otlp_grpc, otlp_http, zipkin, jaeger_grpc and jaeger_http.",
-							   &tempo_tls, "off", PGC_SIGHUP, GUC_LIST_INPUT, check_tls, NULL, NULL);
+	                           "Ports that speak TLS: \"off\", \"on\" for all, or a list.",
+	                           "Names in the list are api, otlp_grpc, otlp_http, zipkin, jaeger_grpc and jaeger_http.",
+	                           &tempo_tls, "off", PGC_SIGHUP, GUC_LIST_INPUT, check_tls, NULL, NULL);
 	DefineCustomStringVariable("tempo_pg.tls_cert_file",
-							   "Certificate of the ports that speak TLS, with the chain, in PEM.",
-							   "Relative to the data directory.",
-							   &tempo_tls_cert_file, "server.crt", PGC_SIGHUP, 0, NULL, NULL, NULL);
+	                           "Certificate of the ports that speak TLS, with the chain, in PEM.",
+	                           "Relative to the data directory.",
+	                           &tempo_tls_cert_file, "server.crt", PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("tempo_pg.tls_key_file",
-							   "Private key of that certificate, in PEM and without a passphrase.",
-							   "Others than the user of the server must not have access to it.",
-							   &tempo_tls_key_file, "server.key", PGC_SIGHUP, 0, NULL, NULL, NULL);
+	                           "Private key of that certificate, in PEM and without a passphrase.",
+	                           "Others than the user of the server must not have access to it.",
+	                           &tempo_tls_key_file, "server.key", PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("tempo_pg.tls_client_ca_file",
-							   "Authorities, in PEM, one of which must have signed the certificate of a client.",
-							   "Empty means that clients need no certificate.",
-							   &tempo_tls_client_ca_file, "", PGC_SIGHUP, 0, NULL, NULL, NULL);
+	                           "Authorities, in PEM, one of which must have signed the certificate of a client.",
+	                           "Empty means that clients need no certificate.",
+	                           &tempo_tls_client_ca_file, "", PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomEnumVariable("tempo_pg.tls_min_protocol_version",
-							 "Oldest version of TLS that is spoken.",
-							 NULL, &tempo_tls_min_protocol_version, TLS_1_2, tls_versions,
-							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	                         "Oldest version of TLS that is spoken.",
+	                         NULL, &tempo_tls_min_protocol_version, TLS_1_2, tls_versions,
+	                         PGC_SIGHUP, 0, NULL, NULL, NULL);
 }
 
 void
 listening_init(void)
 {
-	GucContext	start = process_shared_preload_libraries_in_progress ? PGC_POSTMASTER : PGC_SIGHUP;
+	GucContext start = process_shared_preload_libraries_in_progress ? PGC_POSTMASTER : PGC_SIGHUP;
 
 	define_tls();
 	credentials_init();
 	cors_init();
 	DefineCustomIntVariable("tempo_pg.max_connections",
-							"Largest number of connections to a port for spans in one process.",
-							"Clients beyond it are told to come later.",
-							&tempo_max_connections, 10000, 1, 1000000, start, 0, NULL, NULL, NULL);
+	                        "Largest number of connections to a port for spans in one process.",
+	                        "Clients beyond it are told to come later.",
+	                        &tempo_max_connections, 10000, 1, 1000000, start, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("tempo_pg.api_max_connections",
-							"Largest number of connections to the Tempo API.",
-							"One that was used takes half a megabyte, since queries may be long.",
-							&tempo_api_max_connections, 1000, 1, 1000000, start, 0, NULL, NULL, NULL);
+	                        "Largest number of connections to the Tempo API.",
+	                        "One that was used takes half a megabyte, since queries may be long.",
+	                        &tempo_api_max_connections, 1000, 1, 1000000, start, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("tempo_pg.client_timeout",
-							"How long a client may stand still in the middle of a request or of an answer.",
-							NULL, &tempo_client_timeout, 30000, 1000, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	                        "How long a client may stand still in the middle of a request or of an answer.",
+	                        NULL, &tempo_client_timeout, 30000, 1000, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable("tempo_pg.idle_timeout",
-							"How long a connection to the Tempo API may be idle between two requests; 0 means for ever.",
-							"Connections with spans may always be.",
-							&tempo_idle_timeout, 120000, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	                        "How long a connection to the Tempo API may be idle between two requests; 0 means for ever.",
+	                        "Connections with spans may always be.",
+	                        &tempo_idle_timeout, 120000, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 }
 
 /* -------------------------------------------------------------------- TLS */
@@ -151,14 +149,14 @@ listening_init(void)
 static bool
 wants_tls(const char *name)
 {
-	char	   *copy = pstrdup(tempo_tls);
-	List	   *names;
-	ListCell   *cell;
-	bool		wanted = false;
+	char     *copy = pstrdup(tempo_tls);
+	List     *names;
+	ListCell *cell;
+	bool      wanted = false;
 
 	if (SplitIdentifierString(copy, ',', &names))
 	{
-		foreach(cell, names)
+		foreach (cell, names)
 			wanted |= strcmp(lfirst(cell), "on") == 0 || strcmp(lfirst(cell), name) == 0;
 		list_free(names);
 	}
@@ -180,7 +178,7 @@ static bool
 load_tls(char *message, Size len)
 {
 	NetTlsOptions options;
-	NetTls	   *loaded;
+	NetTls       *loaded;
 
 	memset(&options, 0, sizeof(options));
 	options.cert_file = tempo_tls_cert_file;
@@ -206,10 +204,10 @@ idle_timeout(const char *name)
 static int
 headers(const NetRequest *request, int status, NetHeader *out, void *arg)
 {
-	int			n = cors_headers(request, out);
+	int n = cors_headers(request, out);
 
 	if (status == 401 && tempo_authentication != 0)
-		out[n++] = (NetHeader) {"www-authenticate", credentials_challenge()};
+		out[n++] = (NetHeader){"www-authenticate", credentials_challenge()};
 	return n;
 }
 
@@ -232,15 +230,15 @@ listening_options(NetServerOptions *options, const char *name, char *message, Si
 bool
 listening_reread(void)
 {
-	char		message[512];
+	char message[512];
 
 	if (applied == process_settings_read)
 		return false;
 	applied = process_settings_read;
 	if (!is_off() && !load_tls(message, sizeof(message)))
 		ereport(LOG,
-				(errcode(ERRCODE_CONFIG_FILE_ERROR),
-				 errmsg("TLS of tempo_pg was not reloaded: %s", message)));
+		        (errcode(ERRCODE_CONFIG_FILE_ERROR),
+		         errmsg("TLS of tempo_pg was not reloaded: %s", message)));
 	return true;
 }
 
@@ -263,7 +261,7 @@ void
 listening_reserve(int ports)
 {
 	struct rlimit limit;
-	rlim_t		wanted = (rlim_t) Max(tempo_max_connections, tempo_api_max_connections) * ports * (is_off() ? 1 : 3) + OTHER_DESCRIPTORS;
+	rlim_t        wanted = (rlim_t) Max(tempo_max_connections, tempo_api_max_connections) * ports * (is_off() ? 1 : 3) + OTHER_DESCRIPTORS;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= wanted)
 		return;
@@ -274,7 +272,7 @@ listening_reserve(int ports)
 	(void) setrlimit(RLIMIT_NOFILE, &limit);
 	if (limit.rlim_cur < wanted)
 		ereport(LOG,
-				(errmsg("tempo_pg can have %llu open files in a process, but tempo_pg.max_connections needs %llu",
-						(unsigned long long) limit.rlim_cur, (unsigned long long) wanted),
-				 errhint("Raise the limit of open files (ulimit -n, LimitNOFILE=) or lower tempo_pg.max_connections.")));
+		        (errmsg("tempo_pg can have %llu open files in a process, but tempo_pg.max_connections needs %llu",
+		                (unsigned long long) limit.rlim_cur, (unsigned long long) wanted),
+		         errhint("Raise the limit of open files (ulimit -n, LimitNOFILE=) or lower tempo_pg.max_connections.")));
 }

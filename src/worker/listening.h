@@ -33,6 +33,6 @@ extern void listening_apply(NetServer *server, const char *name);
 /* listening_reserve: makes room for descriptors of so many ports, and says so if there is not enough */
 extern void listening_reserve(int ports);
 
-extern int	tempo_max_connections;
+extern int tempo_max_connections;
 
-#endif							/* TEMPO_WORKER_LISTENING_H */
+#endif /* TEMPO_WORKER_LISTENING_H */

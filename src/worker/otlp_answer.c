@@ -24,15 +24,15 @@
 
 typedef struct Packed
 {
-	uint8	   *data;
-	size_t		len;
+	uint8 *data;
+	size_t len;
 } Packed;
 
 /* A protobuf message in palloc'd memory. */
 static Packed
 pack(const void *message)
 {
-	Packed		packed;
+	Packed packed;
 
 	packed.len = protobuf_c_message_get_packed_size(message);
 	packed.data = palloc(packed.len + 1);
@@ -53,7 +53,7 @@ binary(const void *data, size_t len)
 static Packed
 pack_retry_info(int seconds)
 {
-	TempoPg__Rpc__Duration delay = TEMPO_PG__RPC__DURATION__INIT;
+	TempoPg__Rpc__Duration  delay = TEMPO_PG__RPC__DURATION__INIT;
 	TempoPg__Rpc__RetryInfo info = TEMPO_PG__RPC__RETRY_INFO__INIT;
 
 	delay.seconds = seconds;
@@ -65,9 +65,9 @@ static Packed
 pack_status(RpcCode code, const char *message, int retry_after)
 {
 	TempoPg__Rpc__Status status = TEMPO_PG__RPC__STATUS__INIT;
-	TempoPg__Rpc__Any any = TEMPO_PG__RPC__ANY__INIT;
-	TempoPg__Rpc__Any *details = &any;
-	Packed		info;
+	TempoPg__Rpc__Any    any = TEMPO_PG__RPC__ANY__INIT;
+	TempoPg__Rpc__Any   *details = &any;
+	Packed               info;
 
 	status.code = code;
 	status.message = binary(message, strlen(message));
@@ -86,7 +86,7 @@ static Packed
 pack_response(uint64 rejected, const char *message)
 {
 	TempoPg__Otlp__ExportTraceServiceResponse response = TEMPO_PG__OTLP__EXPORT_TRACE_SERVICE_RESPONSE__INIT;
-	TempoPg__Otlp__ExportTracePartialSuccess partial = TEMPO_PG__OTLP__EXPORT_TRACE_PARTIAL_SUCCESS__INIT;
+	TempoPg__Otlp__ExportTracePartialSuccess  partial = TEMPO_PG__OTLP__EXPORT_TRACE_PARTIAL_SUCCESS__INIT;
 
 	if (rejected > 0 || message[0] != '\0')
 	{
@@ -101,10 +101,10 @@ pack_response(uint64 rejected, const char *message)
 static const char *
 presentable(const char *message)
 {
-	size_t		len = strlen(message);
-	Arena		arena;
-	SpanText	clean;
-	char	   *result;
+	size_t   len = strlen(message);
+	Arena    arena;
+	SpanText clean;
+	char    *result;
 
 	if (len > MESSAGE_MAX_BYTES)
 	{
@@ -123,7 +123,7 @@ bool
 request_type_is(const NetRequest *request, const char *wanted)
 {
 	const char *type = net_request_header(request, "content-type", NULL);
-	size_t		len;
+	size_t      len;
 
 	if (type == NULL)
 		return false;
@@ -159,8 +159,8 @@ json_status(StringInfo out, RpcCode code, const char *message, int retry_after)
 void
 otlp_http_error(NetRequest *request, int status, RpcCode code, const char *message, int retry_after)
 {
-	NetHeader	header = {"retry-after", NULL};
-	int			n_headers = 0;
+	NetHeader header = {"retry-after", NULL};
+	int       n_headers = 0;
 
 	message = presentable(message);
 	if (retry_after >= 0 && (status == 429 || status == 503))
@@ -170,7 +170,7 @@ otlp_http_error(NetRequest *request, int status, RpcCode code, const char *messa
 	}
 	if (otlp_encoding(request) == OTLP_PROTOBUF)
 	{
-		Packed		body = pack_status(code, message, retry_after);
+		Packed body = pack_status(code, message, retry_after);
 
 		net_respond(request, status, PROTOBUF_TYPE, &header, n_headers, body.data, body.len);
 	}
@@ -245,7 +245,7 @@ answer_http(NetRequest *request, RpcCode code, const char *message, uint64 rejec
 	}
 	else
 	{
-		Packed		body = pack_response(rejected, message);
+		Packed body = pack_response(rejected, message);
 
 		net_respond(request, 200, PROTOBUF_TYPE, NULL, 0, body.data, body.len);
 	}
@@ -254,7 +254,7 @@ answer_http(NetRequest *request, RpcCode code, const char *message, uint64 rejec
 void
 otlp_answer_text(NetRequest *request, int status, const char *text, const char *header, const char *value)
 {
-	NetHeader	extra;
+	NetHeader extra;
 
 	extra.name = header;
 	extra.value = value;
@@ -264,8 +264,8 @@ otlp_answer_text(NetRequest *request, int status, const char *text, const char *
 void
 plain_error(NetRequest *request, int status, const char *message, int retry_after)
 {
-	NetHeader	header = {"retry-after", NULL};
-	bool		retry = retry_after >= 0 && (status == 429 || status == 503);
+	NetHeader header = {"retry-after", NULL};
+	bool      retry = retry_after >= 0 && (status == 429 || status == 503);
 
 	message = psprintf("%s\n", presentable(message));
 	if (retry)
@@ -287,9 +287,9 @@ plain_answer(NetRequest *request, RpcCode code, const char *message, int retry_a
 static char *
 base64(Packed in)
 {
-	int			size = pg_b64_enc_len((int) in.len);
-	char	   *out = palloc(size + 1);
-	int			len = pg_b64_encode((const void *) in.data, (int) in.len, out, size);
+	int   size = pg_b64_enc_len((int) in.len);
+	char *out = palloc(size + 1);
+	int   len = pg_b64_encode((const void *) in.data, (int) in.len, out, size);
 
 	out[Max(len, 0)] = '\0';
 	return out;
@@ -298,8 +298,8 @@ base64(Packed in)
 static void
 answer_grpc(NetRequest *request, RpcCode code, const char *message, uint64 rejected, int retry_after)
 {
-	NetHeader	trailer = {"google.rpc.retryinfo-bin", NULL};
-	Packed		body;
+	NetHeader trailer = {"google.rpc.retryinfo-bin", NULL};
+	Packed    body;
 
 	if (code == RPC_OK)
 	{

@@ -35,7 +35,7 @@ extern void otlp_http_error(NetRequest *request, int status, RpcCode code, const
 
 /* otlp_answer_text: an HTTP answer that is no google.rpc.Status */
 extern void otlp_answer_text(NetRequest *request, int status, const char *text,
-							 const char *header, const char *value);
+                             const char *header, const char *value);
 
 /* plain_answer: the outcome for clients of other protocols over HTTP, who want 202 or a text */
 extern void plain_answer(NetRequest *request, RpcCode code, const char *message, int retry_after);
@@ -44,5 +44,4 @@ extern void plain_error(NetRequest *request, int status, const char *message, in
 /* request_type_is: is this the request's Content-Type, but for parameters? */
 extern bool request_type_is(const NetRequest *request, const char *wanted);
 
-
-#endif							/* TEMPO_WORKER_OTLP_ANSWER_H */
+#endif /* TEMPO_WORKER_OTLP_ANSWER_H */

@@ -20,25 +20,25 @@
 
 #define QUEUE_SIZE (256 * 1024)
 #define MAX_WAITING 2000
-#define WORKER_IDLE_MS 60000	/* an idle worker is let go */
-#define RETRY_MS 500			/* until a worker is started again that could not start */
-#define PATIENCE_MS 30000		/* how long a worker waits for clients to read */
+#define WORKER_IDLE_MS 60000 /* an idle worker is let go */
+#define RETRY_MS 500         /* until a worker is started again that could not start */
+#define PATIENCE_MS 30000    /* how long a worker waits for clients to read */
 
 typedef struct Worker
 {
-	WorkerQueue *queue;			/* NULL = not running */
-	Waiting    *request;		/* NULL = idle */
-	bool		connected;		/* to the database */
-	TimestampTz idle_since;
-	TimestampTz held_since;		/* its answer waits for memory since then, 0 = it does not */
+	WorkerQueue *queue;     /* NULL = not running */
+	Waiting     *request;   /* NULL = idle */
+	bool         connected; /* to the database */
+	TimestampTz  idle_since;
+	TimestampTz  held_since; /* its answer waits for memory since then, 0 = it does not */
 } Worker;
 
-static Worker workers[64];
+static Worker     workers[64];
 static dlist_head waiting = DLIST_STATIC_INIT(waiting);
-static int	n_waiting;
+static int        n_waiting;
 
 /* Why the last worker could not start, and when. */
-static char failure[1024];
+static char        failure[1024];
 static TimestampTz failed_at;
 
 PoolNumbers
@@ -67,8 +67,8 @@ stop_worker(Worker *worker)
 static void
 lose_worker(Worker *worker)
 {
-	Waiting    *request = worker->request;
-	bool		connected = worker->connected;
+	Waiting *request = worker->request;
+	bool     connected = worker->connected;
 
 	gateway_counts.workers_lost++;
 	stop_worker(worker);
@@ -88,7 +88,7 @@ lose_worker(Worker *worker)
 		waiting_finish_text(request, 500, "the query worker was terminated\nSee the server log.\n");
 	else
 		waiting_finish_unavailable(request, *failure ? failure : "the query worker was terminated",
-						   "See the server log.");
+		                           "See the server log.");
 }
 
 static bool
@@ -114,7 +114,7 @@ start_worker(Worker *worker)
 static Worker *
 idle_worker(void)
 {
-	Worker	   *unused = NULL;
+	Worker *unused = NULL;
 
 	for (int i = 0; i < tempo_query_workers; i++)
 	{
@@ -124,7 +124,7 @@ idle_worker(void)
 			return &workers[i];
 	}
 	if (unused == NULL ||
-		(*failure && GetCurrentTimestamp() - failed_at < RETRY_MS * INT64CONST(1000)))
+	    (*failure && GetCurrentTimestamp() - failed_at < RETRY_MS * INT64CONST(1000)))
 		return NULL;
 	return start_worker(unused) ? unused : NULL;
 }
@@ -180,7 +180,7 @@ send_request(Worker *worker, Waiting *request)
 		append_text(&text, request->credentials.given ? credentials_header(request->net) : NULL);
 		if (request->type == QUERY_RUN)
 		{
-			NetText		body = net_request_body(request->net);
+			NetText body = net_request_body(request->net);
 
 			appendBinaryStringInfo(&text, body.data, (int) body.len);
 		}
@@ -196,8 +196,8 @@ dispatch(void)
 {
 	while (!dlist_is_empty(&waiting))
 	{
-		Waiting    *request = dlist_head_element(Waiting, node, &waiting);
-		Worker	   *worker = tempo_enabled ? idle_worker() : NULL;
+		Waiting *request = dlist_head_element(Waiting, node, &waiting);
+		Worker  *worker = tempo_enabled ? idle_worker() : NULL;
 
 		if (worker == NULL && tempo_enabled && pool_any_worker(false))
 			break;
@@ -222,11 +222,11 @@ int
 pool_send_partials(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	int64		next = -1;
+	int64       next = -1;
 
 	for (int i = 0; i < lengthof(workers); i++)
 	{
-		Waiting    *request = workers[i].request;
+		Waiting *request = workers[i].request;
 
 		if (request == NULL || request->partial_due == 0)
 			continue;
@@ -241,7 +241,7 @@ pool_send_partials(void)
 static void
 worker_message(Worker *worker, const QueueMessage *message)
 {
-	Waiting    *request = worker->request;
+	Waiting *request = worker->request;
 
 	if (message->type == QUERY_READY)
 	{
@@ -269,9 +269,9 @@ worker_message(Worker *worker, const QueueMessage *message)
 			waiting_add_body(request, message);
 			return;
 		case QUERY_DONE:
-			credentials_learned(&request->credentials, request->rejected ? CREDENTIALS_REJECTED :
-								request->head.status > 0 && request->head.status < 500 ? CREDENTIALS_ACCEPTED :
-								CREDENTIALS_UNKNOWN);
+			credentials_learned(&request->credentials, request->rejected                                      ? CREDENTIALS_REJECTED :
+			                                           request->head.status > 0 && request->head.status < 500 ? CREDENTIALS_ACCEPTED :
+			                                                                                                    CREDENTIALS_UNKNOWN);
 			if (request->type == QUERY_PING || request->head.status == 200)
 				health_learned(true);
 			if (request->type == QUERY_PING)
@@ -311,7 +311,7 @@ is_oldest(const Waiting *request)
 static bool
 may_receive(Worker *worker)
 {
-	Waiting    *request = worker->request;
+	Waiting *request = worker->request;
 
 	if (request == NULL || waiting_has_room(request, is_oldest(request)))
 	{
@@ -334,7 +334,7 @@ poll_workers(void)
 
 	for (int i = 0; i < lengthof(workers); i++)
 	{
-		Worker	   *worker = &workers[i];
+		Worker      *worker = &workers[i];
 		QueueMessage message;
 
 		if (worker->queue == NULL)
@@ -345,8 +345,8 @@ poll_workers(void)
 		if (!queue_alive(worker->queue) && may_receive(worker))
 			lose_worker(worker);
 		else if (worker->request == NULL &&
-				 (!tempo_enabled || i >= tempo_query_workers ||
-				  (worker->connected && now - worker->idle_since > WORKER_IDLE_MS * INT64CONST(1000))))
+		         (!tempo_enabled || i >= tempo_query_workers ||
+		          (worker->connected && now - worker->idle_since > WORKER_IDLE_MS * INT64CONST(1000))))
 			stop_worker(worker);
 	}
 }
@@ -363,7 +363,7 @@ pool_run(void)
 static void
 client_gone(NetRequest *net, void *arg)
 {
-	Waiting    *request = arg;
+	Waiting *request = arg;
 
 	gateway_counts.cancelled++;
 	waiting_drop_answer(request);

@@ -14,9 +14,9 @@
 
 typedef struct PoolNumbers
 {
-	int			waiting;		/* requests without a worker */
-	int			running;		/* workers */
-	int			busy;
+	int waiting; /* requests without a worker */
+	int running; /* workers */
+	int busy;
 } PoolNumbers;
 
 /* pool_add: gives the request to a worker, or lets it wait for one; its end is in waiting.c */
@@ -26,7 +26,7 @@ extern void pool_add(Waiting *request);
 extern void pool_run(void);
 
 /* pool_send_partials: sends what is due; returns the milliseconds until something else is, -1 = nothing */
-extern int	pool_send_partials(void);
+extern int pool_send_partials(void);
 
 /* pool_any_worker: is there one, or one that has a request? */
 extern bool pool_any_worker(bool busy);
@@ -36,4 +36,4 @@ extern bool pool_all_busy(void);
 
 extern PoolNumbers pool_numbers(void);
 
-#endif							/* TEMPO_WORKER_POOL_H */
+#endif /* TEMPO_WORKER_POOL_H */

@@ -10,8 +10,8 @@
 
 #include "postgres.h"
 
-extern char *tempo_database;	/* tempo_pg.database */
-extern bool tempo_enabled;		/* tempo_pg.enabled */
+extern char *tempo_database; /* tempo_pg.database */
+extern bool  tempo_enabled;  /* tempo_pg.enabled */
 extern char *tempo_listen_addresses;
 extern char *tempo_otlp_grpc_listen_addresses; /* empty = those above */
 extern char *tempo_otlp_http_listen_addresses;
@@ -20,21 +20,21 @@ extern char *tempo_jaeger_grpc_listen_addresses;
 extern char *tempo_jaeger_http_listen_addresses;
 extern char *tempo_jaeger_compact_listen_addresses;
 extern char *tempo_jaeger_binary_listen_addresses;
-extern int	 tempo_otlp_grpc_port; /* ports: 0 = off */
-extern int	 tempo_otlp_http_port;
-extern int	 tempo_zipkin_port;
-extern int	 tempo_jaeger_grpc_port;
-extern int	 tempo_jaeger_http_port;
-extern int	 tempo_jaeger_compact_port;
-extern int	 tempo_jaeger_binary_port;
-extern int	 tempo_http_port;
-extern int	 tempo_receiver_workers;
-extern int	 tempo_query_workers;
-extern bool	 tempo_multitenancy;
-extern int	 tempo_commit_delay; /* milliseconds */
-extern int	 tempo_otlp_max_message_bytes;
-extern int	 tempo_receiver_memory; /* kB */
-extern int	 tempo_retry_after;		/* seconds */
+extern int   tempo_otlp_grpc_port; /* ports: 0 = off */
+extern int   tempo_otlp_http_port;
+extern int   tempo_zipkin_port;
+extern int   tempo_jaeger_grpc_port;
+extern int   tempo_jaeger_http_port;
+extern int   tempo_jaeger_compact_port;
+extern int   tempo_jaeger_binary_port;
+extern int   tempo_http_port;
+extern int   tempo_receiver_workers;
+extern int   tempo_query_workers;
+extern bool  tempo_multitenancy;
+extern int   tempo_commit_delay; /* milliseconds */
+extern int   tempo_otlp_max_message_bytes;
+extern int   tempo_receiver_memory; /* kB */
+extern int   tempo_retry_after;     /* seconds */
 
 /* process_init: defines the settings above; first of the init functions */
 extern void process_init(void);
@@ -75,4 +75,4 @@ extern uint64 process_settings_read;
 /* process_reread_settings: true if a SIGHUP had come and the settings were read again */
 extern bool process_reread_settings(void);
 
-#endif							/* TEMPO_WORKER_PROCESS_H */
+#endif /* TEMPO_WORKER_PROCESS_H */

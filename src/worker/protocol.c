@@ -25,8 +25,9 @@ protocol_answer(NetRequest *request, Protocol protocol, RpcCode code, const char
 void
 protocol_refuse(NetRequest *request, Protocol protocol, int status, const char *message)
 {
-	RpcCode		code = status == 413 ? RPC_RESOURCE_EXHAUSTED : status == 503 ? RPC_UNAVAILABLE : RPC_INVALID_ARGUMENT;
-	int			retry_after = status == 503 ? tempo_retry_after : -1;
+	RpcCode code = status == 413 ? RPC_RESOURCE_EXHAUSTED : status == 503 ? RPC_UNAVAILABLE :
+	                                                                        RPC_INVALID_ARGUMENT;
+	int     retry_after = status == 503 ? tempo_retry_after : -1;
 
 	if (protocol == PROTOCOL_OTLP)
 		otlp_http_error(request, status, code, message, retry_after);
@@ -37,9 +38,9 @@ protocol_refuse(NetRequest *request, Protocol protocol, int status, const char *
 bool
 protocol_tenant(NetRequest *request, Protocol protocol, SpanText *tenant)
 {
-	int			count;
+	int         count;
 	const char *header;
-	SpanError	error;
+	SpanError   error;
 
 	*tenant = span_text(DEFAULT_TENANT, strlen(DEFAULT_TENANT));
 	if (!tempo_multitenancy)
@@ -66,7 +67,7 @@ path_is(const char *path, const char *wanted)
 
 	while (*w != '\0')
 	{
-		unsigned int code = (unsigned char) *path;
+		unsigned int  code = (unsigned char) *path;
 		unsigned char high;
 		unsigned char low;
 
@@ -106,15 +107,15 @@ answer_unknown_otlp_path(NetRequest *request)
 
 	if (path_is(path, "/v1/metrics") || path_is(path, "/v1/logs"))
 		otlp_answer_text(request, 404,
-						 "404 page not found: only traces are stored here, "
-						 "set OTEL_METRICS_EXPORTER=none and OTEL_LOGS_EXPORTER=none or their endpoints\n",
-						 NULL, NULL);
+		                 "404 page not found: only traces are stored here, "
+		                 "set OTEL_METRICS_EXPORTER=none and OTEL_LOGS_EXPORTER=none or their endpoints\n",
+		                 NULL, NULL);
 	else if (strncmp(path, "/api/", 5) == 0 || path_is(path, "/ready"))
 		otlp_answer_text(request, 404,
-						 psprintf("404 page not found: this port receives spans, "
-								  "the Tempo API is on port %d (tempo_pg.http_port)\n",
-								  tempo_http_port),
-						 NULL, NULL);
+		                 psprintf("404 page not found: this port receives spans, "
+		                          "the Tempo API is on port %d (tempo_pg.http_port)\n",
+		                          tempo_http_port),
+		                 NULL, NULL);
 	else
 		answer_unknown_path(request);
 }
@@ -145,7 +146,7 @@ check_otlp(NetRequest *request)
 	if (otlp_encoding(request) != OTLP_UNKNOWN)
 		return true;
 	otlp_answer_text(request, 415,
-					 "415 unsupported media type, supported: [application/json, application/x-protobuf]", NULL, NULL);
+	                 "415 unsupported media type, supported: [application/json, application/x-protobuf]", NULL, NULL);
 	return false;
 }
 
@@ -179,7 +180,7 @@ check_jaeger(NetRequest *request)
 	if (!is_post(request))
 		return false;
 	if (request_type_is(request, "application/x-thrift") ||
-		request_type_is(request, "application/vnd.apache.thrift.binary"))
+	    request_type_is(request, "application/vnd.apache.thrift.binary"))
 		return true;
 	plain_error(request, 400, psprintf("Unsupported content type: %s", type != NULL ? type : ""), -1);
 	return false;
@@ -211,17 +212,16 @@ typedef struct GrpcMethod
 static const GrpcMethod grpc_methods[] = {
 	[PROTOCOL_OTLP] = {TRACE_SERVICE, "Export"},
 	[PROTOCOL_ZIPKIN] = {NULL, NULL},
-	[PROTOCOL_JAEGER] = {JAEGER_SERVICE, "PostSpans"}
-};
+	[PROTOCOL_JAEGER] = {JAEGER_SERVICE, "PostSpans"}};
 
 static bool
 check_grpc(NetRequest *request, Protocol protocol)
 {
 	const GrpcMethod *method = &grpc_methods[protocol];
-	const char *path = net_request_path(request);
-	const char *slash = path[0] == '/' ? strrchr(path + 1, '/') : NULL;
-	const char *message;
-	char	   *service;
+	const char       *path = net_request_path(request);
+	const char       *slash = path[0] == '/' ? strrchr(path + 1, '/') : NULL;
+	const char       *message;
+	char             *service;
 
 	if (slash == NULL)
 	{
@@ -230,7 +230,7 @@ check_grpc(NetRequest *request, Protocol protocol)
 	}
 	service = pnstrdup(path + 1, slash - path - 1);
 	if (protocol_is_health(request) ||
-		(method->service != NULL && strcmp(service, method->service) == 0 && strcmp(slash + 1, method->method) == 0))
+	    (method->service != NULL && strcmp(service, method->service) == 0 && strcmp(slash + 1, method->method) == 0))
 		return true;
 	if (strcmp(service, HEALTH_SERVICE) == 0 || (method->service != NULL && strcmp(service, method->service) == 0))
 		message = psprintf("unknown method %s for service %s", slash + 1, service);
@@ -248,14 +248,14 @@ protocol_is_health(const NetRequest *request)
 	const char *path = net_request_path(request);
 
 	return net_request_is_grpc(request) &&
-		(strcmp(path, "/" HEALTH_SERVICE "/Check") == 0 || strcmp(path, "/" HEALTH_SERVICE "/Watch") == 0);
+	       (strcmp(path, "/" HEALTH_SERVICE "/Check") == 0 || strcmp(path, "/" HEALTH_SERVICE "/Watch") == 0);
 }
 
 bool
 protocol_check(NetRequest *request, Protocol protocol)
 {
-	bool		is_grpc = net_request_is_grpc(request);
-	SpanText	tenant;
+	bool     is_grpc = net_request_is_grpc(request);
+	SpanText tenant;
 
 	if (cors_preflight(request, "POST"))
 		return true;

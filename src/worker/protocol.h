@@ -23,7 +23,7 @@ typedef enum Protocol
 	PROTOCOL_OTLP,
 	PROTOCOL_ZIPKIN,
 	PROTOCOL_JAEGER,
-	PROTOCOL_JAEGER_COMPACT,	/* datagrams */
+	PROTOCOL_JAEGER_COMPACT, /* datagrams */
 	PROTOCOL_JAEGER_BINARY
 } Protocol;
 
@@ -47,9 +47,9 @@ extern ReceiverTransport protocol_transport(const NetRequest *request, WireForma
 
 /* protocol_answer: see otlp_answer; in the words of the protocol */
 extern void protocol_answer(NetRequest *request, Protocol protocol, RpcCode code, const char *message,
-							uint64 rejected, int retry_after);
+                            uint64 rejected, int retry_after);
 
 /* protocol_refuse: what the transport refuses itself */
 extern void protocol_refuse(NetRequest *request, Protocol protocol, int status, const char *message);
 
-#endif							/* TEMPO_WORKER_PROTOCOL_H */
+#endif /* TEMPO_WORKER_PROTOCOL_H */

@@ -46,13 +46,13 @@ extern PGDLLEXPORT void tempo_query_main(Datum arg);
 
 #define STATISTICS_TIMEOUT 2000 /* ms */
 
-static WorkerQueue *queue;
+static WorkerQueue       *queue;
 static emit_log_hook_type next_log_hook;
 
 /* Of the request being served. */
 static const char *authorization;
-static int	authentication;		/* what the gateway demanded */
-static bool rejected;			/* it proves no role */
+static int         authentication; /* what the gateway demanded */
+static bool        rejected;       /* it proves no role */
 
 /* ----------------------------------------------------------------- start */
 
@@ -114,7 +114,7 @@ static const char *
 read_text(const char **p, const char *end)
 {
 	const char *text = *p;
-	Size		len = strnlen(text, end - text);
+	Size        len = strnlen(text, end - text);
 
 	if (text + len >= end)
 		elog(ERROR, "malformed message from the gateway");
@@ -152,7 +152,7 @@ reply_message(void *arg, const char *data, Size len)
 static void
 append_head(StringInfo text, const ApiResponse *response)
 {
-	QueryHead	head;
+	QueryHead head;
 
 	memset(&head, 0, sizeof(head));
 	head.status = response->status;
@@ -182,8 +182,8 @@ static void
 reply_response(uint64 id, QueryMessage type, ApiResponse *response)
 {
 	StringInfoData text;
-	const char *data;
-	Size		len;
+	const char    *data;
+	Size           len;
 
 	if (type == QUERY_STREAM && response->status == 200 && strcmp(response->content_type, "application/protobuf") != 0)
 	{
@@ -226,14 +226,14 @@ check_available(uint64 id, const char *name, Oid *role)
 	if (!OidIsValid(get_extension_oid("tempo_pg", true)))
 	{
 		reply_unavailable(id, psprintf("extension tempo_pg is not installed in database \"%s\"", tempo_database),
-						  "Run CREATE EXTENSION tempo_pg there, or set tempo_pg.database.");
+		                  "Run CREATE EXTENSION tempo_pg there, or set tempo_pg.database.");
 		return false;
 	}
 	*role = get_role_oid(name, true);
 	if (!OidIsValid(*role))
 	{
 		reply_unavailable(id, psprintf("role %s does not exist", name),
-						  psprintf("Run CREATE ROLE %s NOLOGIN and grant it what it had.", name));
+		                  psprintf("Run CREATE ROLE %s NOLOGIN and grant it what it had.", name));
 		return false;
 	}
 	return true;
@@ -251,21 +251,21 @@ statistics(void)
 
 	SPI_connect();
 	if (SPI_execute("SELECT level, pg_catalog.count(*), pg_catalog.sum(spans)::bigint, pg_catalog.sum(bytes)::bigint "
-					"FROM tempo.segments GROUP BY level ORDER BY level", true, 0) != SPI_OK_SELECT)
+	                "FROM tempo.segments GROUP BY level ORDER BY level",
+	                true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read tempo.segments");
 	for (int column = 2; column <= 4; column++)
 	{
 		static const char *const names[] = {"segments", "stored_spans", "stored_bytes"};
 		static const char *const help[] = {
-			"Segments by level.", "Spans in the segments.", "Bytes of the segments."
-		};
+			"Segments by level.", "Spans in the segments.", "Bytes of the segments."};
 
 		body_printf(response->body, "# HELP tempo_pg_%s %s\n# TYPE tempo_pg_%s gauge\n",
-					names[column - 2], help[column - 2], names[column - 2]);
+		            names[column - 2], help[column - 2], names[column - 2]);
 		for (uint64 row = 0; row < SPI_processed; row++)
 			body_printf(response->body, "tempo_pg_%s{level=\"%s\"} %s\n", names[column - 2],
-						SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1),
-						SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column));
+			            SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1),
+			            SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column));
 	}
 	SPI_finish();
 	return response;
@@ -279,11 +279,11 @@ static ApiResponse *
 run_in_transaction(uint64 id, QueryMessage type, ApiCall *call, MemoryContext context)
 {
 	ApiResponse *response = NULL;
-	Oid			user;
-	Oid			role = InvalidOid;
-	int			security;
-	int			limit = tempo_query_timeout;
-	bool		writes = call != NULL && api_writes(call);
+	Oid          user;
+	Oid          role = InvalidOid;
+	int          security;
+	int          limit = tempo_query_timeout;
+	bool         writes = call != NULL && api_writes(call);
 
 	/* a scrape is not worth waiting for */
 	if (type == QUERY_STATISTICS)
@@ -333,17 +333,16 @@ run_in_transaction(uint64 id, QueryMessage type, ApiCall *call, MemoryContext co
 static void
 reply_error(uint64 id, QueryMessage type, const ErrorData *error)
 {
-	bool		cancelled = error->sqlerrcode == ERRCODE_QUERY_CANCELED;
+	bool cancelled = error->sqlerrcode == ERRCODE_QUERY_CANCELED;
 
-	reply_response(id, type, cancelled ? plain_response(504, "context deadline exceeded") :
-				   plain_response(500, error->message));
+	reply_response(id, type, cancelled ? plain_response(504, "context deadline exceeded") : plain_response(500, error->message));
 }
 
 /* The same with the error returned and the transaction given up. */
 static ErrorData *
 try_in_transaction(uint64 id, QueryMessage type, ApiCall *call, MemoryContext context, ApiResponse **response)
 {
-	ErrorData  *volatile error = NULL;
+	ErrorData *volatile error = NULL;
 
 	PG_TRY();
 	{
@@ -367,9 +366,9 @@ try_in_transaction(uint64 id, QueryMessage type, ApiCall *call, MemoryContext co
 static void
 run_request(uint64 id, QueryMessage type, const ApiRequest *request, MemoryContext context)
 {
-	ApiCall    *call = takes_request(type) ? api_open(request) : NULL;
+	ApiCall     *call = takes_request(type) ? api_open(request) : NULL;
 	ApiResponse *response = NULL;
-	ErrorData  *error;
+	ErrorData   *error;
 
 	for (;;)
 	{
@@ -400,10 +399,10 @@ run_request(uint64 id, QueryMessage type, const ApiRequest *request, MemoryConte
 static bool
 read_request(const QueueMessage *message, ApiRequest *request)
 {
-	char	   *copy = palloc(message->len + 1);
-	const char *p = copy;
-	const char *end = copy + message->len;
-	uint64		id = message->request_id;
+	char        *copy = palloc(message->len + 1);
+	const char  *p = copy;
+	const char  *end = copy + message->len;
+	uint64       id = message->request_id;
 	QueueMessage next;
 
 	memcpy(copy, message->payload, message->len);
@@ -424,7 +423,7 @@ read_request(const QueueMessage *message, ApiRequest *request)
 		request->body_len = end - p;
 		if (request->stream)
 		{
-			uint64	   *arg = palloc(sizeof(uint64));
+			uint64 *arg = palloc(sizeof(uint64));
 
 			*arg = id;
 			request->partial = send_partial;
@@ -438,8 +437,8 @@ read_request(const QueueMessage *message, ApiRequest *request)
 static void
 serve_message(const QueueMessage *message, MemoryContext context)
 {
-	ApiRequest	request = {0};
-	uint64		id = message->request_id;
+	ApiRequest   request = {0};
+	uint64       id = message->request_id;
 	QueryMessage type = (QueryMessage) message->type;
 
 	if (!takes_request(type) && type != QUERY_PING && type != QUERY_STATISTICS)
@@ -449,9 +448,10 @@ serve_message(const QueueMessage *message, MemoryContext context)
 		queue_reply(queue, id, QUERY_DONE, NULL, 0);
 	else
 	{
-		char	   *activity = takes_request(type) ?
-			api_printable(psprintf("%s %s%s%s", request.method, request.path, *request.query ? "?" : "", request.query)) :
-			type == QUERY_PING ? "health check" : "statistics";
+		char *activity = takes_request(type) ?
+		                     api_printable(psprintf("%s %s%s%s", request.method, request.path, *request.query ? "?" : "", request.query)) :
+		                 type == QUERY_PING ? "health check" :
+		                                      "statistics";
 
 		debug_query_string = activity;
 		pgstat_report_activity(STATE_RUNNING, activity);

@@ -26,28 +26,28 @@ typedef enum QueryMessage
 	 * the body
 	 */
 	QUERY_RUN = 1,
-	QUERY_STREAM,				/* the same of a streaming query */
-	QUERY_PING,					/* could a request be run? */
-	QUERY_STATISTICS,			/* what is stored, as Prometheus text */
-	QUERY_CANCEL,				/* the client has gone */
+	QUERY_STREAM,     /* the same of a streaming query */
+	QUERY_PING,       /* could a request be run? */
+	QUERY_STATISTICS, /* what is stored, as Prometheus text */
+	QUERY_CANCEL,     /* the client has gone */
 
 	/* from the worker */
-	QUERY_READY,				/* connected to the database; of no request */
+	QUERY_READY, /* connected to the database; of no request */
 	/* QueryHead, then content type, location, endpoint, ETag, Allow and Mcp-Session-Id in the same form */
 	QUERY_HEAD,
-	QUERY_BODY,					/* bytes */
-	QUERY_PARTIAL,				/* a message of a stream: what a query that still runs has found */
+	QUERY_BODY,    /* bytes */
+	QUERY_PARTIAL, /* a message of a stream: what a query that still runs has found */
 	QUERY_DONE,
-	QUERY_UNAVAILABLE,			/* reason and hint, NUL behind each */
-	QUERY_LAST_WORDS			/* the error that ends the worker; of no request */
+	QUERY_UNAVAILABLE, /* reason and hint, NUL behind each */
+	QUERY_LAST_WORDS   /* the error that ends the worker; of no request */
 } QueryMessage;
 
 typedef struct QueryHead
 {
-	int32		status;
-	bool		nosniff;
-	bool		vary;
-	bool		rejected;		/* authentication failed */
+	int32 status;
+	bool  nosniff;
+	bool  vary;
+	bool  rejected; /* authentication failed */
 } QueryHead;
 
-#endif							/* TEMPO_WORKER_QUERY_H */
+#endif /* TEMPO_WORKER_QUERY_H */

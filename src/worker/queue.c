@@ -51,55 +51,55 @@
 /* What the segment starts with; the two queues follow. */
 typedef struct QueueShared
 {
-	uint32		magic;
-	uint32		fragment;
-	Size		queue_size;
+	uint32 magic;
+	uint32 fragment;
+	Size   queue_size;
 } QueueShared;
 
 /* What a message starts with on the wire. */
 typedef struct QueueHeader
 {
-	uint64		request_id;
-	uint64		len;
-	uint32		type;
-	uint32		unused;
+	uint64 request_id;
+	uint64 len;
+	uint32 type;
+	uint32 unused;
 } QueueHeader;
 
 typedef struct QueueItem
 {
-	dlist_node	node;
+	dlist_node  node;
 	QueueHeader header;
-	Size		sent;			/* payload bytes in fragments sent whole */
-	bool		started;		/* is the first fragment, with the header, sent? */
-	char	   *body;			/* what follows the payload; malloc'd, or NULL */
-	Size		len;			/* of the payload */
-	char		payload[FLEXIBLE_ARRAY_MEMBER];
+	Size        sent;    /* payload bytes in fragments sent whole */
+	bool        started; /* is the first fragment, with the header, sent? */
+	char       *body;    /* what follows the payload; malloc'd, or NULL */
+	Size        len;     /* of the payload */
+	char        payload[FLEXIBLE_ARRAY_MEMBER];
 } QueueItem;
 
 struct WorkerQueue
 {
-	dsm_segment *segment;
-	shm_mq_handle *in;
-	shm_mq_handle *out;
+	dsm_segment            *segment;
+	shm_mq_handle          *in;
+	shm_mq_handle          *out;
 	BackgroundWorkerHandle *worker; /* the listening side only */
-	Size		fragment;
-	bool		detached;		/* the other side has gone */
+	Size                    fragment;
+	bool                    detached; /* the other side has gone */
 
-	dlist_head	pending;		/* QueueItems in the order they were sent */
-	Size		pending_bytes;
+	dlist_head pending; /* QueueItems in the order they were sent */
+	Size       pending_bytes;
 
 	/* A message that came in fragments. */
 	QueueHeader header;
-	char	   *assembly;
-	Size		assembled;
-	bool		assembling;
+	char       *assembly;
+	Size        assembled;
+	bool        assembling;
 };
 
 static shm_mq *
 shared_queue(QueueShared *shared, int which)
 {
 	return (shm_mq *) ((char *) shared + QUEUE_ALIGN(sizeof(QueueShared)) +
-					   which * QUEUE_ALIGN(shared->queue_size));
+	                   which * QUEUE_ALIGN(shared->queue_size));
 }
 
 static WorkerQueue *
@@ -127,19 +127,19 @@ free_item(QueueItem *item)
  */
 static WorkerQueue *
 launch(const char *function, const char *name, const char *type, Size queue_size,
-	   const char **reason)
+       const char **reason)
 {
-	BackgroundWorker worker;
+	BackgroundWorker        worker;
 	BackgroundWorkerHandle *handle;
-	WorkerQueue *queue;
-	QueueShared *shared;
-	dsm_segment *segment;
-	shm_mq	   *to_worker;
-	shm_mq	   *from_worker;
+	WorkerQueue            *queue;
+	QueueShared            *shared;
+	dsm_segment            *segment;
+	shm_mq                 *to_worker;
+	shm_mq                 *from_worker;
 
 	queue_size = Max(MAXALIGN(queue_size), (Size) 4096);
 	segment = dsm_create(QUEUE_ALIGN(sizeof(QueueShared)) + 2 * QUEUE_ALIGN(queue_size),
-						 DSM_CREATE_NULL_IF_MAXSEGMENTS);
+	                     DSM_CREATE_NULL_IF_MAXSEGMENTS);
 	if (segment == NULL)
 	{
 		*reason = "no dynamic shared memory segment is free";
@@ -183,7 +183,7 @@ launch(const char *function, const char *name, const char *type, Size queue_size
 
 WorkerQueue *
 queue_launch(const char *function, const char *name, const char *type, Size queue_size,
-			 const char **reason)
+             const char **reason)
 {
 	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 	WorkerQueue *volatile queue = NULL;
@@ -209,16 +209,16 @@ queue_launch(const char *function, const char *name, const char *type, Size queu
 bool
 queue_alive(WorkerQueue *queue)
 {
-	pid_t		pid;
+	pid_t pid;
 
 	return !queue->detached &&
-		GetBackgroundWorkerPid(queue->worker, &pid) != BGWH_STOPPED;
+	       GetBackgroundWorkerPid(queue->worker, &pid) != BGWH_STOPPED;
 }
 
 void
 queue_cancel(WorkerQueue *queue)
 {
-	pid_t		pid;
+	pid_t pid;
 
 	if (GetBackgroundWorkerPid(queue->worker, &pid) == BGWH_STARTED)
 		kill(pid, SIGINT);
@@ -232,7 +232,7 @@ queue_destroy(WorkerQueue *queue)
 	shm_mq_detach(queue->in);
 	shm_mq_detach(queue->out);
 	dsm_detach(queue->segment);
-	dlist_foreach_modify(iter, &queue->pending)
+	dlist_foreach_modify (iter, &queue->pending)
 		free_item(dlist_container(QueueItem, node, iter.cur));
 	if (queue->assembly)
 		pfree(queue->assembly);
@@ -250,9 +250,9 @@ queue_send(WorkerQueue *queue, uint64 request_id, uint32 type, const void *paylo
 
 void
 queue_send_body(WorkerQueue *queue, uint64 request_id, uint32 type, const void *payload, Size len,
-				char *body, Size body_len)
+                char *body, Size body_len)
 {
-	QueueItem  *item;
+	QueueItem *item;
 
 	if (queue->detached)
 	{
@@ -283,9 +283,9 @@ static bool
 send_fragment(WorkerQueue *queue, QueueItem *item)
 {
 	shm_mq_iovec iov[3];
-	int			n = 0;
-	Size		len = Min(item->header.len - item->sent, queue->fragment);
-	Size		of_payload = item->sent < item->len ? Min(item->len - item->sent, len) : 0;
+	int          n = 0;
+	Size         len = Min(item->header.len - item->sent, queue->fragment);
+	Size         of_payload = item->sent < item->len ? Min(item->len - item->sent, len) : 0;
 
 	if (!item->started)
 	{
@@ -323,7 +323,7 @@ queue_flush(WorkerQueue *queue)
 {
 	while (!queue->detached && !dlist_is_empty(&queue->pending))
 	{
-		QueueItem  *item = dlist_head_element(QueueItem, node, &queue->pending);
+		QueueItem *item = dlist_head_element(QueueItem, node, &queue->pending);
 
 		if (!send_fragment(queue, item))
 			break;
@@ -356,8 +356,8 @@ deliver(WorkerQueue *queue, QueueMessage *message, const char *payload)
 bool
 queue_receive(WorkerQueue *queue, QueueMessage *message)
 {
-	void	   *data;
-	Size		len;
+	void *data;
+	Size  len;
 
 	/* The last message is no longer needed. */
 	if (queue->assembly && !queue->assembling)
@@ -410,9 +410,9 @@ WorkerQueue *
 queue_attach(Datum main_arg)
 {
 	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-	dsm_segment *segment;
-	QueueShared *shared;
-	WorkerQueue *queue;
+	dsm_segment  *segment;
+	QueueShared  *shared;
+	WorkerQueue  *queue;
 
 	/* The listening side may have given up before this process got to run. */
 	segment = dsm_attach(DatumGetUInt32(main_arg));
@@ -461,7 +461,7 @@ queue_reply(WorkerQueue *queue, uint64 request_id, uint32 type, const void *payl
 			if (queue->detached || queue_pending(queue) == 0)
 				break;
 			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, -1L,
-							 WAIT_EVENT_MESSAGE_QUEUE_SEND);
+			                 WAIT_EVENT_MESSAGE_QUEUE_SEND);
 			ResetLatch(MyLatch);
 			CHECK_FOR_INTERRUPTS();
 		}

@@ -24,10 +24,10 @@ typedef struct WorkerQueue WorkerQueue;
 
 typedef struct QueueMessage
 {
-	uint64		request_id;
-	uint32		type;			/* meaning is up to the two sides */
-	const char *payload;		/* valid until the next queue_receive */
-	Size		len;
+	uint64      request_id;
+	uint32      type;    /* meaning is up to the two sides */
+	const char *payload; /* valid until the next queue_receive */
+	Size        len;
 } QueueMessage;
 
 /* ------------------------------------------------ the listening side */
@@ -39,7 +39,7 @@ typedef struct QueueMessage
  * memory is to be had; *reason says which, for the answer to the client.
  */
 extern WorkerQueue *queue_launch(const char *function, const char *name, const char *type,
-								 Size queue_size, const char **reason);
+                                 Size queue_size, const char **reason);
 
 /*
  * queue_alive: false once the worker has gone.  Drain queue_receive first;
@@ -49,14 +49,14 @@ extern bool queue_alive(WorkerQueue *queue);
 
 /* queue_send: queues one message; the payload is copied */
 extern void queue_send(WorkerQueue *queue, uint64 request_id, uint32 type,
-					   const void *payload, Size len);
+                       const void *payload, Size len);
 
 /*
  * queue_send_body: the same with a second part in memory of malloc's, which is
  * the queue's from then on.
  */
 extern void queue_send_body(WorkerQueue *queue, uint64 request_id, uint32 type,
-							const void *payload, Size len, char *body, Size body_len);
+                            const void *payload, Size len, char *body, Size body_len);
 extern void queue_flush(WorkerQueue *queue);
 extern Size queue_pending(const WorkerQueue *queue);
 
@@ -87,6 +87,6 @@ extern bool queue_closed(WorkerQueue *queue);
  * side always drains); false when the other side has gone.
  */
 extern bool queue_reply(WorkerQueue *queue, uint64 request_id, uint32 type,
-						const void *payload, Size len);
+                        const void *payload, Size len);
 
-#endif							/* TEMPO_WORKER_QUEUE_H */
+#endif /* TEMPO_WORKER_QUEUE_H */

@@ -43,7 +43,7 @@
 #include "worker/writer.h"
 
 #define QUEUE_SIZE (4 * 1024 * 1024)
-#define MAX_HEADER (32 * 1024)	/* each connection that was used has memory for it */
+#define MAX_HEADER (32 * 1024) /* each connection that was used has memory for it */
 
 /* A request that the writer has not answered by then is answered without. */
 #define REQUEST_TIMEOUT_MS 60000
@@ -62,13 +62,13 @@
 
 typedef struct Pending
 {
-	uint64			  id;  /* hash key */
-	NetRequest		 *net; /* NULL = a datagram, which is not answered */
-	Protocol		  protocol;
+	uint64            id;  /* hash key */
+	NetRequest       *net; /* NULL = a datagram, which is not answered */
+	Protocol          protocol;
 	ReceiverTransport transport;
-	Credentials credentials;
-	TimestampTz arrived;
-	dlist_node	node;
+	Credentials       credentials;
+	TimestampTz       arrived;
+	dlist_node        node;
 } Pending;
 
 /*
@@ -81,55 +81,55 @@ typedef struct Pending
 
 typedef struct ReceiverShared
 {
-	LWLock	   *lock;
-	int			listening[MAX_LISTENERS];
+	LWLock *lock;
+	int     listening[MAX_LISTENERS];
 } ReceiverShared;
 
 typedef struct Listener
 {
-	Protocol	protocol;
+	Protocol    protocol;
 	const char *what;
 	const char *name; /* in tempo_pg.tls */
-	int			port;
+	int         port;
 	const char *addresses;
-	bool		datagrams;
+	bool        datagrams;
 	NetServer  *server; /* or */
-	NetUdp	   *udp;
-	bool		counted; /* in shared->listening */
-	bool		told;	 /* has the failure to listen been logged? */
+	NetUdp     *udp;
+	bool        counted; /* in shared->listening */
+	bool        told;    /* has the failure to listen been logged? */
 } Listener;
 
 extern PGDLLEXPORT void tempo_receiver_main(Datum arg);
 
-static int	receiver_number;
-static NetLoop *loop;
-static ReceiverShared *shared;
+static int                     receiver_number;
+static NetLoop                *loop;
+static ReceiverShared         *shared;
 static shmem_request_hook_type next_shmem_request_hook;
 static shmem_startup_hook_type next_shmem_startup_hook;
-static Listener				   listeners[MAX_LISTENERS];
-static int					   n_listeners;
-static HTAB					  *pending;
-static dlist_head			   pending_by_age = DLIST_STATIC_INIT(pending_by_age);
-static int					   n_datagrams; /* of these, datagrams */
-static uint64				   last_id;
-static MemoryContext		   request_context; /* reset after each round */
+static Listener                listeners[MAX_LISTENERS];
+static int                     n_listeners;
+static HTAB                   *pending;
+static dlist_head              pending_by_age = DLIST_STATIC_INIT(pending_by_age);
+static int                     n_datagrams; /* of these, datagrams */
+static uint64                  last_id;
+static MemoryContext           request_context; /* reset after each round */
 
 static WorkerQueue *writer;
-static bool writer_serving;		/* did the last thing heard of it say that it can store? */
-static int	retry_ms = FIRST_RETRY_MS;
-static TimestampTz retry_at;
-static TimestampTz leaving_since;	/* 0 = it has not been asked to leave */
-static TimestampTz listen_at;
-static char unavailable[1024] = "the receiver is starting";
+static bool         writer_serving; /* did the last thing heard of it say that it can store? */
+static int          retry_ms = FIRST_RETRY_MS;
+static TimestampTz  retry_at;
+static TimestampTz  leaving_since; /* 0 = it has not been asked to leave */
+static TimestampTz  listen_at;
+static char         unavailable[1024] = "the receiver is starting";
 
 /* ----------------------------------------------------------- pending requests */
 
 static Pending *
 add_pending(NetRequest *net, Protocol protocol, WireFormat format)
 {
-	Pending    *request;
-	bool		found;
-	uint64		id = ++last_id;
+	Pending *request;
+	bool     found;
+	uint64   id = ++last_id;
 
 	request = hash_search(pending, &id, HASH_ENTER, &found);
 	request->net = net;
@@ -180,8 +180,8 @@ static void
 finish(Pending *request, const WriterAnswer *answer, const char *message)
 {
 	TransportStatistics *statistics = statistics_transport(request->transport);
-	NetRequest *net = request->net;
-	Protocol	protocol = request->protocol;
+	NetRequest          *net = request->net;
+	Protocol             protocol = request->protocol;
 
 	if (statistics != NULL)
 	{
@@ -205,8 +205,8 @@ finish(Pending *request, const WriterAnswer *answer, const char *message)
 	remove_pending(request);
 	if (net != NULL)
 		protocol_answer(net, protocol, answer->code, message,
-						answer->code == RPC_OK ? answer->rejected : 0,
-						answer->retry ? tempo_retry_after : -1);
+		                answer->code == RPC_OK ? answer->rejected : 0,
+		                answer->retry ? tempo_retry_after : -1);
 }
 
 static void
@@ -225,7 +225,7 @@ expire_pending(TimestampTz now)
 {
 	while (!dlist_is_empty(&pending_by_age))
 	{
-		Pending    *oldest = dlist_head_element(Pending, node, &pending_by_age);
+		Pending *oldest = dlist_head_element(Pending, node, &pending_by_age);
 
 		if (!TimestampDifferenceExceeds(oldest->arrived, now, REQUEST_TIMEOUT_MS))
 			return;
@@ -281,7 +281,7 @@ start_writer(TimestampTz now)
 	const char *reason = "unknown reason";
 
 	writer = queue_launch("tempo_writer_main", psprintf("tempo_pg writer %d", receiver_number + 1),
-						  "tempo_pg writer", QUEUE_SIZE, &reason);
+	                      "tempo_pg writer", QUEUE_SIZE, &reason);
 	if (writer == NULL)
 	{
 		set_unavailable(psprintf("the writer of tempo_pg could not be started: %s", reason));
@@ -299,8 +299,8 @@ receive_answers(void)
 	while (writer != NULL && queue_receive(writer, &message))
 	{
 		WriterAnswer answer;
-		const char *text;
-		Pending    *request;
+		const char  *text;
+		Pending     *request;
 
 		if (message.type == WRITER_LAST_WORDS)
 		{
@@ -329,7 +329,7 @@ let_writer_go(TimestampTz now)
 		leaving_since = now;
 	set_unavailable(reason);
 	if (queue_alive(writer) && !dlist_is_empty(&pending_by_age) &&
-		!TimestampDifferenceExceeds(leaving_since, now, LEAVING_MS))
+	    !TimestampDifferenceExceeds(leaving_since, now, LEAVING_MS))
 		return;
 	receive_answers();
 	stop_writer(reason);
@@ -393,12 +393,12 @@ static bool
 send_to_writer(NetRequest *net, Protocol protocol, SpanText tenant, NetText body, const Credentials *credentials)
 {
 	WriterRequest head;
-	Pending    *request;
-	const char *authorization = credentials->given ? credentials_header(net) : "";
-	Size		len = strlen(authorization);
-	Size		size = sizeof(head) + tenant.len + len;
-	char	   *payload;
-	char	   *kept = NULL;
+	Pending      *request;
+	const char   *authorization = credentials->given ? credentials_header(net) : "";
+	Size          len = strlen(authorization);
+	Size          size = sizeof(head) + tenant.len + len;
+	char         *payload;
+	char         *kept = NULL;
 
 	memset(&head, 0, sizeof(head));
 	head.tenant_len = tenant.len;
@@ -429,10 +429,10 @@ send_to_writer(NetRequest *net, Protocol protocol, SpanText tenant, NetText body
 static void
 handle_request(NetRequest *net, void *arg)
 {
-	Protocol protocol = ((const Listener *) arg)->protocol;
-	SpanText tenant;
+	Protocol    protocol = ((const Listener *) arg)->protocol;
+	SpanText    tenant;
 	Credentials credentials;
-	HealthCall	health;
+	HealthCall  health;
 
 	if (protocol_check(net, protocol))
 		return;
@@ -449,30 +449,30 @@ handle_request(NetRequest *net, void *arg)
 		protocol_answer(net, protocol, RPC_RATE_LIMITED, CREDENTIALS_TOO_MANY_TEXT, 0, 1);
 	else if (writer == NULL || is_leaving())
 		fail(add_pending(net, protocol, protocol_format(net, protocol)), RPC_UNAVAILABLE,
-			 unavailable);
+		     unavailable);
 	/* what the writer is still to get also has the requests of clients that have gone */
 	else if (queue_pending(writer) > (Size) tempo_receiver_memory * 1024)
 		fail(add_pending(net, protocol, protocol_format(net, protocol)), RPC_UNAVAILABLE,
-			 "too many requests are held in memory, retry later");
+		     "too many requests are held in memory, retry later");
 	else if (!send_to_writer(net, protocol, tenant, net_request_body(net), &credentials))
 		protocol_answer(net, protocol, RPC_INTERNAL, "could not compute the hash of the request", 0,
-						-1);
+		                -1);
 }
 
 /* A datagram has no header that could name a tenant or bring credentials. */
 static void
 handle_datagram(const void *data, size_t len, bool whole, void *arg)
 {
-	Protocol			 protocol = ((const Listener *) arg)->protocol;
+	Protocol             protocol = ((const Listener *) arg)->protocol;
 	TransportStatistics *statistics =
 		statistics_transport(protocol_transport(NULL, protocol_format(NULL, protocol)));
 	static const Credentials none;
-	NetText body;
+	NetText                  body;
 
 	body.data = data;
 	body.len = len;
 	if (whole && writer != NULL && !is_leaving() && n_datagrams < MAX_DATAGRAMS && !tempo_multitenancy && tempo_authentication == 0 &&
-		send_to_writer(NULL, protocol, span_text(DEFAULT_TENANT, strlen(DEFAULT_TENANT)), body, &none))
+	    send_to_writer(NULL, protocol, span_text(DEFAULT_TENANT, strlen(DEFAULT_TENANT)), body, &none))
 		return;
 	if (statistics != NULL)
 		pg_atomic_fetch_add_u64(&statistics->dropped, 1);
@@ -490,7 +490,7 @@ static void
 add_listener(Protocol protocol, const char *name, const char *what, int port, const char *addresses)
 {
 	Listener *listener = &listeners[n_listeners];
-	bool	  datagrams = protocol == PROTOCOL_JAEGER_COMPACT || protocol == PROTOCOL_JAEGER_BINARY;
+	bool      datagrams = protocol == PROTOCOL_JAEGER_COMPACT || protocol == PROTOCOL_JAEGER_BINARY;
 
 	if (port == 0)
 		return;
@@ -534,7 +534,7 @@ receiver_shmem_request(void)
 static void
 receiver_shmem_startup(void)
 {
-	bool		found;
+	bool found;
 
 	if (next_shmem_startup_hook)
 		next_shmem_startup_hook();
@@ -551,7 +551,7 @@ receiver_shmem_startup(void)
 /* Listens on a port; with reuse_port others may share it. */
 static bool
 start_listening(Listener *listener, NetServerOptions *options, bool reuse_port, char *message,
-				size_t len)
+                size_t len)
 {
 	options->listen_addresses = listener->addresses;
 	options->port = listener->port;
@@ -559,7 +559,7 @@ start_listening(Listener *listener, NetServerOptions *options, bool reuse_port, 
 	options->reuse_port = reuse_port;
 	if (listener->datagrams)
 		listener->udp = net_udp_start(loop, listener->addresses, listener->port, reuse_port,
-									  handle_datagram, listener, message, len);
+		                              handle_datagram, listener, message, len);
 	else
 		listener->server = net_server_start(loop, options, message, len);
 	return is_listening(listener);
@@ -589,13 +589,13 @@ static bool
 listen_on_port(int number, NetServerOptions *options, char *message, size_t len)
 {
 	Listener *listener = &listeners[number];
-	bool	  share = tempo_receiver_workers > 1;
-	bool	  success;
+	bool      share = tempo_receiver_workers > 1;
+	bool      success;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	success = (!share || shared->listening[number] > 0 ||
-			   port_is_free(listener, options, message, len)) &&
-			  start_listening(listener, options, share, message, len);
+	           port_is_free(listener, options, message, len)) &&
+	          start_listening(listener, options, share, message, len);
 	if (success)
 		shared->listening[number]++;
 	listener->counted = success;
@@ -617,7 +617,7 @@ static void
 listen_on_ports(TimestampTz now)
 {
 	NetServerOptions options;
-	char		message[512];
+	char             message[512];
 
 	if (now < listen_at)
 		return;
@@ -633,19 +633,19 @@ listen_on_ports(TimestampTz now)
 	options.refuse = refuse_request;
 	for (int i = 0; i < n_listeners; i++)
 	{
-		Listener   *listener = &listeners[i];
+		Listener *listener = &listeners[i];
 
 		if (is_listening(listener))
 			continue;
 		if ((listener->datagrams || listening_options(&options, listener->name, message, sizeof(message))) &&
-			listen_on_port(i, &options, message, sizeof(message)))
+		    listen_on_port(i, &options, message, sizeof(message)))
 			ereport(receiver_number == 0 ? LOG : DEBUG1,
-					(errmsg("receiving %s on port %d", listener->what, listener->port)));
+			        (errmsg("receiving %s on port %d", listener->what, listener->port)));
 		else if (!listener->told)
 		{
 			ereport(WARNING,
-					(errcode(ERRCODE_CONNECTION_FAILURE),
-					 errmsg("could not listen for %s: %s", listener->what, message)));
+			        (errcode(ERRCODE_CONNECTION_FAILURE),
+			         errmsg("could not listen for %s: %s", listener->what, message)));
 			listener->told = true;
 		}
 	}
@@ -667,7 +667,7 @@ apply_settings(void)
 static void
 receiver_start(Datum arg)
 {
-	HASHCTL		control;
+	HASHCTL control;
 
 	receiver_number = DatumGetInt32(arg);
 	process_begin("receiving spans");
@@ -677,19 +677,19 @@ receiver_start(Datum arg)
 	control.entrysize = sizeof(Pending);
 	pending = hash_create("tempo_pg pending requests", 256, &control, HASH_ELEM | HASH_BLOBS);
 	add_listener(PROTOCOL_OTLP, "otlp_grpc", "OTLP over gRPC", tempo_otlp_grpc_port,
-				 tempo_otlp_grpc_listen_addresses);
+	             tempo_otlp_grpc_listen_addresses);
 	add_listener(PROTOCOL_OTLP, "otlp_http", "OTLP over HTTP", tempo_otlp_http_port,
-				 tempo_otlp_http_listen_addresses);
+	             tempo_otlp_http_listen_addresses);
 	add_listener(PROTOCOL_ZIPKIN, "zipkin", "Zipkin over HTTP", tempo_zipkin_port,
-				 tempo_zipkin_listen_addresses);
+	             tempo_zipkin_listen_addresses);
 	add_listener(PROTOCOL_JAEGER, "jaeger_grpc", "Jaeger over gRPC", tempo_jaeger_grpc_port,
-				 tempo_jaeger_grpc_listen_addresses);
+	             tempo_jaeger_grpc_listen_addresses);
 	add_listener(PROTOCOL_JAEGER, "jaeger_http", "Jaeger over HTTP", tempo_jaeger_http_port,
-				 tempo_jaeger_http_listen_addresses);
+	             tempo_jaeger_http_listen_addresses);
 	add_listener(PROTOCOL_JAEGER_COMPACT, "jaeger_compact", "Jaeger over UDP (compact)", tempo_jaeger_compact_port,
-				 tempo_jaeger_compact_listen_addresses);
+	             tempo_jaeger_compact_listen_addresses);
 	add_listener(PROTOCOL_JAEGER_BINARY, "jaeger_binary", "Jaeger over UDP (binary)", tempo_jaeger_binary_port,
-				 tempo_jaeger_binary_listen_addresses);
+	             tempo_jaeger_binary_listen_addresses);
 	listening_reserve(n_listeners);
 	before_shmem_exit(receiver_exit, (Datum) 0);
 	loop = net_loop_create();
@@ -702,7 +702,7 @@ static bool
 shut_down(TimestampTz now)
 {
 	static TimestampTz since;
-	bool		idle = true;
+	bool               idle = true;
 
 	if (since == 0)
 	{
@@ -721,8 +721,8 @@ shut_down(TimestampTz now)
 static long
 round_timeout(TimestampTz now)
 {
-	long		timeout = net_loop_timeout(loop);
-	long		limit = 1000;
+	long timeout = net_loop_timeout(loop);
+	long limit = 1000;
 
 	if (ShutdownRequestPending)
 		limit = 50;
@@ -745,7 +745,7 @@ tempo_receiver_main(Datum arg)
 	for (;;)
 	{
 		TimestampTz now = GetCurrentTimestamp();
-		WaitEvent	events[3];
+		WaitEvent   events[3];
 
 		process_interrupts();
 		if (listening_reread())
@@ -774,9 +774,9 @@ void
 receiver_init(void)
 {
 	if (tempo_receiver_workers == 0 ||
-		(tempo_otlp_grpc_port == 0 && tempo_otlp_http_port == 0 && tempo_zipkin_port == 0 &&
-		 tempo_jaeger_grpc_port == 0 && tempo_jaeger_http_port == 0 &&
-		 tempo_jaeger_compact_port == 0 && tempo_jaeger_binary_port == 0))
+	    (tempo_otlp_grpc_port == 0 && tempo_otlp_http_port == 0 && tempo_zipkin_port == 0 &&
+	     tempo_jaeger_grpc_port == 0 && tempo_jaeger_http_port == 0 &&
+	     tempo_jaeger_compact_port == 0 && tempo_jaeger_binary_port == 0))
 		return;
 	process_add_worker("tempo_pg receiver", "tempo_receiver_main", tempo_receiver_workers, 1);
 	if (!process_shared_preload_libraries_in_progress)

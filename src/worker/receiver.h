@@ -11,4 +11,4 @@
 /* receiver_init: adds the receivers to the background workers */
 extern void receiver_init(void);
 
-#endif							/* TEMPO_WORKER_RECEIVER_H */
+#endif /* TEMPO_WORKER_RECEIVER_H */

@@ -21,19 +21,19 @@
 #define STATUS_INVALID_ARGUMENT 3
 #define STATUS_NOT_FOUND 5
 
-typedef TempoPg__Reflection__File File;
-typedef TempoPg__Reflection__Request Request;
+typedef TempoPg__Reflection__File     File;
+typedef TempoPg__Reflection__Request  Request;
 typedef TempoPg__Reflection__Response Response;
 
 static const uint8 descriptor_set[] = {
 #include "client_descriptors.inc"
 };
 
-static bool (*is_full) (void);
+static bool (*is_full)(void);
 
 /* The set, and each file of it; read once, kept. */
 static TempoPg__Reflection__FileSet *set;
-static File **files;
+static File                        **files;
 
 static void
 read_set(void)
@@ -99,8 +99,8 @@ has_message(TempoPg__Reflection__MessageType *const *list, Size n, ProtobufCBina
 		ProtobufCBinaryData rest;
 
 		if (take_name(path, list[i]->name, &rest) &&
-			(rest.len == 0 || has_message(list[i]->nested_type, list[i]->n_nested_type, rest) ||
-			 has_name(list[i]->enum_type, list[i]->n_enum_type, rest)))
+		    (rest.len == 0 || has_message(list[i]->nested_type, list[i]->n_nested_type, rest) ||
+		     has_name(list[i]->enum_type, list[i]->n_enum_type, rest)))
 			return true;
 	}
 	return false;
@@ -119,11 +119,11 @@ defines(const File *file, ProtobufCBinaryData symbol)
 		const TempoPg__Reflection__ServiceType *service = file->service[i];
 
 		if (take_name(path, service->name, &rest) &&
-			(rest.len == 0 || has_name(service->method, service->n_method, rest)))
+		    (rest.len == 0 || has_name(service->method, service->n_method, rest)))
 			return true;
 	}
 	return has_message(file->message_type, file->n_message_type, path) ||
-		has_name(file->enum_type, file->n_enum_type, path);
+	       has_name(file->enum_type, file->n_enum_type, path);
 }
 
 /* ---------------------------------------------------------------- answers */
@@ -150,8 +150,8 @@ static void
 answer_file(Response *response, ProtobufCBinaryData wanted, bool by_name)
 {
 	TempoPg__Reflection__Files *answer;
-	List	   *chosen = NIL;
-	ListCell   *lc;
+	List                       *chosen = NIL;
+	ListCell                   *lc;
 
 	for (Size i = 0; i < set->n_file && chosen == NIL; i++)
 	{
@@ -163,7 +163,7 @@ answer_file(Response *response, ProtobufCBinaryData wanted, bool by_name)
 	answer = palloc(sizeof(*answer));
 	tempo_pg__reflection__files__init(answer);
 	answer->file_descriptor_proto = palloc(list_length(chosen) * sizeof(ProtobufCBinaryData));
-	foreach(lc, chosen)
+	foreach (lc, chosen)
 		answer->file_descriptor_proto[answer->n_file_descriptor_proto++] = set->file[lfirst_int(lc)];
 	response->message_response_case = TEMPO_PG__REFLECTION__RESPONSE__MESSAGE_RESPONSE_FILE_DESCRIPTOR_RESPONSE;
 	response->file_descriptor_response = answer;
@@ -181,8 +181,8 @@ answer_services(Response *response)
 		for (Size j = 0; j < files[i]->n_service && answer->n_service < set->n_file * 4; j++)
 		{
 			TempoPg__Reflection__Service *service = palloc(sizeof(*service));
-			char	   *name = psprintf("%.*s.%.*s", (int) files[i]->package.len, (char *) files[i]->package.data,
-										(int) files[i]->service[j]->name.len, (char *) files[i]->service[j]->name.data);
+			char                         *name = psprintf("%.*s.%.*s", (int) files[i]->package.len, (char *) files[i]->package.data,
+			                                              (int) files[i]->service[j]->name.len, (char *) files[i]->service[j]->name.data);
 
 			tempo_pg__reflection__service__init(service);
 			service->name.data = (uint8 *) name;
@@ -236,8 +236,8 @@ answer_request(const Request *request, Response *response)
 static void
 send_response(NetRequest *net, const Response *response)
 {
-	Size		len = tempo_pg__reflection__response__get_packed_size(response);
-	uint8	   *data = palloc(Max(len, 1));
+	Size   len = tempo_pg__reflection__response__get_packed_size(response);
+	uint8 *data = palloc(Max(len, 1));
 
 	tempo_pg__reflection__response__pack(response, data);
 	net_grpc_send(net, data, len);
@@ -248,8 +248,8 @@ on_message(NetRequest *net, void *arg)
 {
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "tempo_pg reflection", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
-	NetText		body = net_request_body(net);
-	Request    *request = tempo_pg__reflection__request__unpack(NULL, body.len, (const uint8 *) body.data);
+	NetText       body = net_request_body(net);
+	Request      *request = tempo_pg__reflection__request__unpack(NULL, body.len, (const uint8 *) body.data);
 
 	if (request == NULL)
 		net_grpc_finish(net, GRPC_STATUS_INTERNAL, "grpc: failed to unmarshal the received message");
@@ -258,7 +258,7 @@ on_message(NetRequest *net, void *arg)
 		net_grpc_finish(net, 8, "answers have not been read");
 	else
 	{
-		Response	response = TEMPO_PG__REFLECTION__RESPONSE__INIT;
+		Response response = TEMPO_PG__REFLECTION__RESPONSE__INIT;
 
 		read_set();
 		response.valid_host = request->host;
@@ -279,11 +279,11 @@ is_reflection(const NetRequest *net)
 	const char *path = net_request_path(net);
 
 	return strcmp(path, "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo") == 0 ||
-		strcmp(path, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo") == 0;
+	       strcmp(path, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo") == 0;
 }
 
 bool
-reflection_check(NetRequest *net, bool (*full) (void))
+reflection_check(NetRequest *net, bool (*full)(void))
 {
 	if (!is_reflection(net))
 		return false;

@@ -18,16 +18,16 @@
 #include "worker/counts.h"
 #include "worker/waiting.h"
 
-#define MAX_UNSENT (4 * 1024 * 1024)	/* of a stream; its worker waits then */
-#define SMALL_ANSWER (64 * 1024)	/* is never kept waiting */
+#define MAX_UNSENT (4 * 1024 * 1024) /* of a stream; its worker waits then */
+#define SMALL_ANSWER (64 * 1024)     /* is never kept waiting */
 #define UNREAD_TEXT "too many answers have not been read yet"
 
-int			tempo_gateway_memory = 256 * 1024;
-int			tempo_stream_interval = 500;
+int tempo_gateway_memory = 256 * 1024;
+int tempo_stream_interval = 500;
 
 static const NetServer *server;
-static uint64 last_id;
-static Size gathered;			/* bytes of answers that are not whole yet */
+static uint64           last_id;
+static Size             gathered; /* bytes of answers that are not whole yet */
 
 void
 waiting_init(const NetServer *net_server)
@@ -38,7 +38,7 @@ waiting_init(const NetServer *net_server)
 const char *
 tenant_header(const NetRequest *request)
 {
-	int			count;
+	int         count;
 	const char *tenant = net_request_header(request, "x-scope-orgid", &count);
 
 	return count == 1 ? tenant : NULL;
@@ -47,7 +47,7 @@ tenant_header(const NetRequest *request)
 Waiting *
 waiting_create(NetRequest *net, QueryMessage type)
 {
-	Waiting    *request = MemoryContextAllocZero(TopMemoryContext, sizeof(Waiting));
+	Waiting *request = MemoryContextAllocZero(TopMemoryContext, sizeof(Waiting));
 
 	request->net = net;
 	request->id = ++last_id;
@@ -93,14 +93,14 @@ waiting_memory_is_full(void)
 bool
 waiting_has_room(const Waiting *request, bool oldest)
 {
-	Size		limit = (Size) tempo_gateway_memory * 1024;
-	Size		unsent = net_server_statistics(server).unsent;
+	Size limit = (Size) tempo_gateway_memory * 1024;
+	Size unsent = net_server_statistics(server).unsent;
 
 	if (request->net == NULL)
 		return true;
 	if (request->type == QUERY_STREAM && request->head.status == 200)
 		return net_grpc_pending(request->net) == 0 ||
-			(net_grpc_pending(request->net) < MAX_UNSENT && unsent + gathered < limit);
+		       (net_grpc_pending(request->net) < MAX_UNSENT && unsent + gathered < limit);
 	return request->len < SMALL_ANSWER || unsent + gathered < limit || (unsent < limit / 2 && oldest);
 }
 
@@ -125,7 +125,7 @@ gather(Waiting *request, const void *data, Size len)
 		request->room = Max(request->room * 2, request->len + len);
 		gathered += request->room;
 		request->body = request->body ? repalloc_huge(request->body, request->room) :
-			MemoryContextAllocHuge(TopMemoryContext, request->room);
+		                                MemoryContextAllocHuge(TopMemoryContext, request->room);
 	}
 	memcpy(request->body + request->len, data, len);
 	request->len += len;
@@ -136,21 +136,21 @@ gather(Waiting *request, const void *data, Size len)
 static void
 respond(NetRequest *net, const ApiResponse *head, const void *body, Size len)
 {
-	NetHeader	headers[6];
-	int			n = 0;
+	NetHeader headers[6];
+	int       n = 0;
 
 	if (head->nosniff)
-		headers[n++] = (NetHeader) {"x-content-type-options", "nosniff"};
+		headers[n++] = (NetHeader){"x-content-type-options", "nosniff"};
 	if (head->vary)
-		headers[n++] = (NetHeader) {"vary", "Accept-Encoding"};
+		headers[n++] = (NetHeader){"vary", "Accept-Encoding"};
 	if (head->location)
-		headers[n++] = (NetHeader) {"location", head->location};
+		headers[n++] = (NetHeader){"location", head->location};
 	if (head->etag)
-		headers[n++] = (NetHeader) {"etag", head->etag};
+		headers[n++] = (NetHeader){"etag", head->etag};
 	if (head->allow)
-		headers[n++] = (NetHeader) {"allow", head->allow};
+		headers[n++] = (NetHeader){"allow", head->allow};
 	if (head->session)
-		headers[n++] = (NetHeader) {"mcp-session-id", head->session};
+		headers[n++] = (NetHeader){"mcp-session-id", head->session};
 	net_respond(net, head->status, head->content_type, headers, n, body, len);
 }
 
@@ -168,7 +168,7 @@ respond_text(NetRequest *net, int status, const char *text)
 static void
 respond_grpc(NetRequest *net, int http_status, const char *text, Size len)
 {
-	char	   *message;
+	char *message;
 
 	while (len > 0 && text[len - 1] == '\n')
 		len--;
@@ -206,8 +206,8 @@ void
 answer_at_once(NetRequest *net, ApiResponse *response, TimestampTz arrived)
 {
 	StringInfoData body;
-	const char *data;
-	Size		len;
+	const char    *data;
+	Size           len;
 
 	initStringInfo(&body);
 	while (api_next(response, &data, &len))
@@ -234,8 +234,8 @@ waiting_finish_metrics(Waiting *request, bool up)
 	{
 		MemoryContext context = AllocSetContextCreate(TopMemoryContext, "tempo_pg metrics", ALLOCSET_DEFAULT_SIZES);
 		MemoryContext old = MemoryContextSwitchTo(context);
-		ApiRequest	local = {.method = "GET", .path = "/metrics", .query = ""};
-		ApiResponse *response = api_begin_local(&local);
+		ApiRequest    local = {.method = "GET", .path = "/metrics", .query = ""};
+		ApiResponse  *response = api_begin_local(&local);
 
 		counts_write(response->body, "up", "gauge", "Whether the API can answer queries.", up);
 		if (up)
@@ -271,7 +271,7 @@ waiting_finish_text(Waiting *request, int status, const char *text)
 void
 waiting_finish_unavailable(Waiting *request, const char *reason, const char *hint)
 {
-	char	   *text = psprintf("%s\n%s%s", reason, hint, *hint ? "\n" : "");
+	char *text = psprintf("%s\n%s%s", reason, hint, *hint ? "\n" : "");
 
 	waiting_finish_text(request, 503, text);
 	pfree(text);
@@ -304,7 +304,7 @@ static const char *
 read_text(const char **p, const char *end)
 {
 	const char *text = *p;
-	Size		len = strnlen(text, end - text);
+	Size        len = strnlen(text, end - text);
 
 	*p = Min(text + len + 1, end);
 	return len > 0 && *text == '+' ? text + 1 : NULL;
@@ -313,7 +313,7 @@ read_text(const char **p, const char *end)
 void
 waiting_read_head(Waiting *request, const QueueMessage *message)
 {
-	QueryHead	head;
+	QueryHead   head;
 	const char *p;
 	const char *end;
 
@@ -357,7 +357,7 @@ waiting_send_partial(Waiting *request)
 
 	while (request->net && p < end && net_grpc_pending(request->net) < MAX_UNSENT)
 	{
-		Size		len;
+		Size len;
 
 		memcpy(&len, p, sizeof(len));
 		net_grpc_send(request->net, p + sizeof(len), len);
@@ -370,7 +370,7 @@ waiting_send_partial(Waiting *request)
 void
 waiting_add_partial(Waiting *request, const QueueMessage *message)
 {
-	Size		len = message->len;
+	Size len = message->len;
 
 	if (request->net == NULL)
 		return;

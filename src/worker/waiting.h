@@ -22,32 +22,32 @@
 /* A request that takes the database. */
 typedef struct Waiting
 {
-	dlist_node	node;			/* in "waiting", while no worker has it */
-	NetRequest *net;			/* NULL once the client has gone */
-	uint64		id;
-	QueryMessage type;			/* QUERY_RUN, QUERY_PING for /ready, QUERY_STATISTICS for /metrics */
-	TimestampTz arrived;
+	dlist_node   node; /* in "waiting", while no worker has it */
+	NetRequest  *net;  /* NULL once the client has gone */
+	uint64       id;
+	QueryMessage type; /* QUERY_RUN, QUERY_PING for /ready, QUERY_STATISTICS for /metrics */
+	TimestampTz  arrived;
 
 	/* QUERY_STREAM: the endpoint that it comes down to */
-	char	   *path;
-	char	   *query;
+	char *path;
+	char *query;
 
 	Credentials credentials;
-	bool		rejected;		/* by the worker: they prove no role */
-	HealthCall	health;			/* QUERY_PING for gRPC's health service */
+	bool        rejected; /* by the worker: they prove no role */
+	HealthCall  health;   /* QUERY_PING for gRPC's health service */
 
 	/* the answer so far; the texts of its head are in head_texts */
 	ApiResponse head;
-	char	   *head_texts;
-	char	   *body;			/* or messages of QUERY_PARTIAL, each behind its length */
-	Size		len;
-	Size		room;
-	TimestampTz partial_sent;	/* the last of those */
-	TimestampTz partial_due;	/* when those are sent, unless the answer is complete by then; 0 = there are none */
+	char       *head_texts;
+	char       *body; /* or messages of QUERY_PARTIAL, each behind its length */
+	Size        len;
+	Size        room;
+	TimestampTz partial_sent; /* the last of those */
+	TimestampTz partial_due;  /* when those are sent, unless the answer is complete by then; 0 = there are none */
 } Waiting;
 
-extern int	tempo_gateway_memory;	/* kB */
-extern int	tempo_stream_interval;	/* ms */
+extern int tempo_gateway_memory;  /* kB */
+extern int tempo_stream_interval; /* ms */
 
 /* waiting_init: whose answers take the memory */
 extern void waiting_init(const NetServer *server);
@@ -56,7 +56,7 @@ extern void waiting_init(const NetServer *server);
 extern const char *tenant_header(const NetRequest *request);
 
 extern Waiting *waiting_create(NetRequest *net, QueryMessage type);
-extern void waiting_free(Waiting *request);
+extern void     waiting_free(Waiting *request);
 
 /* --------------------------------------------------- what a worker says */
 
@@ -99,4 +99,4 @@ extern void waiting_finish_metrics(Waiting *request, bool up);
 /* answer_at_once: a request for which no worker is needed */
 extern void answer_at_once(NetRequest *net, ApiResponse *response, TimestampTz arrived);
 
-#endif							/* TEMPO_WORKER_WAITING_H */
+#endif /* TEMPO_WORKER_WAITING_H */

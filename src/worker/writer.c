@@ -70,32 +70,32 @@
 
 typedef struct Waiting
 {
-	dlist_node	node;
-	uint64		id;
-	TimestampTz arrived;
-	bool		check;			/* WRITER_CHECK: nothing to store */
-	bool		admitted;		/* see StoreRequest */
+	dlist_node   node;
+	uint64       id;
+	TimestampTz  arrived;
+	bool         check;    /* WRITER_CHECK: nothing to store */
+	bool         admitted; /* see StoreRequest */
 	StoreRequest store;
-	const char *authorization;	/* NULL = none */
-	int			authentication; /* what the receiver demanded */
-	Oid			role;			/* it is stored as; invalid: see refusal */
-	RpcCode		refusal;		/* RPC_OK = none */
-	char		data[FLEXIBLE_ARRAY_MEMBER];	/* tenant, authorization with a NUL, body */
+	const char  *authorization;               /* NULL = none */
+	int          authentication;              /* what the receiver demanded */
+	Oid          role;                        /* it is stored as; invalid: see refusal */
+	RpcCode      refusal;                     /* RPC_OK = none */
+	char         data[FLEXIBLE_ARRAY_MEMBER]; /* tenant, authorization with a NUL, body */
 } Waiting;
 
 extern PGDLLEXPORT void tempo_writer_main(Datum arg);
 
-static WorkerQueue *queue;
-static emit_log_hook_type next_log_hook;
-static dlist_head waiting = DLIST_STATIC_INIT(waiting); /* not tried yet */
-static int	n_waiting;
-static Size waiting_bytes;
-static dlist_head busy = DLIST_STATIC_INIT(busy);	/* in flight elsewhere */
-static int	n_busy;
-static TimestampTz busy_tried;
-static TimestampTz last_commit; /* when the last group was begun */
-static MemoryContext group_context;
-static volatile sig_atomic_t in_group = false;	/* storing, or answering */
+static WorkerQueue          *queue;
+static emit_log_hook_type    next_log_hook;
+static dlist_head            waiting = DLIST_STATIC_INIT(waiting); /* not tried yet */
+static int                   n_waiting;
+static Size                  waiting_bytes;
+static dlist_head            busy = DLIST_STATIC_INIT(busy); /* in flight elsewhere */
+static int                   n_busy;
+static TimestampTz           busy_tried;
+static TimestampTz           last_commit; /* when the last group was begun */
+static MemoryContext         group_context;
+static volatile sig_atomic_t in_group = false; /* storing, or answering */
 
 /* ----------------------------------------------------------------- start */
 
@@ -190,8 +190,8 @@ writer_start(Datum arg)
 static void
 answer(Waiting *request, RpcCode code, bool retry, const char *message)
 {
-	Size		len = strlen(message);
-	Size		size = sizeof(WriterAnswer) + len + 1;
+	Size          len = strlen(message);
+	Size          size = sizeof(WriterAnswer) + len + 1;
 	WriterAnswer *reply = palloc0(size);
 
 	reply->code = code;
@@ -203,7 +203,7 @@ answer(Waiting *request, RpcCode code, bool retry, const char *message)
 	}
 	else if (!request->check)
 		reply->spans = request->store.result.invalid_trace_id + request->store.result.invalid_span_id +
-			request->store.result.rate_limited;
+		               request->store.result.rate_limited;
 	memcpy(reply + 1, message, len + 1);
 	(void) queue_reply(queue, request->id, WRITER_ANSWER, reply, size);
 	pfree(reply);
@@ -230,8 +230,7 @@ answer_committed(Waiting *request)
 	}
 	if (request->refusal != RPC_OK)
 	{
-		answer(request, request->refusal, false, request->refusal == RPC_UNAUTHENTICATED ?
-			   CREDENTIALS_REJECTED_TEXT : "permission denied for table spans");
+		answer(request, request->refusal, false, request->refusal == RPC_UNAUTHENTICATED ? CREDENTIALS_REJECTED_TEXT : "permission denied for table spans");
 		return;
 	}
 	store_count(store);
@@ -251,7 +250,7 @@ answer_committed(Waiting *request)
 			break;
 		case STORE_REFUSED:
 			answer(request, store->error.code == SPAN_ERROR_MEMORY ? RPC_RESOURCE_EXHAUSTED : RPC_INVALID_ARGUMENT,
-				   false, store->error.message);
+			       false, store->error.message);
 			break;
 	}
 }
@@ -269,9 +268,9 @@ static bool
 is_content_error(int sqlstate)
 {
 	return has_category(sqlstate, ERRCODE_DATA_EXCEPTION) ||
-		has_category(sqlstate, ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION) ||
-		has_category(sqlstate, ERRCODE_RAISE_EXCEPTION) ||
-		has_category(sqlstate, ERRCODE_WITH_CHECK_OPTION_VIOLATION);
+	       has_category(sqlstate, ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION) ||
+	       has_category(sqlstate, ERRCODE_RAISE_EXCEPTION) ||
+	       has_category(sqlstate, ERRCODE_WITH_CHECK_OPTION_VIOLATION);
 }
 
 /* Does the error come from the state of the server, so that all requests have it? */
@@ -282,13 +281,13 @@ is_server_error(int sqlstate)
 	if (tempo_authentication != 0 && sqlstate == ERRCODE_INSUFFICIENT_PRIVILEGE)
 		return false;
 	return has_category(sqlstate, ERRCODE_INSUFFICIENT_RESOURCES) ||
-		has_category(sqlstate, ERRCODE_SYSTEM_ERROR) ||
-		has_category(sqlstate, ERRCODE_OPERATOR_INTERVENTION) ||
-		has_category(sqlstate, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE) ||
-		has_category(sqlstate, ERRCODE_CONNECTION_EXCEPTION) ||
-		has_category(sqlstate, ERRCODE_INVALID_TRANSACTION_STATE) ||
-		has_category(sqlstate, ERRCODE_FEATURE_NOT_SUPPORTED) ||
-		has_category(sqlstate, ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION);
+	       has_category(sqlstate, ERRCODE_SYSTEM_ERROR) ||
+	       has_category(sqlstate, ERRCODE_OPERATOR_INTERVENTION) ||
+	       has_category(sqlstate, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE) ||
+	       has_category(sqlstate, ERRCODE_CONNECTION_EXCEPTION) ||
+	       has_category(sqlstate, ERRCODE_INVALID_TRANSACTION_STATE) ||
+	       has_category(sqlstate, ERRCODE_FEATURE_NOT_SUPPORTED) ||
+	       has_category(sqlstate, ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION);
 }
 
 static void
@@ -316,9 +315,9 @@ answer_error(Waiting **group, int n, const ErrorData *error)
 static void
 log_error(int sqlstate)
 {
-	static int	last_state;
+	static int         last_state;
 	static TimestampTz last_time;
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz        now = GetCurrentTimestamp();
 
 	if (sqlstate == last_state && !TimestampDifferenceExceeds(last_time, now, LOG_INTERVAL))
 		return;
@@ -334,15 +333,15 @@ log_error(int sqlstate)
 static Relation
 open_spans(void)
 {
-	Oid			relid;
+	Oid relid;
 
 	if (GetDatabaseEncoding() != PG_UTF8)
 		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the encoding of database \"%s\" is %s, but spans need UTF8", tempo_database,
-						GetDatabaseEncodingName())));
+		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		         errmsg("the encoding of database \"%s\" is %s, but spans need UTF8", tempo_database,
+		                GetDatabaseEncodingName())));
 	if (!OidIsValid(get_extension_oid("tempo_pg", true)) ||
-		!OidIsValid(relid = tempo_spans_relation()))
+	    !OidIsValid(relid = tempo_spans_relation()))
 		return NULL;
 	PreventCommandIfReadOnly("INSERT");
 	/* NULL, too, if DROP EXTENSION commits while the lock is waited for */
@@ -353,11 +352,11 @@ open_spans(void)
 static void
 find_roles(Waiting **group, int n, Oid spans)
 {
-	Oid			writer = get_role_oid("tempo_writer", false);
+	Oid writer = get_role_oid("tempo_writer", false);
 
 	for (int i = 0; i < n; i++)
 	{
-		Waiting    *request = group[i];
+		Waiting *request = group[i];
 
 		request->refusal = RPC_OK;
 		request->role = writer;
@@ -380,11 +379,11 @@ store_as_role(Relation rel, Waiting **group, int n, int first, StoreRequest *sto
 {
 	StoreRequest *requests = MemoryContextAllocZero(group_context, sizeof(StoreRequest) * n);
 	SpanAllocator allocator = tempo_context_allocator(group_context);
-	SpanBatch  *batch = span_batch_create(&allocator, BATCH_MEMORY_LIMIT);
-	Oid			role = group[first]->role;
-	Oid			user;
-	int			security;
-	int			n_requests = 0;
+	SpanBatch    *batch = span_batch_create(&allocator, BATCH_MEMORY_LIMIT);
+	Oid           role = group[first]->role;
+	Oid           user;
+	int           security;
+	int           n_requests = 0;
 
 	if (batch == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
@@ -417,9 +416,9 @@ is_first_of_role(Waiting **group, int i)
 static bool
 store_in_transaction(Waiting **group, int n)
 {
-	Relation	rel;
-	Oid			relid;
-	bool		has_spans = false;
+	Relation      rel;
+	Oid           relid;
+	bool          has_spans = false;
 	StoreRequest *stored = MemoryContextAllocZero(group_context, sizeof(StoreRequest) * n);
 
 	SetCurrentStatementStartTimestamp();
@@ -455,7 +454,7 @@ store_in_transaction(Waiting **group, int n)
 static ErrorData *
 try_group(Waiting **group, int n)
 {
-	ErrorData  *volatile error = NULL;
+	ErrorData *volatile error = NULL;
 	volatile bool installed = false;
 
 	PG_TRY();
@@ -479,15 +478,15 @@ try_group(Waiting **group, int n)
 			answer_committed(group[i]);
 	else
 		answer_all(group, n, RPC_UNAVAILABLE, true,
-				   psprintf("extension tempo_pg is not installed in database \"%s\": run CREATE EXTENSION tempo_pg in database \"%s\"",
-							tempo_database, tempo_database));
+		           psprintf("extension tempo_pg is not installed in database \"%s\": run CREATE EXTENSION tempo_pg in database \"%s\"",
+		                    tempo_database, tempo_database));
 	return NULL;
 }
 
 static void
 store_group(Waiting **group, int n)
 {
-	ErrorData  *error;
+	ErrorData *error;
 
 	if (RecoveryInProgress())
 	{
@@ -497,7 +496,7 @@ store_group(Waiting **group, int n)
 	if (compaction_overloaded())
 	{
 		answer_all(group, n, RPC_RESOURCE_EXHAUSTED, true,
-				   "too many segments wait to be merged (tempo_pg.max_level0_segments)");
+		           "too many segments wait to be merged (tempo_pg.max_level0_segments)");
 		return;
 	}
 	error = try_group(group, n);
@@ -520,14 +519,14 @@ store_group(Waiting **group, int n)
 static void
 run_group(dlist_head *list, int *count)
 {
-	Waiting    *group[GROUP_REQUESTS];
-	char		activity[64];
-	Size		bytes = 0;
-	int			n = 0;
+	Waiting *group[GROUP_REQUESTS];
+	char     activity[64];
+	Size     bytes = 0;
+	int      n = 0;
 
 	while (n < GROUP_REQUESTS && bytes < GROUP_BYTES && !dlist_is_empty(list))
 	{
-		Waiting    *request = dlist_container(Waiting, node, dlist_pop_head_node(list));
+		Waiting *request = dlist_container(Waiting, node, dlist_pop_head_node(list));
 
 		(*count)--;
 		if (list == &waiting)
@@ -555,12 +554,12 @@ static void
 run_busy(TimestampTz now)
 {
 	dlist_mutable_iter iter;
-	int			n = n_busy;
+	int                n = n_busy;
 
 	busy_tried = now;
-	dlist_foreach_modify(iter, &busy)
+	dlist_foreach_modify (iter, &busy)
 	{
-		Waiting    *request = dlist_container(Waiting, node, iter.cur);
+		Waiting *request = dlist_container(Waiting, node, iter.cur);
 
 		if (!TimestampDifferenceExceeds(request->arrived, now, BUSY_WAIT))
 			continue;
@@ -580,9 +579,9 @@ run_busy(TimestampTz now)
 static void
 take_payload(Waiting *request, const WriterRequest *head, const char *payload, Size len)
 {
-	char	   *authorization = request->data + head->tenant_len;
-	char	   *body = authorization + head->authorization_len + 1;
-	Size		before = (Size) head->tenant_len + head->authorization_len;
+	char *authorization = request->data + head->tenant_len;
+	char *body = authorization + head->authorization_len + 1;
+	Size  before = (Size) head->tenant_len + head->authorization_len;
 
 	if (before > len)
 		elog(ERROR, "malformed message from the receiver");
@@ -607,7 +606,7 @@ receive_requests(void)
 	while (waiting_bytes < GROUP_BYTES && n_waiting < GROUP_REQUESTS && queue_receive(queue, &message))
 	{
 		WriterRequest head;
-		Waiting    *request;
+		Waiting      *request;
 
 		/* and the NUL behind the authorization */
 		request = MemoryContextAllocHuge(TopMemoryContext, offsetof(Waiting, data) + message.len + 1);
@@ -636,7 +635,7 @@ time_to_wait(TimestampTz now)
 {
 	Waiting    *first;
 	TimestampTz due;
-	int			interval;
+	int         interval;
 
 	if (n_waiting == 0)
 		return -1;
@@ -670,7 +669,7 @@ tempo_writer_main(Datum arg)
 	while (!ShutdownRequestPending)
 	{
 		TimestampTz now;
-		long		timeout;
+		long        timeout;
 
 		writer_interrupts();
 		receive_requests();
@@ -693,7 +692,7 @@ tempo_writer_main(Datum arg)
 		if (n_busy > 0)
 			timeout = timeout < 0 ? BUSY_POLL : Min(timeout, BUSY_POLL);
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (timeout > 0 ? WL_TIMEOUT : 0),
-						 timeout, PG_WAIT_EXTENSION);
+		                 timeout, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 	}
 	proc_exit(0);

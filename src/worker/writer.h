@@ -16,21 +16,21 @@
 typedef enum WriterMessage
 {
 	/* to the writer */
-	WRITER_STORE = 1,			/* WriterRequest, tenant, authorization, body; answered by WRITER_ANSWER */
-	WRITER_CHECK,				/* could a request be stored? answered by WRITER_ANSWER */
+	WRITER_STORE = 1, /* WriterRequest, tenant, authorization, body; answered by WRITER_ANSWER */
+	WRITER_CHECK,     /* could a request be stored? answered by WRITER_ANSWER */
 
 	/* from the writer */
-	WRITER_ANSWER,				/* WriterAnswer, message */
-	WRITER_LAST_WORDS			/* the error that ends the writer; of no request */
+	WRITER_ANSWER,    /* WriterAnswer, message */
+	WRITER_LAST_WORDS /* the error that ends the writer; of no request */
 } WriterMessage;
 
 typedef struct WriterRequest
 {
 	RequestHash hash;
-	uint32		tenant_len;
-	uint32		authorization_len;	/* 0 = none */
-	WireFormat	format;
-	int32		authentication; /* tempo_pg.authentication, as the receiver saw it */
+	uint32      tenant_len;
+	uint32      authorization_len; /* 0 = none */
+	WireFormat  format;
+	int32       authentication; /* tempo_pg.authentication, as the receiver saw it */
 } WriterRequest;
 
 /* The gRPC status codes in use. */
@@ -54,10 +54,10 @@ typedef enum RpcCode
 
 typedef struct WriterAnswer
 {
-	int32		code;			/* RpcCode */
-	bool		retry;			/* the client shall send the request again, later */
-	uint64		spans;			/* of the request: stored, or refused as far as they were counted */
-	uint64		rejected;		/* spans, of a request that was stored; the message tells why */
+	int32  code;     /* RpcCode */
+	bool   retry;    /* the client shall send the request again, later */
+	uint64 spans;    /* of the request: stored, or refused as far as they were counted */
+	uint64 rejected; /* spans, of a request that was stored; the message tells why */
 } WriterAnswer;
 
-#endif							/* TEMPO_WORKER_WRITER_H */
+#endif /* TEMPO_WORKER_WRITER_H */

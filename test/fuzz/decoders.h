@@ -15,8 +15,8 @@
 
 #include "ingest/decode.h"
 
-typedef bool (*Decode) (const char *body, size_t len, const DecodeOptions *options,
-						SpanBatch *batch, DecodeResult *result, SpanError *error);
+typedef bool (*Decode)(const char *body, size_t len, const DecodeOptions *options,
+                       SpanBatch *batch, DecodeResult *result, SpanError *error);
 
 /* The parser of PostgreSQL 15 does not free the names of members it was in when it fails. */
 const char *__lsan_default_suppressions(void);
@@ -30,8 +30,8 @@ __lsan_default_suppressions(void)
 static inline void
 check_text(SpanText text)
 {
-	Arena		arena;
-	uint64_t	changed = 0;
+	Arena    arena;
+	uint64_t changed = 0;
 
 	arena_init(&arena, &span_malloc_allocator, 0);
 	(void) span_text_clean(text, &arena, &changed);
@@ -95,11 +95,11 @@ static inline void
 check_decoder(Decode decode, const uint8_t *data, size_t size)
 {
 	DecodeOptions options = {.tenant = {"t", 1}, .max_attribute_bytes = 20, .reject_whole_batch = size % 2};
-	DecodeResult result;
-	SpanError	error = {SPAN_ERROR_NONE, ""};
-	SpanBatch  *batch = span_batch_create(&span_malloc_allocator, (size_t) 64 << 20);
-	char	   *body = malloc(size > 0 ? size : 1);
-	bool		accepted;
+	DecodeResult  result;
+	SpanError     error = {SPAN_ERROR_NONE, ""};
+	SpanBatch    *batch = span_batch_create(&span_malloc_allocator, (size_t) 64 << 20);
+	char         *body = malloc(size > 0 ? size : 1);
+	bool          accepted;
 
 	if (size > 0)
 		memcpy(body, data, size);
@@ -126,8 +126,8 @@ seeds_folder(int argc, char **argv)
 static inline void
 write_seed(const char *folder, const char *name, const void *data, size_t size)
 {
-	char		path[4096];
-	FILE	   *f;
+	char  path[4096];
+	FILE *f;
 
 	snprintf(path, sizeof(path), "%s/%s", folder, name);
 	f = fopen(path, "wb");
@@ -138,4 +138,4 @@ write_seed(const char *folder, const char *name, const void *data, size_t size)
 	}
 }
 
-#endif							/* TEMPO_FUZZ_DECODERS_H */
+#endif /* TEMPO_FUZZ_DECODERS_H */

@@ -18,7 +18,7 @@
 bool
 net_buffer_reserve(NetBuffer *buffer, size_t more, size_t limit)
 {
-	char	   *data;
+	char *data;
 
 	if (more <= buffer->capacity - buffer->len)
 		return true;
@@ -52,10 +52,10 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const NetCodec codecs[] = {NET_CODEC_GZIP, NET_CODEC_DEFLATE, NET_CODEC_ZSTD, NET_CODEC_SNAPPY};
-	NetBuffer	out = {NULL, 0, 0, 0};
-	NetDecodeResult result = NET_DECODE_OK;
-	NetDecoder *decoder;
-	size_t		piece;
+	NetBuffer             out = {NULL, 0, 0, 0};
+	NetDecodeResult       result = NET_DECODE_OK;
+	NetDecoder           *decoder;
+	size_t                piece;
 
 	if (size < 2)
 		return 0;
@@ -82,10 +82,9 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
 	static const uint8_t framed[] = {3, 9, 0xff, 6, 0, 0, 's', 'N', 'a', 'P', 'p', 'Y', 1, 5, 0, 0, 0, 0, 0, 0, 'a'};
 	static const uint8_t block[] = {3, 9, 5, 0x10, 'h', 'e', 'l', 'l', 'o'};
 	static const uint8_t gzip[] = {
-		0, 9, 0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 0x4b, 4, 0, 0x43, 0xbe, 0xb7, 0xe8, 1, 0, 0, 0
-	};
+		0, 9, 0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 0x4b, 4, 0, 0x43, 0xbe, 0xb7, 0xe8, 1, 0, 0, 0};
 	static const uint8_t zstd[] = {2, 9, 0x28, 0xb5, 0x2f, 0xfd, 0x20, 1, 9, 0, 0, 'a'};
-	const char *folder = seeds_folder(*argc, *argv);
+	const char          *folder = seeds_folder(*argc, *argv);
 
 	if (folder == NULL)
 		return 0;

@@ -15,20 +15,20 @@
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	DecodeOptions options = {.tenant = {"t", 1}, .max_attribute_bytes = 100, .reject_whole_batch = size % 2};
-	DecodeResult result;
-	SegmentProjection all = {SEGMENT_ALL, NULL, 0};
-	SpanError	error;
-	SpanBatch  *batch = span_batch_create(&span_malloc_allocator, (size_t) 64 << 20);
-	SpanBatch  *got = span_batch_create(&span_malloc_allocator, 0);
+	DecodeOptions       options = {.tenant = {"t", 1}, .max_attribute_bytes = 100, .reject_whole_batch = size % 2};
+	DecodeResult        result;
+	SegmentProjection   all = {SEGMENT_ALL, NULL, 0};
+	SpanError           error;
+	SpanBatch          *batch = span_batch_create(&span_malloc_allocator, (size_t) 64 << 20);
+	SpanBatch          *got = span_batch_create(&span_malloc_allocator, 0);
 	SegmentWriteOptions write = {.level = (uint8_t) (size / 2 % 2)};
-	SegmentImage image;
-	const char *what;
+	SegmentImage        image;
+	const char         *what;
 
 	if (decode_otlp_proto((const char *) data, size, &options, batch, &result, &error) && batch->n_spans > 0)
 	{
-		SegmentMemory memory;
-		SegmentSource source;
+		SegmentMemory  memory;
+		SegmentSource  source;
 		SegmentReader *r;
 
 		if (!segment_write(batch, 0, batch->n_spans, &write, &span_malloc_allocator, &image, &error))
@@ -52,11 +52,11 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 /* A request with one span that has an attribute and an event; the fuzzer does the rest. */
 static const uint8_t seed[] = {
-	0x0a, 0x57,					/* resource_spans */
-	0x0a, 0x0b, 0x0a, 0x09, 0x0a, 0x01, 'a', 0x12, 0x04, 0x0a, 0x02, 'b', 'c',	/* resource */
-	0x12, 0x48,					/* scope_spans */
-	0x0a, 0x03, 0x0a, 0x01, 's',	/* scope */
-	0x12, 0x41,					/* span */
+	0x0a, 0x57,                                                                /* resource_spans */
+	0x0a, 0x0b, 0x0a, 0x09, 0x0a, 0x01, 'a', 0x12, 0x04, 0x0a, 0x02, 'b', 'c', /* resource */
+	0x12, 0x48,                                                                /* scope_spans */
+	0x0a, 0x03, 0x0a, 0x01, 's',                                               /* scope */
+	0x12, 0x41,                                                                /* span */
 	0x0a, 0x10, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16,
 	0x12, 0x08, 1, 2, 3, 4, 5, 6, 7, 8,
 	0x2a, 0x01, 'n',
@@ -64,8 +64,7 @@ static const uint8_t seed[] = {
 	0x39, 1, 0, 0, 0, 0, 0, 0, 0,
 	0x41, 2, 0, 0, 0, 0, 0, 0, 0,
 	0x4a, 0x07, 0x0a, 0x01, 'k', 0x12, 0x02, 0x18, 0x05,
-	0x5a, 0x03, 0x12, 0x01, 'e'
-};
+	0x5a, 0x03, 0x12, 0x01, 'e'};
 
 int
 LLVMFuzzerInitialize(int *argc, char ***argv)

@@ -24,7 +24,7 @@ static size_t used;
 static void *
 limited_alloc(void *arg, size_t size)
 {
-	size_t	   *p;
+	size_t *p;
 
 	(void) arg;
 	if (size > MEMORY_LIMIT - used)
@@ -40,7 +40,7 @@ limited_alloc(void *arg, size_t size)
 static void
 limited_release(void *arg, void *chunk)
 {
-	size_t	   *p = (size_t *) chunk - 2;
+	size_t *p = (size_t *) chunk - 2;
 
 	(void) arg;
 	used -= *p;
@@ -53,7 +53,7 @@ static const SpanAllocator limited = {limited_alloc, limited_release, NULL};
 static uint64_t
 touch(const SpanBatch *batch)
 {
-	uint64_t	h = 0;
+	uint64_t h = 0;
 
 	for (uint32_t i = 0; i < batch->n_spans; i++)
 	{
@@ -95,25 +95,23 @@ of_value(void *arg, const AnyValue *value)
 static void
 select_rows(SegmentReader *r, uint32_t rows, SpanBatch *batch)
 {
-	static uint8_t verdicts[40000 + VECTOR_GROUP];
-	static const SpanText wanted[] = {{"a", 1}, {"k17", 3}};
+	static uint8_t                verdicts[40000 + VECTOR_GROUP];
+	static const SpanText         wanted[] = {{"a", 1}, {"k17", 3}};
 	static const SegmentCondition either[] = {
 		{.type = SEGMENT_BY_VALUE, .of_shape = of_shape, .of_value = of_value, .key = {"a", 1}},
 		{.type = SEGMENT_BY_VALUE, .of_shape = of_shape, .of_value = of_value, .part = SEGMENT_STATUS_MESSAGE, .may_fail = true},
 		{.type = SEGMENT_BY_PARENT},
 		{.type = SEGMENT_BY_EVENT_NAME, .of_value = of_value},
 		{.type = SEGMENT_BY_EVENTS, .negate = true},
-		{.type = SEGMENT_BY_PRESENCE, .of_shape = of_shape, .key = {"k17", 3}}
-	};
+		{.type = SEGMENT_BY_PRESENCE, .of_shape = of_shape, .key = {"k17", 3}}};
 	static const SegmentCondition conditions[] = {
 		{.type = SEGMENT_BY_VALUE, .of_shape = of_shape, .of_value = of_value, .key = {"k17", 3}},
 		{.type = SEGMENT_ANY_OF, .children = either, .n_children = 6},
 		{.type = SEGMENT_NOT, .children = either, .n_children = 1},
 		{.type = SEGMENT_BY_DURATION, .min = 0, .max = INT64_MAX},
-		{.type = SEGMENT_BY_END, .min = 1, .max = 2, .negate = true}
-	};
+		{.type = SEGMENT_BY_END, .min = 1, .max = 2, .negate = true}};
 	SegmentProjection projection = {SEGMENT_STATUS_MESSAGE, wanted, 2};
-	SpanError	error;
+	SpanError         error;
 
 	segment_keep(r, MEMORY_LIMIT / 8);
 	for (uint32_t n = 1; n <= 5; n++)
@@ -131,19 +129,19 @@ select_rows(SegmentReader *r, uint32_t rows, SpanBatch *batch)
 static void
 classify(SegmentReader *r, const SpanText *key, const SpanAllocator *allocator, SpanError *error)
 {
-	static uint32_t numbers[16384];
+	static uint32_t   numbers[16384];
 	SegmentProjection projection = {.parts = SEGMENT_CLASS_PARTS, .keys = key, .n_keys = 1};
-	SegmentClasses *classes = segment_classes_create(r, &projection, allocator, error);
-	const int64_t *starts;
-	const int64_t *durations;
-	uint32_t	n_classes;
-	bool		restarted;
+	SegmentClasses   *classes = segment_classes_create(r, &projection, allocator, error);
+	const int64_t    *starts;
+	const int64_t    *durations;
+	uint32_t          n_classes;
+	bool              restarted;
 
 	if (classes == NULL)
 		return;
 	for (uint32_t first = 0; first < segment_summary(r)->rows; first += 16384)
 		if (!segment_classes_block(classes, first, numbers, &n_classes, &restarted, error) ||
-			!segment_times_block(r, first, &starts, &durations, error))
+		    !segment_times_block(r, first, &starts, &durations, error))
 			break;
 	segment_classes_free(classes);
 }
@@ -189,11 +187,11 @@ static void
 tally(SegmentReader *r, const SpanAllocator *allocator, SpanError *error)
 {
 	static uint32_t slots[16384];
-	uint64_t	seen = 0;
-	TallySink	to = {&seen, sink_attribute, sink_value, sink_add, sink_codes, sink_values};
-	SegmentTally *t = segment_tally_create(r, &to, 7, allocator, error);
+	uint64_t        seen = 0;
+	TallySink       to = {&seen, sink_attribute, sink_value, sink_add, sink_codes, sink_values};
+	SegmentTally   *t = segment_tally_create(r, &to, 7, allocator, error);
 	const uint32_t *rest;
-	uint32_t	n_rest;
+	uint32_t        n_rest;
 
 	if (t == NULL)
 		return;
@@ -209,19 +207,19 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const SpanText wanted[] = {{"a", 1}, {"k17", 3}};
-	SegmentProjection all = {SEGMENT_ALL, NULL, 0};
-	SegmentProjection some = {SEGMENT_END | SEGMENT_LINKS, wanted, 2};
-	SegmentMemory memory = {data, size};
-	SegmentSource source = segment_source_memory(&memory);
-	SpanError	error;
-	SegmentReader *r = segment_open(&source, &limited, &error);
-	SpanBatch  *batch;
-	const SegmentKey *keys;
-	const AnyValue *values;
-	uint32_t	n;
-	uint32_t	n_values;
-	uint32_t	rows;
-	static uint32_t selected[40000];
+	SegmentProjection     all = {SEGMENT_ALL, NULL, 0};
+	SegmentProjection     some = {SEGMENT_END | SEGMENT_LINKS, wanted, 2};
+	SegmentMemory         memory = {data, size};
+	SegmentSource         source = segment_source_memory(&memory);
+	SpanError             error;
+	SegmentReader        *r = segment_open(&source, &limited, &error);
+	SpanBatch            *batch;
+	const SegmentKey     *keys;
+	const AnyValue       *values;
+	uint32_t              n;
+	uint32_t              n_values;
+	uint32_t              rows;
+	static uint32_t       selected[40000];
 
 	if (r == NULL)
 		return 0;
@@ -243,7 +241,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (segment_keys(r, &keys, &n, &error))
 		for (uint32_t i = 0; i < n; i++)
 		{
-			AnyValue	probe = {.type = (uint8_t) (ANY_STRING + i % 4)};
+			AnyValue probe = {.type = (uint8_t) (ANY_STRING + i % 4)};
 
 			if (i % 8 == 0 && keys[i].scope == ATTRIBUTE_SPAN)
 				classify(r, &keys[i].key, &limited, &error);
@@ -260,21 +258,21 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	span_batch_destroy(batch);
 	segment_close(r);
 	if (used != 0)
-		abort();				/* leaked */
+		abort(); /* leaked */
 	return 0;
 }
 
 static void
 write_seed(const char *folder, int adversarial, uint32_t n, int level)
 {
-	SpanBatch  *batch = span_batch_create(&span_malloc_allocator, 0);
+	SpanBatch          *batch = span_batch_create(&span_malloc_allocator, 0);
 	SegmentWriteOptions options = {.level = (uint8_t) level, .zstd_level = n % 2 ? -1 : 0};
-	SegmentImage image;
-	SpanError	error;
-	char		path[4096];
-	FILE	   *f;
+	SegmentImage        image;
+	SpanError           error;
+	char                path[4096];
+	FILE               *f;
 
-	(adversarial ? spangen_adversarial : spangen_realistic) (batch, n, n);
+	(adversarial ? spangen_adversarial : spangen_realistic)(batch, n, n);
 	if (!segment_write(batch, 0, n, &options, &span_malloc_allocator, &image, &error))
 		abort();
 	snprintf(path, sizeof(path), "%s/%s-%u-%d", folder, adversarial ? "odd" : "real", n, level);

@@ -25,10 +25,10 @@ canonical(const char *query, size_t length)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	char	   *query;
-	char	   *volatile once = NULL;
-	char	   *volatile twice = NULL;
-	bool		ok;
+	char *query;
+	char *volatile once = NULL;
+	char *volatile twice = NULL;
+	bool ok;
 
 	/* no text of the server's holds such a byte */
 	if (memchr(data, '\0', size) != NULL)

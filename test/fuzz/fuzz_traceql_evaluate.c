@@ -27,7 +27,7 @@
 /* ------------------------------------------------------------------ input */
 
 static const uint8_t *bytes;
-static size_t n_bytes;
+static size_t         n_bytes;
 
 static unsigned
 take(unsigned below)
@@ -44,7 +44,7 @@ pick(const char *const *words, unsigned n)
 	return words[take(n)];
 }
 
-#define PICK(...) pick((const char *const[]) {__VA_ARGS__}, lengthof(((const char *const[]) {__VA_ARGS__})))
+#define PICK(...) pick((const char *const[]){__VA_ARGS__}, lengthof(((const char *const[]){__VA_ARGS__})))
 
 /* ------------------------------------------- attributes without a server */
 
@@ -52,7 +52,7 @@ pick(const char *const *words, unsigned n)
 typedef struct Member
 {
 	const char *key;
-	TqlValue	value;
+	TqlValue    value;
 } Member;
 
 /* Linked before the one of runtime.c. */
@@ -80,15 +80,15 @@ make_text(void)
 {
 	const char *s = PICK("", "x", "op", "5", "K\nz", "\xc3\xa9", "svc", "true");
 
-	return (TqlText) {s, strlen(s)};
+	return (TqlText){s, strlen(s)};
 }
 
 static void
 make_value(TqlValue *out, bool scalar)
 {
-	static const int64 integers[] = {0, 1, 5, -7, 2, PG_INT64_MAX, PG_INT64_MIN};
+	static const int64  integers[] = {0, 1, 5, -7, 2, PG_INT64_MAX, PG_INT64_MIN};
 	static const double doubles[] = {0.0, 2.5, -1.5, 5.0, 1e300, -0.0, 1e-310};
-	TqlText		text;
+	TqlText             text;
 
 	memset(out, 0, sizeof(*out));
 	switch (take(scalar ? 4 : 7))
@@ -138,7 +138,7 @@ make_value(TqlValue *out, bool scalar)
 static void *
 make_set(void)
 {
-	Member	   *members;
+	Member *members;
 
 	if (take(4) == 0)
 		return NULL;
@@ -147,7 +147,7 @@ make_set(void)
 	{
 		if (take(2) == 0)
 			continue;
-		members[i].key = ((const char *const[]) {"a", "b", "c", "service.name"})[i];
+		members[i].key = ((const char *const[]){"a", "b", "c", "service.name"})[i];
 		make_value(&members[i].value, false);
 	}
 	return members;
@@ -157,7 +157,7 @@ make_set(void)
 static Jsonb *
 make_jsonb(void)
 {
-	char	   *set = make_set();
+	char *set = make_set();
 
 	return set ? (Jsonb *) (set - offsetof(Jsonb, root)) : NULL;
 }
@@ -176,7 +176,7 @@ compare_starts(const void *a, const void *b)
 static TqlTrace *
 make_trace(void)
 {
-	TqlTrace   *trace = palloc0(sizeof(TqlTrace));
+	TqlTrace *trace = palloc0(sizeof(TqlTrace));
 
 	for (int i = 0; i < 16; i++)
 		trace->trace_id[i] = take(4);
@@ -184,14 +184,14 @@ make_trace(void)
 	trace->spans = palloc0(sizeof(TqlSpan) * trace->n_spans);
 	for (int i = 0; i < trace->n_spans; i++)
 	{
-		TqlSpan    *span = &trace->spans[i];
+		TqlSpan *span = &trace->spans[i];
 
 		span->id = 1 + (take(8) ? i : take(MAX_SPANS));
 		span->has_parent = take(6) > 0;
 		span->parent_id = span->has_parent ? 1 + take(MAX_SPANS) : 0;
 		span->kind = take(6);
 		span->kind_number = span->kind;
-		span->kind_text = (TqlText) {tql_kind_text(span->kind), strlen(tql_kind_text(span->kind))};
+		span->kind_text = (TqlText){tql_kind_text(span->kind), strlen(tql_kind_text(span->kind))};
 		span->status = take(3);
 		span->start = take(200);
 		span->duration = take(100) * INT64CONST(1000000);
@@ -205,11 +205,11 @@ make_trace(void)
 		span->n_events = take(3);
 		span->events = palloc0(sizeof(TqlEvent) * 3);
 		for (int e = 0; e < span->n_events; e++)
-			span->events[e] = (TqlEvent) {span->start + e, make_text(), make_set()};
+			span->events[e] = (TqlEvent){span->start + e, make_text(), make_set()};
 		span->n_links = take(3);
 		span->links = palloc0(sizeof(TqlLink) * 3);
 		for (int l = 0; l < span->n_links; l++)
-			span->links[l] = (TqlLink) {{"00000000000000000000000000000001", 32}, {"0000000000000002", 16}, make_set()};
+			span->links[l] = (TqlLink){{"00000000000000000000000000000001", 32}, {"0000000000000002", 16}, make_set()};
 	}
 	qsort(trace->spans, trace->n_spans, sizeof(TqlSpan), compare_starts);
 	trace->start = trace->spans[0].start;
@@ -232,14 +232,14 @@ make_operand(StringInfo out)
 		appendStringInfoString(out, PICK("1", "0", "2.5", "-7", "maxInt", "`x`", "`5`", "true", "false", "10ms", "error", "server", "`01`", "\"\"", "minInt"));
 	else
 		appendStringInfoString(out, PICK(".a", ".b", "span.a", "span.b", "resource.a", "resource.service.name", "event.a", "event:name", "event:timeSinceStart",
-										 "link.a", "link:spanID", "link:traceID", "instrumentation.a", "instrumentation:name", "name", "status", "kind", "duration", "statusMessage",
-										 "traceDuration", "rootName", "rootServiceName", "nestedSetLeft", "nestedSetRight", "nestedSetParent", "span:childCount", "span:id", "span:parentID", "trace:id"));
+		                                 "link.a", "link:spanID", "link:traceID", "instrumentation.a", "instrumentation:name", "name", "status", "kind", "duration", "statusMessage",
+		                                 "traceDuration", "rootName", "rootServiceName", "nestedSetLeft", "nestedSetRight", "nestedSetParent", "span:childCount", "span:id", "span:parentID", "trace:id"));
 }
 
 static void
 make_expression(StringInfo out, int depth)
 {
-	unsigned	kind = depth <= 0 ? 0 : take(12);
+	unsigned kind = depth <= 0 ? 0 : take(12);
 
 	appendStringInfoChar(out, '(');
 	switch (kind)
@@ -345,12 +345,12 @@ static char *
 run(const char *query, TqlTrace *trace)
 {
 	StringInfoData out;
-	ListCell   *lc;
+	ListCell      *lc;
 
 	for (int i = 0; i < trace->n_spans; i++)
 		trace->spans[i].event = trace->spans[i].link = 0;
 	initStringInfo(&out);
-	foreach(lc, tql_run_pipeline(trace, tql_parse(query, strlen(query))->pipeline))
+	foreach (lc, tql_run_pipeline(trace, tql_parse(query, strlen(query))->pipeline))
 	{
 		const TqlGroup *group = lfirst(lc);
 
@@ -371,11 +371,11 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	StringInfoData query;
-	TqlTrace   *trace;
-	char	   *volatile once = NULL;
-	char	   *volatile twice = NULL;
-	char	   *volatile canonical = NULL;
-	bool		ok;
+	TqlTrace      *trace;
+	char *volatile once = NULL;
+	char *volatile twice = NULL;
+	char *volatile canonical = NULL;
+	bool ok;
 
 	bytes = data;
 	n_bytes = size;

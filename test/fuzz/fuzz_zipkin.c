@@ -15,7 +15,7 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const Decode decoders[] = {decode_zipkin_json, decode_zipkin_v1_json,
-									  decode_zipkin_proto, decode_zipkin_thrift};
+	                                  decode_zipkin_proto, decode_zipkin_thrift};
 
 	if (size > 0)
 		check_decoder(decoders[data[0] % 4], data + 1, size - 1);

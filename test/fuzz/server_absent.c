@@ -9,8 +9,11 @@
 #include <stdlib.h>
 
 #define ABSENT(function) \
-	void		function(void); \
-	void function(void) { abort(); }
+	void function(void); \
+	void function(void) \
+	{ \
+		abort(); \
+	}
 
 ABSENT(DirectFunctionCall1Coll)
 ABSENT(DirectFunctionCall3Coll)

@@ -18,12 +18,12 @@
 #include "utils/memutils.h"
 
 sigjmp_buf *shim_handler;
-int			shim_sqlstate;
-char		shim_message[4096];
-size_t		shim_memory_limit = (size_t) 512 << 20;
+int         shim_sqlstate;
+char        shim_message[4096];
+size_t      shim_memory_limit = (size_t) 512 << 20;
 
 volatile sig_atomic_t InterruptPending;
-MemoryContext CurrentMemoryContext;
+MemoryContext         CurrentMemoryContext;
 
 /* ----------------------------------------------------------------- memory */
 
@@ -31,17 +31,17 @@ typedef struct Chunk
 {
 	struct Chunk *next;
 	struct Chunk *previous;
-	size_t		size;
-	size_t		padding;
+	size_t        size;
+	size_t        padding;
 } Chunk;
 
-static Chunk chunks = {&chunks, &chunks, 0, 0};
+static Chunk  chunks = {&chunks, &chunks, 0, 0};
 static size_t allocated;
 
 static void *
 allocate(size_t size)
 {
-	Chunk	   *chunk;
+	Chunk *chunk;
 
 	allocated += size;
 	if (allocated > shim_memory_limit)
@@ -87,7 +87,7 @@ MemoryContextAllocZeroAligned(MemoryContext context, Size size)
 void
 pfree(void *pointer)
 {
-	Chunk	   *chunk = (Chunk *) pointer - 1;
+	Chunk *chunk = (Chunk *) pointer - 1;
 
 	chunk->next->previous = chunk->previous;
 	chunk->previous->next = chunk->next;
@@ -98,7 +98,7 @@ pfree(void *pointer)
 void *
 repalloc(void *pointer, Size size)
 {
-	void	   *new = allocate(size);
+	void *new = allocate(size);
 
 	memcpy(new, pointer, Min(size, ((Chunk *) pointer - 1)->size));
 	pfree(pointer);
@@ -114,7 +114,7 @@ pstrdup(const char *s)
 char *
 pnstrdup(const char *s, Size len)
 {
-	char	   *copy;
+	char *copy;
 
 	len = strnlen(s, len);
 	copy = allocate(len + 1);
@@ -144,12 +144,12 @@ shim_stack_base(void *base)
 void
 check_stack_depth(void)
 {
-	char		here;
+	char here;
 
 	if (stack_base - &here > (ptrdiff_t) 4 << 20)
 		ereport(ERROR,
-				(errcode(ERRCODE_STATEMENT_TOO_COMPLEX),
-				 errmsg("stack depth limit exceeded")));
+		        (errcode(ERRCODE_STATEMENT_TOO_COMPLEX),
+		         errmsg("stack depth limit exceeded")));
 }
 
 void
@@ -193,9 +193,9 @@ errcode(int sqlerrcode)
 }
 
 int
-errmsg(const char *fmt,...)
+errmsg(const char *fmt, ...)
 {
-	va_list		args;
+	va_list args;
 
 	va_start(args, fmt);
 	vsnprintf(shim_message, sizeof(shim_message), fmt, args);
@@ -204,9 +204,9 @@ errmsg(const char *fmt,...)
 }
 
 int
-errmsg_internal(const char *fmt,...)
+errmsg_internal(const char *fmt, ...)
 {
-	va_list		args;
+	va_list args;
 
 	va_start(args, fmt);
 	vsnprintf(shim_message, sizeof(shim_message), fmt, args);
@@ -215,13 +215,13 @@ errmsg_internal(const char *fmt,...)
 }
 
 int
-errdetail(const char *fmt,...)
+errdetail(const char *fmt, ...)
 {
 	return 0;
 }
 
 int
-errhint(const char *fmt,...)
+errhint(const char *fmt, ...)
 {
 	return 0;
 }
@@ -242,7 +242,7 @@ internalerrposition(int cursorpos)
 int
 pg_mbstrlen_with_len(const char *s, int limit)
 {
-	int			n = 0;
+	int n = 0;
 
 	for (int i = 0; i < limit; i++)
 		n += ((unsigned char) s[i] & 0xC0) != 0x80;
@@ -254,7 +254,7 @@ pg_mbstrlen_with_len(const char *s, int limit)
 static List *
 new_list(int length)
 {
-	List	   *list = palloc(offsetof(List, initial_elements) + Max(length, 4) * sizeof(ListCell));
+	List *list = palloc(offsetof(List, initial_elements) + Max(length, 4) * sizeof(ListCell));
 
 	list->type = T_List;
 	list->length = length;
@@ -266,7 +266,7 @@ new_list(int length)
 List *
 list_make1_impl(NodeTag t, ListCell datum1)
 {
-	List	   *list = new_list(1);
+	List *list = new_list(1);
 
 	list->elements[0] = datum1;
 	return list;
@@ -277,7 +277,7 @@ grow_list(List *list, int length)
 {
 	if (length > list->max_length)
 	{
-		ListCell   *cells;
+		ListCell *cells;
 
 		list->max_length = length * 2;
 		cells = palloc(list->max_length * sizeof(ListCell));
@@ -301,7 +301,7 @@ lappend(List *list, void *datum)
 List *
 list_copy(const List *list)
 {
-	List	   *copy;
+	List *copy;
 
 	if (list == NIL)
 		return NIL;
@@ -313,8 +313,8 @@ list_copy(const List *list)
 List *
 list_concat(List *list1, const List *list2)
 {
-	int			n = list_length(list1);
-	int			more = list_length(list2);
+	int n = list_length(list1);
+	int more = list_length(list2);
 
 	if (list1 == NIL)
 		return list_copy(list2);
@@ -330,10 +330,10 @@ list_concat(List *list1, const List *list2)
 void
 shim_write_seeds(int argc, char **argv, const char *queries)
 {
-	char		path[4096];
-	char		line[4096];
-	FILE	   *in;
-	int			n = 0;
+	char  path[4096];
+	char  line[4096];
+	FILE *in;
+	int   n = 0;
 
 	if (argc != 3 || strcmp(argv[1], "--seeds") != 0)
 		return;
@@ -345,8 +345,8 @@ shim_write_seeds(int argc, char **argv, const char *queries)
 	}
 	while (fgets(line, sizeof(line), in))
 	{
-		size_t		len = strcspn(line, "\n");
-		FILE	   *out;
+		size_t len = strcspn(line, "\n");
+		FILE  *out;
 
 		snprintf(path, sizeof(path), "%s/query-%d", argv[2], n++);
 		out = fopen(path, "wb");

@@ -15,7 +15,7 @@
 extern sigjmp_buf *shim_handler;
 
 /* of the last error */
-extern int	shim_sqlstate;
+extern int  shim_sqlstate;
 extern char shim_message[4096];
 
 /* The most that may be allocated before shim_reset(); more is a failure. */
@@ -30,8 +30,9 @@ extern void shim_reset(void);
 extern void shim_stack_base(void *base);
 
 #define SHIM_TRY(ok, statement) \
-	do { \
-		sigjmp_buf	here; \
+	do \
+	{ \
+		sigjmp_buf here; \
 		shim_handler = &here; \
 		shim_stack_base(__builtin_frame_address(0)); \
 		if (sigsetjmp(here, 0) == 0) \
@@ -47,4 +48,4 @@ extern void shim_stack_base(void *base);
 /* Seeds: one file per line of "queries" in the corpus folder of "--seeds FOLDER" */
 extern void shim_write_seeds(int argc, char **argv, const char *queries);
 
-#endif							/* SERVER_SHIM_H */
+#endif /* SERVER_SHIM_H */

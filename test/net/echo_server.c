@@ -20,19 +20,19 @@
 
 #include "net/server.h"
 
-static NetLoop *loop;
-static NetServer *server;
+static NetLoop              *loop;
+static NetServer            *server;
 static volatile sig_atomic_t stop_signal;
-static uint64_t cancelled;
-static uint64_t held;
+static uint64_t              cancelled;
+static uint64_t              held;
 
 /* A request that is answered later. */
 typedef struct Later
 {
 	NetRequest *request;
 	NetTimer   *timer;
-	int			left;			/* messages of a stream */
-	size_t		size;
+	int         left; /* messages of a stream */
+	size_t      size;
 } Later;
 
 static bool
@@ -55,7 +55,7 @@ answer(NetRequest *request, const void *body, size_t len)
 static void
 on_cancel(NetRequest *request, void *arg)
 {
-	Later	   *later = arg;
+	Later *later = arg;
 
 	(void) request;
 	cancelled++;
@@ -67,8 +67,8 @@ on_cancel(NetRequest *request, void *arg)
 static void
 stream_some(void *arg)
 {
-	Later	   *later = arg;
-	char	   *message = calloc(1, later->size + 1);
+	Later *later = arg;
+	char  *message = calloc(1, later->size + 1);
 
 	later->timer = NULL;
 	while (later->left > 0 && net_grpc_pending(later->request) < 1024 * 1024)
@@ -90,8 +90,8 @@ stream_some(void *arg)
 static void
 answer_later(void *arg)
 {
-	Later	   *later = arg;
-	NetText		body = net_request_body(later->request);
+	Later  *later = arg;
+	NetText body = net_request_body(later->request);
 
 	held--;
 	answer(later->request, body.data, body.len);
@@ -101,7 +101,7 @@ answer_later(void *arg)
 static Later *
 hold(NetRequest *request)
 {
-	Later	   *later = calloc(1, sizeof(Later));
+	Later *later = calloc(1, sizeof(Later));
 
 	held++;
 	later->request = request;
@@ -113,22 +113,22 @@ static void
 statistics(NetRequest *request)
 {
 	NetStatistics s = net_server_statistics(server);
-	char		text[512];
+	char          text[512];
 
 	snprintf(text, sizeof(text),
-			 "{\"connections\":%llu,\"accepted\":%llu,\"requests\":%llu,\"buffered\":%llu,"
-			 "\"tls_failures\":%llu,\"refused\":%llu,\"cancelled\":%llu,\"held\":%llu}",
-			 (unsigned long long) s.connections, (unsigned long long) s.accepted,
-			 (unsigned long long) s.requests, (unsigned long long) s.buffered,
-			 (unsigned long long) s.tls_failures, (unsigned long long) s.refused, (unsigned long long) cancelled, (unsigned long long) held);
+	         "{\"connections\":%llu,\"accepted\":%llu,\"requests\":%llu,\"buffered\":%llu,"
+	         "\"tls_failures\":%llu,\"refused\":%llu,\"cancelled\":%llu,\"held\":%llu}",
+	         (unsigned long long) s.connections, (unsigned long long) s.accepted,
+	         (unsigned long long) s.requests, (unsigned long long) s.buffered,
+	         (unsigned long long) s.tls_failures, (unsigned long long) s.refused, (unsigned long long) cancelled, (unsigned long long) held);
 	net_respond(request, 200, "application/json", NULL, 0, text, strlen(text));
 }
 
 static void
 add_line(const char *name, const char *value, void *arg)
 {
-	char	   *text = arg;
-	size_t		n = strlen(text);
+	char  *text = arg;
+	size_t n = strlen(text);
 
 	snprintf(text + n, 8192 - n, "%s: %s\n", name, value);
 }
@@ -136,10 +136,10 @@ add_line(const char *name, const char *value, void *arg)
 static void
 describe(NetRequest *request)
 {
-	char		text[8192];
+	char text[8192];
 
 	snprintf(text, sizeof(text), "%s %s ? %s\n", net_request_method(request),
-			 net_request_path(request), net_request_query(request));
+	         net_request_path(request), net_request_query(request));
 	net_request_each_header(request, add_line, text);
 	net_respond(request, 200, "text/plain", NULL, 0, text, strlen(text));
 }
@@ -148,9 +148,9 @@ static void
 handle(NetRequest *request, void *arg)
 {
 	const char *path = net_request_path(request);
-	NetText		body = net_request_body(request);
-	NetHeader	extra = {"x-extra", "yes"};
-	char		text[32];
+	NetText     body = net_request_body(request);
+	NetHeader   extra = {"x-extra", "yes"};
+	char        text[32];
 
 	(void) arg;
 	if (strcmp(path, "/stats") == 0)
@@ -159,8 +159,8 @@ handle(NetRequest *request, void *arg)
 		describe(request);
 	else if (begins(path, "/big/"))
 	{
-		size_t		len = strtoul(path + 5, NULL, 10);
-		char	   *data = malloc(len + 1);
+		size_t len = strtoul(path + 5, NULL, 10);
+		char  *data = malloc(len + 1);
 
 		memset(data, 'x', len);
 		net_respond(request, 200, "text/plain", &extra, 1, data, len);
@@ -168,7 +168,7 @@ handle(NetRequest *request, void *arg)
 	}
 	else if (begins(path, "/delay/"))
 	{
-		Later	   *later = hold(request);
+		Later *later = hold(request);
 
 		later->timer = net_loop_timer(loop, strtoul(path + 7, NULL, 10), answer_later, later);
 	}
@@ -176,14 +176,14 @@ handle(NetRequest *request, void *arg)
 		hold(request);
 	else if (strcmp(path, "/test.Echo/Delay") == 0)
 	{
-		Later	   *later = hold(request);
+		Later *later = hold(request);
 
 		later->timer = net_loop_timer(loop, 50, answer_later, later);
 	}
 	else if (strcmp(path, "/test.Echo/Stream") == 0)
 	{
 		/* "count size" in the message */
-		Later	   *later = hold(request);
+		Later *later = hold(request);
 
 		snprintf(text, sizeof(text), "%.*s", (int) body.len, body.data);
 		if (sscanf(text, "%d %zu", &later->left, &later->size) != 2)
@@ -194,8 +194,8 @@ handle(NetRequest *request, void *arg)
 		net_respond_grpc(request, 8, "100% \xC3\xA4\n", "\x08\x08\x12\x01x", 5, &extra, 1, NULL, 0);
 	else if (strcmp(path, "/test.Echo/Keep") == 0)
 	{
-		size_t		len = body.len;
-		char	   *kept = net_request_keep_body(request);
+		size_t len = body.len;
+		char  *kept = net_request_keep_body(request);
 
 		answer(request, kept, len);
 		free(kept);
@@ -233,7 +233,7 @@ on_signal(int signal_number)
 static const char *
 text_option(int argc, char **argv, const char *name)
 {
-	size_t		len = strlen(name);
+	size_t len = strlen(name);
 
 	for (int i = 2; i < argc; i++)
 		if (strncmp(argv[i], name, len) == 0 && argv[i][len] == '=')
@@ -244,7 +244,7 @@ text_option(int argc, char **argv, const char *name)
 static size_t
 option(int argc, char **argv, const char *name, size_t otherwise)
 {
-	size_t		len = strlen(name);
+	size_t len = strlen(name);
 
 	for (int i = 2; i < argc; i++)
 		if (strncmp(argv[i], name, len) == 0 && argv[i][len] == '=')
@@ -256,11 +256,10 @@ int
 main(int argc, char **argv)
 {
 	NetServerOptions options = {
-		.listen_addresses = "localhost", .reuse_port = true, .handler = handle, .check = check
-	};
+		.listen_addresses = "localhost", .reuse_port = true, .handler = handle, .check = check};
 	NetTlsOptions tls = {0};
-	char		message[512];
-	bool		stopped = false;
+	char          message[512];
+	bool          stopped = false;
 
 	if (argc < 2)
 		return 2;
@@ -298,11 +297,11 @@ main(int argc, char **argv)
 	for (;;)
 	{
 		struct pollfd wait = {net_loop_fd(loop), POLLIN, 0};
-		int			timeout = net_loop_timeout(loop);
+		int           timeout = net_loop_timeout(loop);
 
 		if (stop_signal == SIGHUP)
 		{
-			NetTls	   *now = net_tls_create(&tls, message, sizeof(message));
+			NetTls *now = net_tls_create(&tls, message, sizeof(message));
 
 			stop_signal = 0;
 			if (now != NULL)

@@ -34,7 +34,7 @@ static size_t peak;
 static void *
 counting_alloc(void *arg, size_t size)
 {
-	size_t	   *p = malloc(size + 16);
+	size_t *p = malloc(size + 16);
 
 	(void) arg;
 	if (p == NULL)
@@ -49,7 +49,7 @@ counting_alloc(void *arg, size_t size)
 static void
 counting_release(void *arg, void *chunk)
 {
-	size_t	   *p = (size_t *) chunk - 2;
+	size_t *p = (size_t *) chunk - 2;
 
 	(void) arg;
 	allocated -= *p;
@@ -68,13 +68,13 @@ fail(const char *what, const SpanError *error)
 static SpanBatch *
 load(const char *path, uint32_t limit)
 {
-	FILE	   *f = fopen(path, "rb");
-	SpanBatch  *batch = span_batch_create(&span_malloc_allocator, 0);
+	FILE         *f = fopen(path, "rb");
+	SpanBatch    *batch = span_batch_create(&span_malloc_allocator, 0);
 	DecodeOptions options = {.tenant = span_text("single-tenant", 13), .max_attribute_bytes = 2048};
-	DecodeResult result;
-	SpanError	error = {0};
-	uint8_t		head[4];
-	double		start = now();
+	DecodeResult  result;
+	SpanError     error = {0};
+	uint8_t       head[4];
+	double        start = now();
 
 	if (f == NULL)
 	{
@@ -83,11 +83,11 @@ load(const char *path, uint32_t limit)
 	}
 	while (batch->n_spans < limit && fread(head, 4, 1, f) == 1)
 	{
-		uint32_t	len = head[0] | head[1] << 8 | head[2] << 16 | (uint32_t) head[3] << 24;
-		char	   *body = malloc(len);	/* the batch points into it */
+		uint32_t len = head[0] | head[1] << 8 | head[2] << 16 | (uint32_t) head[3] << 24;
+		char    *body = malloc(len); /* the batch points into it */
 
 		if (fread(body, 1, len, f) != len ||
-			!decode_otlp_proto(body, len, &options, batch, &result, &error))
+		    !decode_otlp_proto(body, len, &options, batch, &result, &error))
 			fail("decode", &error);
 	}
 	fclose(f);
@@ -98,13 +98,13 @@ load(const char *path, uint32_t limit)
 static void
 decode(const SegmentSource *source, const char *title, uint32_t parts, const char *key, uint32_t step)
 {
-	SpanError	error = {0};
-	SpanBatch  *batch = span_batch_create(&span_malloc_allocator, 0);
-	SpanText	keys[1];
+	SpanError         error = {0};
+	SpanBatch        *batch = span_batch_create(&span_malloc_allocator, 0);
+	SpanText          keys[1];
 	SegmentProjection p = {parts, keys, key != NULL};
-	double		start = now();
-	SegmentReader *r = segment_open(source, &span_malloc_allocator, &error);
-	uint32_t	rows;
+	double            start = now();
+	SegmentReader    *r = segment_open(source, &span_malloc_allocator, &error);
+	uint32_t          rows;
 
 	if (key != NULL)
 		keys[0] = span_text(key, (uint32_t) strlen(key));
@@ -136,7 +136,8 @@ is_text(void *arg, const AnyValue *value)
 	const char *text = arg;
 
 	return value->type == ANY_STRING && span_text_equal(span_text(value->u.data, value->len), span_text(text, (uint32_t) strlen(text))) ?
-		TRUTH_TRUE : TRUTH_FALSE;
+	           TRUTH_TRUE :
+	           TRUTH_FALSE;
 }
 
 static uint8_t
@@ -153,17 +154,17 @@ is_text_in_shape(void *arg, SpanBatch *batch, const Span *prototype)
 static void
 select_rows(const SegmentSource *source, const char *title, const SegmentCondition *conditions, uint32_t n, bool keep)
 {
-	static uint8_t rows[16384 + VECTOR_GROUP];
+	static uint8_t        rows[16384 + VECTOR_GROUP];
 	static const SpanText keys[] = {{"rpc.method", 10}};
-	SegmentProjection p = {SEGMENT_KIND, keys, 1};
-	SegmentTest test = {1, conditions, n};
-	SpanError	error = {0};
-	SpanBatch  *batch = span_batch_create(&span_malloc_allocator, 0);
-	SegmentReader *r = segment_open(source, &span_malloc_allocator, &error);
-	uint32_t	all = segment_summary(r)->rows;
-	uint32_t	passed = 0;
-	double		start = 0;
-	int			times = 10;
+	SegmentProjection     p = {SEGMENT_KIND, keys, 1};
+	SegmentTest           test = {1, conditions, n};
+	SpanError             error = {0};
+	SpanBatch            *batch = span_batch_create(&span_malloc_allocator, 0);
+	SegmentReader        *r = segment_open(source, &span_malloc_allocator, &error);
+	uint32_t              all = segment_summary(r)->rows;
+	uint32_t              passed = 0;
+	double                start = 0;
+	int                   times = 10;
 
 	segment_keep(r, keep ? SIZE_MAX / 2 : 0);
 	for (int i = -1; i < times; i++)
@@ -172,7 +173,7 @@ select_rows(const SegmentSource *source, const char *title, const SegmentConditi
 			start = now();
 		for (uint32_t first = 0; first < all; first += 16384)
 		{
-			uint32_t	count = all - first < 16384 ? all - first : 16384;
+			uint32_t count = all - first < 16384 ? all - first : 16384;
 
 			memset(rows, ROW_IN, count);
 			if (!segment_select(r, &p, first, count, &test, batch, rows, &error))
@@ -191,11 +192,9 @@ selections(const SegmentSource *source)
 {
 	static const SegmentCondition by_shape[] = {
 		{.type = SEGMENT_BY_SHAPE, .of_shape = is_server},
-		{.type = SEGMENT_BY_DURATION, .min = 5000001, .max = INT64_MAX}
-	};
+		{.type = SEGMENT_BY_DURATION, .min = 5000001, .max = INT64_MAX}};
 	static const SegmentCondition by_value[] = {
-		{.type = SEGMENT_BY_VALUE, .of_shape = is_text_in_shape, .of_value = is_text, .key = {"rpc.method", 10}, .arg = "GetCart"}
-	};
+		{.type = SEGMENT_BY_VALUE, .of_shape = is_text_in_shape, .of_value = is_text, .key = {"rpc.method", 10}, .arg = "GetCart"}};
 
 	for (int portable = 0; portable < 2; portable++)
 	{
@@ -211,18 +210,18 @@ selections(const SegmentSource *source)
 static void
 by_id(const SegmentSource *source, const SpanBatch *spans)
 {
-	SpanError	error = {0};
+	SpanError         error = {0};
 	SegmentProjection p = {SEGMENT_ALL, NULL, 0};
-	SpanBatch  *batch = span_batch_create(&span_malloc_allocator, 0);
-	double		start = now();
-	int			n = getenv("TEMPO_BENCH_ID") ? 3000 : 200;
-	uint32_t	found = 0;
+	SpanBatch        *batch = span_batch_create(&span_malloc_allocator, 0);
+	double            start = now();
+	int               n = getenv("TEMPO_BENCH_ID") ? 3000 : 200;
+	uint32_t          found = 0;
 
 	for (int i = 0; i < n; i++)
 	{
 		SegmentReader *r = segment_open(source, &span_malloc_allocator, &error);
-		uint32_t	first = 0;
-		uint32_t	count = 0;
+		uint32_t       first = 0;
+		uint32_t       count = 0;
 
 		span_batch_reset(batch);
 		if (r == NULL || !segment_find_trace(r, &spans->spans[(uint64_t) i * 4999 % spans->n_spans].trace_id, &first, &count, &error))
@@ -246,16 +245,16 @@ static void
 bench(const SpanBatch *batch, uint32_t count, uint8_t level)
 {
 	SegmentWriteOptions options = {.level = level};
-	SegmentImage image;
-	SegmentMemory memory;
-	SegmentSource source;
-	SpanError	error = {0};
-	double		start;
-	double		seconds = 0;
-	uint64_t	bytes = 0;
-	uint32_t	spans = 0;
-	uint32_t	traces = 0;
-	size_t		base = allocated;
+	SegmentImage        image;
+	SegmentMemory       memory;
+	SegmentSource       source;
+	SpanError           error = {0};
+	double              start;
+	double              seconds = 0;
+	uint64_t            bytes = 0;
+	uint32_t            spans = 0;
+	uint32_t            traces = 0;
+	size_t              base = allocated;
 
 	peak = base;
 	for (uint32_t first = 0; first + count <= batch->n_spans; first += count)
@@ -272,7 +271,7 @@ bench(const SpanBatch *batch, uint32_t count, uint8_t level)
 		segment_image_free(&image, &counting);
 	}
 	printf("level %d, %u spans a segment (%.1f spans/trace): %.2f B/span, write %.0f ns/span, writer's memory %.0f B/span\n",
-		   level, count, (double) spans / traces, (double) bytes / spans, seconds * 1e9 / spans, (double) (peak - base) / count);
+	       level, count, (double) spans / traces, (double) bytes / spans, seconds * 1e9 / spans, (double) (peak - base) / count);
 	memory.data = image.data;
 	memory.size = image.size;
 	source = segment_source_memory(&memory);
@@ -299,8 +298,8 @@ bench(const SpanBatch *batch, uint32_t count, uint8_t level)
 int
 main(int argc, char **argv)
 {
-	SpanBatch  *batch;
-	uint32_t	count;
+	SpanBatch *batch;
+	uint32_t   count;
 
 	if (argc < 2)
 	{
@@ -314,9 +313,9 @@ main(int argc, char **argv)
 		for (int i = atoi(getenv("TEMPO_BENCH_REPEAT")); i > 0; i--)
 		{
 			SegmentWriteOptions options = {.level = count > 16384};
-			SegmentImage image;
-			SpanError	error = {0};
-			double		start = now();
+			SegmentImage        image;
+			SpanError           error = {0};
+			double              start = now();
 
 			if (!segment_write(batch, 0, count, &options, &span_malloc_allocator, &image, &error))
 				fail("write", &error);

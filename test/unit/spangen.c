@@ -15,7 +15,7 @@
 uint64_t
 random_next(Random *random)
 {
-	uint64_t	x = random->state += UINT64_C(0x9e3779b97f4a7c15);
+	uint64_t x = random->state += UINT64_C(0x9e3779b97f4a7c15);
 
 	x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
 	x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
@@ -44,8 +44,8 @@ text(SpanBatch *batch, const char *s, size_t len)
 static AnyValue
 string_value(SpanBatch *batch, const char *s)
 {
-	AnyValue	v = {.type = ANY_STRING};
-	SpanText	t = text(batch, s, strlen(s));
+	AnyValue v = {.type = ANY_STRING};
+	SpanText t = text(batch, s, strlen(s));
 
 	v.u.data = t.data;
 	v.len = t.len;
@@ -55,7 +55,7 @@ string_value(SpanBatch *batch, const char *s)
 static AnyValue
 int_value(int64_t i)
 {
-	AnyValue	v = {.type = ANY_INT};
+	AnyValue v = {.type = ANY_INT};
 
 	v.u.integer = i;
 	return v;
@@ -64,7 +64,7 @@ int_value(int64_t i)
 static void
 set(SpanBatch *batch, KeyValue *items, uint32_t *n, const char *key, AnyValue value)
 {
-	KeyValue   *item = &items[(*n)++];
+	KeyValue *item = &items[(*n)++];
 
 	item->key_id = span_batch_string(batch, span_text(key, (uint32_t) strlen(key)));
 	assert(item->key_id != SPAN_BATCH_NONE);
@@ -83,11 +83,11 @@ list_of(SpanBatch *batch, const KeyValue *items, uint32_t n)
 static uint32_t
 realistic_scope(SpanBatch *batch, unsigned service, unsigned pod)
 {
-	KeyValue	items[8];
-	uint32_t	n = 0;
-	char		buf[64];
+	KeyValue     items[8];
+	uint32_t     n = 0;
+	char         buf[64];
 	SpanResource resource = {0};
-	SpanScope	scope = {0};
+	SpanScope    scope = {0};
 
 	snprintf(buf, sizeof(buf), "service-%u", service);
 	set(batch, items, &n, "service.name", string_value(batch, buf));
@@ -106,21 +106,21 @@ void
 spangen_realistic(SpanBatch *batch, uint32_t n_spans, uint64_t seed)
 {
 	static const char *const methods[] = {"GET", "POST", "PUT"};
-	Random		random = {seed};
-	int64_t		now = INT64_C(1700000000000000000);
-	uint32_t	left = 0;
-	uint32_t	begin = 0;
-	TraceId		trace = {{0}};
+	Random                   random = {seed};
+	int64_t                  now = INT64_C(1700000000000000000);
+	uint32_t                 left = 0;
+	uint32_t                 begin = 0;
+	TraceId                  trace = {{0}};
 
 	for (uint32_t i = 0; i < n_spans; i++)
 	{
-		Span		span = {0};
-		KeyValue	items[12];
-		uint32_t	n = 0;
-		char		buf[80];
-		uint64_t	id = random_next(&random);
-		unsigned	service = random_below(&random, 12);
-		unsigned	kind = random_below(&random, 3);
+		Span     span = {0};
+		KeyValue items[12];
+		uint32_t n = 0;
+		char     buf[80];
+		uint64_t id = random_next(&random);
+		unsigned service = random_below(&random, 12);
+		unsigned kind = random_below(&random, 3);
 
 		if (left == 0)
 		{
@@ -128,7 +128,7 @@ spangen_realistic(SpanBatch *batch, uint32_t n_spans, uint64_t seed)
 			begin = i;
 			for (int w = 0; w < 2; w++)
 			{
-				uint64_t	x = random_next(&random);
+				uint64_t x = random_next(&random);
 
 				memcpy(trace.bytes + 8 * w, &x, 8);
 			}
@@ -156,7 +156,7 @@ spangen_realistic(SpanBatch *batch, uint32_t n_spans, uint64_t seed)
 			set(batch, items, &n, "http.request.method", string_value(batch, methods[random_below(&random, 3)]));
 			set(batch, items, &n, "http.response.status_code", int_value(random_below(&random, 50) ? 200 : 500));
 			snprintf(buf, sizeof(buf), "%08x-%04x-4000-8000-%012llx", (unsigned) random_next(&random),
-					 (unsigned) random_below(&random, 65536), (unsigned long long) (random_next(&random) >> 16));
+			         (unsigned) random_below(&random, 65536), (unsigned long long) (random_next(&random) >> 16));
 			set(batch, items, &n, "session.id", string_value(batch, buf));
 		}
 		else
@@ -168,7 +168,7 @@ spangen_realistic(SpanBatch *batch, uint32_t n_spans, uint64_t seed)
 		}
 		if (random_below(&random, 20) == 0)
 		{
-			AnyValue	v = {.type = ANY_DOUBLE};
+			AnyValue v = {.type = ANY_DOUBLE};
 
 			v.u.number = random_below(&random, 1000) / 8.0;
 			snprintf(buf, sizeof(buf), "rare.%u", (unsigned) random_below(&random, 100));
@@ -177,9 +177,9 @@ spangen_realistic(SpanBatch *batch, uint32_t n_spans, uint64_t seed)
 		span.attributes = list_of(batch, items, n);
 		if (random_below(&random, 10) == 0)
 		{
-			SpanEvent	event = {0};
-			KeyValue	e[1];
-			uint32_t	en = 0;
+			SpanEvent event = {0};
+			KeyValue  e[1];
+			uint32_t  en = 0;
 
 			event.time_unix_nano = span.start_time_unix_nano + 500;
 			event.name = text(batch, "exception", 9);
@@ -195,12 +195,12 @@ spangen_realistic(SpanBatch *batch, uint32_t n_spans, uint64_t seed)
 static AnyValue
 odd_value(SpanBatch *batch, Random *random, int depth)
 {
-	static const int64_t ints[] = {0, 1, -1, INT64_MAX, INT64_MIN, 255, 256, -129, 65536, INT64_C(1) << 53};
+	static const int64_t  ints[] = {0, 1, -1, INT64_MAX, INT64_MIN, 255, 256, -129, 65536, INT64_C(1) << 53};
 	static const uint64_t doubles[] = {0, UINT64_C(0x8000000000000000), UINT64_C(0x7ff8000000000001),
-		UINT64_C(0xfff8dead00000000), UINT64_C(0x7ff0000000000000), UINT64_C(0x3ff0000000000000), 1};
-	AnyValue	v = {0};
-	char		buf[300];
-	uint32_t	n;
+	                                   UINT64_C(0xfff8dead00000000), UINT64_C(0x7ff0000000000000), UINT64_C(0x3ff0000000000000), 1};
+	AnyValue              v = {0};
+	char                  buf[300];
+	uint32_t              n;
 
 	v.type = random_below(random, depth > 3 ? ANY_ARRAY : ANY_BYTES + 1);
 	switch ((AnyValueType) v.type)
@@ -222,33 +222,33 @@ odd_value(SpanBatch *batch, Random *random, int depth)
 			v.u.integer = random_below(random, 3) ? ints[random_below(random, 10)] : (int64_t) (random_next(random) >> random_below(random, 64));
 			break;
 		case ANY_DOUBLE:
-			{
-				uint64_t	bits = random_below(random, 3) ? doubles[random_below(random, 7)] : random_next(random);
+		{
+			uint64_t bits = random_below(random, 3) ? doubles[random_below(random, 7)] : random_next(random);
 
-				memcpy(&v.u.number, &bits, 8);
-			}
-			break;
+			memcpy(&v.u.number, &bits, 8);
+		}
+		break;
 		case ANY_ARRAY:
 		case ANY_KVLIST:
-			{
-				AnyValue	elements[4];
-				KeyValue	members[4];
-				static const char *const keys[] = {"", "a", "a", "$otlp"};
+		{
+			AnyValue                 elements[4];
+			KeyValue                 members[4];
+			static const char *const keys[] = {"", "a", "a", "$otlp"};
 
-				memset(members, 0, sizeof(members));
-				v.len = random_below(random, 5);
-				for (uint32_t i = 0; i < v.len; i++)
-				{
-					elements[i] = odd_value(batch, random, depth + 1);
-					members[i].key = text(batch, keys[i], strlen(keys[i]));
-					members[i].value = elements[i];
-				}
-				if (v.type == ANY_ARRAY)
-					v.u.elements = must(arena_copy(span_batch_arena(batch), elements, v.len * sizeof(AnyValue)));
-				else
-					v.u.members = must(arena_copy(span_batch_arena(batch), members, v.len * sizeof(KeyValue)));
+			memset(members, 0, sizeof(members));
+			v.len = random_below(random, 5);
+			for (uint32_t i = 0; i < v.len; i++)
+			{
+				elements[i] = odd_value(batch, random, depth + 1);
+				members[i].key = text(batch, keys[i], strlen(keys[i]));
+				members[i].value = elements[i];
 			}
-			break;
+			if (v.type == ANY_ARRAY)
+				v.u.elements = must(arena_copy(span_batch_arena(batch), elements, v.len * sizeof(AnyValue)));
+			else
+				v.u.members = must(arena_copy(span_batch_arena(batch), members, v.len * sizeof(KeyValue)));
+		}
+		break;
 	}
 	return v;
 }
@@ -256,14 +256,14 @@ odd_value(SpanBatch *batch, Random *random, int depth)
 static AttributeList
 odd_attributes(SpanBatch *batch, Random *random)
 {
-	KeyValue	items[12];
-	uint32_t	n = 0;
-	uint32_t	want = random_below(random, 4) == 0 ? random_below(random, 12) : random_below(random, 4);
+	KeyValue items[12];
+	uint32_t n = 0;
+	uint32_t want = random_below(random, 4) == 0 ? random_below(random, 12) : random_below(random, 4);
 
 	while (n < want)
 	{
 		static const char *const keys[] = {"", "a", "b", "c", "service.name", "kl\xc3\xbc", "x y", "\"", "name"};
-		char		buf[32];
+		char                     buf[32];
 
 		if (random_below(random, 20) == 0)
 		{
@@ -289,10 +289,10 @@ odd_time(Random *random)
 static uint32_t
 odd_scope(SpanBatch *batch, Random *random)
 {
-	SpanResource resource = {0};
-	SpanScope	scope = {0};
+	SpanResource             resource = {0};
+	SpanScope                scope = {0};
 	static const char *const tenants[] = {"single-tenant", "", "other", "t3"};
-	const char *tenant = tenants[random_below(random, 4)];
+	const char              *tenant = tenants[random_below(random, 4)];
 
 	if (batch->n_scopes > 20 && random_below(random, 10) != 0)
 		return random_below(random, batch->n_scopes);
@@ -313,8 +313,8 @@ odd_scope(SpanBatch *batch, Random *random)
 static void
 odd_children(SpanBatch *batch, Random *random, Span *span)
 {
-	SpanEvent	events[5];
-	SpanLink	links[5];
+	SpanEvent events[5];
+	SpanLink  links[5];
 
 	memset(events, 0, sizeof(events));
 	memset(links, 0, sizeof(links));
@@ -347,14 +347,14 @@ void
 spangen_adversarial(SpanBatch *batch, uint32_t n_spans, uint64_t seed)
 {
 	static const int32_t numbers[] = {0, 1, 2, 3, 4, 5, 17, -1, INT32_MAX, INT32_MIN};
-	Random		random = {seed};
-	uint32_t	n_traces = 1 + random_below(&random, n_spans / 4 + 1);
+	Random               random = {seed};
+	uint32_t             n_traces = 1 + random_below(&random, n_spans / 4 + 1);
 
 	for (uint32_t i = 0; i < n_spans; i++)
 	{
-		Span		span = {0};
-		uint32_t	trace = random_below(&random, n_traces);
-		uint64_t	id = random_below(&random, 3) ? random_next(&random) : random_below(&random, 10);
+		Span     span = {0};
+		uint32_t trace = random_below(&random, n_traces);
+		uint64_t id = random_below(&random, 3) ? random_next(&random) : random_below(&random, 10);
 
 		memcpy(span.trace_id.bytes + 5, &trace, 4);
 		memcpy(span.span_id.bytes, &id, 8);
@@ -386,7 +386,15 @@ spangen_adversarial(SpanBatch *batch, uint32_t n_spans, uint64_t seed)
 	}
 }
 
-#define SAME(condition, name) do { if (!(condition)) { *what = name; return false; } } while (0)
+#define SAME(condition, name) \
+	do \
+	{ \
+		if (!(condition)) \
+		{ \
+			*what = name; \
+			return false; \
+		} \
+	} while (0)
 
 static bool
 same_string(const SpanBatch *a, uint32_t x, const SpanBatch *b, uint32_t y)
@@ -399,7 +407,7 @@ same_keys(const SpanBatch *b, AttributeList list)
 {
 	for (uint32_t i = 0; i < list.count; i++)
 		if (list.items[i].key_id >= b->n_strings ||
-			!span_text_equal(b->strings[list.items[i].key_id], list.items[i].key))
+		    !span_text_equal(b->strings[list.items[i].key_id], list.items[i].key))
 			return false;
 	return true;
 }
@@ -433,8 +441,8 @@ children_equal(const SpanBatch *b, const Span *x, const Span *y, const char **wh
 bool
 spans_equal(const SpanBatch *a, const Span *x, const SpanBatch *b, const Span *y, const char **what)
 {
-	const SpanScope *s = span_scope(a, x);
-	const SpanScope *t = span_scope(b, y);
+	const SpanScope    *s = span_scope(a, x);
+	const SpanScope    *t = span_scope(b, y);
 	const SpanResource *r = span_resource(a, x);
 	const SpanResource *q = span_resource(b, y);
 

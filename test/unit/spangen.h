@@ -13,7 +13,7 @@
 /* xorshift: the same numbers everywhere */
 typedef struct Random
 {
-	uint64_t	state;
+	uint64_t state;
 } Random;
 
 extern uint64_t random_next(Random *random);
@@ -31,4 +31,4 @@ extern void spangen_adversarial(SpanBatch *batch, uint32_t n_spans, uint64_t see
  */
 extern bool spans_equal(const SpanBatch *a, const Span *x, const SpanBatch *b, const Span *y, const char **what);
 
-#endif							/* TEMPO_TEST_SPANGEN_H */
+#endif /* TEMPO_TEST_SPANGEN_H */

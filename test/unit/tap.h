@@ -15,13 +15,13 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-static int	tap_passed;
-static int	tap_failed;
+static int tap_passed;
+static int tap_failed;
 
 static inline bool
-tap_check(bool passed, const char *file, int line, const char *format,...)
+tap_check(bool passed, const char *file, int line, const char *format, ...)
 {
-	va_list		args;
+	va_list args;
 
 	if (passed)
 	{
@@ -46,4 +46,4 @@ tap_done(void)
 	return tap_failed != 0 || tap_passed == 0;
 }
 
-#endif							/* TEMPO_TEST_TAP_H */
+#endif /* TEMPO_TEST_TAP_H */

@@ -14,16 +14,16 @@
 
 #define BLOCK 16384
 
-typedef void (*Generator) (SpanBatch *batch, uint32_t n_spans, uint64_t seed);
+typedef void (*Generator)(SpanBatch *batch, uint32_t n_spans, uint64_t seed);
 
 typedef struct Stored
 {
-	SpanBatch  *batch;
-	SegmentImage image;
-	SegmentMemory memory;
-	SegmentSource source;
+	SpanBatch     *batch;
+	SegmentImage   image;
+	SegmentMemory  memory;
+	SegmentSource  source;
 	SegmentReader *reader;
-	SpanError	error;
+	SpanError      error;
 } Stored;
 
 static bool
@@ -57,13 +57,13 @@ check_times(Stored *s, uint32_t first, const SpanBatch *spans, const char *title
 {
 	const int64_t *starts;
 	const int64_t *durations;
-	uint32_t	different = 0;
+	uint32_t       different = 0;
 
 	if (!ok(segment_times_block(s->reader, first, &starts, &durations, &s->error), "%s: times: %s", title, s->error.message))
 		return;
 	for (uint32_t i = 0; i < spans->n_spans; i++)
 		different += starts[i] != spans->spans[i].start_time_unix_nano ||
-			durations[i] != (int64_t) ((uint64_t) spans->spans[i].end_time_unix_nano - (uint64_t) spans->spans[i].start_time_unix_nano);
+		             durations[i] != (int64_t) ((uint64_t) spans->spans[i].end_time_unix_nano - (uint64_t) spans->spans[i].start_time_unix_nano);
 	ok(different == 0, "%s: %u times differ", title, different);
 }
 
@@ -72,29 +72,29 @@ static void
 check_classes(Stored *s, const SegmentProjection *projection, const char *title)
 {
 	SegmentProjection with_times = *projection;
-	uint32_t	rows = segment_summary(s->reader)->rows;
-	SegmentClasses *classes = segment_classes_create(s->reader, projection, &span_malloc_allocator, &s->error);
-	SpanBatch  *firsts = span_batch_create(&span_malloc_allocator, 0);
-	uint32_t   *numbers = malloc(sizeof(uint32_t) * BLOCK);
-	uint32_t   *seen = calloc(rows + 1, sizeof(uint32_t)); /* by class: 1 + its span in "firsts" */
-	uint32_t	different = 0;
-	uint32_t	bad = 0;
-	const char *what = "none";
+	uint32_t          rows = segment_summary(s->reader)->rows;
+	SegmentClasses   *classes = segment_classes_create(s->reader, projection, &span_malloc_allocator, &s->error);
+	SpanBatch        *firsts = span_batch_create(&span_malloc_allocator, 0);
+	uint32_t         *numbers = malloc(sizeof(uint32_t) * BLOCK);
+	uint32_t         *seen = calloc(rows + 1, sizeof(uint32_t)); /* by class: 1 + its span in "firsts" */
+	uint32_t          different = 0;
+	uint32_t          bad = 0;
+	const char       *what = "none";
 
 	with_times.parts |= SEGMENT_START | SEGMENT_END;
 	if (!ok(classes != NULL, "%s: classes: %s", title, s->error.message))
 		return;
 	for (uint32_t first = 0; first < rows; first += BLOCK)
 	{
-		uint32_t	count = rows - first < BLOCK ? rows - first : BLOCK;
-		SpanBatch  *spans = span_batch_create(&span_malloc_allocator, 0);
-		SpanBatch  *timed = span_batch_create(&span_malloc_allocator, 0);
-		uint32_t	n_classes;
-		bool		restarted;
+		uint32_t   count = rows - first < BLOCK ? rows - first : BLOCK;
+		SpanBatch *spans = span_batch_create(&span_malloc_allocator, 0);
+		SpanBatch *timed = span_batch_create(&span_malloc_allocator, 0);
+		uint32_t   n_classes;
+		bool       restarted;
 
 		if (!ok(segment_classes_block(classes, first, numbers, &n_classes, &restarted, &s->error), "%s: block: %s", title, s->error.message) ||
-			!ok(segment_decode(s->reader, projection, first, count, spans, &s->error), "%s: decode: %s", title, s->error.message) ||
-			!ok(segment_decode(s->reader, &with_times, first, count, timed, &s->error), "%s: decode: %s", title, s->error.message))
+		    !ok(segment_decode(s->reader, projection, first, count, spans, &s->error), "%s: decode: %s", title, s->error.message) ||
+		    !ok(segment_decode(s->reader, &with_times, first, count, timed, &s->error), "%s: decode: %s", title, s->error.message))
 			break;
 		if (restarted)
 		{
@@ -133,17 +133,16 @@ test_projections(Generator generate, const char *name, uint32_t n, uint64_t seed
 {
 	static const uint32_t parts[] = {
 		0, SEGMENT_NAME, SEGMENT_KIND | SEGMENT_STATUS, SEGMENT_RESOURCE, SEGMENT_SCOPE, SEGMENT_TENANT,
-		SEGMENT_STATUS_MESSAGE | SEGMENT_TRACE_STATE, SEGMENT_FLAGS | SEGMENT_DROPPED, SEGMENT_CLASS_PARTS
-	};
+		SEGMENT_STATUS_MESSAGE | SEGMENT_TRACE_STATE, SEGMENT_FLAGS | SEGMENT_DROPPED, SEGMENT_CLASS_PARTS};
 
 	for (int level = 0; level < 2; level++)
 	{
-		Stored		s;
+		Stored            s;
 		const SegmentKey *keys;
-		uint32_t	n_keys;
-		SpanText	some[8];
+		uint32_t          n_keys;
+		SpanText          some[8];
 		SegmentProjection projection = {0};
-		char		title[120];
+		char              title[120];
 
 		if (!store(&s, generate, n, seed, level) || !segment_keys(s.reader, &keys, &n_keys, &s.error))
 			return;
@@ -158,12 +157,12 @@ test_projections(Generator generate, const char *name, uint32_t n, uint64_t seed
 		{
 			if (keys[i].scope != ATTRIBUTE_SPAN)
 				continue;
-			projection = (SegmentProjection) {.parts = 0, .keys = &keys[i].key, .n_keys = 1};
+			projection = (SegmentProjection){.parts = 0, .keys = &keys[i].key, .n_keys = 1};
 			snprintf(title, sizeof(title), "%s, %u spans, level %d, key %.*s", name, n, level,
-					 (int) (keys[i].key.len < 40 ? keys[i].key.len : 40), keys[i].key.data);
+			         (int) (keys[i].key.len < 40 ? keys[i].key.len : 40), keys[i].key.data);
 			check_classes(&s, &projection, title);
 		}
-		projection = (SegmentProjection) {.parts = SEGMENT_NAME, .keys = some};
+		projection = (SegmentProjection){.parts = SEGMENT_NAME, .keys = some};
 		for (uint32_t i = 0; i < n_keys && projection.n_keys < 8; i++)
 			if (keys[i].scope == ATTRIBUTE_SPAN)
 				some[projection.n_keys++] = keys[i].key;
@@ -177,15 +176,15 @@ test_projections(Generator generate, const char *name, uint32_t n, uint64_t seed
 static void
 many_values(SpanBatch *batch, uint32_t n_spans, uint64_t seed)
 {
-	uint32_t	key = span_batch_string(batch, span_text("id", 2));
+	uint32_t     key = span_batch_string(batch, span_text("id", 2));
 	SpanResource resource = {0};
-	SpanScope	scope = {0};
+	SpanScope    scope = {0};
 
 	scope.resource = span_batch_resource(batch, &resource);
 	for (uint32_t i = 0; i < n_spans; i++)
 	{
-		Span		span = {.scope = span_batch_scope(batch, &scope)};
-		KeyValue   *item = arena_alloc0(span_batch_arena(batch), sizeof(KeyValue));
+		Span      span = {.scope = span_batch_scope(batch, &scope)};
+		KeyValue *item = arena_alloc0(span_batch_arena(batch), sizeof(KeyValue));
 
 		item->key = batch->strings[key];
 		item->key_id = key;
@@ -204,9 +203,9 @@ many_values(SpanBatch *batch, uint32_t n_spans, uint64_t seed)
 static void
 test_restart(void)
 {
-	SpanText	key = span_text("id", 2);
+	SpanText          key = span_text("id", 2);
 	SegmentProjection projection = {.keys = &key, .n_keys = 1};
-	Stored		s;
+	Stored            s;
 
 	if (store(&s, many_values, 150000, 1, 1))
 		check_classes(&s, &projection, "many values");
@@ -217,11 +216,11 @@ static void
 test_refusals(void)
 {
 	SegmentProjection projection = {.parts = SEGMENT_NAME | SEGMENT_TRACE_ID};
-	SegmentClasses *classes;
-	uint32_t	n_classes;
-	bool		restarted;
-	const int64_t *starts;
-	Stored		s;
+	SegmentClasses   *classes;
+	uint32_t          n_classes;
+	bool              restarted;
+	const int64_t    *starts;
+	Stored            s;
 
 	if (!store(&s, spangen_realistic, 100, 3, 1))
 		return;

@@ -17,13 +17,13 @@
 #include "tap.h"
 
 /* An allocator that can run dry: after so many allocations, or beyond so many bytes. */
-static long allocations_left = -1;
+static long   allocations_left = -1;
 static size_t bytes_left = SIZE_MAX;
 
 static void *
 dry_alloc(void *arg, size_t size)
 {
-	size_t	   *p;
+	size_t *p;
 
 	(void) arg;
 	if (allocations_left == 0 || size > bytes_left)
@@ -41,7 +41,7 @@ dry_alloc(void *arg, size_t size)
 static void
 dry_release(void *arg, void *chunk)
 {
-	size_t	   *p = (size_t *) chunk - 2;
+	size_t *p = (size_t *) chunk - 2;
 
 	(void) arg;
 	bytes_left += *p;
@@ -54,19 +54,19 @@ static const SpanAllocator dry = {dry_alloc, dry_release, NULL};
 static void
 classify(SegmentReader *r, const SpanText *key, const SpanAllocator *allocator, SpanError *error)
 {
-	static uint32_t numbers[16384];
+	static uint32_t   numbers[16384];
 	SegmentProjection projection = {.parts = SEGMENT_CLASS_PARTS, .keys = key, .n_keys = 1};
-	SegmentClasses *classes = segment_classes_create(r, &projection, allocator, error);
-	const int64_t *starts;
-	const int64_t *durations;
-	uint32_t	n_classes;
-	bool		restarted;
+	SegmentClasses   *classes = segment_classes_create(r, &projection, allocator, error);
+	const int64_t    *starts;
+	const int64_t    *durations;
+	uint32_t          n_classes;
+	bool              restarted;
 
 	if (classes == NULL)
 		return;
 	for (uint32_t first = 0; first < segment_summary(r)->rows; first += 16384)
 		if (!segment_classes_block(classes, first, numbers, &n_classes, &restarted, error) ||
-			!segment_times_block(r, first, &starts, &durations, error))
+		    !segment_times_block(r, first, &starts, &durations, error))
 			break;
 	segment_classes_free(classes);
 }
@@ -112,11 +112,11 @@ static void
 tally(SegmentReader *r, const SpanAllocator *allocator, SpanError *error)
 {
 	static uint32_t slots[16384];
-	uint64_t	seen = 0;
-	TallySink	to = {&seen, sink_attribute, sink_value, sink_add, sink_codes, sink_values};
-	SegmentTally *t = segment_tally_create(r, &to, 7, allocator, error);
+	uint64_t        seen = 0;
+	TallySink       to = {&seen, sink_attribute, sink_value, sink_add, sink_codes, sink_values};
+	SegmentTally   *t = segment_tally_create(r, &to, 7, allocator, error);
 	const uint32_t *rest;
-	uint32_t	n_rest;
+	uint32_t        n_rest;
 
 	if (t == NULL)
 		return;
@@ -133,18 +133,18 @@ static bool
 read_everything(const uint8_t *data, size_t size, const SpanBatch *expected, SpanError *error)
 {
 	SegmentProjection all = {SEGMENT_ALL, NULL, 0};
-	SegmentMemory memory = {data, size};
-	SegmentSource source = segment_source_memory(&memory);
-	SegmentReader *r = segment_open(&source, &dry, error);
-	SpanBatch  *batch = r == NULL ? NULL : span_batch_create(&dry, 0);
+	SegmentMemory     memory = {data, size};
+	SegmentSource     source = segment_source_memory(&memory);
+	SegmentReader    *r = segment_open(&source, &dry, error);
+	SpanBatch        *batch = r == NULL ? NULL : span_batch_create(&dry, 0);
 	const SegmentKey *keys;
-	const AnyValue *values;
-	const SpanText *texts;
-	uint32_t	n;
-	uint32_t	n_values;
-	uint32_t	rows;
-	const char *what;
-	bool		equal;
+	const AnyValue   *values;
+	const SpanText   *texts;
+	uint32_t          n;
+	uint32_t          n_values;
+	uint32_t          rows;
+	const char       *what;
+	bool              equal;
 
 	if (batch == NULL)
 	{
@@ -158,7 +158,7 @@ read_everything(const uint8_t *data, size_t size, const SpanBatch *expected, Spa
 	if (equal)
 		equal = batch->n_spans == rows;
 	else
-		equal = batch->n_spans != 0;	/* an aborted decode leaves no spans */
+		equal = batch->n_spans != 0; /* an aborted decode leaves no spans */
 	if (equal && expected != NULL)
 	{
 		equal = batch->n_spans == expected->n_spans;
@@ -168,7 +168,7 @@ read_everything(const uint8_t *data, size_t size, const SpanBatch *expected, Spa
 	if (segment_keys(r, &keys, &n, error))
 		for (uint32_t i = 0; i < n; i++)
 		{
-			AnyValue	probe = {.type = ANY_STRING, .len = 3, .u.data = "abc"};
+			AnyValue probe = {.type = ANY_STRING, .len = 3, .u.data = "abc"};
 
 			segment_key_values(r, i, &values, &n_values, error);
 			segment_may_contain(r, keys[i].scope, keys[i].key, &probe);
@@ -186,7 +186,7 @@ read_everything(const uint8_t *data, size_t size, const SpanBatch *expected, Spa
 		segment_find_trace(r, &batch->spans[i].trace_id, &n, &n_values, error);
 	if (rows > 3)
 	{
-		uint32_t	before = batch->n_spans;
+		uint32_t before = batch->n_spans;
 
 		segment_decode(r, &all, rows / 2, rows / 3, batch, error);
 		span_batch_truncate(batch, before);
@@ -199,16 +199,16 @@ read_everything(const uint8_t *data, size_t size, const SpanBatch *expected, Spa
 static SpanBatch *
 sample(int kind, uint32_t n, int level, int zstd_level, SegmentImage *image)
 {
-	SpanBatch  *batch = span_batch_create(&span_malloc_allocator, 0);
-	SpanBatch  *rows = span_batch_create(&span_malloc_allocator, 0);
+	SpanBatch          *batch = span_batch_create(&span_malloc_allocator, 0);
+	SpanBatch          *rows = span_batch_create(&span_malloc_allocator, 0);
 	SegmentWriteOptions options = {.level = (uint8_t) level, .zstd_level = zstd_level};
-	SegmentProjection all = {SEGMENT_ALL, NULL, 0};
-	SegmentMemory memory;
-	SegmentSource source;
-	SegmentReader *r;
-	SpanError	error = {0};
+	SegmentProjection   all = {SEGMENT_ALL, NULL, 0};
+	SegmentMemory       memory;
+	SegmentSource       source;
+	SegmentReader      *r;
+	SpanError           error = {0};
 
-	(kind ? spangen_adversarial : spangen_realistic) (batch, n, 77);
+	(kind ? spangen_adversarial : spangen_realistic)(batch, n, 77);
 	ok(segment_write(batch, 0, n, &options, &span_malloc_allocator, image, &error), "write: %s", error.message);
 	memory.data = image->data;
 	memory.size = image->size;
@@ -225,11 +225,11 @@ static void
 test_flips(int kind, uint32_t n, int level)
 {
 	SegmentImage image;
-	SpanBatch  *rows = sample(kind, n, level, 0, &image);
-	uint8_t    *copy = malloc(image.size);
-	uint32_t	wrong = 0;
-	uint32_t	unnamed = 0;
-	SpanError	error = {0};
+	SpanBatch   *rows = sample(kind, n, level, 0, &image);
+	uint8_t     *copy = malloc(image.size);
+	uint32_t     wrong = 0;
+	uint32_t     unnamed = 0;
+	SpanError    error = {0};
 
 	for (size_t i = 0; i < image.size; i++)
 	{
@@ -259,16 +259,16 @@ test_flips(int kind, uint32_t n, int level)
 static void
 test_no_memory(int kind, uint32_t n, int level)
 {
-	SegmentImage image;
-	SpanBatch  *rows = sample(kind, n, level, 0, &image);
+	SegmentImage        image;
+	SpanBatch          *rows = sample(kind, n, level, 0, &image);
 	SegmentWriteOptions options = {.level = (uint8_t) level};
-	uint32_t	wrong = 0;
-	long		tries;
-	bool		done = false;
+	uint32_t            wrong = 0;
+	long                tries;
+	bool                done = false;
 
 	for (tries = 0; !done && tries < 100000; tries += 1 + tries / 32)
 	{
-		SpanError	error = {0};
+		SpanError    error = {0};
 		SegmentImage again;
 
 		allocations_left = tries;
@@ -281,7 +281,7 @@ test_no_memory(int kind, uint32_t n, int level)
 	done = false;
 	for (tries = 0; !done && tries < 100000; tries += 1 + tries / 32)
 	{
-		SpanError	error = {0};
+		SpanError error = {0};
 
 		allocations_left = tries;
 		done = read_everything(image.data, image.size, rows, &error);
@@ -299,29 +299,29 @@ static void
 test_blind_damage(int kind, uint32_t n, int level, int zstd_level, int rounds)
 {
 	SegmentImage image;
-	SpanBatch  *rows;
-	uint8_t    *copy;
-	uint32_t	noticed = 0;
-	Random		random = {(uint64_t) n + level};
+	SpanBatch   *rows;
+	uint8_t     *copy;
+	uint32_t     noticed = 0;
+	Random       random = {(uint64_t) n + level};
 
 	rows = sample(kind, n, level, zstd_level, &image);
 	copy = malloc(image.size);
 	bytes_left = (size_t) 64 << 20;
 	for (int i = 0; i < rounds; i++)
 	{
-		SpanError	error = {0};
-		int			changes = 1 + (int) random_below(&random, 4);
+		SpanError error = {0};
+		int       changes = 1 + (int) random_below(&random, 4);
 
 		memcpy(copy, image.data, image.size);
 		for (int k = 0; k < changes; k++)
 		{
 			/* half of the damage goes to the footer, which is at the end */
-			size_t		tail = image.size < 400 ? image.size : 400;
-			size_t		at = random_below(&random, 2) ? random_below(&random, image.size) :
-				image.size - 1 - random_below(&random, tail);
+			size_t tail = image.size < 400 ? image.size : 400;
+			size_t at = random_below(&random, 2) ? random_below(&random, image.size) :
+			                                       image.size - 1 - random_below(&random, tail);
 
 			copy[at] = random_below(&random, 2) ? (uint8_t) random_next(&random) :
-				(uint8_t) (copy[at] + (random_below(&random, 2) ? 1 : -1));
+			                                      (uint8_t) (copy[at] + (random_below(&random, 2) ? 1 : -1));
 		}
 		noticed += !read_everything(copy, image.size, NULL, &error);
 	}

@@ -12,13 +12,13 @@
 
 #include "tap.h"
 
-static const MatchOp ops[] = {MATCH_EQ, MATCH_NE, MATCH_LT, MATCH_LE, MATCH_GT, MATCH_GE};
+static const MatchOp     ops[] = {MATCH_EQ, MATCH_NE, MATCH_LT, MATCH_LE, MATCH_GT, MATCH_GE};
 static const char *const names[] = {"=", "!=", "<", "<=", ">", ">="};
 
 static AnyValue
 integer(int64_t i)
 {
-	AnyValue	v = {.type = ANY_INT};
+	AnyValue v = {.type = ANY_INT};
 
 	v.u.integer = i;
 	return v;
@@ -27,7 +27,7 @@ integer(int64_t i)
 static AnyValue
 number(double d)
 {
-	AnyValue	v = {.type = ANY_DOUBLE};
+	AnyValue v = {.type = ANY_DOUBLE};
 
 	v.u.number = d;
 	return v;
@@ -36,7 +36,7 @@ number(double d)
 static AnyValue
 string(const char *s)
 {
-	AnyValue	v = {.type = ANY_STRING};
+	AnyValue v = {.type = ANY_STRING};
 
 	v.len = (uint32_t) strlen(s);
 	v.u.data = s;
@@ -46,7 +46,7 @@ string(const char *s)
 static AnyValue
 boolean(bool b)
 {
-	AnyValue	v = {.type = ANY_BOOL};
+	AnyValue v = {.type = ANY_BOOL};
 
 	v.u.boolean = b;
 	return v;
@@ -65,25 +65,29 @@ check(const char *what, AnyValue value, AnyValue literal, const char *expected)
 static void
 test_values(void)
 {
-	AnyValue	array = {.type = ANY_ARRAY};
-	AnyValue	empty = {.type = ANY_EMPTY};
-	AnyValue	one = integer(1);
+	AnyValue array = {.type = ANY_ARRAY};
+	AnyValue empty = {.type = ANY_EMPTY};
+	AnyValue one = integer(1);
 
 	/* in the order = != < <= > >= */
 	check("1, 1", integer(1), integer(1), "tfftft");
-	check("1, 2", integer(1), integer(2), "fttt" "ff");
+	check("1, 2", integer(1), integer(2), "fttt"
+	                                      "ff");
 	check("2, 1", integer(2), integer(1), "ftfftt");
 	check("neighbours beyond doubles", integer(INT64_C(9007199254740993)), integer(INT64_C(9007199254740992)), "ftfftt");
 	check("1, 1.0", integer(1), number(1), "tfftft");
 	check("1.5, 1", number(1.5), integer(1), "ftfftt");
-	check("-0.5, 0", number(-0.5), integer(0), "fttt" "ff");
+	check("-0.5, 0", number(-0.5), integer(0), "fttt"
+	                                           "ff");
 	check("large int, double", integer(INT64_C(9007199254740993)), number(1), "uuuuuu");
 	check("NaN", number(NAN), number(1), "uuuuuu");
 	check("-0.0", number(-0.0), number(0), "uuuuuu");
 	check("infinity", number(INFINITY), string("x"), "uuuuuu");
 	check("a, a", string("a"), string("a"), "tfftft");
-	check("a, ab", string("a"), string("ab"), "fttt" "ff");
-	check("bytes, not letters", string("B"), string("a"), "fttt" "ff");
+	check("a, ab", string("a"), string("ab"), "fttt"
+	                                          "ff");
+	check("bytes, not letters", string("B"), string("a"), "fttt"
+	                                                      "ff");
 	check("high bytes", string("\xC3\xBC"), string("z"), "ftfftt");
 	check("empty strings", string(""), string(""), "tfftft");
 	check("true, true", boolean(true), boolean(true), "tfuuuu");
@@ -108,7 +112,7 @@ test_ranges(void)
 			for (int literal = -4; literal <= 4; literal++)
 				for (int i = 0; i < 6; i++)
 				{
-					bool		any = false;
+					bool any = false;
 
 					for (int v = min; v <= max; v++)
 						any |= match_int(ops[i], v, literal);
@@ -119,7 +123,7 @@ test_ranges(void)
 static void
 test_names(void)
 {
-	MatchOp		op;
+	MatchOp op;
 
 	for (int i = 0; i < 6; i++)
 		ok(match_op_from_text(span_text(names[i], (uint32_t) strlen(names[i])), &op) && op == ops[i], "operator %s", names[i]);

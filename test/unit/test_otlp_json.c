@@ -13,11 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static SpanBatch *batch;
-static DecodeResult result;
-static SpanError error;
+static SpanBatch    *batch;
+static DecodeResult  result;
+static SpanError     error;
 static DecodeOptions options = {{"t", 1}, 2048, true};
-static char *body;
+static char         *body;
 
 static bool
 decode_bytes(const char *text, size_t len)
@@ -51,7 +51,7 @@ with(const char *members)
 	static char text[70000];
 
 	snprintf(text, sizeof(text), "{\"resourceSpans\":[{\"scopeSpans\":[{\"spans\":[{" IDS "%s%s}]}]}]}",
-			 *members ? "," : "", members);
+	         *members ? "," : "", members);
 	return text;
 }
 
@@ -85,16 +85,16 @@ test_every_field(void)
 	const Span *s;
 
 	ok(decode("{\"resourceSpans\":[{\"scopeSpans\":[{\"schemaUrl\":\"http://scope\",\"spans\":[{" IDS ","
-			  "\"parentSpanId\":\"EEE19B7EC3C1B173\",\"traceState\":\"a=b\",\"flags\":257,\"name\":\"op\",\"kind\":2,"
-			  "\"startTimeUnixNano\":\"1544712660000000000\",\"endTimeUnixNano\":1544712661000000001,"
-			  "\"attributes\":[{\"key\":\"k\",\"value\":{\"stringValue\":\"v\"}}],\"droppedAttributesCount\":3,"
-			  "\"events\":[{\"timeUnixNano\":\"77\",\"name\":\"e\",\"attributes\":[{\"key\":\"x\",\"value\":{\"intValue\":\"1\"}}],\"droppedAttributesCount\":4}],"
-			  "\"droppedEventsCount\":\"5\","
-			  "\"links\":[{\"traceId\":\"5b8efff798038103d269b633813fc60c\",\"spanId\":\"eee19b7ec3c1b174\",\"traceState\":\"c=d\",\"flags\":769,\"droppedAttributesCount\":6,\"attributes\":[]}],"
-			  "\"droppedLinksCount\":7,\"status\":{\"code\":2,\"message\":\"boom\"}}],"
-			  "\"scope\":{\"name\":\"lib\",\"version\":\"1\",\"attributes\":[{\"key\":\"s\"}],\"droppedAttributesCount\":8}}],"
-			  "\"schemaUrl\":\"http://resource\",\"resource\":{\"attributes\":[{\"key\":\"service.name\",\"value\":{\"stringValue\":\"a\"}}],"
-			  "\"droppedAttributesCount\":9,\"entityRefs\":[{\"type\":\"service\",\"idKeys\":[\"service.name\"]}]}}]}"),
+	          "\"parentSpanId\":\"EEE19B7EC3C1B173\",\"traceState\":\"a=b\",\"flags\":257,\"name\":\"op\",\"kind\":2,"
+	          "\"startTimeUnixNano\":\"1544712660000000000\",\"endTimeUnixNano\":1544712661000000001,"
+	          "\"attributes\":[{\"key\":\"k\",\"value\":{\"stringValue\":\"v\"}}],\"droppedAttributesCount\":3,"
+	          "\"events\":[{\"timeUnixNano\":\"77\",\"name\":\"e\",\"attributes\":[{\"key\":\"x\",\"value\":{\"intValue\":\"1\"}}],\"droppedAttributesCount\":4}],"
+	          "\"droppedEventsCount\":\"5\","
+	          "\"links\":[{\"traceId\":\"5b8efff798038103d269b633813fc60c\",\"spanId\":\"eee19b7ec3c1b174\",\"traceState\":\"c=d\",\"flags\":769,\"droppedAttributesCount\":6,\"attributes\":[]}],"
+	          "\"droppedLinksCount\":7,\"status\":{\"code\":2,\"message\":\"boom\"}}],"
+	          "\"scope\":{\"name\":\"lib\",\"version\":\"1\",\"attributes\":[{\"key\":\"s\"}],\"droppedAttributesCount\":8}}],"
+	          "\"schemaUrl\":\"http://resource\",\"resource\":{\"attributes\":[{\"key\":\"service.name\",\"value\":{\"stringValue\":\"a\"}}],"
+	          "\"droppedAttributesCount\":9,\"entityRefs\":[{\"type\":\"service\",\"idKeys\":[\"service.name\"]}]}}]}"),
 	   "every field: %s", error.message);
 	if (batch->n_spans != 1)
 		return;
@@ -106,36 +106,41 @@ test_every_field(void)
 	ok(s->status_code == 2 && span_text_is(s->status_message, "boom"), "status");
 	ok(s->attributes.count == 1 && string_is(s->attributes.items[0].key_id, "k") && text_value(&s->attributes.items[0].value, "v"), "attribute");
 	ok(s->n_events == 1 && s->events[0].time_unix_nano == 77 && span_text_is(s->events[0].name, "e") &&
-	   s->events[0].dropped_attributes_count == 4 && s->events[0].attributes.items[0].value.u.integer == 1, "event");
+	       s->events[0].dropped_attributes_count == 4 && s->events[0].attributes.items[0].value.u.integer == 1,
+	   "event");
 	ok(s->n_links == 1 && s->links[0].flags == 769 && s->links[0].dropped_attributes_count == 6 && span_text_is(s->links[0].trace_state, "c=d"), "link");
 	ok(string_is(span_scope(batch, s)->name, "lib") && string_is(span_scope(batch, s)->version, "1") &&
-	   string_is(span_scope(batch, s)->schema_url, "http://scope") && span_scope(batch, s)->dropped_attributes_count == 8 &&
-	   span_scope(batch, s)->attributes.items[0].value.type == ANY_EMPTY, "scope");
+	       string_is(span_scope(batch, s)->schema_url, "http://scope") && span_scope(batch, s)->dropped_attributes_count == 8 &&
+	       span_scope(batch, s)->attributes.items[0].value.type == ANY_EMPTY,
+	   "scope");
 	ok(string_is(span_resource(batch, s)->schema_url, "http://resource") && span_resource(batch, s)->dropped_attributes_count == 9 &&
-	   span_text_is(span_resource(batch, s)->entity_refs, "[{\"type\":\"service\",\"idKeys\":[\"service.name\"]}]"), "resource");
+	       span_text_is(span_resource(batch, s)->entity_refs, "[{\"type\":\"service\",\"idKeys\":[\"service.name\"]}]"),
+	   "resource");
 }
 
 static void
 test_liberties(void)
 {
 	ok(decode("{\"resource_spans\":[{\"schema_url\":\"u\",\"scope_spans\":[{\"spans\":[{\"trace_id\":\"5b8efff798038103d269b633813fc60c\","
-			  "\"span_id\":\"eee19b7ec3c1b174\",\"parent_span_id\":\"\",\"trace_state\":\"x\",\"start_time_unix_nano\":1,\"end_time_unix_nano\":\"2\","
-			  "\"dropped_attributes_count\":1,\"dropped_events_count\":2,\"dropped_links_count\":3,"
-			  "\"attributes\":[{\"key\":\"a\",\"value\":{\"array_value\":{\"values\":[{\"bool_value\":true},{\"int_value\":1},{\"double_value\":2},{\"bytes_value\":\"\"},"
-			  "{\"string_value\":\"\"},{\"kvlist_value\":{}}]}}}],\"events\":[{\"time_unix_nano\":5}]}]}]}]}") &&
-	   batch->n_spans == 1 && batch->spans[0].end_time_unix_nano == 2 && batch->spans[0].dropped_links_count == 3 &&
-	   batch->spans[0].attributes.items[0].value.len == 6 && batch->spans[0].events[0].time_unix_nano == 5,
+	          "\"span_id\":\"eee19b7ec3c1b174\",\"parent_span_id\":\"\",\"trace_state\":\"x\",\"start_time_unix_nano\":1,\"end_time_unix_nano\":\"2\","
+	          "\"dropped_attributes_count\":1,\"dropped_events_count\":2,\"dropped_links_count\":3,"
+	          "\"attributes\":[{\"key\":\"a\",\"value\":{\"array_value\":{\"values\":[{\"bool_value\":true},{\"int_value\":1},{\"double_value\":2},{\"bytes_value\":\"\"},"
+	          "{\"string_value\":\"\"},{\"kvlist_value\":{}}]}}}],\"events\":[{\"time_unix_nano\":5}]}]}]}]}") &&
+	       batch->n_spans == 1 && batch->spans[0].end_time_unix_nano == 2 && batch->spans[0].dropped_links_count == 3 &&
+	       batch->spans[0].attributes.items[0].value.len == 6 && batch->spans[0].events[0].time_unix_nano == 5,
 	   "snake_case names: %s", error.message);
 	ok(decode("{\"resourceSpans\":[{\"deprecatedScopeSpans\":[{\"spans\":[{" IDS "}]}]}]}") && batch->n_spans == 1, "deprecatedScopeSpans");
 	ok(decode("{\"resourceSpans\":[{\"instrumentationLibrarySpans\":[{\"spans\":[{" IDS "}]}]}]}") && batch->n_spans == 0, "instrumentationLibrarySpans are ignored");
 	ok(decode(with("\"kind\":\"SPAN_KIND_SERVER\",\"status\":{\"code\":\"STATUS_CODE_ERROR\"}")) &&
-	   batch->spans[0].kind == 2 && batch->spans[0].status_code == 2, "enums by name");
+	       batch->spans[0].kind == 2 && batch->spans[0].status_code == 2,
+	   "enums by name");
 	ok(decode(with("\"kind\":17,\"status\":{\"code\":9}")) && batch->spans[0].kind == 17 && batch->spans[0].status_code == 9, "unknown numbers are kept");
 	ok(refused(with("\"kind\":\"foo\"")), "an unknown name is refused");
 	ok(decode(with("\"whatever\":{\"a\":[1,{\"spans\":[{}]},null],\"name\":\"no\"},\"name\":\"yes\"")) && string_is(batch->spans[0].name, "yes"), "unknown fields are ignored");
 	ok(decode(with("\"name\":\"a\",\"name\":\"b\"")) && string_is(batch->spans[0].name, "b"), "of a repeated field the last counts");
 	ok(decode(with("\"name\":null,\"kind\":null,\"status\":null,\"attributes\":null,\"events\":null,\"links\":null,\"flags\":null,\"parentSpanId\":null")) &&
-	   batch->n_spans == 1 && batch->spans[0].attributes.count == 0, "null is absent");
+	       batch->n_spans == 1 && batch->spans[0].attributes.count == 0,
+	   "null is absent");
 	ok(decode("{}") && result.spans == 0, "no spans");
 	ok(decode(" \t\r\n{ \"resourceSpans\" : [ ] } \n") && result.spans == 0, "white space");
 	ok(decode("\xEF\xBB\xBF{}"), "byte order mark");
@@ -160,9 +165,10 @@ test_values(void)
 	ok((v = value_of("{\"intValue\":12300e-2}")) != NULL && v->u.integer == 123, "12300e-2 too");
 	ok((v = value_of("{\"intValue\":0e999999999999}")) != NULL && v->u.integer == 0, "zero with any exponent");
 	ok(value_of("{\"intValue\":1.5}") == NULL && value_of("{\"intValue\":1e-1}") == NULL && value_of("{\"intValue\":1e30}") == NULL &&
-	   value_of("{\"intValue\":\"\"}") == NULL && value_of("{\"intValue\":\"1 \"}") == NULL && value_of("{\"intValue\":\"0x1\"}") == NULL &&
-	   value_of("{\"intValue\":\"1.\"}") == NULL && value_of("{\"intValue\":\"1e\"}") == NULL && value_of("{\"intValue\":\"-\"}") == NULL &&
-	   value_of("{\"intValue\":true}") == NULL, "what is no integer is refused");
+	       value_of("{\"intValue\":\"\"}") == NULL && value_of("{\"intValue\":\"1 \"}") == NULL && value_of("{\"intValue\":\"0x1\"}") == NULL &&
+	       value_of("{\"intValue\":\"1.\"}") == NULL && value_of("{\"intValue\":\"1e\"}") == NULL && value_of("{\"intValue\":\"-\"}") == NULL &&
+	       value_of("{\"intValue\":true}") == NULL,
+	   "what is no integer is refused");
 	ok((v = value_of("{\"doubleValue\":\"NaN\"}")) != NULL && isnan(v->u.number), "NaN");
 	ok((v = value_of("{\"doubleValue\":\"-Infinity\"}")) != NULL && isinf(v->u.number) && v->u.number < 0, "-Infinity");
 	ok((v = value_of("{\"doubleValue\":\"Infinity\"}")) != NULL && isinf(v->u.number) && v->u.number > 0, "Infinity");
@@ -170,8 +176,9 @@ test_values(void)
 	ok((v = value_of("{\"doubleValue\":\"1e3\"}")) != NULL && v->u.number == 1000, "double in a string");
 	ok((v = value_of("{\"doubleValue\":1}")) != NULL && v->type == ANY_DOUBLE, "a double without point");
 	ok(value_of("{\"doubleValue\":\"nan\"}") == NULL && value_of("{\"doubleValue\":\"0x1p3\"}") == NULL &&
-	   value_of("{\"doubleValue\":\"\"}") == NULL && value_of("{\"doubleValue\":1e999}") == NULL &&
-	   value_of("{\"doubleValue\":\"1.5x\"}") == NULL && value_of("{\"doubleValue\":\"inf\"}") == NULL, "what is no double is refused");
+	       value_of("{\"doubleValue\":\"\"}") == NULL && value_of("{\"doubleValue\":1e999}") == NULL &&
+	       value_of("{\"doubleValue\":\"1.5x\"}") == NULL && value_of("{\"doubleValue\":\"inf\"}") == NULL,
+	   "what is no double is refused");
 	ok((v = value_of("{\"boolValue\":false}")) != NULL && v->type == ANY_BOOL && !v->u.boolean, "bool");
 	ok(value_of("{\"boolValue\":\"true\"}") == NULL && value_of("{\"boolValue\":1}") == NULL, "only true and false");
 	ok((v = value_of("{\"bytesValue\":\"AQID\"}")) != NULL && v->type == ANY_BYTES && v->len == 3 && memcmp(v->u.data, "\1\2\3", 3) == 0, "bytes");
@@ -179,15 +186,18 @@ test_values(void)
 	ok((v = value_of("{\"bytesValue\":\"+/8\"}")) != NULL && v->len == 2, "base64 without padding");
 	ok((v = value_of("{\"bytesValue\":\"\"}")) != NULL && v->type == ANY_BYTES && v->len == 0, "no bytes");
 	ok(value_of("{\"bytesValue\":\"A\"}") == NULL && value_of("{\"bytesValue\":\"AQ ID\"}") == NULL && value_of("{\"bytesValue\":\"A===\"}") == NULL &&
-	   value_of("{\"bytesValue\":[1]}") == NULL, "what is no base64 is refused");
+	       value_of("{\"bytesValue\":[1]}") == NULL,
+	   "what is no base64 is refused");
 	ok((v = value_of("{\"arrayValue\":{}}")) != NULL && v->type == ANY_ARRAY && v->len == 0, "an empty array");
 	ok((v = value_of("{\"arrayValue\":{\"values\":[null,{},{\"intValue\":1}]}}")) != NULL && v->len == 3 && v->u.elements[0].type == ANY_EMPTY, "an array keeps null elements");
 	ok((v = value_of("{\"kvlistValue\":{\"values\":[{\"key\":\"a\",\"value\":{\"boolValue\":true}},{\"key\":\"b\"}]}}")) != NULL && v->type == ANY_KVLIST && v->len == 2 &&
-	   span_text_is(v->u.members[0].key, "a") && v->u.members[1].value.type == ANY_EMPTY, "a map");
+	       span_text_is(v->u.members[0].key, "a") && v->u.members[1].value.type == ANY_EMPTY,
+	   "a map");
 	ok((v = value_of("{\"stringValue\":\"x\",\"intValue\":2}")) != NULL && v->type == ANY_INT, "the last member of the oneof counts");
 	ok((v = value_of("{\"stringValue\":\"x\",\"intValue\":null}")) != NULL && v->type == ANY_STRING, "null is not a member");
 	ok(value_of("\"x\"") == NULL && value_of("{\"stringValue\":1}") == NULL && value_of("{\"arrayValue\":[]}") == NULL &&
-	   value_of("{\"arrayValue\":{\"values\":{}}}") == NULL && value_of("{\"arrayValue\":{\"values\":[1]}}") == NULL, "values of a wrong type are refused");
+	       value_of("{\"arrayValue\":{\"values\":{}}}") == NULL && value_of("{\"arrayValue\":{\"values\":[1]}}") == NULL,
+	   "values of a wrong type are refused");
 }
 
 static void
@@ -197,9 +207,14 @@ test_text(void)
 	static char expected[3000];
 
 	ok(text_value(value_of("{\"stringValue\":\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\\ud83d\\ude00\"}"), "\"\\/\b\f\n\r\t\xc3\xa9\xf0\x9f\x98\x80"), "escapes");
-	ok(text_value(value_of("{\"stringValue\":\"a\\u0000b\"}"), "a\xEF\xBF\xBD" "b") && result.sanitized_strings == 1, "\\u0000 becomes U+FFFD and is counted");
+	ok(text_value(value_of("{\"stringValue\":\"a\\u0000b\"}"), "a\xEF\xBF\xBD"
+	                                                           "b") &&
+	       result.sanitized_strings == 1,
+	   "\\u0000 becomes U+FFFD and is counted");
 	ok(text_value(value_of("{\"stringValue\":\"\\ud800\"}"), "\xEF\xBF\xBD"), "a lone high surrogate");
-	ok(text_value(value_of("{\"stringValue\":\"\\udc00x\\ud800\\u0041\\ud800\\ud800\\udc00\"}"), "\xEF\xBF\xBDx\xEF\xBF\xBD" "A\xEF\xBF\xBD\xf0\x90\x80\x80"), "surrogates of all kinds");
+	ok(text_value(value_of("{\"stringValue\":\"\\udc00x\\ud800\\u0041\\ud800\\ud800\\udc00\"}"), "\xEF\xBF\xBDx\xEF\xBF\xBD"
+	                                                                                             "A\xEF\xBF\xBD\xf0\x90\x80\x80"),
+	   "surrogates of all kinds");
 	ok(text_value(value_of("{\"stringValue\":\"\\\\u0000\"}"), "\\u0000") && result.sanitized_strings == 0, "an escaped backslash before u0000");
 	ok(text_value(value_of("{\"stringValue\":\"\xff\xc3\"}"), "\xEF\xBF\xBD\xEF\xBF\xBD"), "invalid UTF-8");
 	ok(value_of("{\"stringValue\":\"\n\"}") == NULL, "a raw control character is malformed");
@@ -222,16 +237,19 @@ test_ids(void)
 	ok(refused(SPAN("\"traceId\":[1,2],\"spanId\":\"eee19b7ec3c1b174\"")), "an array");
 	ok(refused(SPAN("\"traceId\":\"5b8efff798038103d269b633813fc60g\",\"spanId\":\"eee19b7ec3c1b174\"")), "not hexadecimal");
 	ok(refused(SPAN("\"spanId\":\"eee19b7ec3c1b174\"")) && strstr(error.message, "trace ids must be 128 bit, received 0 bits") != NULL &&
-	   result.invalid_trace_id == 1, "absent");
+	       result.invalid_trace_id == 1,
+	   "absent");
 	ok(refused("{\"resourceSpans\":[{\"scopeSpans\":[{\"spans\":[{" IDS "},{" IDS "},{\"traceId\":\"5b8efff798038103d269b633813fc60c\",\"spanId\":\"0000000000000000\"}]}]}]}") &&
-	   result.invalid_span_id == 3, "zero span id: all spans count as discarded");
+	       result.invalid_span_id == 3,
+	   "zero span id: all spans count as discarded");
 	options.reject_whole_batch = false;
 	ok(decode("{\"resourceSpans\":[{\"scopeSpans\":[{\"spans\":[{" IDS "},{}]}]}]}") && batch->n_spans == 1 && result.rejected == 1, "or only the span is refused");
 	options.reject_whole_batch = true;
 	ok(decode(with("\"parentSpanId\":\"0000000000000000\",\"links\":[{}]")) && batch->spans[0].n_links == 1, "a zero parent, a link without ids");
 	ok(decode(with("\"startTimeUnixNano\":\"18446744073709551615\"")) && batch->n_spans == 0 && result.invalid_time == 1, "a time beyond int8 refuses its span only");
 	ok(refused(with("\"startTimeUnixNano\":\"18446744073709551616\"")) && refused(with("\"startTimeUnixNano\":-1")) &&
-	   refused(with("\"flags\":4294967296")), "numbers out of range");
+	       refused(with("\"flags\":4294967296")),
+	   "numbers out of range");
 }
 
 static void
@@ -242,8 +260,7 @@ test_malformed(void)
 		"{\"a\":1,}", "[1", "{\"resourceSpans\":{}}", "{\"resourceSpans\":[1]}", "{\"resourceSpans\":[{\"resource\":[]}]}",
 		"{\"resourceSpans\":[{\"scopeSpans\":{}}]}", "{\"resourceSpans\":[{\"scopeSpans\":[{\"scope\":1}]}]}",
 		"{\"resourceSpans\":[{\"resource\":{\"attributes\":{\"a\":1}},\"scopeSpans\":[{\"spans\":[]}]}]}", "\xff\xfe{\0}\0", "\\", "{\"a\":\"\\",
-		"{\"a\":\"\\u00", "\xEF\xBB\xBF"
-	};
+		"{\"a\":\"\\u00", "\xEF\xBB\xBF"};
 	static char deep[50001];
 	static char text[70000];
 
@@ -275,9 +292,9 @@ test_malformed(void)
 static void
 test_prefixes(void)
 {
-	char	   *full = strdup(with("\"attributes\":[{\"key\":\"\\u00e9\",\"value\":{\"doubleValue\":1.5e3}}],\"name\":\"\\ud83d\\ude00\""));
-	size_t		len = strlen(full);
-	int			accepted = 0;
+	char  *full = strdup(with("\"attributes\":[{\"key\":\"\\u00e9\",\"value\":{\"doubleValue\":1.5e3}}],\"name\":\"\\ud83d\\ude00\""));
+	size_t len = strlen(full);
+	int    accepted = 0;
 
 	ok(decode(full), "the whole is accepted");
 	for (size_t i = 0; i < len; i++)

@@ -15,8 +15,8 @@
 
 typedef struct Bytes
 {
-	char		data[65536];
-	size_t		len;
+	char   data[65536];
+	size_t len;
 } Bytes;
 
 static void
@@ -31,7 +31,7 @@ put_varint(Bytes *b, uint64_t value)
 {
 	do
 	{
-		char		byte = (char) (value >= 0x80 ? (value & 0x7F) | 0x80 : value);
+		char byte = (char) (value >= 0x80 ? (value & 0x7F) | 0x80 : value);
 
 		put(b, &byte, 1);
 		value >>= 7;
@@ -55,7 +55,7 @@ static void
 put_fixed64(Bytes *b, uint32_t field, uint64_t value)
 {
 	put_tag(b, field, 1);
-	put(b, &value, 8);			/* tests run on little-endian machines */
+	put(b, &value, 8); /* tests run on little-endian machines */
 }
 
 static void
@@ -90,8 +90,8 @@ static Bytes *
 new_bytes(void)
 {
 	static Bytes pool[64];
-	static int	next;
-	Bytes	   *b = &pool[next++ % 64];
+	static int   next;
+	Bytes       *b = &pool[next++ % 64];
 
 	b->len = 0;
 	return b;
@@ -100,7 +100,7 @@ new_bytes(void)
 static void
 put_attribute(Bytes *b, uint32_t field, const char *key, const Bytes *value)
 {
-	Bytes		kv;
+	Bytes kv;
 
 	kv.len = 0;
 	put_text(&kv, 1, key);
@@ -112,7 +112,7 @@ put_attribute(Bytes *b, uint32_t field, const char *key, const Bytes *value)
 static void
 put_string_attribute(Bytes *b, uint32_t field, const char *key, const char *text)
 {
-	Bytes		value;
+	Bytes value;
 
 	value.len = 0;
 	put_text(&value, 1, text);
@@ -126,7 +126,7 @@ static const char span_id[8] = "\x11\x12\x13\x14\x15\x16\x17\x18";
 static Bytes *
 span_message(const Bytes *more)
 {
-	Bytes	   *span = new_bytes();
+	Bytes *span = new_bytes();
 
 	put_data(span, 1, trace_id, 16);
 	put_data(span, 2, span_id, 8);
@@ -139,9 +139,9 @@ span_message(const Bytes *more)
 static Bytes *
 request_of(const Bytes *span)
 {
-	Bytes	   *scope_spans = new_bytes();
-	Bytes	   *resource_spans = new_bytes();
-	Bytes	   *request = new_bytes();
+	Bytes *scope_spans = new_bytes();
+	Bytes *resource_spans = new_bytes();
+	Bytes *request = new_bytes();
 
 	put_message(scope_spans, 2, span);
 	put_message(resource_spans, 2, scope_spans);
@@ -151,9 +151,9 @@ request_of(const Bytes *span)
 
 /* ------------------------------------------------------------ decoding */
 
-static SpanBatch *batch;
-static DecodeResult result;
-static SpanError error;
+static SpanBatch    *batch;
+static DecodeResult  result;
+static SpanError     error;
 static DecodeOptions options = {{"t", 1}, 2048, true};
 
 /* Decodes an exact heap copy, so that ASan sees a read beyond its end. */
@@ -180,7 +180,7 @@ static bool
 refused(const Bytes *request, SpanErrorCode code, const char *text)
 {
 	return !decode(request) && error.code == code && strstr(error.message, text) != NULL &&
-		batch->n_spans == 0;
+	       batch->n_spans == 0;
 }
 
 static bool
@@ -194,18 +194,18 @@ string_is(uint32_t id, const char *text)
 static void
 test_every_field(void)
 {
-	Bytes	   *span = new_bytes();
-	Bytes	   *event = new_bytes();
-	Bytes	   *link = new_bytes();
-	Bytes	   *status = new_bytes();
-	Bytes	   *resource = new_bytes();
-	Bytes	   *scope = new_bytes();
-	Bytes	   *entity = new_bytes();
-	Bytes	   *scope_spans = new_bytes();
-	Bytes	   *resource_spans = new_bytes();
-	Bytes	   *request = new_bytes();
-	const Span *s;
-	const SpanScope *sc;
+	Bytes              *span = new_bytes();
+	Bytes              *event = new_bytes();
+	Bytes              *link = new_bytes();
+	Bytes              *status = new_bytes();
+	Bytes              *resource = new_bytes();
+	Bytes              *scope = new_bytes();
+	Bytes              *entity = new_bytes();
+	Bytes              *scope_spans = new_bytes();
+	Bytes              *resource_spans = new_bytes();
+	Bytes              *request = new_bytes();
+	const Span         *s;
+	const SpanScope    *sc;
 	const SpanResource *r;
 
 	put_data(span, 1, trace_id, 16);
@@ -271,31 +271,36 @@ test_every_field(void)
 	ok(string_is(s->name, "GET /") && s->kind == 17 && s->flags == 257, "name, kind, flags");
 	ok(s->start_time_unix_nano == 1544712660000000000 && s->end_time_unix_nano == 1544712661000000000, "times");
 	ok(s->attributes.count == 1 && span_text_is(s->attributes.items[0].key, "k") &&
-	   string_is(s->attributes.items[0].key_id, "k"), "attribute");
+	       string_is(s->attributes.items[0].key_id, "k"),
+	   "attribute");
 	ok(s->dropped_attributes_count == 3 && s->dropped_events_count == 5 && s->dropped_links_count == 7, "dropped counts");
 	ok(span_text_is(s->status_message, "boom") && s->status_code == 9, "status, unknown code kept");
 	ok(s->n_events == 1 && s->events[0].time_unix_nano == 77 && span_text_is(s->events[0].name, "exception") &&
-	   s->events[0].dropped_attributes_count == 4 && s->events[0].attributes.count == 1 &&
-	   string_is(s->events[0].attributes.items[0].key_id, "e"), "event");
+	       s->events[0].dropped_attributes_count == 4 && s->events[0].attributes.count == 1 &&
+	       string_is(s->events[0].attributes.items[0].key_id, "e"),
+	   "event");
 	ok(s->n_links == 1 && s->links[0].flags == 769 && s->links[0].dropped_attributes_count == 6 &&
-	   span_text_is(s->links[0].trace_state, "c=d") && s->links[0].attributes.count == 1, "link");
+	       span_text_is(s->links[0].trace_state, "c=d") && s->links[0].attributes.count == 1,
+	   "link");
 	ok(string_is(sc->name, "lib") && string_is(sc->version, "1.2") && string_is(sc->schema_url, "http://scope") &&
-	   sc->dropped_attributes_count == 9 && sc->attributes.count == 1, "scope, sent after its spans");
+	       sc->dropped_attributes_count == 9 && sc->attributes.count == 1,
+	   "scope, sent after its spans");
 	ok(string_is(r->schema_url, "http://resource") && r->dropped_attributes_count == 8 &&
-	   r->attributes.count == 1 && string_is(r->tenant, "t"), "resource, sent after its spans");
+	       r->attributes.count == 1 && string_is(r->tenant, "t"),
+	   "resource, sent after its spans");
 	ok(span_text_is(r->entity_refs, "[{\"schemaUrl\":\"http://e\",\"type\":\"ser\\\"vice\","
-					"\"idKeys\":[\"service.name\",\"service.id\"],\"descriptionKeys\":[\"d\"]}]"),
+	                                "\"idKeys\":[\"service.name\",\"service.id\"],\"descriptionKeys\":[\"d\"]}]"),
 	   "entity refs as JSON: %.*s", (int) r->entity_refs.len, r->entity_refs.data);
 }
 
 static void
 test_values(void)
 {
-	Bytes	   *span = new_bytes();
-	Bytes	   *v;
-	Bytes	   *list;
-	double		d = -0.5;
-	uint64_t	bits;
+	Bytes          *span = new_bytes();
+	Bytes          *v;
+	Bytes          *list;
+	double          d = -0.5;
+	uint64_t        bits;
 	const KeyValue *a;
 
 	v = new_bytes();
@@ -341,9 +346,11 @@ test_values(void)
 	ok(a[1].value.type == ANY_INT && a[1].value.u.integer == INT64_MIN, "int");
 	ok(a[2].value.type == ANY_DOUBLE && a[2].value.u.number == -0.5, "double");
 	ok(a[3].value.type == ANY_ARRAY && a[3].value.len == 2 && a[3].value.u.elements[0].type == ANY_EMPTY &&
-	   a[3].value.u.elements[1].u.integer == 5, "array");
+	       a[3].value.u.elements[1].u.integer == 5,
+	   "array");
 	ok(a[4].value.type == ANY_KVLIST && a[4].value.len == 1 && span_text_is(a[4].value.u.members[0].key, "m") &&
-	   a[4].value.u.members[0].value.type == ANY_EMPTY, "kvlist");
+	       a[4].value.u.members[0].value.type == ANY_EMPTY,
+	   "kvlist");
 	ok(a[5].value.type == ANY_BYTES && a[5].value.len == 2 && memcmp(a[5].value.u.data, "\0\xff", 2) == 0, "bytes untouched");
 	ok(a[6].value.type == ANY_EMPTY && a[7].value.type == ANY_EMPTY, "no value is the empty value");
 	ok(a[8].value.type == ANY_ARRAY && a[8].value.len == 0, "an empty array is not the empty value");
@@ -354,15 +361,15 @@ test_values(void)
 static void
 test_merging(void)
 {
-	Bytes	   *one = new_bytes();
-	Bytes	   *two = new_bytes();
-	Bytes	   *scope_one = new_bytes();
-	Bytes	   *scope_two = new_bytes();
-	Bytes	   *scope_spans = new_bytes();
-	Bytes	   *resource_spans = new_bytes();
-	Bytes	   *request = new_bytes();
-	Bytes	   *more = new_bytes();
-	Bytes	   *old = new_bytes();
+	Bytes              *one = new_bytes();
+	Bytes              *two = new_bytes();
+	Bytes              *scope_one = new_bytes();
+	Bytes              *scope_two = new_bytes();
+	Bytes              *scope_spans = new_bytes();
+	Bytes              *resource_spans = new_bytes();
+	Bytes              *request = new_bytes();
+	Bytes              *more = new_bytes();
+	Bytes              *old = new_bytes();
 	const SpanResource *r;
 
 	put_string_attribute(one, 1, "a", "1");
@@ -403,11 +410,11 @@ test_merging(void)
 static void
 test_ids(void)
 {
-	Bytes	   *span = new_bytes();
-	Bytes	   *scope_spans = new_bytes();
-	Bytes	   *resource_spans = new_bytes();
-	Bytes	   *request = new_bytes();
-	Bytes	   *more = new_bytes();
+	Bytes *span = new_bytes();
+	Bytes *scope_spans = new_bytes();
+	Bytes *resource_spans = new_bytes();
+	Bytes *request = new_bytes();
+	Bytes *more = new_bytes();
 
 	put_data(span, 1, trace_id, 15);
 	put_data(span, 2, span_id, 8);
@@ -426,7 +433,8 @@ test_ids(void)
 	ok(result.invalid_trace_id == 3 && result.spans == 0, "all spans of the request count as discarded");
 	options.reject_whole_batch = false;
 	ok(decode(request) && batch->n_spans == 2 && result.rejected == 1 && result.invalid_trace_id == 1 &&
-	   strstr(result.rejected_message, "128 bit") != NULL, "or only the span is refused");
+	       strstr(result.rejected_message, "128 bit") != NULL,
+	   "or only the span is refused");
 	options.reject_whole_batch = true;
 
 	span = new_bytes();
@@ -454,11 +462,12 @@ test_ids(void)
 static void
 test_times(void)
 {
-	Bytes	   *more = new_bytes();
+	Bytes *more = new_bytes();
 
 	put_fixed64(more, 7, UINT64_MAX);
 	ok(decode_span_with(more) && batch->n_spans == 0 && result.rejected == 1 && result.invalid_time == 1 &&
-	   result.rejected_message[0] != '\0', "a time beyond int8 refuses its span only");
+	       result.rejected_message[0] != '\0',
+	   "a time beyond int8 refuses its span only");
 	more->len = 0;
 	put_fixed64(more, 7, INT64_MAX);
 	put_fixed64(more, 8, 5);
@@ -471,18 +480,22 @@ test_times(void)
 static void
 test_text(void)
 {
-	Bytes	   *more = new_bytes();
-	Bytes	   *value = new_bytes();
-	Bytes	   *list = new_bytes();
-	Bytes	   *element = new_bytes();
-	static char long_text[10001];
+	Bytes          *more = new_bytes();
+	Bytes          *value = new_bytes();
+	Bytes          *list = new_bytes();
+	Bytes          *element = new_bytes();
+	static char     long_text[10001];
 	const KeyValue *a;
 
 	put_data(more, 5, "a\0b\xff", 4);
 	put_string_attribute(more, 9, "k", "\xc3");
-	ok(decode_span_with(more) && string_is(batch->spans[0].name, "a\xEF\xBF\xBD" "b\xEF\xBF\xBD"), "NUL and invalid UTF-8 become U+FFFD");
+	ok(decode_span_with(more) && string_is(batch->spans[0].name, "a\xEF\xBF\xBD"
+	                                                             "b\xEF\xBF\xBD"),
+	   "NUL and invalid UTF-8 become U+FFFD");
 	ok(span_text_is(span_text(batch->spans[0].attributes.items[0].value.u.data, batch->spans[0].attributes.items[0].value.len),
-					"\xEF\xBF\xBD") && result.sanitized_strings == 2, "in values too, and are counted");
+	                "\xEF\xBF\xBD") &&
+	       result.sanitized_strings == 2,
+	   "in values too, and are counted");
 
 	memset(long_text, 'x', 10000);
 	memcpy(long_text + 2047, "\xc3\xa9", 2);
@@ -512,13 +525,13 @@ test_text(void)
 static Bytes *
 nested(int depth)
 {
-	Bytes	   *value = new_bytes();
-	Bytes	   *more = new_bytes();
+	Bytes *value = new_bytes();
+	Bytes *more = new_bytes();
 
 	for (int i = 0; i < depth; i++)
 	{
-		Bytes		list;
-		Bytes		outer;
+		Bytes list;
+		Bytes outer;
 
 		list.len = outer.len = 0;
 		if (i > 0)
@@ -541,9 +554,9 @@ test_limits(void)
 static void
 test_many(void)
 {
-	Bytes	   *more = new_bytes();
-	char		key[16];
-	bool		right = true;
+	Bytes *more = new_bytes();
+	char   key[16];
+	bool   right = true;
 
 	for (int i = 0; i < 300; i++)
 	{
@@ -553,12 +566,13 @@ test_many(void)
 		put_data(more, 13, "", 0);
 	}
 	ok(decode_span_with(more) && batch->spans[0].attributes.count == 300 && batch->spans[0].n_events == 300 &&
-	   batch->spans[0].n_links == 300, "many attributes, events and links: %s", error.message);
+	       batch->spans[0].n_links == 300,
+	   "many attributes, events and links: %s", error.message);
 	for (uint32_t i = 0; i < batch->spans[0].attributes.count; i++)
 	{
 		snprintf(key, sizeof(key), "k%u", i);
 		right = right && string_is(batch->spans[0].attributes.items[i].key_id, key) &&
-			span_text_is(batch->spans[0].attributes.items[i].key, key);
+		        span_text_is(batch->spans[0].attributes.items[i].key, key);
 	}
 	ok(right, "in the order they were sent");
 }
@@ -569,9 +583,9 @@ test_malformed(void)
 	static const struct
 	{
 		const char *bytes;
-		size_t		len;
+		size_t      len;
 		const char *what;
-	}			cases[] = {
+	} cases[] = {
 		{"\xff\xff", 2, "garbage"},
 		{"\x0a\x05\x01", 3, "length beyond the end"},
 		{"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 12, "varint of eleven bytes"},
@@ -590,10 +604,10 @@ test_malformed(void)
 		{"\x0a\x02\x10\x01", 4, "scope_spans as a number"},
 		{"\x0a\x04\x12\x02\x10\x01", 6, "spans as a number"},
 	};
-	Bytes	   *request = new_bytes();
-	Bytes	   *full;
-	Bytes	   *more = new_bytes();
-	int			accepted = 0;
+	Bytes *request = new_bytes();
+	Bytes *full;
+	Bytes *more = new_bytes();
+	int    accepted = 0;
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
 	{

@@ -14,16 +14,16 @@
 
 typedef struct Stored
 {
-	SpanBatch  *batch;			/* what was written */
-	SpanBatch  *rows;			/* the same in row order */
-	SegmentImage image;
-	SegmentMemory memory;
-	SegmentSource source;
+	SpanBatch     *batch; /* what was written */
+	SpanBatch     *rows;  /* the same in row order */
+	SegmentImage   image;
+	SegmentMemory  memory;
+	SegmentSource  source;
 	SegmentReader *reader;
-	SpanError	error;
+	SpanError      error;
 } Stored;
 
-typedef void (*Generator) (SpanBatch *batch, uint32_t n_spans, uint64_t seed);
+typedef void (*Generator)(SpanBatch *batch, uint32_t n_spans, uint64_t seed);
 
 static bool
 store(Stored *s, Generator generate, uint32_t n, uint64_t seed, uint8_t level)
@@ -34,7 +34,7 @@ store(Stored *s, Generator generate, uint32_t n, uint64_t seed, uint8_t level)
 	s->batch = span_batch_create(&span_malloc_allocator, 0);
 	generate(s->batch, n, seed);
 	if (!ok(segment_write(s->batch, 0, n, &options, &span_malloc_allocator, &s->image, &s->error),
-			"write %u spans, seed %u: %s", n, (unsigned) seed, s->error.message))
+	        "write %u spans, seed %u: %s", n, (unsigned) seed, s->error.message))
 		return false;
 	s->memory.data = s->image.data;
 	s->memory.size = s->image.size;
@@ -66,8 +66,8 @@ static void
 check_rows(Stored *s, uint32_t first, const SpanBatch *got, uint32_t n, const char *title)
 {
 	const Span **rows = in_row_order(s);
-	const char *what = "none";
-	uint32_t	different = 0;
+	const char  *what = "none";
+	uint32_t     different = 0;
 
 	for (uint32_t i = 0; i < n; i++)
 		if (rows[first + i] == NULL || !spans_equal(s->batch, rows[first + i], got, &got->spans[i], &what))
@@ -80,10 +80,10 @@ static void
 check_all_rows(Stored *s, const char *title)
 {
 	SegmentProjection all = {SEGMENT_ALL, NULL, 0};
-	SpanBatch  *got = span_batch_create(&span_malloc_allocator, 0);
+	SpanBatch        *got = span_batch_create(&span_malloc_allocator, 0);
 
 	if (ok(segment_decode(s->reader, &all, 0, s->batch->n_spans, got, &s->error), "%s: decode: %s", title, s->error.message) &&
-		ok(got->n_spans == s->batch->n_spans, "%s: number of rows", title))
+	    ok(got->n_spans == s->batch->n_spans, "%s: number of rows", title))
 		check_rows(s, 0, got, got->n_spans, title);
 	span_batch_destroy(got);
 }
@@ -96,8 +96,8 @@ test_round_trip(Generator generate, const char *name)
 	for (int level = 0; level < 2; level++)
 		for (int i = 0; i < 9; i++)
 		{
-			Stored		s;
-			char		title[80];
+			Stored s;
+			char   title[80];
 
 			snprintf(title, sizeof(title), "%s, %u spans, level %d", name, sizes[i], level);
 			if (store(&s, generate, sizes[i], 17 + i, level))
@@ -106,7 +106,7 @@ test_round_trip(Generator generate, const char *name)
 		}
 	for (uint32_t seed = 100; seed < 160; seed++)
 	{
-		Stored		s;
+		Stored s;
 
 		if (store(&s, generate, seed - 99, seed, seed % 2))
 			check_all_rows(&s, name);
@@ -120,16 +120,16 @@ test_ranges(Generator generate, uint32_t n)
 {
 	SegmentProjection all = {SEGMENT_ALL, NULL, 0};
 	SegmentProjection few = {SEGMENT_NAME, NULL, 0};
-	Random		random = {7};
-	Stored		s;
-	SpanBatch  *got = span_batch_create(&span_malloc_allocator, 0);
+	Random            random = {7};
+	Stored            s;
+	SpanBatch        *got = span_batch_create(&span_malloc_allocator, 0);
 
 	if (store(&s, generate, n, 5, 1))
 	{
 		for (int i = 0; i < 60; i++)
 		{
-			uint32_t	first = random_below(&random, n);
-			uint32_t	count = random_below(&random, i % 10 == 0 ? n - first + 1 : 100);
+			uint32_t first = random_below(&random, n);
+			uint32_t count = random_below(&random, i % 10 == 0 ? n - first + 1 : 100);
 
 			if (count > n - first)
 				count = n - first;
@@ -161,13 +161,13 @@ test_ranges(Generator generate, uint32_t n)
 static void
 mask(SpanBatch *batch, const Span *from, const SegmentProjection *p, Span *to)
 {
-	SpanScope	scope = *span_scope(batch, from);
+	SpanScope    scope = *span_scope(batch, from);
 	SpanResource resource = *span_resource(batch, from);
 	SpanResource no_resource = {0};
-	SpanScope	no_scope = {0};
-	KeyValue   *items = malloc((from->attributes.count + 1) * sizeof(KeyValue));
-	uint32_t	parts = p->parts;
-	uint32_t	n = 0;
+	SpanScope    no_scope = {0};
+	KeyValue    *items = malloc((from->attributes.count + 1) * sizeof(KeyValue));
+	uint32_t     parts = p->parts;
+	uint32_t     n = 0;
 
 	memset(to, 0, sizeof(*to));
 	if (parts & SEGMENT_TRACE_ID)
@@ -206,7 +206,7 @@ mask(SpanBatch *batch, const Span *from, const SegmentProjection *p, Span *to)
 	}
 	for (uint32_t i = 0; i < from->attributes.count; i++)
 	{
-		bool		wanted = (parts & SEGMENT_ATTRIBUTES) != 0;
+		bool wanted = (parts & SEGMENT_ATTRIBUTES) != 0;
 
 		for (uint32_t k = 0; k < p->n_keys; k++)
 			wanted = wanted || span_text_equal(p->keys[k], from->attributes.items[i].key);
@@ -233,8 +233,8 @@ static void
 test_projections(Generator generate, uint32_t n, int level)
 {
 	static const char *const names[] = {"a", "", "k17", "session.id", "rare.3", "http.response.status_code", "not there"};
-	Random		random = {3};
-	Stored		s;
+	Random                   random = {3};
+	Stored                   s;
 
 	if (store(&s, generate, n, 11, level))
 	{
@@ -242,13 +242,13 @@ test_projections(Generator generate, uint32_t n, int level)
 
 		for (int i = 0; i < 40; i++)
 		{
-			SpanText	keys[3];
+			SpanText          keys[3];
 			SegmentProjection p = {i < 18 ? 1U << i : (uint32_t) random_next(&random) & SEGMENT_ALL, keys, random_below(&random, 4)};
-			SpanBatch  *got = span_batch_create(&span_malloc_allocator, 0);
-			uint32_t	first = random_below(&random, n);
-			uint32_t	count = random_below(&random, n - first) + 1;
-			const char *what = "none";
-			uint32_t	different = 0;
+			SpanBatch        *got = span_batch_create(&span_malloc_allocator, 0);
+			uint32_t          first = random_below(&random, n);
+			uint32_t          count = random_below(&random, n - first) + 1;
+			const char       *what = "none";
+			uint32_t          different = 0;
 
 			for (uint32_t k = 0; k < p.n_keys; k++)
 			{
@@ -262,7 +262,7 @@ test_projections(Generator generate, uint32_t n, int level)
 			if (ok(segment_decode(s.reader, &p, first, count, got, &s.error), "projection %x: %s", p.parts, s.error.message))
 				for (uint32_t row = 0; row < count; row++)
 				{
-					Span		expected;
+					Span expected;
 
 					mask(s.batch, rows[first + row], &p, &expected);
 					if (!spans_equal(s.batch, &expected, got, &got->spans[row], &what))
@@ -280,13 +280,13 @@ test_projections(Generator generate, uint32_t n, int level)
 static void
 test_some_rows(Generator generate, uint32_t n, int level)
 {
-	static SpanText wanted[] = {{"session.id", 10}, {"k17", 3}, {"rare.3", 6}};
+	static SpanText   wanted[] = {{"session.id", 10}, {"k17", 3}, {"rare.3", 6}};
 	SegmentProjection all = {SEGMENT_ALL, NULL, 0};
-	Random		random = {5};
-	Stored		s;
-	uint32_t   *list = calloc(n, sizeof(uint32_t));
-	SpanBatch  *got = span_batch_create(&span_malloc_allocator, 0);
-	const Span **rows;
+	Random            random = {5};
+	Stored            s;
+	uint32_t         *list = calloc(n, sizeof(uint32_t));
+	SpanBatch        *got = span_batch_create(&span_malloc_allocator, 0);
+	const Span      **rows;
 
 	if (!store(&s, generate, n, 31, level))
 		return;
@@ -294,10 +294,10 @@ test_some_rows(Generator generate, uint32_t n, int level)
 	for (int i = 0; i < 60; i++)
 	{
 		SegmentProjection p = {(uint32_t) random_next(&random) & SEGMENT_ALL, wanted, random_below(&random, 4)};
-		uint32_t	step = i % 2 == 0 ? 2 : 300;
-		uint32_t	taken = 0;
-		uint32_t	different = 0;
-		const char *what = "none";
+		uint32_t          step = i % 2 == 0 ? 2 : 300;
+		uint32_t          taken = 0;
+		uint32_t          different = 0;
+		const char       *what = "none";
 
 		if (i % 4 != 0)
 			p.parts &= ~(SEGMENT_EVENTS | SEGMENT_LINKS);
@@ -305,10 +305,10 @@ test_some_rows(Generator generate, uint32_t n, int level)
 			list[taken++] = row;
 		span_batch_truncate(got, 0);
 		if (ok(segment_decode_rows(s.reader, &p, list, taken, got, &s.error) && got->n_spans == taken,
-			   "rows: %s", s.error.message))
+		       "rows: %s", s.error.message))
 			for (uint32_t k = 0; k < taken; k++)
 			{
-				Span		expected;
+				Span expected;
 
 				mask(s.batch, rows[list[k]], &p, &expected);
 				different += !spans_equal(s.batch, &expected, got, &got->spans[k], &what);
@@ -328,13 +328,13 @@ test_some_rows(Generator generate, uint32_t n, int level)
 static void
 test_traces(Generator generate, uint32_t n, int level)
 {
-	Stored		s;
+	Stored       s;
 	const Span **rows;
-	bool		all_found = true;
-	bool		grouped = true;
-	uint32_t	first;
-	uint32_t	count;
-	TraceId		absent;
+	bool         all_found = true;
+	bool         grouped = true;
+	uint32_t     first;
+	uint32_t     count;
+	TraceId      absent;
 
 	if (!store(&s, generate, n, 23, level))
 	{
@@ -357,14 +357,14 @@ test_traces(Generator generate, uint32_t n, int level)
 			break;
 		}
 		if (row > 0 && rows[row]->start_time_unix_nano < rows[row - 1]->start_time_unix_nano &&
-			memcmp(&rows[row]->trace_id, &rows[row - 1]->trace_id, TRACE_ID_LEN) == 0)
+		    memcmp(&rows[row]->trace_id, &rows[row - 1]->trace_id, TRACE_ID_LEN) == 0)
 			grouped = false;
 	}
 	ok(all_found, "each trace is found where it is, %u spans", n);
 	ok(grouped, "spans of a trace are sorted by start time");
 	for (int i = 0; i < 300; i++)
 	{
-		Random		random = {(uint64_t) i};
+		Random random = {(uint64_t) i};
 
 		for (int b = 0; b < TRACE_ID_LEN; b++)
 			absent.bytes[b] = (uint8_t) (random_next(&random) | 1);
@@ -380,18 +380,18 @@ test_traces(Generator generate, uint32_t n, int level)
 static void
 test_summary(Generator generate, uint32_t n, int level)
 {
-	Stored		s;
+	Stored                s;
 	const SegmentSummary *sum;
-	int64_t		min_start = INT64_MAX;
-	int64_t		max_start = 0;
-	int64_t		max_end = 0;
-	int64_t		max_duration = 0;
-	const SpanText *tenants;
-	const SpanText *names;
-	uint32_t	n_tenants;
-	uint32_t	n_names;
-	uint32_t	missing = 0;
-	const Span **rows;
+	int64_t               min_start = INT64_MAX;
+	int64_t               max_start = 0;
+	int64_t               max_end = 0;
+	int64_t               max_duration = 0;
+	const SpanText       *tenants;
+	const SpanText       *names;
+	uint32_t              n_tenants;
+	uint32_t              n_names;
+	uint32_t              missing = 0;
+	const Span          **rows;
 
 	if (!store(&s, generate, n, 29, level))
 	{
@@ -406,11 +406,11 @@ test_summary(Generator generate, uint32_t n, int level)
 	for (uint32_t i = 0; i < n; i++)
 	{
 		const Span *span = &s.batch->spans[i];
-		int64_t		start = span->start_time_unix_nano;
-		int64_t		end = span->end_time_unix_nano > start ? span->end_time_unix_nano : start;
-		SpanText	tenant = s.batch->strings[span_resource(s.batch, span)->tenant];
-		bool		found_name = false;
-		bool		found_tenant = false;
+		int64_t     start = span->start_time_unix_nano;
+		int64_t     end = span->end_time_unix_nano > start ? span->end_time_unix_nano : start;
+		SpanText    tenant = s.batch->strings[span_resource(s.batch, span)->tenant];
+		bool        found_name = false;
+		bool        found_tenant = false;
 
 		min_start = start < min_start ? start : min_start;
 		max_start = start > max_start ? start : max_start;
@@ -424,18 +424,19 @@ test_summary(Generator generate, uint32_t n, int level)
 	}
 	ok(missing == 0, "every name and tenant is listed");
 	ok(sum->min_start_nano == min_start && sum->max_start_nano == max_start && sum->max_end_nano == max_end &&
-	   sum->max_duration_nano == max_duration, "time range");
+	       sum->max_duration_nano == max_duration,
+	   "time range");
 	rows = in_row_order(&s);
 	for (uint32_t row = 0; row < n; row += segment_block_rows(s.reader))
 	{
-		int64_t		low;
-		int64_t		high;
-		int64_t		longest;
+		int64_t low;
+		int64_t high;
+		int64_t longest;
 
 		ok(segment_block_times(s.reader, row, &low, &high, &longest, &s.error), "block times");
 		for (uint32_t i = row; i < n && i < row + segment_block_rows(s.reader); i++)
 			missing += rows[i]->start_time_unix_nano < low || rows[i]->start_time_unix_nano > high ||
-				rows[i]->end_time_unix_nano - rows[i]->start_time_unix_nano > longest;
+			           rows[i]->end_time_unix_nano - rows[i]->start_time_unix_nano > longest;
 	}
 	ok(missing == 0, "zone maps hold");
 	free(rows);
@@ -447,8 +448,8 @@ static void
 check_value(Stored *s, AttributeScope scope, const KeyValue *item, uint32_t *unlisted, uint32_t *denied)
 {
 	const SegmentKey *keys;
-	uint32_t	n;
-	bool		found = false;
+	uint32_t          n;
+	bool              found = false;
 
 	if (!segment_keys(s->reader, &keys, &n, &s->error))
 	{
@@ -458,14 +459,14 @@ check_value(Stored *s, AttributeScope scope, const KeyValue *item, uint32_t *unl
 	for (uint32_t i = 0; i < n; i++)
 	{
 		const AnyValue *values;
-		uint32_t	n_values;
+		uint32_t        n_values;
 
 		if (keys[i].scope != scope || !span_text_equal(keys[i].key, item->key))
 			continue;
 		found = (keys[i].types & (1U << item->value.type)) != 0;
 		if (keys[i].values_complete)
 		{
-			bool		listed = false;
+			bool listed = false;
 
 			if (!segment_key_values(s->reader, i, &values, &n_values, &s->error) || n_values != keys[i].n_values)
 				found = false;
@@ -476,7 +477,7 @@ check_value(Stored *s, AttributeScope scope, const KeyValue *item, uint32_t *unl
 	}
 	*unlisted += !found;
 	*denied += !segment_may_contain(s->reader, scope, item->key, &item->value) ||
-		!segment_may_contain(s->reader, scope, item->key, NULL);
+	           !segment_may_contain(s->reader, scope, item->key, NULL);
 }
 
 static void
@@ -489,12 +490,12 @@ check_list(Stored *s, AttributeScope scope, AttributeList list, uint32_t *unlist
 static void
 test_keys(Generator generate, uint32_t n, int level)
 {
-	Stored		s;
-	uint32_t	unlisted = 0;
-	uint32_t	denied = 0;
-	uint32_t	duplicates = 0;
+	Stored            s;
+	uint32_t          unlisted = 0;
+	uint32_t          denied = 0;
+	uint32_t          duplicates = 0;
 	const SegmentKey *keys;
-	uint32_t	n_keys;
+	uint32_t          n_keys;
 
 	if (!store(&s, generate, n, 31, level))
 	{
@@ -528,16 +529,16 @@ test_keys(Generator generate, uint32_t n, int level)
 static void
 test_may_contain(void)
 {
-	Stored		s;
-	uint32_t	passed = 0;
-	AnyValue	v = {.type = ANY_DOUBLE};
-	char		id[37];
+	Stored   s;
+	uint32_t passed = 0;
+	AnyValue v = {.type = ANY_DOUBLE};
+	char     id[37];
 
 	if (store(&s, spangen_realistic, 30000, 41, 1))
 	{
 		for (unsigned i = 0; i < 1000; i++)
 		{
-			AnyValue	value = {.type = ANY_STRING, .len = 36};
+			AnyValue value = {.type = ANY_STRING, .len = 36};
 
 			snprintf(id, sizeof(id), "%08x-0000-4000-8000-000000000000", i);
 			value.u.data = id;
@@ -563,22 +564,22 @@ test_may_contain(void)
 static void
 test_merge(Generator generate)
 {
-	SegmentProjection all = {SEGMENT_ALL, NULL, 0};
+	SegmentProjection   all = {SEGMENT_ALL, NULL, 0};
 	SegmentWriteOptions options = {.level = 1};
-	SpanBatch  *merged = span_batch_create(&span_malloc_allocator, 0);
-	SpanBatch  *original = span_batch_create(&span_malloc_allocator, 0);
-	SpanBatch  *got = span_batch_create(&span_malloc_allocator, 0);
-	SegmentImage image = {0};
-	SegmentMemory memory;
-	SegmentSource source;
-	SegmentReader *reader;
-	SpanError	error = {0};
-	uint32_t	different = 0;
-	const char *what = "none";
+	SpanBatch          *merged = span_batch_create(&span_malloc_allocator, 0);
+	SpanBatch          *original = span_batch_create(&span_malloc_allocator, 0);
+	SpanBatch          *got = span_batch_create(&span_malloc_allocator, 0);
+	SegmentImage        image = {0};
+	SegmentMemory       memory;
+	SegmentSource       source;
+	SegmentReader      *reader;
+	SpanError           error = {0};
+	uint32_t            different = 0;
+	const char         *what = "none";
 
 	for (uint32_t i = 0; i < 5; i++)
 	{
-		Stored		s;
+		Stored s;
 
 		if (store(&s, generate, 700, 50 + i, 0))
 		{
@@ -623,15 +624,15 @@ test_merge(Generator generate)
 static void
 test_hashes(void)
 {
-	RequestHash hashes[3];
+	RequestHash         hashes[3];
 	SegmentWriteOptions options = {.request_hashes = hashes, .n_request_hashes = 3};
-	SpanBatch  *batch = span_batch_create(&span_malloc_allocator, 0);
-	SegmentImage image = {0};
-	SegmentMemory memory;
-	SegmentSource source;
-	SegmentReader *reader;
-	SpanError	error = {0};
-	uint32_t	n = 0;
+	SpanBatch          *batch = span_batch_create(&span_malloc_allocator, 0);
+	SegmentImage        image = {0};
+	SegmentMemory       memory;
+	SegmentSource       source;
+	SegmentReader      *reader;
+	SpanError           error = {0};
+	uint32_t            n = 0;
 
 	for (int i = 0; i < 48; i++)
 		hashes[i / 16].bytes[i % 16] = (uint8_t) i;
@@ -653,7 +654,7 @@ test_hashes(void)
 static void
 tick_spans(SpanBatch *batch, uint32_t n_spans, uint64_t seed)
 {
-	Random		random = {seed};
+	Random random = {seed};
 
 	spangen_realistic(batch, n_spans, seed);
 	for (uint32_t i = 0; i < n_spans; i++)
@@ -664,7 +665,7 @@ tick_spans(SpanBatch *batch, uint32_t n_spans, uint64_t seed)
 static void
 test_compact(void)
 {
-	Stored		s;
+	Stored s;
 
 	if (store(&s, spangen_realistic, 5, 3, 0))
 		ok(s.image.size < 1000, "5 spans take %zu bytes", s.image.size);

@@ -15,27 +15,25 @@
 #define MAX_CONDITIONS 40
 
 static const SpanText keys[] = {
-	{"session.id", 10}, {"k17", 3}, {"rare.3", 6}, {"http.response.status_code", 25}, {"rpc.method", 10},
-	{"server.port", 11}, {"url.full", 8}, {"no such key", 11}
-};
+	{"session.id", 10}, {"k17", 3}, {"rare.3", 6}, {"http.response.status_code", 25}, {"rpc.method", 10}, {"server.port", 11}, {"url.full", 8}, {"no such key", 11}};
 #define N_KEYS 8
 
 /* What a condition asks for, and what it has been asked. */
 typedef struct Question
 {
-	SpanText	key;
-	uint32_t	part;
-	uint32_t	seed;
-	bool	   *may_be_asked;	/* by hash; NULL: anything may */
-	uint32_t	wrongly_asked;
+	SpanText key;
+	uint32_t part;
+	uint32_t seed;
+	bool    *may_be_asked; /* by hash; NULL: anything may */
+	uint32_t wrongly_asked;
 } Question;
 
 typedef struct Tree
 {
 	SegmentCondition conditions[MAX_CONDITIONS];
-	Question	questions[MAX_CONDITIONS];
-	uint32_t	used;
-	bool		by_span;
+	Question         questions[MAX_CONDITIONS];
+	uint32_t         used;
+	bool             by_span;
 } Tree;
 
 static uint8_t
@@ -67,7 +65,7 @@ find(const Question *q, const Span *span, AnyValue *text)
 static uint8_t
 of_value(void *arg, const AnyValue *value)
 {
-	Question   *q = arg;
+	Question *q = arg;
 
 	if (q->may_be_asked != NULL)
 		q->wrongly_asked += !q->may_be_asked[any_value_hash(value, 0) % 65536];
@@ -85,7 +83,7 @@ name_truth(void *arg, const AnyValue *value)
 static uint8_t
 of_shape(void *arg, SpanBatch *batch, const Span *prototype)
 {
-	AnyValue	text = {0};
+	AnyValue text = {0};
 
 	(void) batch;
 	return value_truth(arg, find(arg, prototype, &text));
@@ -103,29 +101,29 @@ kind_of_shape(void *arg, SpanBatch *batch, const Span *prototype)
 static uint8_t
 present_in_shape(void *arg, SpanBatch *batch, const Span *prototype)
 {
-	AnyValue	text = {0};
+	AnyValue text = {0};
 
 	(void) batch;
 	return find(arg, prototype, &text) != NULL ? TRUTH_TRUE : TRUTH_FALSE;
 }
 
-static uint8_t
-not(uint8_t truth)
+static uint8_t not(uint8_t truth)
 {
-	return truth == TRUTH_TRUE ? TRUTH_FALSE : truth == TRUTH_FALSE ? TRUTH_TRUE : truth;
+	return truth == TRUTH_TRUE ? TRUTH_FALSE : truth == TRUTH_FALSE ? TRUTH_TRUE :
+	                                                                  truth;
 }
 
 /* The same of a span. */
 static uint8_t
 truth_of(const SegmentCondition *c, const Span *span)
 {
-	int64_t		start = span->start_time_unix_nano;
-	int64_t		duration = (int64_t) ((uint64_t) span->end_time_unix_nano - (uint64_t) start);
-	int64_t		time = c->type == SEGMENT_BY_START ? start : c->type == SEGMENT_BY_DURATION ? duration :
-		span->end_time_unix_nano;
+	int64_t              start = span->start_time_unix_nano;
+	int64_t              duration = (int64_t) ((uint64_t) span->end_time_unix_nano - (uint64_t) start);
+	int64_t              time = c->type == SEGMENT_BY_START ? start : c->type == SEGMENT_BY_DURATION ? duration :
+	                                                                                                   span->end_time_unix_nano;
 	static const uint8_t zero[SPAN_ID_LEN];
-	uint8_t		truth;
-	AnyValue	text = {0};
+	uint8_t              truth;
+	AnyValue             text = {0};
 
 	switch (c->type)
 	{
@@ -134,7 +132,7 @@ truth_of(const SegmentCondition *c, const Span *span)
 			truth = c->type == SEGMENT_ALL_OF ? TRUTH_TRUE : TRUTH_FALSE;
 			for (uint32_t i = 0; i < c->n_children; i++)
 				truth = c->type == SEGMENT_ALL_OF ? truth & truth_of(&c->children[i], span) :
-					truth | truth_of(&c->children[i], span);
+				                                    truth | truth_of(&c->children[i], span);
 			return truth;
 		case SEGMENT_NOT:
 			return not(truth_of(&c->children[0], span));
@@ -170,14 +168,15 @@ truth_of(const SegmentCondition *c, const Span *span)
 static void
 make_times(SegmentCondition *c, Random *random, const Span *some)
 {
-	int64_t		start = some->start_time_unix_nano;
+	int64_t start = some->start_time_unix_nano;
 
 	c->type = SEGMENT_BY_START + random_below(random, 3);
 	c->negate = random_below(random, 3) == 0;
 	c->min = INT64_MIN;
 	c->max = INT64_MAX;
 	if (random_below(random, 3) > 0)
-		c->min = c->type == SEGMENT_BY_START ? start : c->type == SEGMENT_BY_END ? some->end_time_unix_nano : 1000000;
+		c->min = c->type == SEGMENT_BY_START ? start : c->type == SEGMENT_BY_END ? some->end_time_unix_nano :
+		                                                                           1000000;
 	if (random_below(random, 3) == 0)
 		c->max = c->type == SEGMENT_BY_DURATION ? 50000000 : some->end_time_unix_nano;
 }
@@ -185,8 +184,8 @@ make_times(SegmentCondition *c, Random *random, const Span *some)
 static void
 make_tree(Tree *tree, SegmentCondition *c, Random *random, const Span *some, int depth)
 {
-	Question   *q = &tree->questions[c - tree->conditions];
-	uint32_t	n = 1 + random_below(random, 3);
+	Question *q = &tree->questions[c - tree->conditions];
+	uint32_t  n = 1 + random_below(random, 3);
 
 	memset(c, 0, sizeof(*c));
 	memset(q, 0, sizeof(*q));
@@ -247,19 +246,19 @@ make_tree(Tree *tree, SegmentCondition *c, Random *random, const Span *some, int
 
 typedef struct Segment
 {
-	SpanBatch  *batch;
-	const Span **rows;
-	SegmentImage image;
-	SegmentMemory memory;
-	SegmentSource source;
+	SpanBatch     *batch;
+	const Span   **rows;
+	SegmentImage   image;
+	SegmentMemory  memory;
+	SegmentSource  source;
 	SegmentReader *reader;
 } Segment;
 
 static bool
-make_segment(Segment *s, void (*generate) (SpanBatch *, uint32_t, uint64_t), uint32_t n, uint8_t level)
+make_segment(Segment *s, void (*generate)(SpanBatch *, uint32_t, uint64_t), uint32_t n, uint8_t level)
 {
 	SegmentWriteOptions options = {.level = level};
-	SpanError	error = {0};
+	SpanError           error = {0};
 
 	s->batch = span_batch_create(&span_malloc_allocator, 0);
 	generate(s->batch, n, 77);
@@ -289,15 +288,15 @@ static void
 guard(Tree *tree, uint32_t n, const Segment *s, uint32_t n_rows)
 {
 	SegmentCondition *last = &tree->conditions[n - 1];
-	Question   *q = last->arg;
+	Question         *q = last->arg;
 
 	last->may_fail = true;
 	q->may_be_asked = calloc(65536, 1);
 	for (uint32_t row = 0; row < n_rows; row++)
 	{
-		AnyValue	text = {0};
+		AnyValue        text = {0};
 		const AnyValue *value = find(q, s->rows[row], &text);
-		bool		passes = value != NULL;
+		bool            passes = value != NULL;
 
 		for (uint32_t i = 0; passes && i + 1 < n; i++)
 			passes = truth_of(&tree->conditions[i], s->rows[row]) == TRUTH_TRUE;
@@ -310,16 +309,16 @@ static void
 test_tree(Segment *s, uint32_t n_rows, Random *random, uint64_t serial, SpanBatch *batch, uint8_t *rows)
 {
 	SegmentProjection p = {SEGMENT_KIND | SEGMENT_STATUS_MESSAGE, keys, N_KEYS};
-	Tree	   *tree = calloc(1, sizeof(Tree));
-	uint32_t	n = 1 + random_below(random, 3);
-	SegmentTest test = {serial, tree->conditions, n};
-	uint32_t	first = random_below(random, n_rows);
-	uint32_t	count = random_below(random, n_rows - first) + 1;
-	uint32_t	wrong = 0;
-	uint32_t	open = 0;
-	uint32_t	selected = 0;
-	SpanError	error = {0};
-	Question   *q;
+	Tree             *tree = calloc(1, sizeof(Tree));
+	uint32_t          n = 1 + random_below(random, 3);
+	SegmentTest       test = {serial, tree->conditions, n};
+	uint32_t          first = random_below(random, n_rows);
+	uint32_t          count = random_below(random, n_rows - first) + 1;
+	uint32_t          wrong = 0;
+	uint32_t          open = 0;
+	uint32_t          selected = 0;
+	SpanError         error = {0};
+	Question         *q;
 
 	tree->used = n;
 	for (uint32_t i = 0; i < n; i++)
@@ -337,7 +336,7 @@ test_tree(Segment *s, uint32_t n_rows, Random *random, uint64_t serial, SpanBatc
 		selected = open = wrong = 0;
 		for (uint32_t i = 0; i < count; i++)
 		{
-			bool		expected = i % 7 != 3;
+			bool expected = i % 7 != 3;
 
 			for (uint32_t k = 0; expected && k < n; k++)
 				expected = truth_of(&tree->conditions[k], s->rows[first + i]) == TRUTH_TRUE;
@@ -354,12 +353,12 @@ test_tree(Segment *s, uint32_t n_rows, Random *random, uint64_t serial, SpanBatc
 }
 
 static void
-test_select(void (*generate) (SpanBatch *, uint32_t, uint64_t), uint32_t n, uint8_t level, size_t keep)
+test_select(void (*generate)(SpanBatch *, uint32_t, uint64_t), uint32_t n, uint8_t level, size_t keep)
 {
-	Segment		s;
-	Random		random = {n + keep + 1};
-	SpanBatch  *batch = span_batch_create(&span_malloc_allocator, 0);
-	uint8_t    *rows = calloc(vector_size(n), 1);
+	Segment    s;
+	Random     random = {n + keep + 1};
+	SpanBatch *batch = span_batch_create(&span_malloc_allocator, 0);
+	uint8_t   *rows = calloc(vector_size(n), 1);
 
 	if (make_segment(&s, generate, n, level))
 	{
@@ -380,24 +379,24 @@ test_vectors(bool portable)
 	{
 		N = 1000
 	};
-	static int64_t values[N];
-	static uint32_t codes[N];
-	static uint8_t out[N + VECTOR_GROUP];
-	static uint8_t rows[N + VECTOR_GROUP];
-	uint8_t		table[256];
-	Random		random = {99};
+	static int64_t       values[N];
+	static uint32_t      codes[N];
+	static uint8_t       out[N + VECTOR_GROUP];
+	static uint8_t       rows[N + VECTOR_GROUP];
+	uint8_t              table[256];
+	Random               random = {99};
 	static const int64_t odd[] = {INT64_MIN, INT64_MIN + 1, -1, 0, 1, INT64_MAX - 1, INT64_MAX};
 	static const uint8_t truths[] = {TRUTH_FALSE, TRUTH_UNKNOWN, TRUTH_TRUE, TRUTH_UNDECIDED};
 
 	vector_portable(portable);
 	for (int i = 0; i < 200; i++)
 	{
-		int64_t		min = i < 49 ? odd[i % 7] : (int64_t) random_next(&random);
-		int64_t		max = i < 49 ? odd[i / 7] : (int64_t) random_next(&random);
-		size_t		n = random_below(&random, N + 1);
-		bool		negate = i % 2 == 0;
-		uint32_t	wrong = 0;
-		uint8_t		seen = 0;
+		int64_t  min = i < 49 ? odd[i % 7] : (int64_t) random_next(&random);
+		int64_t  max = i < 49 ? odd[i / 7] : (int64_t) random_next(&random);
+		size_t   n = random_below(&random, N + 1);
+		bool     negate = i % 2 == 0;
+		uint32_t wrong = 0;
+		uint8_t  seen = 0;
 
 		for (size_t k = 0; k < n; k++)
 		{
@@ -421,9 +420,9 @@ test_vectors(bool portable)
 	for (int a = 0; a < 4; a++)
 		for (int b = 0; b < 4; b++)
 		{
-			uint8_t		x[VECTOR_GROUP];
-			uint8_t		y[VECTOR_GROUP];
-			bool		bad = false;
+			uint8_t x[VECTOR_GROUP];
+			uint8_t y[VECTOR_GROUP];
+			bool    bad = false;
 
 			memset(x, truths[a], sizeof(x));
 			memset(y, truths[b], sizeof(y));
@@ -432,8 +431,8 @@ test_vectors(bool portable)
 			for (int i = 0; i < 3; i++)
 				for (int k = 0; k < 3; k++)
 				{
-					uint8_t		both = truths[i] & truths[k];
-					bool		in = (a == 3 || a == i) && (b == 3 || b == k);
+					uint8_t both = truths[i] & truths[k];
+					bool    in = (a == 3 || a == i) && (b == 3 || b == k);
 
 					bad |= in && ((x[5] & AT_MOST_TRUE) == 0) && both == TRUTH_TRUE;
 					bad |= in && (x[5] & AT_LEAST_TRUE) != 0 && both != TRUTH_TRUE;
@@ -447,14 +446,16 @@ test_vectors(bool portable)
 	for (int i = 0; i < VECTOR_GROUP; i++)
 		out[i] = truths[i % 4];
 	ok(vector_narrow(rows, out, VECTOR_UNLESS_TRUE, VECTOR_GROUP) &&
-	   rows[0] == ROW_OUT && rows[1] == ROW_OUT && rows[2] == ROW_IN && rows[3] == ROW_MAYBE, "narrow unless true");
+	       rows[0] == ROW_OUT && rows[1] == ROW_OUT && rows[2] == ROW_IN && rows[3] == ROW_MAYBE,
+	   "narrow unless true");
 	memset(rows, ROW_IN, VECTOR_GROUP);
 	ok(vector_narrow(rows, out, VECTOR_IF_FALSE, VECTOR_GROUP) &&
-	   rows[0] == ROW_OUT && rows[1] == ROW_IN && rows[2] == ROW_IN && rows[3] == ROW_MAYBE, "narrow if false");
+	       rows[0] == ROW_OUT && rows[1] == ROW_IN && rows[2] == ROW_IN && rows[3] == ROW_MAYBE,
+	   "narrow if false");
 	memset(rows, ROW_IN, VECTOR_GROUP);
 	rows[0] = ROW_MAYBE;
 	ok(vector_narrow(rows, out, VECTOR_IF_TRUE, VECTOR_GROUP) &&
-	   rows[0] == ROW_MAYBE && rows[1] == ROW_IN && rows[2] == ROW_OUT && rows[3] == ROW_MAYBE && rows[4] == ROW_IN,
+	       rows[0] == ROW_MAYBE && rows[1] == ROW_IN && rows[2] == ROW_OUT && rows[3] == ROW_MAYBE && rows[4] == ROW_IN,
 	   "narrow if true");
 	vector_portable(false);
 }

@@ -15,11 +15,11 @@
 static void
 test_arena(void)
 {
-	Arena		arena;
-	char	   *pieces[400];
-	size_t		sizes[400];
-	Random		random = {1};
-	int			wrong = 0;
+	Arena  arena;
+	char  *pieces[400];
+	size_t sizes[400];
+	Random random = {1};
+	int    wrong = 0;
 
 	arena_init(&arena, &span_malloc_allocator, 0);
 	ok(arena.used == 0, "an empty arena takes nothing");
@@ -54,7 +54,8 @@ test_arena(void)
 	ok(wrong == 0 && arena_alloc(&arena, 100) == NULL, "the limit holds for small pieces");
 	arena_reset(&arena);
 	ok(arena_alloc(&arena, 100001) == NULL && arena_alloc(&arena, SIZE_MAX) == NULL &&
-	   arena_alloc(&arena, SIZE_MAX / 2) == NULL, "the limit holds for large pieces");
+	       arena_alloc(&arena, SIZE_MAX / 2) == NULL,
+	   "the limit holds for large pieces");
 	ok(arena_alloc(&arena, 50000) != NULL && arena_alloc(&arena, 60000) == NULL && arena.used <= 100000, "and for their sum");
 	arena_reset(&arena);
 }
@@ -63,10 +64,10 @@ test_arena(void)
 static void
 check_clean(const char *in, size_t len, const char *expected)
 {
-	Arena		arena;
-	uint64_t	changed = 0;
-	char	   *exact = malloc(len + 1);	/* so that reading past the end is noticed */
-	SpanText	out;
+	Arena    arena;
+	uint64_t changed = 0;
+	char    *exact = malloc(len + 1); /* so that reading past the end is noticed */
+	SpanText out;
 
 	memcpy(exact, in, len);
 	exact = realloc(exact, len == 0 ? 1 : len);
@@ -98,11 +99,15 @@ test_clean(void)
 	CLEAN("\xc0\xaf", R R);
 	CLEAN("\xc1\xbf", R R);
 	CLEAN("\xc2", R);
-	CLEAN("\xc2" "a", R "a");
+	CLEAN("\xc2"
+	      "a",
+	      R "a");
 	CLEAN("\xe0\x80\xaf", R R R);
 	CLEAN("\xe0\x9f\xbf", R R R);
 	CLEAN("\xe0\xa0", R);
-	CLEAN("\xe1\x80" "x", R "x");
+	CLEAN("\xe1\x80"
+	      "x",
+	      R "x");
 	CLEAN("\xed\xa0\x80", R R R);
 	CLEAN("\xed\x9f\xbf", "\xed\x9f\xbf");
 	CLEAN("\xee\x80\x80", "\xee\x80\x80");
@@ -110,8 +115,14 @@ test_clean(void)
 	CLEAN("\xf0\x80\x80\x80", R R R R);
 	CLEAN("\xf0\x90\x80", R);
 	CLEAN("\xf0\x90\x80\x80", "\xf0\x90\x80\x80");
-	CLEAN("\xf1\x80\x80\xe1\x80\xc2" "a", R R R "a");	/* Unicode's own example, table 3-8 */
-	CLEAN("a\xf1\x80\x80\xe1\x80\xc2" "b\x80" "c\x80\xbf" "d", "a" R R R "b" R "c" R R "d");
+	CLEAN("\xf1\x80\x80\xe1\x80\xc2"
+	      "a",
+	      R R R "a"); /* Unicode's own example, table 3-8 */
+	CLEAN("a\xf1\x80\x80\xe1\x80\xc2"
+	      "b\x80"
+	      "c\x80\xbf"
+	      "d",
+	      "a" R R R "b" R "c" R R "d");
 	CLEAN("\xf4\x8f\xbf\xbf", "\xf4\x8f\xbf\xbf");
 	CLEAN("\xf4\x90\x80\x80", R R R R);
 	CLEAN("\xf5\x80\x80\x80", R R R R);
@@ -119,16 +130,16 @@ test_clean(void)
 
 	/* whatever comes in, what goes out is clean */
 	{
-		Random		random = {5};
-		int			wrong = 0;
+		Random random = {5};
+		int    wrong = 0;
 
 		for (int i = 0; i < 5000; i++)
 		{
-			char		in[40];
-			uint32_t	len = random_below(&random, 40);
-			Arena		arena;
-			SpanText	once;
-			uint64_t	changed = 0;
+			char     in[40];
+			uint32_t len = random_below(&random, 40);
+			Arena    arena;
+			SpanText once;
+			uint64_t changed = 0;
 
 			for (uint32_t k = 0; k < len; k++)
 				in[k] = (char) (random_below(&random, 3) ? 0x70 + random_below(&random, 0x90) : random_next(&random));
@@ -141,8 +152,8 @@ test_clean(void)
 		ok(wrong == 0, "cleaning twice changes nothing");
 	}
 	{
-		Arena		arena;
-		SpanText	out;
+		Arena    arena;
+		SpanText out;
 
 		arena_init(&arena, &span_malloc_allocator, 1);
 		out = span_text_clean(span_text("\xff", 1), &arena, NULL);
@@ -154,8 +165,8 @@ test_clean(void)
 static void
 test_ids(void)
 {
-	uint8_t		bytes[8];
-	char		hex[17];
+	uint8_t bytes[8];
+	char    hex[17];
 
 	ok(id_from_hex("0123456789abcDEF", 16, bytes, 8), "hex of either case");
 	id_to_hex(bytes, 8, hex);
@@ -178,21 +189,21 @@ test_ids(void)
 static void
 test_values(void)
 {
-	AnyValue	nan = {.type = ANY_DOUBLE};
-	AnyValue	zero = {.type = ANY_DOUBLE};
-	AnyValue	minus_zero = {.type = ANY_DOUBLE};
-	AnyValue	one = {.type = ANY_INT, .u.integer = 1};
-	AnyValue	yes = {.type = ANY_BOOL, .u.boolean = true};
-	AnyValue	elements[2] = {one, yes};
-	AnyValue	other[2] = {yes, one};
-	AnyValue	array = {.type = ANY_ARRAY, .len = 2, .u.elements = elements};
-	AnyValue	swapped = {.type = ANY_ARRAY, .len = 2, .u.elements = other};
-	AnyValue	text = {.type = ANY_STRING, .len = 1, .u.data = "1"};
-	AnyValue	bytes = {.type = ANY_BYTES, .len = 1, .u.data = "1"};
-	KeyValue	items[3] = {{{"a", 1}, 0, one}, {{"a", 1}, 0, yes}, {{"", 0}, 0, array}};
+	AnyValue      nan = {.type = ANY_DOUBLE};
+	AnyValue      zero = {.type = ANY_DOUBLE};
+	AnyValue      minus_zero = {.type = ANY_DOUBLE};
+	AnyValue      one = {.type = ANY_INT, .u.integer = 1};
+	AnyValue      yes = {.type = ANY_BOOL, .u.boolean = true};
+	AnyValue      elements[2] = {one, yes};
+	AnyValue      other[2] = {yes, one};
+	AnyValue      array = {.type = ANY_ARRAY, .len = 2, .u.elements = elements};
+	AnyValue      swapped = {.type = ANY_ARRAY, .len = 2, .u.elements = other};
+	AnyValue      text = {.type = ANY_STRING, .len = 1, .u.data = "1"};
+	AnyValue      bytes = {.type = ANY_BYTES, .len = 1, .u.data = "1"};
+	KeyValue      items[3] = {{{"a", 1}, 0, one}, {{"a", 1}, 0, yes}, {{"", 0}, 0, array}};
 	AttributeList list = {items, 3};
 	AttributeList copy;
-	Arena		arena;
+	Arena         arena;
 
 	nan.u.number = __builtin_nan("");
 	zero.u.number = 0.0;
@@ -214,22 +225,23 @@ test_values(void)
 	ok(!attribute_list_copy(&arena, list, &copy), "no memory is told");
 	arena_reset(&arena);
 	ok(span_text_is(span_text("abc", 3), "abc") && !span_text_is(span_text("abc", 2), "abc") &&
-	   span_text_is(span_text(NULL, 0), ""), "text against literals");
+	       span_text_is(span_text(NULL, 0), ""),
+	   "text against literals");
 }
 
 static void
 test_batch(void)
 {
-	SpanBatch  *batch = span_batch_create(&span_malloc_allocator, 0);
-	uint32_t	ids[3000];
-	int			wrong = 0;
-	char		buf[32];
-	uint64_t	generation = span_batch_generation(batch);
-	SpanBatch  *another;
+	SpanBatch   *batch = span_batch_create(&span_malloc_allocator, 0);
+	uint32_t     ids[3000];
+	int          wrong = 0;
+	char         buf[32];
+	uint64_t     generation = span_batch_generation(batch);
+	SpanBatch   *another;
 	SpanResource resource = {0};
-	SpanScope	scope = {0};
-	KeyValue	items[2];
-	uint32_t	r;
+	SpanScope    scope = {0};
+	KeyValue     items[2];
+	uint32_t     r;
 
 	ok(span_batch_string(batch, span_text("", 0)) == 0, "string 0 is empty");
 	for (int i = 0; i < 3000; i++)
@@ -241,7 +253,7 @@ test_batch(void)
 	{
 		snprintf(buf, sizeof(buf), "string %d", i);
 		wrong += span_batch_string(batch, span_text(buf, (uint32_t) strlen(buf))) != ids[i] ||
-			!span_text_is(batch->strings[ids[i]], buf);
+		         !span_text_is(batch->strings[ids[i]], buf);
 	}
 	ok(wrong == 0 && batch->n_strings == 3001, "equal strings have equal ids");
 
@@ -262,7 +274,7 @@ test_batch(void)
 	resource.entity_refs = span_text("[]", 2);
 	ok(span_batch_resource(batch, &resource) == 3, "and other entity refs");
 	{
-		KeyValue	t = items[0];
+		KeyValue t = items[0];
 
 		items[0] = items[1];
 		items[1] = t;
@@ -311,8 +323,8 @@ test_batch(void)
 	span_batch_destroy(batch);
 	batch = span_batch_create(&span_malloc_allocator, 200000);
 	{
-		Span		span = {0};
-		int			n = 0;
+		Span span = {0};
+		int  n = 0;
 
 		while (span_batch_add(batch, &span) && n < 100000)
 			n++;
@@ -327,11 +339,11 @@ kinship_walked(const KinSpan *spans, uint32_t n, bool descendants)
 {
 	for (uint32_t i = 0; i < n; i++)
 	{
-		uint64_t	parent = spans[i].parent;
+		uint64_t parent = spans[i].parent;
 
 		for (uint32_t step = 0; spans[i].below && step < (descendants ? n : 1); step++)
 		{
-			uint64_t	next = 0;
+			uint64_t next = 0;
 
 			for (uint32_t j = 0; j < n && parent != 0; j++)
 			{
@@ -350,17 +362,17 @@ kinship_walked(const KinSpan *spans, uint32_t n, bool descendants)
 static void
 test_kinship(void)
 {
-	Random		random = {7};
-	KinSpan		spans[40];
-	int			wrong = 0;
-	int			related = 0;
-	void	   *scratch = malloc(kinship_scratch(40));
+	Random  random = {7};
+	KinSpan spans[40];
+	int     wrong = 0;
+	int     related = 0;
+	void   *scratch = malloc(kinship_scratch(40));
 
 	for (int round = 0; round < 20000; round++)
 	{
-		uint32_t	n = 1 + (uint32_t) random_below(&random, 40);
-		bool		descendants = random_below(&random, 2) != 0;
-		bool		expected;
+		uint32_t n = 1 + (uint32_t) random_below(&random, 40);
+		bool     descendants = random_below(&random, 2) != 0;
+		bool     expected;
 
 		for (uint32_t i = 0; i < n; i++)
 		{
@@ -378,9 +390,9 @@ test_kinship(void)
 	ok(wrong == 0, "kinship: %d of 20000 wrong", wrong);
 	ok(related > 2000 && related < 18000, "%d related", related);
 	memset(spans, 0, sizeof(spans));
-	spans[0] = (KinSpan) {.id = 5,.above = true};
-	spans[1] = (KinSpan) {.id = 6,.parent = 5};
-	spans[2] = (KinSpan) {.id = 6,.below = true};
+	spans[0] = (KinSpan){.id = 5, .above = true};
+	spans[1] = (KinSpan){.id = 6, .parent = 5};
+	spans[2] = (KinSpan){.id = 6, .below = true};
 	ok(kinship_possible(spans, 3, false, scratch), "where ids are not unique, any pair will do");
 	spans[0].above = false;
 	ok(!kinship_possible(spans, 3, false, scratch), "if there is one");

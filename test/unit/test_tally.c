@@ -20,7 +20,7 @@ typedef struct Sum
 {
 	uint64_t sum;
 	uint64_t n;
-	Arena	 arena;
+	Arena    arena;
 } Sum;
 
 typedef struct Named
@@ -47,7 +47,7 @@ count(Sum *sum, uint64_t hash, uint32_t slot, uint64_t n)
 static void *
 sink_attribute(void *arg, TallyPlace place, SpanText key)
 {
-	Sum	  *sum = arg;
+	Sum   *sum = arg;
 	Named *named = arena_alloc(&sum->arena, sizeof(Named));
 
 	named->place = place;
@@ -58,9 +58,9 @@ sink_attribute(void *arg, TallyPlace place, SpanText key)
 static void *
 sink_value(void *arg, void *attribute, const AnyValue *value)
 {
-	Sum			*sum = arg;
+	Sum         *sum = arg;
 	const Named *named = attribute;
-	uint64_t	*hash = arena_alloc(&sum->arena, sizeof(uint64_t));
+	uint64_t    *hash = arena_alloc(&sum->arena, sizeof(uint64_t));
 
 	*hash = hash_value(named->place, named->key, value);
 	return hash;
@@ -74,7 +74,7 @@ sink_add(void *arg, void *value, uint32_t slot, uint32_t n)
 
 static void
 sink_add_codes(void *arg, void *const *values, const uint32_t *codes, const uint32_t *slots,
-			   uint32_t n)
+               uint32_t n)
 {
 	for (uint32_t i = 0; i < n; i++)
 		if (slots[i] != TALLY_NONE)
@@ -83,7 +83,7 @@ sink_add_codes(void *arg, void *const *values, const uint32_t *codes, const uint
 
 static void
 sink_add_values(void *arg, void *attribute, const AnyValue *values, const uint32_t *slots,
-				uint32_t n)
+                uint32_t n)
 {
 	const Named *named = attribute;
 
@@ -155,15 +155,15 @@ check_tally(SegmentReader *reader, uint64_t seed, int sparse, const char *title)
 {
 	static const SegmentProjection all = {SEGMENT_ALL, NULL, 0};
 	static const SegmentProjection attributes = {SEGMENT_ATTRIBUTES, NULL, 0};
-	uint32_t					   rows = segment_summary(reader)->rows;
-	Sum							   given = {0};
-	Sum							   expected = {0};
-	TallySink	  sink = {&given, sink_attribute, sink_value, sink_add, sink_add_codes, sink_add_values};
-	SpanError	  error = {SPAN_ERROR_NONE};
-	Random		  random = {seed};
-	uint32_t	 *slots = malloc(BLOCK * sizeof(uint32_t));
-	uint32_t	  n_rests = 0;
-	SegmentTally *tally;
+	uint32_t                       rows = segment_summary(reader)->rows;
+	Sum                            given = {0};
+	Sum                            expected = {0};
+	TallySink                      sink = {&given, sink_attribute, sink_value, sink_add, sink_add_codes, sink_add_values};
+	SpanError                      error = {SPAN_ERROR_NONE};
+	Random                         random = {seed};
+	uint32_t                      *slots = malloc(BLOCK * sizeof(uint32_t));
+	uint32_t                       n_rests = 0;
+	SegmentTally                  *tally;
 
 	arena_init(&given.arena, &span_malloc_allocator, 0);
 	tally = segment_tally_create(reader, &sink, SLOTS, &span_malloc_allocator, &error);
@@ -171,16 +171,16 @@ check_tally(SegmentReader *reader, uint64_t seed, int sparse, const char *title)
 		return;
 	for (uint32_t first = 0; first < rows; first += BLOCK)
 	{
-		uint32_t		n = rows - first < BLOCK ? rows - first : BLOCK;
-		SpanBatch	   *spans = span_batch_create(&span_malloc_allocator, 0);
-		SpanBatch	   *rest_spans = span_batch_create(&span_malloc_allocator, 0);
+		uint32_t        n = rows - first < BLOCK ? rows - first : BLOCK;
+		SpanBatch      *spans = span_batch_create(&span_malloc_allocator, 0);
+		SpanBatch      *rest_spans = span_batch_create(&span_malloc_allocator, 0);
 		const uint32_t *rest;
-		uint32_t		n_rest;
+		uint32_t        n_rest;
 
 		make_slots(&random, slots, n, sparse);
 		if (!ok(segment_tally_block(tally, first, slots, &rest, &n_rest, &error), "%s: block: %s", title, error.message) ||
-			!ok(segment_decode_rows(reader, &attributes, rest, n_rest, rest_spans, &error), "%s: rest: %s", title, error.message) ||
-			!ok(segment_decode(reader, &all, first, n, spans, &error), "%s: decode: %s", title, error.message))
+		    !ok(segment_decode_rows(reader, &attributes, rest, n_rest, rest_spans, &error), "%s: rest: %s", title, error.message) ||
+		    !ok(segment_decode(reader, &all, first, n, spans, &error), "%s: decode: %s", title, error.message))
 			break;
 		for (uint32_t i = 0; i < n_rest; i++)
 			count_list(&given, TALLY_SPAN, rest_spans->spans[i].attributes, slots[rest[i] - first]);
@@ -204,13 +204,13 @@ test_counts(Generator generate, const char *name, uint32_t n, uint64_t seed)
 	for (int level = 0; level < 2; level++)
 	{
 		SegmentWriteOptions options = {.level = level};
-		SpanBatch		   *batch = span_batch_create(&span_malloc_allocator, 0);
-		SegmentImage		image;
-		SegmentMemory		memory;
-		SegmentSource		source;
-		SegmentReader	   *reader;
-		SpanError			error = {SPAN_ERROR_NONE};
-		char				title[100];
+		SpanBatch          *batch = span_batch_create(&span_malloc_allocator, 0);
+		SegmentImage        image;
+		SegmentMemory       memory;
+		SegmentSource       source;
+		SegmentReader      *reader;
+		SpanError           error = {SPAN_ERROR_NONE};
+		char                title[100];
 
 		generate(batch, n, seed);
 		if (!ok(segment_write(batch, 0, n, &options, &span_malloc_allocator, &image, &error), "write: %s", error.message))
