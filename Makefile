@@ -21,7 +21,7 @@ OBJS = $(C_SOURCES:.c=.o) $(CXX_SOURCES:.cc=.o) $(GENERATED_SOURCES:.c=.o) $(PRO
 SQL_PARTS = $(sort $(wildcard sql/install/*.sql))
 DATA_built = sql/$(EXTENSION)--$(EXTVERSION).sql
 
-REGRESS = $(sort $(notdir $(basename $(wildcard expected/*.out))))
+REGRESS = $(sort $(filter-out tempo_pg--%,$(notdir $(basename $(wildcard sql/*.sql)))))
 REGRESS_OPTS = --load-extension=tempo_pg --encoding=UTF8
 ISOLATION = $(notdir $(basename $(wildcard test/isolation/specs/*.spec)))
 ISOLATION_OPTS = --load-extension=tempo_pg --encoding=UTF8 --inputdir=test/isolation

@@ -58,7 +58,7 @@ extern TM_Result tempo_delete_row(Relation rel, ItemPointer tid, CommandId cid, 
                                   Snapshot crosscheck, TM_FailureData *failure, bool mark);
 
 /* tempo_deletions_superseded: the error of who comes for rows that a merge has moved */
-extern void tempo_deletions_superseded(Relation rel) pg_attribute_noreturn();
+extern _Noreturn void tempo_deletions_superseded(Relation rel);
 
 /* tempo_deletions_own: has this transaction deleted the row of a segment with rows that it inserted? */
 extern bool tempo_deletions_own(const TempoSegment *segment, uint32 row);
