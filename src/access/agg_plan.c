@@ -318,7 +318,7 @@ make_path(AggPlanning *planning, int workers)
 	path->flags = CUSTOMPATH_SUPPORT_PROJECTION;
 	path->methods = &path_methods;
 	path->path.rows = planning->groups;
-	path->path.startup_cost = (seq_page_cost * input->pages * 0.1 +
+	path->path.startup_cost = (tempo_pages_cost(input) +
 	                           cpu_tuple_cost * input->tuples * (SPAN_COST + TERM_COST * planning->terms)) /
 	                          divisor;
 	path->path.total_cost = path->path.startup_cost + cpu_tuple_cost * planning->groups;

@@ -383,7 +383,7 @@ make_scan_path(Newest *newest, PathTarget *output)
 	path->path.rows = clamp_row_est(rel->rows * wanted_part(newest));
 	path->path.startup_cost = cpu_tuple_cost;
 	path->path.total_cost =
-		seq_page_cost * rel->pages * 0.1 +
+		tempo_pages_cost(rel) +
 		cpu_tuple_cost * rel->tuples *
 			(SPAN_COST + CONDITION_COST * list_length(newest->conditions)) +
 		cpu_tuple_cost * TRACE_COST * newest->traces +

@@ -42,6 +42,9 @@
 #define PARALLEL_SPANS 100000
 #define SPANS_PER_PAGE 25
 
+/* So many spans are in a page of ours; what the file has beyond is free space. */
+#define SPANS_IN_PAGE 250
+
 /*
  * Looking a trace up: the spans looked at, and what unpacking the block that
  * holds them costs against cpu_tuple_cost, measured at 0.2 ms.
@@ -126,6 +129,13 @@ static const CustomPathMethods path_methods = {
 	.CustomName = "TempoScan",
 	.PlanCustomPath = plan_scan};
 
+/* What it costs to read the pages that hold spans. */
+Cost
+tempo_pages_cost(const RelOptInfo *rel)
+{
+	return seq_page_cost * Min((double) rel->pages, rel->tuples / SPANS_IN_PAGE) * 0.1;
+}
+
 /*
  * Sets the costs for a scan that "divisor" processes share; returns how many
  * spans it looks at.
@@ -166,7 +176,7 @@ cost_scan(CustomPath *path, RelOptInfo *rel, const ScanTarget *target, double di
 			cost += cpu_tuple_cost * Min(LOOKUP_COST, rel->tuples * 0.5);
 		}
 	}
-	cost += seq_page_cost * rel->pages * 0.1 * (rel->tuples > 0 ? spans / rel->tuples : 1);
+	cost += tempo_pages_cost(rel) * (rel->tuples > 0 ? spans / rel->tuples : 1);
 	cost += cpu_tuple_cost * spans * (SPAN_COST + FILTER_COST * pushed);
 	cost += (cpu_tuple_cost + rest.per_tuple + rel->reltarget->cost.per_tuple) * rows;
 	path->path.startup_cost = rest.startup + rel->reltarget->cost.startup;

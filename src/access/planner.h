@@ -39,5 +39,7 @@ extern bool tempo_is_trace_lookup(Expr *clause, const ScanTarget *target);
 /* tempo_parallel_workers: processes worth starting, beside this one */
 extern int    tempo_parallel_workers(RelOptInfo *rel, double spans);
 extern double tempo_parallel_divisor(int workers);
+/* tempo_pages_cost: of reading the pages that hold spans, without the free space of the file */
+extern Cost tempo_pages_cost(const RelOptInfo *rel);
 
 #endif /* TEMPO_ACCESS_PLANNER_H */
