@@ -12,7 +12,6 @@
 
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
-#include "postmaster/interrupt.h"
 #include "utils/timestamp.h"
 #include "worker/counts.h"
 #include "worker/pool.h"
@@ -36,6 +35,8 @@ typedef struct Worker
 static Worker     workers[64];
 static dlist_head waiting = DLIST_STATIC_INIT(waiting);
 static int        n_waiting;
+
+#define STOPPING_TEXT "the server is shutting down"
 
 /* Why the last worker could not start, and when. */
 static char        failure[1024];
@@ -84,7 +85,9 @@ lose_worker(Worker *worker)
 	credentials_learned(&request->credentials, CREDENTIALS_UNKNOWN);
 
 	/* what it died of may be the request, which is not to be repeated then */
-	if (connected && !ShutdownRequestPending && tempo_enabled && (request->type == QUERY_RUN || request->type == QUERY_STREAM))
+	if (process_server_stopping())
+		waiting_finish_unavailable(request, STOPPING_TEXT, "");
+	else if (connected && tempo_enabled && (request->type == QUERY_RUN || request->type == QUERY_STREAM))
 		waiting_finish_text(request, 500, "the query worker was terminated\nSee the server log.\n");
 	else
 		waiting_finish_unavailable(request, *failure ? failure : "the query worker was terminated",
@@ -278,6 +281,9 @@ worker_message(Worker *worker, const QueueMessage *message)
 				waiting_finish_text(request, 200, "ready\n");
 			else if (request->type == QUERY_STATISTICS)
 				waiting_finish_metrics(request, request->head.status == 200);
+			/* a query fails when the processes that help it are shut down before its own */
+			else if (request->head.status == 500 && process_server_stopping())
+				waiting_finish_unavailable(request, STOPPING_TEXT, "");
 			else
 				waiting_finish(request);
 			break;

@@ -13,14 +13,18 @@
 
 #include <limits.h>
 
+#include "common/string.h"
+#include "lib/stringinfo.h"
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "storage/fd.h"
 #include "storage/sinval.h"
 #include "utils/backend_status.h"
 #include "utils/guc.h"
+#include "utils/pidfile.h"
 #include "worker/listening.h"
 #include "worker/process.h"
 
@@ -246,6 +250,26 @@ process_register(void)
 		                slots, max_worker_processes),
 		         errhint("Set max_worker_processes to at least %d, and more for parallel queries and other extensions.",
 		                 slots)));
+}
+
+bool
+process_server_stopping(void)
+{
+	StringInfoData line;
+	int            number = 0;
+	FILE          *file;
+
+	if (ShutdownRequestPending)
+		return true;
+	file = AllocateFile("postmaster.pid", "r");
+	if (file == NULL)
+		return false;
+	initStringInfo(&line);
+	while (number < LOCK_FILE_LINE_PM_STATUS && pg_get_line_buf(file, &line))
+		number++;
+	FreeFile(file);
+	return number == LOCK_FILE_LINE_PM_STATUS &&
+	       strncmp(line.data, PM_STATUS_STOPPING, strlen(PM_STATUS_STOPPING)) == 0;
 }
 
 void

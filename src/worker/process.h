@@ -55,6 +55,14 @@ extern void process_add_worker(const char *name, const char *function, int count
 extern void process_register(void);
 
 /*
+ * process_server_stopping: whether this process or the whole server is being
+ * shut down.  The postmaster writes into its lock file that it stops before it
+ * tells its children, so that who sees a sibling die of that knows why, even if
+ * its own signal is yet to come.
+ */
+extern bool process_server_stopping(void);
+
+/*
  * process_begin: what a listening process does first.  SIGHUP is noted for
  * process_reread_settings(), SIGTERM sets ShutdownRequestPending.  Joins the
  * server without choosing a database, as the autovacuum launcher does: so it

@@ -157,7 +157,7 @@ def test():
     stored = [l for l in node.get("/metrics")[2].decode().splitlines() if l.startswith("tempo_pg_stored_spans{")]
     tap.equal(sum(int(l.split(" ")[1]) for l in stored), BIG + 3, "and what is stored")
 
-    # a query in progress does not hold up a shutdown
+    # a query in progress does not hold up a shutdown; to whom it was to answer is told to come again
     with Lock(node):
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             answer = pool.submit(node.get, SEARCH)
