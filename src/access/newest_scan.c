@@ -439,6 +439,7 @@ locate_in_pending(NewestScanState *state, Candidate *candidate)
 	{
 		SpanBatch *batch = (SpanBatch *) tempo_pending_batch(lfirst(cell));
 
+		CHECK_FOR_INTERRUPTS();
 		tempo_filter_batch(state->pushed, batch);
 		if (state->start_reader != NULL)
 			tempo_row_reader_batch(state->start_reader, batch);
