@@ -163,7 +163,8 @@ DROP ROLE regress_traceql;
 
 -- a search with metrics gives the spans it would count
 SELECT count(*) FROM traceql('{ status = error } | rate()', tenants => ARRAY['a']);
-SELECT count(*) FROM traceql('({} | rate()) / ({} | rate())');
+SELECT count(*) FROM traceql('({} | rate()) / ({ } | count_over_time() by (name)) * 2');
+SELECT count(*) FROM traceql('({} | rate()) / ({ status = error } | rate())');
 
 -- helper functions by themselves
 SELECT tempo.match(NULL, '=', '1'), tempo.match('1', '=', '1.0'), tempo.match('"a"', '!=', '1'), tempo.match('[1, 2]', '!=', '2'), tempo.match_re(NULL::jsonb, 'x', true), tempo.calc('1', '+', '0.5'), tempo.calc('1.0', '/', '0'), tempo.calc('"a"', '+', '1'), tempo.truth('[true]'), tempo.truth('1');

@@ -360,6 +360,7 @@ extern TqlExpr *tql_rewrite(TqlExpr *expr);
 
 /* print.c: the canonical form */
 extern char       *tql_print_query(const TqlQuery *query);
+extern char       *tql_print_pipeline(const List *pipeline);
 extern char       *tql_print_expr(const TqlExpr *expr);
 extern char       *tql_print_attribute(const TqlAttribute *attribute);
 extern char       *tql_print_static(const TqlStatic *value);

@@ -633,6 +633,16 @@ tql_print_query(const TqlQuery *query)
 }
 
 char *
+tql_print_pipeline(const List *pipeline)
+{
+	StringInfoData out;
+
+	initStringInfo(&out);
+	print_pipeline(&out, pipeline);
+	return out.data;
+}
+
+char *
 tql_print_expr(const TqlExpr *expr)
 {
 	StringInfoData out;

@@ -16,22 +16,31 @@
 
 #include "common/int.h"
 #include "nodes/value.h"
+#include "traceql/metrics.h"
 #include "traceql/to_sql.h"
 #include "utils/builtins.h"
 
-/* Asked for spans, a metrics query gives those it would count. */
+/*
+ * Asked for spans, a metrics query gives those it would count.  Arithmetic
+ * has such spans if all its queries count the same.
+ */
 static const List *
 search_pipeline(const TqlSearch *search)
 {
 	const TqlQuery *query = search->query;
+	const List     *pipeline;
+	int             parts;
 
 	if (query->metrics == NULL)
 		return query->pipeline;
-	if (query->metrics->kind != TQL_ME_QUERY)
-		ereport(ERROR,
-		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-		         errmsg("math expressions not supported")));
-	return query->metrics->pipeline;
+	pipeline = tql_metrics_part(query->metrics, 0)->pipeline;
+	parts = tql_metrics_parts(query->metrics);
+	for (int i = 1; i < parts; i++)
+		if (strcmp(tql_print_pipeline(pipeline), tql_print_pipeline(tql_metrics_part(query->metrics, i)->pipeline)) != 0)
+			ereport(ERROR,
+			        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			         errmsg("math expressions not supported")));
+	return pipeline;
 }
 
 /* The filter that a pipeline consists of, if it is one that SQL evaluates; else NULL */
