@@ -43,6 +43,7 @@ typedef struct ApiResponse
 	const char *content_type; /* NULL = no such header */
 	bool        nosniff;      /* X-Content-Type-Options: nosniff */
 	bool        vary;         /* Vary: Accept-Encoding */
+	bool        gzip;         /* Content-Encoding: gzip */
 	const char *location;     /* of a redirection */
 	const char *etag;
 	const char *allow;    /* methods, of 405 */

@@ -25,7 +25,7 @@
 #define NET_HANDSHAKE_MS 10000       /* preface, request line and headers */
 #define NET_DRAIN_BYTES (256 * 1024) /* of a refused body, read to keep the connection */
 #define NET_MAX_ANSWER_HEADERS 40
-#define NET_COMPRESS_MIN 1024 /* smaller answers are not worth compressing */
+#define NET_COMPRESS_MAX (1024 * 1024) /* larger ones would hold up the loop */
 
 #define NET_ACCEPT_ENCODINGS "identity,gzip,deflate,zstd,snappy"
 
@@ -125,9 +125,6 @@ extern void   net_decoder_destroy(NetDecoder *decoder);
 
 /* net_gzip: one gzip member in malloc'd memory, NULL if it does not pay */
 extern char *net_gzip(const void *data, size_t len, size_t *outlen);
-
-/* net_accepts_gzip: does this Accept-Encoding value allow gzip? */
-extern bool net_accepts_gzip(const char *accept);
 
 /* ------------------------------------------------------------------- loop */
 

@@ -532,10 +532,11 @@ net_answer_prepare(NetAnswer *answer, NetRequest *request, int status,
 	}
 	if (status < 200 || status == 204 || status == 304)
 		len = 0;
-	if (!encoded && len >= NET_COMPRESS_MIN)
+	if (len >= NET_COMPRESS_MIN)
 	{
 		answer->vary = !vary;
-		if (net_accepts_gzip(net_request_header(request, "accept-encoding", NULL)))
+		if (!encoded && len <= NET_COMPRESS_MAX &&
+		    net_accepts_gzip(net_request_header(request, "accept-encoding", NULL)))
 		{
 			answer->body = net_gzip(body, len, &answer->len);
 			answer->gzip = answer->body != NULL;

@@ -165,11 +165,18 @@ extern void net_request_on_cancel(NetRequest *request, void (*callback)(NetReque
 /*
  * net_respond: answers an HTTP request; exactly one answer a request.  Copies
  * the body and headers.  Content-Length is set; "content_type" may be NULL.
- * The answer is gzip-compressed when the client accepts it and it pays.
+ * The answer is gzip-compressed when the client accepts it and it pays, unless
+ * it has a Content-Encoding or is so large (1 MB) that this would hold up the
+ * loop: who makes those compresses them where there is time.
  * After it, and after a cancel callback, the request is gone.
  */
 extern void net_respond(NetRequest *request, int status, const char *content_type,
                         const NetHeader *headers, int n_headers, const void *body, size_t len);
+
+#define NET_COMPRESS_MIN 1024 /* smaller answers are not worth compressing */
+
+/* net_accepts_gzip: does this Accept-Encoding value (NULL = absent) allow gzip? */
+extern bool net_accepts_gzip(const char *accept);
 
 /*
  * net_respond_grpc: answers a unary gRPC call.  status 0: the message, then

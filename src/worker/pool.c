@@ -178,6 +178,7 @@ send_request(Worker *worker, Waiting *request)
 		append_text(&text, request->path ? request->path : net_request_path(request->net));
 		append_text(&text, request->query ? request->query : net_request_query(request->net));
 		append_text(&text, net_request_header(request->net, "accept", NULL));
+		append_text(&text, net_request_header(request->net, "accept-encoding", NULL));
 		append_text(&text, tenant_header(request->net));
 		append_text(&text, net_request_header(request->net, "if-match", NULL));
 		append_text(&text, request->credentials.given ? credentials_header(request->net) : NULL);

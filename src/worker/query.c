@@ -19,10 +19,10 @@
 #include "access/xlog.h"
 #include "api/api.h"
 #include "api/grpc.h"
-#include "commands/extension.h"
 #include "executor/spi.h"
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
+#include "net/server.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
@@ -37,7 +37,9 @@
 #include "utils/timeout.h"
 #include "utils/wait_event.h"
 #include "worker/authenticate.h"
+#include "worker/compress.h"
 #include "worker/credentials.h"
+#include "worker/installed.h"
 #include "worker/process.h"
 #include "worker/query.h"
 #include "worker/queue.h"
@@ -50,6 +52,7 @@ static WorkerQueue       *queue;
 static emit_log_hook_type next_log_hook;
 
 /* Of the request being served. */
+static const char *accept_encoding;
 static const char *authorization;
 static int         authentication; /* what the gateway demanded */
 static bool        rejected;       /* it proves no role */
@@ -159,6 +162,7 @@ append_head(StringInfo text, const ApiResponse *response)
 	head.rejected = rejected;
 	head.nosniff = response->nosniff;
 	head.vary = response->vary;
+	head.gzip = response->gzip;
 	appendBinaryStringInfo(text, (char *) &head, sizeof(head));
 	append_text(text, response->content_type);
 	append_text(text, response->location);
@@ -191,6 +195,8 @@ reply_response(uint64 id, QueryMessage type, ApiResponse *response)
 		response->body = body_create();
 		body_text(response->body, "not supported yet over gRPC");
 	}
+	if (type == QUERY_RUN && net_accepts_gzip(accept_encoding))
+		compress_answer(response);
 	initStringInfo(&text);
 	append_head(&text, response);
 	queue_reply(queue, id, QUERY_HEAD, text.data, text.len);
@@ -223,10 +229,12 @@ plain_response(int status, const char *text)
 static bool
 check_available(uint64 id, const char *name, Oid *role)
 {
-	if (!OidIsValid(get_extension_oid("tempo_pg", true)))
+	const char *hint;
+	const char *fault = installed_fault(&hint);
+
+	if (fault != NULL)
 	{
-		reply_unavailable(id, psprintf("extension tempo_pg is not installed in database \"%s\"", tempo_database),
-		                  "Run CREATE EXTENSION tempo_pg there, or set tempo_pg.database.");
+		reply_unavailable(id, fault, hint);
 		return false;
 	}
 	*role = get_role_oid(name, true);
@@ -416,6 +424,7 @@ read_request(const QueueMessage *message, ApiRequest *request)
 		request->path = read_text(&p, end);
 		request->query = read_text(&p, end);
 		request->accept = read_text(&p, end);
+		accept_encoding = read_text(&p, end);
 		request->tenant = read_text(&p, end);
 		request->if_match = read_text(&p, end);
 		authorization = read_text(&p, end);

@@ -22,8 +22,8 @@ typedef enum QueryMessage
 	/* to the worker */
 	/*
 	 * tempo_pg.authentication as a number, method, path, query, accept,
-	 * tenant, if-match, authorization: "+text" or "-", NUL behind each; then
-	 * the body
+	 * accept-encoding, tenant, if-match, authorization: "+text" or "-", NUL
+	 * behind each; then the body
 	 */
 	QUERY_RUN = 1,
 	QUERY_STREAM,     /* the same of a streaming query */
@@ -47,6 +47,7 @@ typedef struct QueryHead
 	int32 status;
 	bool  nosniff;
 	bool  vary;
+	bool  gzip;
 	bool  rejected; /* authentication failed */
 } QueryHead;
 

@@ -136,13 +136,15 @@ gather(Waiting *request, const void *data, Size len)
 static void
 respond(NetRequest *net, const ApiResponse *head, const void *body, Size len)
 {
-	NetHeader headers[6];
+	NetHeader headers[7];
 	int       n = 0;
 
 	if (head->nosniff)
 		headers[n++] = (NetHeader){"x-content-type-options", "nosniff"};
 	if (head->vary)
 		headers[n++] = (NetHeader){"vary", "Accept-Encoding"};
+	if (head->gzip)
+		headers[n++] = (NetHeader){"content-encoding", "gzip"};
 	if (head->location)
 		headers[n++] = (NetHeader){"location", head->location};
 	if (head->etag)
@@ -330,6 +332,7 @@ waiting_read_head(Waiting *request, const QueueMessage *message)
 	request->head.status = head.status;
 	request->head.nosniff = head.nosniff;
 	request->head.vary = head.vary;
+	request->head.gzip = head.gzip;
 	request->head.content_type = read_text(&p, end);
 	request->head.location = read_text(&p, end);
 	request->head.endpoint = read_text(&p, end);

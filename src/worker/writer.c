@@ -24,7 +24,6 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "commands/extension.h"
 #include "ingest/store.h"
 #include "lib/ilist.h"
 #include "libpq/pqsignal.h"
@@ -48,6 +47,7 @@
 #include "worker/authenticate.h"
 #include "worker/compaction.h"
 #include "worker/credentials.h"
+#include "worker/installed.h"
 #include "worker/process.h"
 #include "worker/queue.h"
 #include "worker/writer.h"
@@ -327,25 +327,34 @@ log_error(int sqlstate)
 }
 
 /*
- * Why nothing can be stored, as an error, or the open relation.  In a
- * transaction.
+ * The open relation; or NULL and why there is none; or, for what else does not
+ * let us store anything, an error.  In a transaction.
  */
 static Relation
-open_spans(void)
+open_spans(const char **fault)
 {
-	Oid relid;
+	const char *hint;
+	Relation    rel;
+	Oid         relid;
 
 	if (GetDatabaseEncoding() != PG_UTF8)
 		ereport(ERROR,
 		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 		         errmsg("the encoding of database \"%s\" is %s, but spans need UTF8", tempo_database,
 		                GetDatabaseEncodingName())));
-	if (!OidIsValid(get_extension_oid("tempo_pg", true)) ||
-	    !OidIsValid(relid = tempo_spans_relation()))
+	*fault = installed_fault(&hint);
+	if (*fault != NULL)
+	{
+		*fault = psprintf("%s: %s", *fault, hint);
 		return NULL;
+	}
+	relid = tempo_spans_relation();
 	PreventCommandIfReadOnly("INSERT");
 	/* NULL, too, if DROP EXTENSION commits while the lock is waited for */
-	return try_table_open(relid, RowExclusiveLock);
+	rel = try_table_open(relid, RowExclusiveLock);
+	if (rel == NULL)
+		*fault = "extension tempo_pg was dropped while spans waited: run CREATE EXTENSION tempo_pg";
+	return rel;
 }
 
 /* As whom each request is to be stored, or why not at all. */
@@ -412,12 +421,13 @@ is_first_of_role(Waiting **group, int i)
 	return !group[i]->check && group[i]->refusal == RPC_OK;
 }
 
-/* One transaction; false when the extension is missing. */
-static bool
+/* One transaction; NULL, or what is missing of the extension. */
+static const char *
 store_in_transaction(Waiting **group, int n)
 {
 	Relation      rel;
 	Oid           relid;
+	const char   *fault;
 	bool          has_spans = false;
 	StoreRequest *stored = MemoryContextAllocZero(group_context, sizeof(StoreRequest) * n);
 
@@ -425,12 +435,12 @@ store_in_transaction(Waiting **group, int n)
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(group_context);
-	rel = open_spans();
+	rel = open_spans(&fault);
 	if (rel == NULL)
 	{
 		PopActiveSnapshot();
 		CommitTransactionCommand();
-		return false;
+		return fault;
 	}
 	find_roles(group, n, RelationGetRelid(rel));
 	for (int i = 0; i < n; i++)
@@ -447,7 +457,7 @@ store_in_transaction(Waiting **group, int n)
 	for (int i = 0; i < n; i++)
 		if (!group[i]->check && group[i]->refusal == RPC_OK)
 			group[i]->store = stored[i];
-	return true;
+	return NULL;
 }
 
 /* Stores the group and answers; NULL, or the error for which nothing was stored. */
@@ -455,11 +465,11 @@ static ErrorData *
 try_group(Waiting **group, int n)
 {
 	ErrorData *volatile error = NULL;
-	volatile bool installed = false;
+	const char *volatile fault = NULL;
 
 	PG_TRY();
 	{
-		installed = store_in_transaction(group, n);
+		fault = store_in_transaction(group, n);
 	}
 	PG_CATCH();
 	{
@@ -473,13 +483,11 @@ try_group(Waiting **group, int n)
 	MemoryContextSwitchTo(group_context);
 	if (error != NULL)
 		return error;
-	if (installed)
+	if (fault == NULL)
 		for (int i = 0; i < n; i++)
 			answer_committed(group[i]);
 	else
-		answer_all(group, n, RPC_UNAVAILABLE, true,
-		           psprintf("extension tempo_pg is not installed in database \"%s\": run CREATE EXTENSION tempo_pg in database \"%s\"",
-		                    tempo_database, tempo_database));
+		answer_all(group, n, RPC_UNAVAILABLE, true, fault);
 	return NULL;
 }
 

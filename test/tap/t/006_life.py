@@ -41,7 +41,7 @@ def dropped_while_storing(node):
     drop.stdin.flush()
     cluster.poll("the lock", lambda: node.sql("SELECT count(*) FROM pg_locks WHERE relation = 'tempo.spans'::regclass AND mode = 'AccessExclusiveLock' AND granted") == "1")
     client.start()
-    cluster.poll("the writer waits", lambda: node.sql("SELECT count(*) FROM pg_locks WHERE NOT granted") != "0")
+    cluster.poll("the writer waits", lambda: node.sql("SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted AND backend_type = 'tempo_pg writer'") != "0")
     drop.communicate("DROP EXTENSION tempo_pg CASCADE; COMMIT;\n")
     tap.equal(drop.returncode, 0, "DROP EXTENSION while a request waits")
     client.join(30)
@@ -65,7 +65,7 @@ def waiting_export(node, trace):
     body = otlp.request_bytes(otlp.request([otlp.span(trace, "e" * 16)]))
     client = threading.Thread(target=lambda: answers.append(node.export_protobuf(body)))
     client.start()
-    cluster.poll("the writer waits", lambda: node.sql("SELECT count(*) FROM pg_locks WHERE NOT granted") != "0")
+    cluster.poll("the writer waits", lambda: node.sql("SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted AND backend_type = 'tempo_pg writer'") != "0")
     return client, answers
 
 
@@ -142,10 +142,16 @@ def test():
     tap.equal(node.sql("SELECT count(*) FROM pg_namespace WHERE nspname = 'tempo'"), "0", "DROP EXTENSION leaves no schema behind")
     node.sql("CREATE EXTENSION tempo_pg")
     works(node, "b" * 32, "extension created again")
+    for trace, command, back, words in (("1a" * 16, "ALTER SCHEMA tempo RENAME TO \"the Traces\"", "ALTER SCHEMA \"the Traces\" RENAME TO tempo", b"ALTER SCHEMA \"the Traces\" RENAME TO tempo"),
+                                        ("1b" * 16, "ALTER TABLE tempo.spans RENAME TO spans_of_mine", "ALTER TABLE tempo.spans_of_mine RENAME TO spans", b"table tempo.spans of extension tempo_pg does not exist")):
+        node.sql(command)
+        answers_unavailable(node, command.split(" RENAME")[0] + " RENAME", [words])
+        node.sql(back)
+        works(node, trace, back.split(" RENAME")[0] + " RENAME back")
     node.restart()
     node.wait_ready()
     works(node, "c" * 32, "after a restart")
-    tap.equal(node.sql("SELECT count(*) FROM tempo.spans"), "2", "spans are there after the restart")
+    tap.equal(node.sql("SELECT count(*) FROM tempo.spans"), "4", "spans are there after the restart")
 
     # only this machine reaches the ports unless told otherwise
     with open("/proc/net/tcp") as f: local = [l.split()[1] for l in f.readlines()[1:] if l.split()[3] == "0A"]

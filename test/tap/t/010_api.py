@@ -47,6 +47,11 @@ def formats(node):
     zipped = node.http("GET", node.http_port, path, headers={"X-Scope-OrgID": "big", "Accept-Encoding": "gzip"})
     tap.equal(zipped[1].get("content-encoding"), "gzip", "is compressed if the client likes")
     tap.ok(len(zipped[2]) < len(plain[2]) and gzip.decompress(zipped[2]) == plain[2], "and is the same")
+    # the gateway itself compresses nothing that large: see NET_COMPRESS_MAX
+    tap.ok(len(plain[2]) > 1 << 20, "by the query worker: it is larger than what the gateway compresses", len(plain[2]))
+    tap.equal(zipped[1].get("vary"), "Accept-Encoding", "which the answer says once")
+    small = [node.http("GET", node.http_port, "/api/traces/a", headers={"X-Scope-OrgID": "one", "Accept-Encoding": "gzip", "Accept": "application/protobuf"}) for _ in range(2)]
+    tap.equal([(s[0], s[1].get("content-encoding")) for s in small], [(200, None)] * 2, "a small answer is not worth it")
     tap.equal(plain[1].get("vary"), "Accept-Encoding", "answers vary by encoding")
     proto = node.http("GET", node.http_port, path, headers={"X-Scope-OrgID": "big", "Accept": "application/protobuf"})
     tap.equal((proto[1].get("content-type"), proto[2].count(b"span 1")), ("application/protobuf", plain[2].count(b"span 1")), "protobuf")
