@@ -209,15 +209,23 @@ write_repeated(ApiBody *body, const ProtobufCFieldDescriptor *field, const char 
 static void
 write_message(ApiBody *body, const ProtobufCMessage *message, JsonStyle style, bool lists)
 {
-	bool first = true;
+	const ProtobufCFieldDescriptor *fields = message->descriptor->fields;
+	unsigned                        n_fields = message->descriptor->n_fields;
+	bool                            first = true;
+
+	/*
+	 * Fields come in the order of the .proto file, which is that of the
+	 * struct; the descriptor has them by number.  They differ in Sample only.
+	 */
+	bool backwards = n_fields == 2 && fields[0].offset > fields[1].offset;
 
 	check_stack_depth();
 	CHECK_FOR_INTERRUPTS();
 
 	body_char(body, '{');
-	for (unsigned i = 0; i < message->descriptor->n_fields; i++)
+	for (unsigned i = 0; i < n_fields; i++)
 	{
-		const ProtobufCFieldDescriptor *field = &message->descriptor->fields[i];
+		const ProtobufCFieldDescriptor *field = &fields[backwards ? n_fields - 1 - i : i];
 		const char                     *value = (const char *) message + field->offset;
 		bool                            repeated = field->label == PROTOBUF_C_LABEL_REPEATED;
 		Size                            n = 0;
