@@ -44,6 +44,15 @@ SELECT n, query, s.* FROM q LEFT JOIN LATERAL pg_temp.series(query) AS s ON true
 SELECT extract(epoch FROM "time") - 1704067200 AS t, value FROM traceql_metrics('{} | count_over_time()', '2024-01-01 00:00:03Z', '2024-01-01 00:00:13Z', '5 s');
 -- series, exactly as told
 SELECT * FROM tempo.query_metrics('{} | count_over_time() by (name, span.n)', pg_temp.t(0), pg_temp.t(20), 20000000000, ARRAY['a']) AS s (labels, label_list, times, "values");
+-- as if there were no spans up to some time: in rows, in traces, and with what follows
+SELECT q, "after", labels, "values" FROM (VALUES
+    ('{} | count_over_time()'), ('{} | rate()'), ('{} | max_over_time(duration) by (name)'), ('({} | count_over_time()) * 2'),
+    ('{ } >> { } | count_over_time()'), ('{} | count() > 1 | count_over_time()')) AS m (q),
+    (VALUES (0, NULL), (1, pg_temp.t(10)), (2, pg_temp.t(-5)), (3, pg_temp.t(20)), (4, pg_temp.t(99))) AS a ("after", t),
+    tempo.query_metrics(q, pg_temp.t(0), pg_temp.t(20), 20000000000, ARRAY['a'], t) AS s (labels, label_list, times, "values")
+    ORDER BY q COLLATE "C", "after", labels::text COLLATE "C";
+SELECT count(*) > 0 AS some, bool_and(labels ->> 'span.n' IS NULL OR labels ->> 'span.n' <> '') AS good FROM
+    tempo.query_metrics('{} | compare({ name = "a" })', pg_temp.t(0), pg_temp.t(20), 20000000000, ARRAY['a'], pg_temp.t(10)) AS s (labels, label_list, times, "values");
 -- errors
 SELECT * FROM traceql_metrics('{}');
 SELECT * FROM traceql_metrics('{} | rate()', '2024-01-02', '2024-01-01');

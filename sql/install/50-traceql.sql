@@ -312,11 +312,11 @@ CREATE FUNCTION @extschema@.traceql_metrics_to_sql(
 COMMENT ON FUNCTION @extschema@.traceql_metrics_to_sql(text, timestamptz, timestamptz, interval, text[]) IS
     'the SQL that traceql_metrics() runs for the same arguments';
 
-CREATE FUNCTION tempo.query_metrics(query text, start bigint, stop bigint, step bigint, tenants text[] DEFAULT NULL) RETURNS SETOF tempo.series
+CREATE FUNCTION tempo.query_metrics(query text, start bigint, stop bigint, step bigint, tenants text[] DEFAULT NULL, after bigint DEFAULT NULL) RETURNS SETOF tempo.series
     AS 'MODULE_PATHNAME', 'tempo_query_metrics' LANGUAGE C STABLE PARALLEL RESTRICTED COST 10000 ROWS 100
     SET search_path = pg_catalog, pg_temp SET jit = off;
-COMMENT ON FUNCTION tempo.query_metrics(text, bigint, bigint, bigint, text[]) IS
-    'the series of a TraceQL metrics query, a row per series, for steps from start (exclusive) to stop (Unix nanoseconds)';
+COMMENT ON FUNCTION tempo.query_metrics(text, bigint, bigint, bigint, text[], bigint) IS
+    'the series of a TraceQL metrics query, a row per series, for steps from start (exclusive) to stop (Unix nanoseconds); as if there were no spans up to "after"';
 
 CREATE FUNCTION tempo.query_exemplars(query text, start bigint, stop bigint, step bigint, first integer[], last integer[], "limit" integer, tenants text[] DEFAULT NULL) RETURNS SETOF tempo.exemplar
     AS 'MODULE_PATHNAME', 'tempo_query_exemplars' LANGUAGE C STABLE PARALLEL RESTRICTED COST 10000 ROWS 100

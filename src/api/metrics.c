@@ -27,8 +27,12 @@
 
 #define NANOS INT64CONST(1000000000)
 
-/* A stream of fewer samples is not divided. */
+/* A stream of fewer samples, or an instant query of a shorter range, is not divided. */
 #define MIN_DIVIDED_STEPS 16
+#define MIN_DIVIDED_RANGE (64 * NANOS)
+
+/* What a stream tells first is of this part of the range, the newest */
+#define NEWEST_PART 8
 
 /* Windows of time in which exemplars are looked for, and how many in each: it costs some milliseconds */
 #define EXEMPLAR_WINDOWS 5
@@ -262,16 +266,17 @@ check_range(ApiCall *call, const MetricsRange *range, bool instant)
 static void
 run_metrics(ApiCall *call, const TqlRange *range)
 {
-	Oid   types[5] = {TEXTOID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID};
-	Datum values[5];
+	Oid   types[6] = {TEXTOID, INT8OID, INT8OID, INT8OID, TEXTARRAYOID, INT8OID};
+	Datum values[6];
 
 	values[0] = CStringGetTextDatum(query_text(call));
 	values[1] = Int64GetDatum(range->start);
 	values[2] = Int64GetDatum(range->stop);
 	values[3] = Int64GetDatum(range->step);
 	values[4] = tenants_array(call);
-	run_query("SELECT s.label_list, s.times, s.values FROM tempo.query_metrics($1, $2, $3, $4, $5) AS s",
-	          5, types, values, NULL);
+	values[5] = Int64GetDatum(range->after);
+	run_query("SELECT s.label_list, s.times, s.values FROM tempo.query_metrics($1, $2, $3, $4, $5, $6) AS s",
+	          6, types, values, NULL);
 }
 
 static Jsonb *
@@ -565,7 +570,9 @@ range_response(ApiCall *call, const TqlRange *range, const TqlQuery *query)
 
 /*
  * The newest steps first, if the query is such that what they have does not
- * depend on others: compare() and limits of series choose from the whole range.
+ * depend on others: compare() and limits of series choose from the whole range,
+ * and clients, which add series of a stream by their labels, would keep those
+ * that were not chosen in the end.
  */
 static void
 send_newest(ApiCall *call, const TqlQuery *query, const TqlRange *range)
@@ -578,7 +585,7 @@ send_newest(ApiCall *call, const TqlQuery *query, const TqlRange *range)
 	    number_of(call, "maxSeries") > 0 || tempo_metrics_max_series > 0 ||
 	    query->metrics->kind != TQL_ME_QUERY || query->metrics->metrics->function == TQL_M_COMPARE)
 		return;
-	newest.start = range->stop - steps / 8 * range->step;
+	newest.start = newest.after = range->stop - steps / NEWEST_PART * range->step;
 	response = range_response(call, &newest, NULL);
 	response->metrics = metrics_message(false);
 	stream_send(call, &response->base);
@@ -606,36 +613,66 @@ serve_query_range(ApiCall *call)
 	api_answer(call, &response->base);
 }
 
+/* The value of each series over a range */
+static Tempo__Api__QueryInstantResponse *
+instant_response(ApiCall *call, const TqlRange *range)
+{
+	Tempo__Api__QueryInstantResponse *response = palloc(sizeof(*response));
+	MemoryContext                     context = CurrentMemoryContext;
+
+	tempo__api__query_instant_response__init(response);
+	SPI_connect();
+	/* the answer outlives the query */
+	MemoryContextSwitchTo(context);
+	run_metrics(call, range);
+	response->n_series = limit_series(call, SPI_processed, &response->message, &response->status);
+	response->series = palloc(Max(response->n_series, 1) * sizeof(void *));
+	for (uint64 row = 0; row < response->n_series; row++)
+		response->series[row] = instant_series(row);
+	SPI_finish();
+	MemoryContextSwitchTo(context);
+	return response;
+}
+
+/*
+ * What the newest spans alone make the answer: counts and sums so far, rates
+ * over the whole range already.  Any query has that, since clients put each
+ * message of this stream in the place of the one before.
+ */
+static void
+send_newest_instant(ApiCall *call, const TqlRange *range)
+{
+	Tempo__Api__QueryInstantResponse *response;
+	TqlRange                          newest = *range;
+
+	if (!call->request->stream || call->request->partial == NULL || range->step < MIN_DIVIDED_RANGE)
+		return;
+	newest.after = range->stop - range->step / NEWEST_PART;
+	response = instant_response(call, &newest);
+	response->metrics = metrics_message(false);
+	stream_send(call, &response->base);
+}
+
 void
 serve_query_instant(ApiCall *call)
 {
-	Tempo__Api__QueryInstantResponse response;
-	MemoryContext                    context = CurrentMemoryContext;
-	MemoryContext                    old;
-	MetricsRange                     range;
-	TqlRange                         whole;
+	Tempo__Api__QueryInstantResponse *response;
+	MetricsRange                      range;
+	TqlRange                          whole;
 
 	call->format = FORMAT_JSON;
 	if (!read_range(call, &range) || read_query(call, true) == NULL || !check_range(call, &range, true))
 		return;
-	whole.start = range.start;
+	whole.start = whole.after = range.start;
 	whole.stop = range.end;
 	whole.step = range.end - range.start;
 
-	tempo__api__query_instant_response__init(&response);
-	response.metrics = metrics_message(true);
-	SPI_connect();
-	old = MemoryContextSwitchTo(context);
-	run_metrics(call, &whole);
-	response.n_series = limit_series(call, SPI_processed, &response.message, &response.status);
-	response.series = palloc(Max(response.n_series, 1) * sizeof(void *));
-	for (uint64 row = 0; row < response.n_series; row++)
-		response.series[row] = instant_series(row);
+	send_newest_instant(call, &whole);
+	response = instant_response(call, &whole);
+	response->metrics = metrics_message(true);
 	if (call->request->stream)
-		api_answer(call, &response.base);
+		api_answer(call, &response->base);
 	/* without series the key is left out */
 	else
-		message_to_json(api_ok(call, "application/json"), &response.base, JSON_TEMPO, false);
-	MemoryContextSwitchTo(old);
-	SPI_finish();
+		message_to_json(api_ok(call, "application/json"), &response->base, JSON_TEMPO, false);
 }

@@ -94,6 +94,7 @@ tql_align_range(int64 start, int64 end, int64 step, TqlRange *range)
 	over = end % step;
 	if (over < 0)
 		over += step;
+	range->after = range->start;
 	range->stop = end;
 	if (over > 0 && pg_add_s64_overflow(end, step - over, &range->stop))
 		return false;

@@ -27,6 +27,7 @@ typedef struct TqlRange
 	int64 start;
 	int64 stop;
 	int64 step;
+	int64 after; /* spans up to then are passed over, as if there were none yet; "start" for all of them */
 } TqlRange;
 
 /* About 240 steps, of a round number of seconds where that is possible */

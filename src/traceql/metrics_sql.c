@@ -27,7 +27,7 @@ bucket_sql(const char *time, const TqlRange *range)
 static char *
 window_sql(const char *time, const TqlRange *range)
 {
-	return psprintf("%s >= " INT64_FORMAT " AND %s < " INT64_FORMAT, time, range->start + 1, time, range->stop + 1);
+	return psprintf("%s >= " INT64_FORMAT " AND %s < " INT64_FORMAT, time, range->after + 1, time, range->stop + 1);
 }
 
 static bool

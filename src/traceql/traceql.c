@@ -312,7 +312,7 @@ static void
 set_window(TqlSearch *search, const TqlRange *range)
 {
 	search->has_start = search->has_end = true;
-	search->start = range->start;
+	search->start = range->after;
 	search->end = range->stop;
 }
 
@@ -381,9 +381,12 @@ tempo_traceql_metrics_to_sql(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(tql_metrics_sql(&search, &range, true)));
 }
 
-/* Arguments query, start, stop, step and tenants, the range exactly as given; false if one is missing */
+/*
+ * Arguments query, start, stop, step and tenants, and at last "after" if there
+ * is one; the range exactly as given.  False if one is missing.
+ */
 static bool
-read_exact_metrics(FunctionCallInfo fcinfo, int tenants, TqlSearch *search, TqlRange *range)
+read_exact_metrics(FunctionCallInfo fcinfo, int tenants, bool has_after, TqlSearch *search, TqlRange *range)
 {
 	for (int arg = 0; arg < 4; arg++)
 	{
@@ -397,22 +400,25 @@ read_exact_metrics(FunctionCallInfo fcinfo, int tenants, TqlSearch *search, TqlR
 	range->start = PG_GETARG_INT64(1);
 	range->stop = PG_GETARG_INT64(2);
 	range->step = PG_GETARG_INT64(3);
+	range->after = range->start;
 	if (range->step <= 0 || range->start >= range->stop || range->start == PG_INT64_MIN || range->stop == PG_INT64_MAX)
 		ereport(ERROR,
 		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 		         errmsg("the range of a metrics query must not be empty")));
+	if (has_after && !PG_ARGISNULL(5))
+		range->after = Max(range->start, Min(PG_GETARG_INT64(5), range->stop));
 	set_window(search, range);
 	return true;
 }
 
-/* tempo.query_metrics(query, start, stop, step, tenants): one row per series */
+/* tempo.query_metrics(query, start, stop, step, tenants, after): one row per series */
 Datum
 tempo_query_metrics(PG_FUNCTION_ARGS)
 {
 	TqlSearch search;
 	TqlRange  range;
 
-	if (read_exact_metrics(fcinfo, 4, &search, &range))
+	if (read_exact_metrics(fcinfo, 4, true, &search, &range))
 		return_query(fcinfo, &search, tql_metrics_sql(&search, &range, false));
 	return (Datum) 0;
 }
@@ -437,7 +443,7 @@ tempo_query_exemplars(PG_FUNCTION_ARGS)
 		InitMaterializedSRF(fcinfo, 0);
 		return (Datum) 0;
 	}
-	if (!read_exact_metrics(fcinfo, 7, &search, &range))
+	if (!read_exact_metrics(fcinfo, 7, false, &search, &range))
 		return (Datum) 0;
 	/* a null among them is an error */
 	deconstruct_array(PG_GETARG_ARRAYTYPE_P(4), INT4OID, 4, true, TYPALIGN_INT, &first, NULL, &n);
@@ -451,7 +457,7 @@ tempo_query_exemplars(PG_FUNCTION_ARGS)
 
 		if (from < 0 || from > to || to >= n_steps)
 			continue;
-		windows[n_windows].start = range.start + from * range.step;
+		windows[n_windows].start = windows[n_windows].after = range.start + from * range.step;
 		windows[n_windows++].stop = Min(range.start + (to + 1) * range.step, range.stop);
 	}
 	sql = tql_exemplars_sql(&search, windows, n_windows, Max(PG_GETARG_INT32(6), 0));

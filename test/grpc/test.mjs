@@ -291,13 +291,19 @@ async function incrementsOf() {
   const q = `{ span.run = "${run}" && name = "age" }`
   const traces = (m) => (m.traces ?? []).map((t) => t.span_set.spans[0].attributes.find((a) => a.key === 'run') && t.traceID.replace(/^0+/, '')[0]).sort()
   const values = (m) => (m.tag_values ?? []).map((v) => v.value ?? v)
+  const value = (m) => m.series?.[0]?.value
   const total = (m) => (m.series ?? []).flatMap((s) => s.samples).reduce((n, s) => n + (s.value ?? 0), 0)
   try {
     for (const [method, request, what, first, last] of [
       ['SearchTagValuesV2', { tag_name: 'span.age', query: `{ span.run = "${run}" }`, ...seconds }, values, ['new'], ['new', 'old']],
       ['SearchTagValues', { tag_name: 'age', ...seconds }, values, ['new'], ['new', 'old']],
       ['SearchTagsV2', { scope: 'span', query: q, ...seconds }, (m) => m.scopes?.[0].tags, ['age', 'run'], ['age', 'run']],
-      ['MetricsQueryRange', { query: `${q} | count_over_time()`, ...nanos }, total, 1, 2]
+      ['MetricsQueryRange', { query: `${q} | count_over_time()`, ...nanos }, total, 1, 2],
+      // so far, of the whole range
+      ['MetricsQueryInstant', { query: `${q} | count_over_time()`, start: nanos.start, end: nanos.end }, value, 1, 2],
+      ['MetricsQueryInstant', { query: `(${q} | rate()) * 14400`, start: nanos.start, end: nanos.end }, (m) => Math.round(value(m)), 1, 2],
+      ['MetricsQueryInstant', { query: `${q} | compare({ span.age = "old" })`, start: nanos.start, end: nanos.end },
+        (m) => m.series.flatMap((s) => s.labels).filter((l) => l.key === 'span.age').map((l) => l.value.string_value).sort(), ['new', 'nil'], ['new', 'nil', 'nil', 'old']]
     ]) {
       await holding(`SELECT pg_advisory_lock(${lock})`, `locktype = 'advisory' AND objid = ${lock} AND mode = 'ExclusiveLock'`, async (release) => {
         const stream = querier[method](bytes(request), metadata())
