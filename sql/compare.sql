@@ -151,6 +151,15 @@ ALTER TABLE tempo.spans DISABLE ROW LEVEL SECURITY;
 DROP OWNED BY tempo_compare_tester;
 DROP ROLE tempo_compare_tester;
 
+-- names of attributes with characters that separate keys
+BEGIN;
+INSERT INTO tempo.spans (trace_id, span_id, start_time_unix_nano, duration_nano, name, attributes)
+VALUES (lpad('c', 32, 'c')::tempo.trace_id, lpad('c', 16, 'c')::tempo.span_id, 1700000001000000000, 3, 'controls', '{"a\u0001b": 1, "a\u0002s": "x", "a": true, "a\u0001": 0.5}');
+SELECT custom, labels FROM (VALUES ('on'), ('off')) AS v (custom), set_config('tempo_pg.enable_custom_aggregate', custom, true),
+    LATERAL (SELECT DISTINCT labels FROM traceql_metrics('{ name = "controls" } | compare({ true })', '2023-11-14 22:13:20Z', '2023-11-14 22:13:30Z', '10 s')) AS s
+WHERE labels::text LIKE '%span.a%' ORDER BY 1, 2;
+ROLLBACK;
+
 -- memory; arguments that the aggregate refuses
 SET tempo_pg.compare_memory = '1MB';
 SELECT count(*) FROM traceql_metrics('{} | compare({ status = error })', '2023-11-14 22:13:20Z', '2023-11-14 22:14:20Z', '10 s');

@@ -35,8 +35,12 @@ PG_FUNCTION_INFO_V1(tempo_metrics_series);
 
 #define DEFAULT_COMPARE_VALUES 10
 
-/* Labels of one row joined in one text; JSON has no such character */
+/*
+ * Labels of one row joined in one text.  JSON has no such characters, but the
+ * name of an attribute that compare() counts may: they are escaped in it.
+ */
 #define KEY_SEPARATOR '\1'
+#define KEY_ESCAPE '\2'
 
 /* One group of one query */
 typedef struct Row
@@ -109,9 +113,36 @@ join_keys(ArrayType *keys)
 	{
 		if (i > 0)
 			appendStringInfoChar(&out, KEY_SEPARATOR);
-		appendStringInfoString(&out, nulls[i] ? "\"nil\"" : TextDatumGetCString(items[i]));
+		for (const char *c = nulls[i] ? "\"nil\"" : TextDatumGetCString(items[i]); *c; c++)
+		{
+			if (unlikely(*c == KEY_SEPARATOR || *c == KEY_ESCAPE))
+			{
+				appendStringInfoChar(&out, KEY_ESCAPE);
+				appendStringInfoChar(&out, *c == KEY_SEPARATOR ? 's' : 'e');
+			}
+			else
+				appendStringInfoChar(&out, *c);
+		}
 	}
 	return out.data;
+}
+
+/* A part of a key as it was before it was joined */
+static char *
+key_part(const char *part, int len)
+{
+	char *result = palloc(len + 1);
+	int   n = 0;
+
+	for (int i = 0; i < len; i++)
+	{
+		if (unlikely(part[i] == KEY_ESCAPE && i + 1 < len))
+			result[n++] = part[++i] == 's' ? KEY_SEPARATOR : KEY_ESCAPE;
+		else
+			result[n++] = part[i];
+	}
+	result[n] = '\0';
+	return result;
 }
 
 /* tempo.collect_series(state, query, start, stop, step, part, bucket, keys, value, n) */
@@ -373,7 +404,7 @@ compare_series(const SeriesState *state, const TqlMetrics *metrics, const Row *r
 		const char *second = *first ? strchrnul(first + 1, KEY_SEPARATOR) : first;
 		int         prefix = second - rows[i].key;
 		char       *side = pnstrdup(rows[i].key, first - rows[i].key);
-		char       *attribute = *first ? pnstrdup(first + 1, second - first - 1) : pstrdup("");
+		char       *attribute = *first ? key_part(first + 1, second - first - 1) : pstrdup("");
 		List       *values = NIL;
 		TqlSeries  *total;
 		TqlSeries  *series = NULL;
