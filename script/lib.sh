@@ -85,7 +85,7 @@ installed()
 # need_packages PACKAGE...: installs the Debian packages that are missing
 need_packages()
 {
-	local missing=() package log
+	local missing=() package log pause
 	for package in "$@"; do
 		installed "$package" || missing+=("$package")
 	done
@@ -99,24 +99,35 @@ need_packages()
 	say "    installing ${missing[*]}"
 	log=$(mktemp "${TMPDIR:-/tmp}/tempo_pg-apt.XXXXXX")
 	# The package lists of a new machine are empty or stale: renew them only then.
+	# A mirror may be out of reach, or between two states, for a minute.
 	if ! apt_install "${missing[@]}" >"$log" 2>&1; then
-		say "    renewing the package lists"
-		as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y update >>"$log" 2>&1 || true
-		if ! apt_install "${missing[@]}" >>"$log" 2>&1; then
-			log_tail "$log"
-			fail "apt-get could not install ${missing[*]}" \
-				"the whole output is in $log" \
-				"check the network and /etc/apt/sources.list, then run this again"
-		fi
+		for pause in 10 30 60 0; do
+			say "    renewing the package lists"
+			apt_update >>"$log" 2>&1 || true
+			if apt_install "${missing[@]}" >>"$log" 2>&1; then
+				rm -f "$log"
+				return 0
+			fi
+			sleep $pause
+		done
+		log_tail "$log"
+		fail "apt-get could not install ${missing[*]}" \
+			"the whole output is in $log" \
+			"check the network and /etc/apt/sources.list, then run this again"
 	fi
 	rm -f "$log"
 }
 
+apt_update()
+{
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Acquire::Retries=5 update </dev/null
+}
+
 apt_install()
 {
-	as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y \
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Acquire::Retries=5 \
 		-o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
-		-o DPkg::Lock::Timeout=120 \
+		-o DPkg::Lock::Timeout=300 \
 		install --no-install-recommends "$@" </dev/null
 }
 

@@ -143,18 +143,21 @@ writer_cancel(SIGNAL_ARGS)
 /*
  * An idle writer just leaves.  A busy one finishes its group, whose clients
  * would not know otherwise whether it is stored; the receiver cancels it if
- * that takes long, and a second signal ends it at once.
+ * that takes long, and another signal a second later ends it at once.  Not one
+ * that comes sooner: the postmaster signals a process and then its group, so
+ * that one order may be heard twice.
  */
 static void
 writer_terminate(SIGNAL_ARGS)
 {
-	if (in_group && !ShutdownRequestPending && !waits_for_standby())
-		ShutdownRequestPending = true;
-	else
-	{
-		ShutdownRequestPending = true;
+	static TimestampTz first;
+	TimestampTz        now = GetCurrentTimestamp();
+
+	if (!ShutdownRequestPending)
+		first = now;
+	ShutdownRequestPending = true;
+	if (!in_group || waits_for_standby() || now - first > USECS_PER_SEC)
 		die(postgres_signal_arg);
-	}
 }
 
 static void

@@ -9,25 +9,47 @@ PG_CONFIG = os.environ.get("PG_CONFIG", "/usr/lib/postgresql/15/bin/pg_config")
 BIN = subprocess.run([PG_CONFIG, "--bindir"], check=True, capture_output=True, text=True).stdout.strip()
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 AS_ROOT = os.geteuid() == 0
+# Limits are for machines that do nothing for seconds: who waits goes on as soon as he has what he waits for.
+PATIENCE = 300
+os.environ["PGCTLTIMEOUT"] = str(PATIENCE)
 
 
 def as_server(command):
     return ["runuser", "-u", "postgres", "--"] + command if AS_ROOT else command
 
 
+def port_range():
+    """ports that outgoing connections do not take"""
+    try:
+        with open("/proc/sys/net/ipv4/ip_local_port_range") as f: low, high = map(int, f.read().split())
+    except (OSError, ValueError): low, high = 32768, 60999
+    outside = [port for port in range(10000, 65000) if not low <= port <= high]
+    return outside if len(outside) > 1000 else range(10000, 32000)
+
+
+PORTS = port_range()
+reserved = []
+
+
 def free_ports(n):
-    """n ports nobody listens on, outside of the range that outgoing connections take theirs from"""
+    """n ports nobody listens on.  Until this process ends no other test gets them: not before the server is started, nor while it is down."""
     ports = []
     while len(ports) < n:
-        port = random.randrange(10000, 32000)
-        with socket.socket() as s:
-            try: s.bind(("127.0.0.1", port))
-            except OSError: continue
-        if port not in ports: ports.append(port)
+        port = random.choice(PORTS)
+        name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            name.bind("\0tempo_pg test port %d" % port)
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                with socket.socket(socket.AF_INET, kind) as s: s.bind(("127.0.0.1", port))
+        except OSError:
+            name.close()
+            continue
+        reserved.append(name)
+        ports.append(port)
     return ports
 
 
-def poll(what, condition, seconds=60):
+def poll(what, condition, seconds=PATIENCE):
     """waits until condition() is true and returns what it returns"""
     end = time.monotonic() + seconds
     while True:
@@ -52,6 +74,8 @@ class Cluster:
         if AS_ROOT: os.chown(self.folder, pwd.getpwnam("postgres").pw_uid, -1)
         self.settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "port": self.port, "max_worker_processes": 32, "max_prepared_transactions": 20, "shared_preload_libraries": "tempo_pg",
                          "log_line_prefix": "%m [%p] %b ", "tempo_pg.http_port": self.http_port, "tempo_pg.otlp_grpc_port": self.grpc_port, "tempo_pg.otlp_http_port": self.otlp_port}
+        # a standby that is slow still finds what it has to replay
+        if "max_wal_senders" in settings and settings.get("wal_level") == "replica": self.settings["wal_keep_size"] = "1GB"
         self.settings.update(settings)
         self.postmaster = None
         atexit.register(self.cleanup)
@@ -74,7 +98,7 @@ class Cluster:
         subprocess.run(as_server(["sh", "-c", 'cat > "$1"', "sh", self.data + "/postgresql.conf"]), input=text, text=True, check=True, cwd="/")
 
     def start(self, wait=True, check=True):
-        r = self.run(BIN + "/pg_ctl", "-D", self.data, "-l", self.log, "-w" if wait else "-W", "-t", "120", "start", check=False)
+        r = self.run(BIN + "/pg_ctl", "-D", self.data, "-l", self.log, "-w" if wait else "-W", "start", check=False)
         if r.returncode:
             if check: raise RuntimeError("the server does not start:\n%s\n%s" % (r.stdout, self.log_text()[-3000:]))
             return False
@@ -85,7 +109,7 @@ class Cluster:
         return self.run("head", "-1", self.data + "/postmaster.pid").stdout.strip()
 
     def stop(self, mode="fast"):
-        self.run(BIN + "/pg_ctl", "-D", self.data, "-m", mode, "-w", "-t", "120", "stop")
+        self.run(BIN + "/pg_ctl", "-D", self.data, "-m", mode, "-w", "stop")
         self.postmaster = None
 
     def restart(self):
@@ -93,7 +117,14 @@ class Cluster:
         self.start()
 
     def reload(self):
+        """until all of them have read the settings, not only those that the postmaster has signalled first"""
         self.run(BIN + "/pg_ctl", "-D", self.data, "reload")
+        # who is accepted behind the signal comes when the postmaster has passed it on to everybody
+        self.try_sql("SELECT 1")
+        end = time.monotonic() + 10
+        for pid in self.children():
+            # who is busy, or waits amid a request, reads them before the next one
+            while not idle(pid) and time.monotonic() < end: time.sleep(0.005)
 
     def children(self):
         """the server's processes but the postmaster"""
@@ -105,10 +136,16 @@ class Cluster:
             if ppid == self.postmaster: found.append(int(pid))
         return found
 
+    def freeze(self):
+        """stops the postmaster, so that it starts no process any more -> its children"""
+        os.kill(self.postmaster, signal.SIGSTOP)
+        poll("the postmaster's stop", lambda: state(self.postmaster) in "TZ")
+        return self.children()
+
     def kill9(self):
         """the power fails: every process of this server is gone at once"""
-        pids = [self.postmaster] + self.children()
-        for pid in pids:
+        pids = self.freeze() + [self.postmaster]
+        for pid in reversed(pids):
             try: os.kill(pid, signal.SIGKILL)
             except ProcessLookupError: pass
         # until init has buried them: to PostgreSQL a zombie is a running server
@@ -119,9 +156,15 @@ class Cluster:
         try:
             if self.postmaster and alive(self.postmaster): self.run(BIN + "/pg_ctl", "-D", self.data, "-m", "immediate", "-w", "stop", check=False)
             keep = os.environ.get("TEMPO_PG_TEST_LOGS")
+            if getattr(sys.modules.get("tap"), "failed", 0): self.tell()
             if keep and os.path.exists(self.log): shutil.copy(self.log, os.path.join(keep, "%s-%d.server.log" % (self.name, os.getpid())))
             shutil.rmtree(self.folder, ignore_errors=True)
         except Exception as x: print("# cleanup: %s" % x, file=sys.stderr)
+
+    def tell(self):
+        """the end of the log, but for statements"""
+        lines = [l for l in self.log_text().splitlines() if "STATEMENT:" not in l]
+        print("\n".join(["# log of %s:" % self.name] + ["#   %.300s" % l for l in lines[-25:]]), flush=True)
 
     def log_text(self):
         try:
@@ -150,7 +193,7 @@ class Cluster:
         settings = dict({"hot_standby": "on", "wal_retrieve_retry_interval": "100ms", "primary_conninfo": "host=127.0.0.1 port=%d user=postgres application_name=%s" % (node.port, self.name)}, **settings)
         self.configure(**settings)
 
-    def wait_replayed(self, node, seconds=60):
+    def wait_replayed(self, node, seconds=PATIENCE):
         """until this standby has replayed what node has written"""
         end = node.sql("SELECT pg_current_wal_insert_lsn()")
         poll("replay", lambda: self.try_sql("SELECT pg_last_wal_replay_lsn() >= '%s'" % end) == "t", seconds)
@@ -165,13 +208,21 @@ class Cluster:
         if r.returncode: raise SqlError("%s\n%s" % (text[:300], r.stderr))
         return r.stdout.rstrip("\n")
 
+    def delete(self, text):
+        """beside a compaction worker: a merge may come first, which 40001 says"""
+        def done():
+            r = self.psql(text)
+            if r.returncode and "40001" not in r.stderr: raise SqlError("%s\n%s" % (text[:300], r.stderr))
+            return r.returncode == 0
+        poll("a DELETE that meets no merge", done)
+
     def try_sql(self, text, db="postgres"):
         """None if it fails (say, while the server starts)"""
         r = self.psql(text, db)
         return None if r.returncode else r.stdout.rstrip("\n")
 
     # ------------------------------------------------------------ HTTP
-    def http(self, method, port, path, body=None, headers=None, timeout=30):
+    def http(self, method, port, path, body=None, headers=None, timeout=120):
         """-> status, headers (lower-case names), body; status 0 if there is no answer"""
         rq = urllib.request.Request("http://127.0.0.1:%d%s" % (port, path), data=body, method=method, headers=headers or {})
         try:
@@ -183,15 +234,15 @@ class Cluster:
     def get(self, path, tenant=None, **more):
         return self.http("GET", self.http_port, path, headers={"X-Scope-OrgID": tenant} if tenant else {}, **more)
 
-    def export_json(self, request, tenant=None, timeout=30):
+    def export_json(self, request, tenant=None, timeout=120):
         headers = {"Content-Type": "application/json"}
         if tenant: headers["X-Scope-OrgID"] = tenant
         return self.http("POST", self.otlp_port, "/v1/traces", json.dumps(request).encode(), headers, timeout)
 
-    def export_protobuf(self, body, timeout=30):
+    def export_protobuf(self, body, timeout=120):
         return self.http("POST", self.otlp_port, "/v1/traces", body, {"Content-Type": "application/x-protobuf"}, timeout)
 
-    def export_grpc(self, body, timeout=30):
+    def export_grpc(self, body, timeout=120):
         """-> grpc-status (None if there is no answer), headers and trailers"""
         r = subprocess.run(["curl", "-s", "--noproxy", "*", "-m", str(timeout), "--http2-prior-knowledge", "-o", "/dev/null", "-D", "-", "--data-binary", "@-", "-H", "Content-Type: application/grpc", "-H", "TE: trailers",
                             "http://127.0.0.1:%d/opentelemetry.proto.collector.trace.v1.TraceService/Export" % self.grpc_port], input=struct.pack(">BI", 0, len(body)) + body, capture_output=True)
@@ -206,7 +257,8 @@ class Cluster:
         self.wait_ready()
 
     def wait_ready(self):
-        poll("an OTLP answer", lambda: self.export_protobuf(b"")[0] == 200)
+        # of every receiver: which of them gets a connection is the kernel's choice
+        for n in range(20): poll("an OTLP answer", lambda: self.export_protobuf(b"")[0] == 200)
         poll("an API answer", lambda: self.get("/ready")[0] == 200)
 
 
@@ -229,7 +281,7 @@ class Session:
 
     def close(self):
         self.process.stdin.close()
-        self.process.wait(30)
+        self.process.wait(PATIENCE)
 
 
 class SmallDisk:
@@ -252,7 +304,21 @@ class SmallDisk:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def alive(pid):
+def state(pid):
+    """the letter for what a process does; Z if it is gone"""
     try:
-        with open("/proc/%d/stat" % pid) as f: return f.read().rpartition(")")[2].split()[0] != "Z"
-    except OSError: return False
+        with open("/proc/%d/stat" % pid) as f: return f.read().rpartition(")")[2].split()[0]
+    except OSError: return "Z"
+
+
+def alive(pid): return state(pid) != "Z"
+
+
+def idle(pid):
+    """does a process sleep, without a SIGHUP that it has still to notice?  True for those that are none of tempo_pg's"""
+    try:
+        with open("/proc/%d/cmdline" % pid) as f:
+            if "tempo_pg" not in f.read(): return True
+        with open("/proc/%d/status" % pid) as f: fields = dict(line.split(":", 1) for line in f if ":" in line)
+        return not (int(fields["SigPnd"], 16) | int(fields["ShdPnd"], 16)) & 1 and fields["State"].split()[0] not in "RD"
+    except (OSError, KeyError, IndexError): return True

@@ -28,10 +28,10 @@ class Client(threading.Thread):
             tries = 0
             while True:
                 if self.number == 1:
-                    status, answer = self.node.export_grpc(body, timeout=10)
+                    status, answer = self.node.export_grpc(body, timeout=60)
                     good, later = 0, (None, 1, 8, 14)
                 else:
-                    status, headers, answer = self.node.export_protobuf(body, timeout=10)
+                    status, headers, answer = self.node.export_protobuf(body, timeout=60)
                     good, later = 200, (0, 503, 429)
                 if status == good: break
                 # no answer, or "not now": the client repeats
@@ -54,17 +54,22 @@ def check(node, want, when):
 
 def kill_one(node, what):
     """postgres ends all the others, and begins anew"""
-    pid = int(cluster.poll("a process to kill: " + what, lambda: node.try_sql("SELECT pid FROM pg_stat_activity WHERE backend_type LIKE '%s' ORDER BY random() LIMIT 1" % what)))
-    os.kill(pid, signal.SIGKILL)
+    def kill():
+        pid = node.try_sql("SELECT pid FROM pg_stat_activity WHERE backend_type LIKE '%s' ORDER BY random() LIMIT 1" % what)
+        try:
+            if pid: os.kill(int(pid), signal.SIGKILL)
+            return int(pid or 0)
+        except ProcessLookupError: return 0
+    pid = cluster.poll("a process to kill: " + what, kill)
     cluster.poll("the end of %s" % what, lambda: not os.path.exists("/proc/%d" % pid))
     cluster.poll("the server's recovery", lambda: node.try_sql("SELECT 1") == "1")
 
 
 def kill_postmaster(node):
     """the others see that it has gone, and end by themselves"""
-    children = node.children()
+    children = node.freeze()
     os.kill(node.postmaster, signal.SIGKILL)
-    cluster.poll("the end of all processes", lambda: not any(os.path.exists("/proc/%d" % pid) for pid in children + [node.postmaster]), 120)
+    cluster.poll("the end of all processes", lambda: not any(os.path.exists("/proc/%d" % pid) for pid in children + [node.postmaster]))
     node.postmaster = None
     node.start()
 
@@ -105,7 +110,7 @@ def test():
     before = done()
     cluster.poll("load after the last crash", lambda: done() >= before + 150)
     stop.set()
-    for c in clients: c.join(60)
+    for c in clients: c.join(cluster.PATIENCE)
     tap.ok(not any(c.is_alive() for c in clients), "every client got its last answer")
     tap.equal([c.unexpected for c in clients if c.unexpected], [], "clients saw success, 503 or no answer, nothing else")
     want = {}

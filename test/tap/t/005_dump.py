@@ -8,7 +8,7 @@ ROWS = "SELECT to_jsonb(s)::text FROM tempo.spans s ORDER BY trace_id, span_id, 
 
 
 def test():
-    node = cluster.Cluster("dump")
+    node = cluster.Cluster("dump", **{"tempo_pg.compaction": "off"})
     node.start()
     node.create_extension()
     trace = "c0ffee" * 5 + "01"

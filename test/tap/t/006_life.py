@@ -1,5 +1,5 @@
 """Without a database, without the extension, with it, without it again, with new settings: every port answers and says why it cannot."""
-import os, re, socket, subprocess, threading
+import os, re, socket, subprocess, threading, time
 import cluster, otlp, tap
 
 
@@ -10,9 +10,12 @@ def answers_unavailable(node, what, words):
     # a reason of before may still be answered until the settings are read again
     body = cluster.poll("503 over OTLP/HTTP: " + what, http)
     tap.ok(any(w in body for w in words), "%s: OTLP over HTTP answers 503 with a reason" % what, body[:400])
-    status, fields = node.export_grpc(otlp.request_bytes(otlp.request([otlp.span("d" * 32, "d" * 16)])))
-    tap.equal(status, 14, "%s: OTLP over gRPC answers UNAVAILABLE" % what)
-    tap.ok(any(w.decode() in fields.get("grpc-message", "").replace("%20", " ") for w in words), "%s: with a reason" % what, fields)
+    # each receiver finds it out for itself
+    def grpc():
+        status, fields = node.export_grpc(otlp.request_bytes(otlp.request([otlp.span("d" * 32, "d" * 16)])))
+        return any(w.decode() in fields.get("grpc-message", "").replace("%20", " ") for w in words) and (status, fields)
+    status, fields = cluster.poll("a reason over gRPC: " + what, grpc)
+    tap.equal(status, 14, "%s: OTLP over gRPC answers UNAVAILABLE, with a reason" % what)
     def api():
         status, headers, body = node.get("/api/search?q=%7B%7D")
         return status == 503 and any(w in body for w in words) and body
@@ -20,7 +23,7 @@ def answers_unavailable(node, what, words):
     tap.ok(any(w in body for w in words), "%s: the API answers 503 with a reason" % what, body[:400])
     tap.equal(node.get("/api/echo")[0], 200, "%s: /api/echo answers" % what)
     tap.equal(node.get("/metrics")[0], 200, "%s: /metrics answers" % what)
-    tap.equal(node.get("/ready")[0], 503, "%s: /ready says no" % what)
+    tap.equal(cluster.poll("/ready", lambda: node.get("/ready")[0] == 503), True, "%s: /ready says no" % what)
 
 
 def works(node, trace, what):
@@ -29,6 +32,11 @@ def works(node, trace, what):
     cluster.poll("query: " + what, lambda: node.get("/api/traces/" + trace)[0] == 200)
     tap.ok(True, "%s: ingest and query work" % what)
     tap.equal(node.sql("SELECT count(*) FROM tempo.spans WHERE trace_id = '%s'" % trace), "1", "%s: the span is there" % what)
+
+
+def waiting(node):
+    """does a writer wait for a lock?  (the compaction worker may wait for the same)"""
+    return node.sql("SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted AND backend_type = 'tempo_pg writer'") != "0"
 
 
 def dropped_while_storing(node):
@@ -41,10 +49,10 @@ def dropped_while_storing(node):
     drop.stdin.flush()
     cluster.poll("the lock", lambda: node.sql("SELECT count(*) FROM pg_locks WHERE relation = 'tempo.spans'::regclass AND mode = 'AccessExclusiveLock' AND granted") == "1")
     client.start()
-    cluster.poll("the writer waits", lambda: node.sql("SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted AND backend_type = 'tempo_pg writer'") != "0")
+    cluster.poll("the writer waits", lambda: waiting(node))
     drop.communicate("DROP EXTENSION tempo_pg CASCADE; COMMIT;\n")
     tap.equal(drop.returncode, 0, "DROP EXTENSION while a request waits")
-    client.join(30)
+    client.join(cluster.PATIENCE)
     tap.equal(answers and answers[0][0], 503, "the request that waited is answered 503")
 
 
@@ -65,50 +73,67 @@ def waiting_export(node, trace):
     body = otlp.request_bytes(otlp.request([otlp.span(trace, "e" * 16)]))
     client = threading.Thread(target=lambda: answers.append(node.export_protobuf(body)))
     client.start()
-    cluster.poll("the writer waits", lambda: node.sql("SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted AND backend_type = 'tempo_pg writer'") != "0")
+    cluster.poll("the writer waits", lambda: waiting(node))
     return client, answers
 
 
+def under_way(node, number, end, what):
+    """A request waits for its writer, and so does the end of what there is, until end(lock) takes the lock away.  The writer has seconds for the rest: on a machine that
+    does nothing for so long the client is asked to repeat, and the test is as well."""
+    for n in range(20):
+        trace = "%x%031x" % (number, n + 1)
+        lock = Locked(node)
+        client, answers = waiting_export(node, trace)
+        began = time.monotonic()
+        end(lock)
+        client.join(cluster.PATIENCE)
+        slow = time.monotonic() - began > 2.5
+        got = answers[0][0], node.sql("SELECT count(*) FROM tempo.spans WHERE trace_id = '%s'" % trace)
+        if got[0] != 503 or not slow: break
+    tap.equal(got, (200, "1"), what)
+
+
 def leaving(node):
-    lock = Locked(node)
-    client, answers = waiting_export(node, "1" * 32)
-    node.configure(**{"tempo_pg.enabled": "off"})
-    node.reload()
-    cluster.poll("off", lambda: b"tempo_pg.enabled is off" in node.export_protobuf(otlp.request_bytes(otlp.request([otlp.span("2" * 32, "e" * 16)])))[2])
-    lock.close()
-    client.join(30)
-    tap.equal((answers[0][0], node.sql("SELECT count(*) FROM tempo.spans WHERE trace_id = '%s'" % ("1" * 32))), (200, "1"), "a request under way is stored and answered when tempo_pg is turned off")
-    node.configure(**{"tempo_pg.enabled": "on"})
-    node.reload()
+    def turned_off(lock):
+        node.configure(**{"tempo_pg.enabled": "off"})
+        node.reload()
+        cluster.poll("off", lambda: b"tempo_pg.enabled is off" in node.export_protobuf(otlp.request_bytes(otlp.request([otlp.span("2" * 32, "e" * 16)])))[2])
+        lock.close()
+        cluster.poll("the writer's end", lambda: node.sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'tempo_pg writer'") == "0")
+        node.configure(**{"tempo_pg.enabled": "on"})
+        node.reload()
+        node.wait_ready()
+    under_way(node, 1, turned_off, "a request under way is stored and answered when tempo_pg is turned off")
     works(node, "3" * 32, "turned on again")
 
     # the shutdown ends the session that keeps the writer waiting
-    lock = Locked(node)
-    client, answers = waiting_export(node, "4" * 32)
-    node.stop()
-    client.join(30)
-    node.start()
-    node.wait_ready()
-    tap.equal((answers[0][0], node.sql("SELECT count(*) FROM tempo.spans WHERE trace_id = '%s'" % ("4" * 32))), (200, "1"), "a request under way is stored and answered at a shutdown")
-    lock.session.communicate()
+    def shut_down(lock):
+        node.restart()
+        node.wait_ready()
+        lock.session.communicate()
+    under_way(node, 4, shut_down, "a request under way is stored and answered at a shutdown")
 
 
 def abandoned(node):
     """clients that leave do not take their requests with them"""
-    lock = Locked(node)
     body = otlp.request_bytes(otlp.request([otlp.span("5" * 32, "e" * 16, name="x" * 900000)]))
     head = b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\nContent-Length: %d\r\n\r\n" % (len(body) + 10)
-    rounds = []
-    for i in range(3):
-        clients = [socket.create_connection(("127.0.0.1", node.otlp_port), timeout=30) for _ in range(8)]
-        for j, s in enumerate(clients):
-            s.sendall(head + body + b"\x7a\x08%04d%04d" % (i, j))
-            s.shutdown(socket.SHUT_WR)
-        rounds.append({s.recv(12) for s in clients})
-        for s in clients: s.close()
-    tap.equal((rounds[0], b"HTTP/1.1 503" in rounds[2]), ({b""}, True), "what the writer has still to get is bounded, whoever waits for it")
-    lock.close()
-    cluster.poll("the next request", lambda: node.export_protobuf(otlp.request_bytes(otlp.request([otlp.span("6" * 32, "e" * 16)])))[0] == 200)
+    # the writer waits for the lock for ten seconds: who needs more for this tries it again
+    for n in range(5):
+        lock = Locked(node)
+        rounds = []
+        for i in range(3):
+            clients = [socket.create_connection(("127.0.0.1", node.otlp_port), timeout=120) for _ in range(8)]
+            for j, s in enumerate(clients):
+                s.sendall(head + body + b"\x7a\x08%04d%04d" % (3 * n + i, j))
+                s.shutdown(socket.SHUT_WR)
+            rounds.append({s.recv(12) for s in clients})
+            for s in clients: s.close()
+        lock.close()
+        cluster.poll("the next request", lambda: node.export_protobuf(otlp.request_bytes(otlp.request([otlp.span("6" * 32, "e" * 16)])))[0] == 200)
+        bounded = rounds[0], b"HTTP/1.1 503" in rounds[2]
+        if bounded == ({b""}, True): break
+    tap.equal(bounded, ({b""}, True), "what the writer has still to get is bounded, whoever waits for it")
     tap.ok(True, "and room again once it has it")
 
 
@@ -127,7 +152,7 @@ def health(node):
     node.restart()
     node.wait_ready()
     tap.ok(watch.stdout.read() in (b"", b"\0\0\0\0\2\x08\2"), "the call ends with the server")
-    watch.wait(30)
+    watch.wait(cluster.PATIENCE)
 
 
 def test():

@@ -14,11 +14,11 @@ class Instance:
 
     def run(self, *more):
         r = subprocess.run([RUN, "--data", self.folder, "--port", str(self.port), "--http-port", str(self.http), "--otlp-grpc-port=%d" % self.grpc, "--otlp-http-port", str(self.otlp), *more],
-                           env=ENV, cwd=TOP, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=200)
+                           env=ENV, cwd=TOP, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600)
         return r.returncode, r.stdout
 
     def stop(self):
-        r = subprocess.run([RUN, "stop", "--data", self.folder], env=ENV, cwd=TOP, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=200)
+        r = subprocess.run([RUN, "stop", "--data", self.folder], env=ENV, cwd=TOP, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600)
         return r.returncode, r.stdout
 
     def sql(self, text):
@@ -27,7 +27,7 @@ class Instance:
 
     def get(self, path, headers={}):
         try:
-            with cluster.OPENER.open(urllib.request.Request("http://127.0.0.1:%d%s" % (self.http, path), headers=headers), timeout=30) as r: return r.status, r.read()
+            with cluster.OPENER.open(urllib.request.Request("http://127.0.0.1:%d%s" % (self.http, path), headers=headers), timeout=120) as r: return r.status, r.read()
         except urllib.error.HTTPError as e: return e.code, e.read()
         except OSError: return 0, b""
 

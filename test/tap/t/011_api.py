@@ -108,13 +108,14 @@ def patience(node):
         tap.equal(node.get("/ready")[0], 200, "who is busy is ready")
         client.close()
         cluster.poll("the cancellation", lambda: active(node) == 0)
-        tap.ok(metric(node, "tempo_pg_requests_cancelled_total") == 1, "the query of a client that left is cancelled")
+        cluster.poll("the count", lambda: metric(node, "tempo_pg_requests_cancelled_total") == 1)
+        tap.ok(True, "the query of a client that left is cancelled")
 
         node.configure(**{"tempo_pg.query_timeout": "500ms"})
         node.reload()
         cluster.poll("504", lambda: node.get(SEARCH, "one")[::2] == (504, b"context deadline exceeded"))
         tap.ok(True, "a request has its time limit")
-        node.configure(**{"tempo_pg.query_timeout": "60s"})
+        node.configure(**{"tempo_pg.query_timeout": "10min"})
         node.reload()
 
         # a worker that dies takes its request with it
@@ -125,14 +126,14 @@ def patience(node):
             tap.equal(answer.result()[::2], (500, b"the query worker was terminated\nSee the server log.\n"), "a request whose worker dies is told so")
 
         # what a client sends is no text in the encoding of the server; pg_stat_activity must be
-        with socket.create_connection(("127.0.0.1", node.http_port), timeout=30) as s:
+        with socket.create_connection(("127.0.0.1", node.http_port), timeout=120) as s:
             s.sendall(b"GET /api/traces/\xff\x1b[1m HTTP/1.1\r\nHost: x\r\nX-Scope-OrgID: one\r\nConnection: close\r\n\r\n")
             while s.recv(65536): pass
         tap.equal(node.sql("SELECT count(*) FROM pg_stat_activity WHERE query = 'GET /api/traces/??[1m'"), "1", "what a worker does is shown without the bytes that are no text")
 
         # all workers are taken: what needs none is served
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
-            waiting = [pool.submit(node.get, SEARCH, "one", timeout=90) for _ in range(4)]
+            waiting = [pool.submit(node.get, SEARCH, "one", timeout=300) for _ in range(4)]
             cluster.poll("two queries", lambda: active(node) == 2)
             cluster.poll("two that wait", lambda: metric(node, "tempo_pg_requests_waiting") == 2)
             tap.equal([node.get(p)[0] for p in ("/ready", "/api/echo", "/metrics", "/status")], [200] * 4, "the gateway answers while all workers are busy")
@@ -159,7 +160,8 @@ def test():
     cluster.poll("multitenancy off", lambda: node.get(SEARCH)[0] == 200)
     tap.equal(traces(node.get(SEARCH, "one")), ["d"], "without multitenancy there is one tenant, whatever the client says")
     tap.equal(metric(node, "tempo_pg_up"), 1, "/metrics says that all is well")
-    stored = [l for l in node.get("/metrics")[2].decode().splitlines() if l.startswith("tempo_pg_stored_spans{")]
+    # without the numbers of the database if these take two seconds
+    stored = cluster.poll("numbers", lambda: [l for l in node.get("/metrics")[2].decode().splitlines() if l.startswith("tempo_pg_stored_spans{")])
     tap.equal(sum(int(l.split(" ")[1]) for l in stored), BIG + 3, "and what is stored")
 
     # a query in progress does not hold up a shutdown; to whom it was to answer is told to come again

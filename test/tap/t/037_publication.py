@@ -19,7 +19,7 @@ def test():
     other.sql("INSERT INTO tempo.spans (trace_id, span_id, start_time_unix_nano, duration_nano, name) SELECT md5(n::text)::tempo.trace_id, lpad(to_hex(n), 16, '0')::tempo.span_id, (extract(epoch FROM now()) * 1e9)::bigint, n, 'own' FROM generate_series(1, 500) n; DELETE FROM tempo.spans WHERE duration_nano % 5 = 0")
     node.sql("CREATE PUBLICATION everything FOR ALL TABLES; INSERT INTO notes VALUES (0, 'before')")
     other.sql("CREATE SUBSCRIPTION s CONNECTION 'host=127.0.0.1 port=%d user=postgres dbname=postgres' PUBLICATION everything WITH (copy_data = true)" % node.port)
-    cluster.poll("the first copy", lambda: other.sql("SELECT count(*) FROM pg_subscription_rel WHERE srsubstate <> 'r'") == "0", 120)
+    cluster.poll("the first copy", lambda: other.sql("SELECT count(*) FROM pg_subscription_rel WHERE srsubstate <> 'r'") == "0")
     tap.equal(other.sql("SELECT count(*) FROM notes"), "1", "a heap's rows are copied")
     tap.equal(other.sql("SELECT count(*) FROM tempo.spans"), "400", "the subscriber's own spans are there")
     tap.equal(node.sql("SELECT count(*) FROM pg_publication_tables WHERE tablename IN ('segment_directory', 'segment_deletions')"), "2", "the storage's tables are in a publication of all tables")
@@ -39,7 +39,9 @@ def test():
     thread.start()
     problems = []
     for i in range(12):
-        node.sql("INSERT INTO notes VALUES (%d, 'note'); BEGIN; DELETE FROM tempo.spans WHERE duration_nano %% 2 = 0; INSERT INTO tempo.spans (tenant, trace_id, span_id, start_time_unix_nano, duration_nano) SELECT 'old', md5('o' || n)::tempo.trace_id, lpad(to_hex(n + 1), 16, '0')::tempo.span_id, 1000, 1 FROM generate_series(1, 50) n; ROLLBACK" % (i + 1))
+        node.sql("INSERT INTO notes VALUES (%d, 'note')" % (i + 1))
+        r = node.psql("BEGIN; DELETE FROM tempo.spans WHERE duration_nano % 2 = 0; INSERT INTO tempo.spans (tenant, trace_id, span_id, start_time_unix_nano, duration_nano) SELECT 'old', md5('o' || n)::tempo.trace_id, lpad(to_hex(n + 1), 16, '0')::tempo.span_id, 1000, 1 FROM generate_series(1, 50) n; ROLLBACK")
+        if r.returncode and "40001" not in r.stderr: problems.append(r.stderr)
         r = node.psql("INSERT INTO tempo.spans (tenant, trace_id, span_id, start_time_unix_nano, duration_nano) SELECT 'old', md5('o' || n)::tempo.trace_id, lpad(to_hex(n + 1), 16, '0')::tempo.span_id, 1000, 1 FROM generate_series(1, 50) n; INSERT INTO part SELECT * FROM tempo.spans WHERE tenant = 'old'; SELECT tempo.compact(), tempo.compact('part_1'); DELETE FROM part WHERE duration_nano = 1; SELECT tempo.set_retention('old', '1 hour'); SELECT tempo.apply_retention(); VACUUM tempo.spans, part_1, tempo.segment_directory, tempo.segment_deletions")
         # a merge may come first, which 40001 says
         if r.returncode and "40001" not in r.stderr: problems.append(r.stderr)
@@ -57,11 +59,13 @@ def test():
     for n in (node, other): tap.equal(n.sql("SELECT count(*) FROM tempo.verify()"), "0", "%s: nothing is damaged" % n.name)
     # what decoding sees
     if node.try_sql("SELECT 1 FROM pg_create_logical_replication_slot('look', 'test_decoding')"):
-        node.sql("INSERT INTO tempo.spans (trace_id, span_id, start_time_unix_nano, duration_nano) VALUES (md5('x')::tempo.trace_id, '0000000000000001', 5, 5); DELETE FROM tempo.spans WHERE start_time_unix_nano = 5; SELECT tempo.compact(); INSERT INTO notes VALUES (2000, 'look')")
+        node.sql("INSERT INTO tempo.spans (trace_id, span_id, start_time_unix_nano, duration_nano) VALUES (md5('x')::tempo.trace_id, '0000000000000001', 5, 5)")
+        node.delete("DELETE FROM tempo.spans WHERE start_time_unix_nano = 5")
+        node.sql("SELECT tempo.compact(); INSERT INTO notes VALUES (2000, 'look')")
         seen = node.sql("SELECT data FROM pg_logical_slot_get_changes('look', NULL, NULL) WHERE data NOT LIKE 'BEGIN%' AND data NOT LIKE 'COMMIT%'")
         tap.ok("public.notes" in seen and not [l for l in seen.splitlines() if "segment_" in l and "(no-tuple-data)" not in l], "decoding sees notes and no content of the storage's tables", seen[:1500])
         node.sql("SELECT pg_drop_replication_slot('look')")
-    errors = [l for l in other.log_text().splitlines() if "ERROR" in l]
+    errors = [l for l in other.log_text().splitlines() if "ERROR" in l and "canceling autovacuum task" not in l]
     tap.equal(errors, [], "the subscriber's log has no error")
     other.sql("ALTER SUBSCRIPTION s DISABLE; ALTER SUBSCRIPTION s SET (slot_name = NONE); DROP SUBSCRIPTION s")
 

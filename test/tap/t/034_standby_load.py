@@ -135,9 +135,9 @@ def test():
         if feedback == "on":
             # a base backup in the middle of it
             node.backup(backup.data, "--checkpoint=fast")
-        cluster.poll("load with hot_standby_feedback = " + feedback, lambda: time.monotonic() > enough and loops[0].done > 2 * KEPT and all(l.done > 3 for l in loops[1:4]), 120)
+        cluster.poll("load with hot_standby_feedback = " + feedback, lambda: time.monotonic() > enough and loops[0].done > 2 * KEPT and all(l.done > 3 for l in loops[1:4]))
         stop.set()
-        for l in loops: l.join(60)
+        for l in loops: l.join(cluster.PATIENCE)
         judge(loops, readers, "hot_standby_feedback = " + feedback)
         standby.wait_replayed(node)
         rows = "SELECT count(*), sum(hashtextextended(to_jsonb(s)::text, 0)) FROM tempo.spans s"
@@ -160,7 +160,7 @@ def test():
     done = loops[0].done
     cluster.poll("load on both", lambda: loops[0].done > done + 3)
     stop.set()
-    for l in loops: l.join(60)
+    for l in loops: l.join(cluster.PATIENCE)
     judge(loops, readers, "promotion")
     tap.equal(standby.sql("SELECT count(*) FROM tempo.verify()"), "0", "the promoted standby is intact")
     g = int(standby.sql("SELECT max((attributes->>'g')::int) FROM tempo.spans"))

@@ -42,7 +42,7 @@ def rate():
     request = spans(1, name="again")
     override("slow", ingestion_rate_bytes="NULL", ingestion_burst_bytes="NULL")
     tap.equal(node.export_json(request, "slow")[0], 200, "without the override it passes at once")
-    override("slow", ingestion_rate_bytes=500, ingestion_burst_bytes=0)
+    override("slow", ingestion_rate_bytes=1, ingestion_burst_bytes=0)
     tap.equal(node.export_json(spans(30, pad=10), "slow")[0], 200, "a rate without a burst lets a large request pass when nothing was sent before")
     tap.equal(node.export_json(spans(1), "slow")[0], 429, "the next has to wait")
     node.sql("DELETE FROM tempo.overrides")
@@ -67,7 +67,7 @@ def grpc(tenant):
         while size > 127: out, size = out + bytes([size & 127 | 128]), size >> 7
         return bytes([n << 3 | 2]) + out + bytes([size]) + v
     body = field(1, field(2, field(2, span)))
-    r = subprocess.run(["curl", "-s", "--noproxy", "*", "-m", "30", "--http2-prior-knowledge", "-o", "/dev/null", "-D", "-", "--data-binary", "@-", "-H", "Content-Type: application/grpc", "-H", "TE: trailers", "-H", "X-Scope-OrgID: " + tenant,
+    r = subprocess.run(["curl", "-s", "--noproxy", "*", "-m", "120", "--http2-prior-knowledge", "-o", "/dev/null", "-D", "-", "--data-binary", "@-", "-H", "Content-Type: application/grpc", "-H", "TE: trailers", "-H", "X-Scope-OrgID: " + tenant,
                         "http://127.0.0.1:%d/opentelemetry.proto.collector.trace.v1.TraceService/Export" % node.grpc_port], input=struct.pack(">BI", 0, len(body)) + body, capture_output=True)
     fields = dict(l.split(": ", 1) for l in r.stdout.decode("latin1").replace("\r", "").splitlines() if ": " in l)
     return int(fields.get("grpc-status", -1)), fields

@@ -31,7 +31,7 @@ def limits(node):
     # in the future: as old as it was stored
     node.sql("SELECT add('a', '-1 year', '-2 years', 4)")
     node.sql("CREATE TABLE archive (LIKE tempo.spans INCLUDING DEFAULTS) USING tempo; SELECT add('a', '3 hours', '2 hours', 11, 'archive'); SELECT add('long', '3 hours', '2 hours', 11, 'archive')")
-    node.sql("SELECT tempo.set_retention('long', '0'), tempo.set_retention('short', '1 minute')")
+    node.sql("SELECT tempo.set_retention('long', '0'), tempo.set_retention('short', '4 minutes')")
     tap.equal(apply(node), "1 5", "a tenant's own limit")
     node.configure(**{"tempo_pg.retention": "1h"})
     node.reload()
@@ -60,8 +60,9 @@ def limits(node):
 
 
 def merging(node):
+    before = node.sql("SELECT now() - interval '61 minutes'")
     node.sql("SELECT tempo.compact()")
-    oldest = node.sql("SELECT count(*) FROM tempo.spans WHERE tenant = 'a' AND start_time < now() - interval '61 minutes'")
+    oldest = node.sql("SELECT count(*) FROM tempo.spans WHERE tenant = 'a' AND start_time < '%s'" % before)
     tap.equal(oldest, "0", "merging leaves out what is too old")
     tap.ok(int(node.sql("SELECT count(*) FROM tempo.spans WHERE tenant = 'a'")) > 20, "and keeps the rest")
     spread = node.sql("SELECT max(s) < interval '7 minutes' FROM (SELECT max(max_start_time) - min(min_start_time) AS s FROM tempo.segments s WHERE relation = 'tempo.spans'::regclass AND max_start_time < now() AND min_start_time > now() - interval '1 hour 10 minutes' GROUP BY segment_id) x")
@@ -77,7 +78,7 @@ def worker(node):
     node.reload()
     cluster.poll("the old spans' end", lambda: node.sql("SELECT count(*) FROM tempo.spans WHERE tenant = 'a' AND start_time < now() - interval '90 minutes'") == "0")
     tap.ok(True, "the worker applies the limits")
-    cluster.poll("a smaller file", lambda: int(node.sql("SELECT pg_relation_size('tempo.spans')")) < large / 2, 90)
+    cluster.poll("a smaller file", lambda: int(node.sql("SELECT pg_relation_size('tempo.spans')")) < large / 2)
     tap.ok(True, "the file gives the space back")
     # the same again and again: a ring
     for n in range(3):
@@ -85,7 +86,8 @@ def worker(node):
         cluster.poll("the old spans' end", lambda: node.sql("SELECT count(*) FROM tempo.spans WHERE tenant = 'a' AND start_time < now() - interval '90 minutes'") == "0")
     tap.ok(int(node.sql("SELECT pg_relation_size('tempo.spans')")) < large, "and does not grow by what comes and goes")
     tap.equal(node.sql("SELECT count(*) FROM archive WHERE tenant = 'long'"), "11", "the worker leaves other tables alone")
-    tap.equal(node.sql("SELECT sum(expired_spans) + sum(spans_in) - sum(spans_out) >= 80000 FROM tempo.stat_compaction WHERE relation = 'tempo.spans'::regclass"), "t", "the view has counted")
+    cluster.poll("numbers", lambda: node.sql("SELECT sum(expired_spans) + sum(spans_in) - sum(spans_out) >= 80000 FROM tempo.stat_compaction WHERE relation = 'tempo.spans'::regclass") == "t")
+    tap.ok(True, "the view has counted")
     tap.equal(node.sql("SELECT count(*) FROM tempo.verify()"), "0", "nothing is damaged")
     node.kill9()
     node.start()

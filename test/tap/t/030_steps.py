@@ -65,7 +65,7 @@ class Stopped:
         self.pid = cluster.poll("the stop at " + step, stopped)
 
     def end(self):
-        status = self.process.wait(60)
+        status = self.process.wait(cluster.PATIENCE)
         self.process.stdout.close()
         return status
 

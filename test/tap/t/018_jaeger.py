@@ -21,7 +21,7 @@ def http(body, path="/api/traces?format=jaeger.thrift", kind="application/x-thri
 
 def grpc(body, path="/jaeger.api_v2.CollectorService/PostSpans", port=GRPC):
     """-> grpc-status"""
-    r = subprocess.run(["curl", "-s", "--noproxy", "*", "-m", "30", "--http2-prior-knowledge", "-o", "/dev/null", "-D", "-", "--data-binary", "@-", "-H", "Content-Type: application/grpc", "-H", "TE: trailers",
+    r = subprocess.run(["curl", "-s", "--noproxy", "*", "-m", "120", "--http2-prior-knowledge", "-o", "/dev/null", "-D", "-", "--data-binary", "@-", "-H", "Content-Type: application/grpc", "-H", "TE: trailers",
                         "http://127.0.0.1:%d%s" % (port, path)], input=struct.pack(">BI", 0, len(body)) + body, capture_output=True)
     for line in r.stdout.decode("latin1").splitlines():
         if line.lower().startswith("grpc-status:"): return int(line.split(":")[1])

@@ -1,7 +1,7 @@
 """The checklist of the ingest protocols, input by input, over real sockets: the answer, and how many spans are stored.
 
 The numbers are those of the checklist that this receiver was built by.  ELSEWHERE says for those that are not here which test has them; the last test here is that no number is missing.  More of limits
-is in 014_limits, of Jaeger's mapping in 013_jaeger, of CORS in 015_authentication.
+is in 021_limits, of Jaeger's mapping in 018_jaeger, of CORS in 025_authentication.
 """
 import base64, gzip, json, os, re, socket, struct, sys, threading, zlib
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../net"))

@@ -32,7 +32,7 @@ def post(who, trace, tenant="one", spans=1, name="op"):
 
 def grpc(port, path, message, who=None, tenant="one"):
     """-> grpc-status, grpc-message"""
-    r = subprocess.run(["curl", "-s", "--noproxy", "*", "-m", "30", "--http2-prior-knowledge", "-o", "/dev/null", "-D", "-", "--data-binary", "@-", "-H", "Content-Type: application/grpc", "-H", "TE: trailers",
+    r = subprocess.run(["curl", "-s", "--noproxy", "*", "-m", "120", "--http2-prior-knowledge", "-o", "/dev/null", "-D", "-", "--data-binary", "@-", "-H", "Content-Type: application/grpc", "-H", "TE: trailers",
                         "-H", "X-Scope-OrgID: " + tenant, *(["-H", "Authorization: " + who] if who else []), "http://127.0.0.1:%d/%s" % (port, path)], input=b"\0" + len(message).to_bytes(4, "big") + message, capture_output=True)
     fields = dict(line.partition(":")[::2] for line in r.stdout.decode().splitlines() if ":" in line)
     return int(fields.get("grpc-status", -1)), fields.get("grpc-message", "").strip()
@@ -104,7 +104,7 @@ def sending(reader, writer, nobody):
         got = list(pool.map(lambda i: post(writer if i % 2 else nobody, 100 + i)[0], range(64)))
     tap.equal(got, [200 if i % 2 else 403 for i in range(64)], "requests of several roles in one commit")
     tap.equal(node.sql("SELECT count(*) FROM tempo.spans WHERE tenant = 'one'"), str(4 + 32), "are told apart")
-    node.sql("DELETE FROM tempo.spans WHERE trace_id::text >= lpad('40', 32, '0')")
+    node.delete("DELETE FROM tempo.spans WHERE trace_id::text >= lpad('40', 32, '0')")
 
 
 def tokens():
@@ -180,7 +180,7 @@ def two_tenants():
     """a proxy that adds the right tenant to whatever the client said"""
     answers = []
     for port, method, path in ((node.http_port, "GET", SEARCH), (node.otlp_port, "POST", "/v1/traces")):
-        c = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        c = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
         c.putrequest(method, path)
         for name, value in (("X-Scope-OrgID", "two"), ("X-Scope-OrgID", "one"), ("Content-Type", "application/x-protobuf"), ("Content-Length", "0")): c.putheader(name, value)
         c.endheaders()
@@ -246,7 +246,7 @@ def origins():
 
 def cut_short(origin):
     """-> two headers of the answer to a body that grows too large"""
-    with socket.create_connection(("127.0.0.1", node.http_port), timeout=30) as s:
+    with socket.create_connection(("127.0.0.1", node.http_port), timeout=120) as s:
         s.sendall(b"POST /api/echo HTTP/1.1\r\nHost: x\r\nOrigin: %s\r\nTransfer-Encoding: chunked\r\n\r\n" % origin.encode())
         for _ in range(20):
             try: s.sendall(b"20000\r\n" + b"x" * 0x20000 + b"\r\n")

@@ -29,7 +29,7 @@ def bodies(node):
 
 
 def test():
-    settings = {"wal_level": "replica", "max_wal_senders": 4, "hot_standby": "on", "tempo_pg.user_configurable_overrides": "on", "max_worker_processes": 24}
+    settings = {"wal_level": "replica", "max_wal_senders": 4, "hot_standby": "on", "tempo_pg.user_configurable_overrides": "on", "max_worker_processes": 24, "tempo_pg.compaction": "off"}
     node = cluster.Cluster("primary", **settings)
     node.run("sh", "-c", 'printf "local all all trust\\nhost all all 127.0.0.1/32 trust\\nhost replication all 127.0.0.1/32 trust\\n" > "$1"', "sh", node.data + "/pg_hba.conf")
     node.start()
@@ -38,7 +38,7 @@ def test():
     standby = cluster.Cluster("standby", init=False)
     node.run(cluster.BIN + "/pg_basebackup", "-D", standby.data, "-h", "127.0.0.1", "-p", str(node.port), "-U", "postgres", "-X", "stream", "-c", "fast")
     standby.run("touch", standby.data + "/standby.signal")
-    standby.configure(primary_conninfo="host=127.0.0.1 port=%d user=postgres" % node.port, hot_standby="on", **{"tempo_pg.user_configurable_overrides": "on"})
+    standby.configure(primary_conninfo="host=127.0.0.1 port=%d user=postgres" % node.port, hot_standby="on", **{"tempo_pg.user_configurable_overrides": "on", "tempo_pg.compaction": "off"})
     standby.start()
     cluster.poll("an API answer of the standby", lambda: standby.get("/ready")[0] == 200)
 

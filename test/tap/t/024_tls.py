@@ -20,7 +20,7 @@ def put(files, name):
 
 def curl(files, port, path, *options, data=None, ca="ca.crt"):
     """-> exit status, HTTP version, status, body"""
-    done = subprocess.run(["curl", "-s", "--noproxy", "*", "-m", "30", "--cacert", files.path(ca), "-w", "\n%{http_version} %{http_code}", *options,
+    done = subprocess.run(["curl", "-s", "--noproxy", "*", "-m", "120", "--cacert", files.path(ca), "-w", "\n%{http_version} %{http_code}", *options,
                            *(["--data-binary", "@-"] if data is not None else []), "https://localhost:%d%s" % (port, path)], input=data, capture_output=True)
     body, _, words = done.stdout.rpartition(b"\n")
     version, status = words.decode().split()
