@@ -272,7 +272,7 @@ is_content_error(int sqlstate)
 {
 	return has_category(sqlstate, ERRCODE_DATA_EXCEPTION) ||
 	       has_category(sqlstate, ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION) ||
-	       has_category(sqlstate, ERRCODE_RAISE_EXCEPTION) ||
+	       sqlstate == ERRCODE_RAISE_EXCEPTION || /* a trigger's own */
 	       has_category(sqlstate, ERRCODE_WITH_CHECK_OPTION_VIOLATION);
 }
 

@@ -226,6 +226,24 @@ def test_group():
     node.sql("ALTER TABLE tempo.spans DROP CONSTRAINT tame")
 
 
+def test_trigger():
+    """triggers of the table see what receivers store"""
+    node.sql("""CREATE FUNCTION scrub() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF NEW.name = 'noise' THEN RETURN NULL; END IF;
+            IF NEW.name = 'wild' THEN RAISE EXCEPTION 'too wild'; END IF;
+            NEW.attributes := NEW.attributes - 'secret' || jsonb_build_object('service', NEW.service_name);
+            RETURN NEW;
+        END $$""")
+    node.sql("CREATE TRIGGER scrub BEFORE INSERT ON tempo.spans FOR EACH ROW EXECUTE FUNCTION scrub()")
+    trace = new_trace()
+    spans = [otlp.span(trace, "%016x" % (i + 1), name, attributes=[otlp.attribute("secret", "x"), otlp.attribute("k", "v")]) for i, name in enumerate(["op", "noise"])]
+    tap.equal(grpc(otlp.request_bytes(otlp.request(spans)))[0], 0, "a trigger changes a span and leaves another out")
+    tap.equal(node.sql("SELECT name, attributes FROM tempo.spans WHERE trace_id = '%s'" % trace), 'op|{"k": "v", "service": "tap"}', "and the rest is stored")
+    tap.equal(grpc(otlp.request_bytes(otlp.request([otlp.span(new_trace(), "1" * 16, "wild")])))[:2], (3, "too wild"), "what a trigger refuses is not to be repeated")
+    node.sql("DROP TRIGGER scrub ON tempo.spans")
+
+
 def test_waiting():
     """a request in flight elsewhere is waited for"""
     trace, request = new_request()
@@ -379,6 +397,7 @@ def test():
     test_refused_grpc()
     test_content()
     test_group()
+    test_trigger()
     test_waiting()
     test_lock()
     test_tenants()
