@@ -277,15 +277,15 @@ set_keys(TempoAggState *state)
 	return known;
 }
 
-/* Without anything to ask classes for, all rows have the one key without values. */
+/*
+ * Without anything to ask classes for, all rows have the one key without values:
+ * number 0, which is what "keys" was filled with.
+ */
 static void
 one_key(TempoAggState *state)
 {
-	AggRows *rows = &state->chosen;
-	uint32   key = tempo_groups_key(&state->groups, NULL, NULL);
-
-	for (uint32 i = 0; i < rows->n; i++)
-		rows->keys[i] = key;
+	if (tempo_groups_key(&state->groups, NULL, NULL) != 0)
+		elog(ERROR, "groups have more keys than expected");
 }
 
 void
@@ -341,6 +341,7 @@ tempo_agg_classify_spans(TempoAggState *state, SpanBatch *batch)
 	rows->classes = rows->own_classes;
 	for (uint32 i = 0; i < rows->n; i++)
 	{
+		CHECK_FOR_INTERRUPTS();
 		rows->own_classes[i] = i;
 		evaluate_class(state, i, &batch->spans[rows->rows[i]]);
 	}

@@ -253,6 +253,7 @@ reserve_rows(TempoAggState *state, uint32 count)
 	rows->own_starts = make_array(state, sizeof(int64), count, rows->own_starts);
 	rows->own_durations = make_array(state, sizeof(int64), count, rows->own_durations);
 	rows->keys = make_array(state, sizeof(uint32), count, rows->keys);
+	memset(rows->keys, 0, sizeof(uint32) * count);
 	rows->logs = make_array(state, sizeof(uint8), count, rows->logs);
 	rows->steps = make_array(state, sizeof(int64), count, rows->steps);
 	rows->cells = make_array(state, sizeof(uint32), count, rows->cells);
@@ -282,9 +283,8 @@ decide_spans(TempoAggState *state, uint32 first, uint32 count)
 	{
 		uint32 n = 0;
 
-		for (; at < count && n < MAX_RUN; at++)
-			if (state->verdicts[at] == ROW_MAYBE)
-				undecided[n++] = first + at;
+		while (n < MAX_RUN && next_undecided(state->verdicts, count, &at))
+			undecided[n++] = first + at++;
 		if (n == 0)
 			break;
 		empty_batch(batch);
@@ -430,8 +430,11 @@ aggregate_pending(TempoAggState *state, const TempoInsertBuffer *pending)
 	rows->n = 0;
 	rows->rows = rows->own_rows;
 	for (uint32 i = 0; i < batch->n_spans; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
 		if (tempo_filter_span(state->filter, &batch->spans[i]))
 			rows->own_rows[rows->n++] = i;
+	}
 	state->walk.counters.spans_examined += batch->n_spans;
 	state->walk.counters.spans_filtered += batch->n_spans - rows->n;
 	if (rows->n == 0)

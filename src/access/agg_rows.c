@@ -14,6 +14,10 @@
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
+/* Numbers that one cell is counted in, for so many cells at most. */
+#define COUNTERS 4
+#define COUNTED_CELLS 2048
+
 static inline TimestampTz
 timestamp_of(int64 unix_nano)
 {
@@ -156,12 +160,58 @@ accumulate(TempoAggState *state, int number)
 	}
 }
 
+/*
+ * Counts the rows of each cell.  Neighbours often have the same one, and an
+ * addition has to wait for the one before to the same number: so there are
+ * several numbers for each.
+ */
+static void
+count_rows(AggGroups *groups, const uint32 *cells, uint32 n)
+{
+	uint32 counts[COUNTERS][COUNTED_CELLS];
+	uint32 n_cells = (uint32) groups->n_cells;
+	uint32 i = 0;
+
+	if (groups->n_cells > COUNTED_CELLS || n < groups->n_cells)
+	{
+		for (; i < n; i++)
+			groups->rows[cells[i]]++;
+		return;
+	}
+	for (int k = 0; k < COUNTERS; k++)
+		memset(counts[k], 0, sizeof(uint32) * n_cells);
+	for (; i + COUNTERS <= n; i += COUNTERS)
+		for (int k = 0; k < COUNTERS; k++)
+			counts[k][cells[i + k]]++;
+	for (; i < n; i++)
+		counts[0][cells[i]]++;
+	for (uint32 cell = 0; cell < n_cells; cell++)
+		for (int k = 0; k < COUNTERS; k++)
+			groups->rows[cell] += counts[k][cell];
+}
+
+/* Without anything that tells the rows apart they are counted at once. */
+static bool
+add_alike(TempoAggState *state)
+{
+	AggRows *rows = &state->chosen;
+
+	if (state->evaluation.needed || !rows->one_step || state->log != NULL)
+		return false;
+	for (int i = 0; i < state->n_terms; i++)
+		if (!state->terms[i].of_rows)
+			return false;
+	tempo_groups_cells(&state->groups, 1, rows->keys, NULL, NULL, rows->step, rows->cells);
+	state->groups.rows[rows->cells[0]] += rows->n;
+	return true;
+}
+
 void
 tempo_agg_rows(TempoAggState *state)
 {
 	AggRows *rows = &state->chosen;
 
-	if (rows->n == 0)
+	if (rows->n == 0 || add_alike(state))
 		return;
 	if (!rows->one_step)
 		find_steps(state->step, rows);
@@ -169,8 +219,7 @@ tempo_agg_rows(TempoAggState *state)
 		find_logs(rows);
 	tempo_groups_cells(&state->groups, rows->n, rows->keys, state->log != NULL ? rows->logs : NULL,
 	                   rows->one_step ? NULL : rows->steps, rows->step, rows->cells);
-	for (uint32 i = 0; i < rows->n; i++)
-		state->groups.rows[rows->cells[i]]++;
+	count_rows(&state->groups, rows->cells, rows->n);
 	for (int i = 0; i < state->n_terms; i++)
 		if (!state->terms[i].of_rows)
 			accumulate(state, i);

@@ -77,11 +77,13 @@ tempo_counts_alloc(ValueCounts *counts, Size size)
 	size = MAXALIGN(size);
 	if (size > counts->left)
 	{
-		Size chunk = Max(size, CHUNK_SIZE);
+		/* what is large does not take from a chunk, of which the rest would be lost */
+		bool large = size >= CHUNK_SIZE / 8;
+		Size chunk = large ? size : CHUNK_SIZE;
 
 		tempo_counts_check(counts, chunk);
 		result = MemoryContextAllocHuge(counts->context, chunk);
-		if (size >= CHUNK_SIZE / 8)
+		if (large)
 			return result;
 		counts->chunk = result;
 		counts->left = chunk;

@@ -236,9 +236,8 @@ decide_rows(CompareState *state, CompareTest *test, bool traces_known, uint32 fi
 	empty_batch(batch);
 	tempo_segment_select(state->walk.open, &test->projection, first, count, conditions, batch,
 	                     verdicts);
-	for (uint32 i = 0; i < count; i++)
-		if (verdicts[i] == ROW_MAYBE)
-			state->rows[n++] = first + i;
+	for (uint32 at = 0; next_undecided(verdicts, count, &at); at++)
+		state->rows[n++] = first + at;
 	if (n == 0)
 		return;
 	empty_batch(batch);
@@ -272,6 +271,8 @@ find_traces(CompareState *state)
 		uint32 first;
 		uint32 count;
 
+		if (i % 1024 == 0)
+			CHECK_FOR_INTERRUPTS();
 		if (!segment_find_trace(reader, &traces[i], &first, &count, &error))
 			tempo_segment_failed(state->walk.open, &error);
 		memset(state->in_traces + first, true, count);
@@ -397,6 +398,7 @@ count_segment(CompareState *state)
 	SpanAllocator allocator = tempo_context_allocator(context);
 	SpanError     error = {SPAN_ERROR_NONE};
 
+	tempo_counts_check(state->counts, (Size) state->call.n_steps * 2 * sizeof(uint32));
 	state->tally = segment_tally_create(reader, &sink, (uint32) state->call.n_steps * 2,
 	                                    &allocator, &error);
 	if (state->tally == NULL)
@@ -426,6 +428,7 @@ count_pending(CompareState *state, const TempoInsertBuffer *pending)
 	{
 		const Span *span = &batch->spans[i];
 
+		CHECK_FOR_INTERRUPTS();
 		if (!tempo_filter_span(state->where.filter, span))
 			continue;
 		state->rows[n] = i;

@@ -187,13 +187,16 @@ tempo_compare_result(ValueCounts *counts, const CompareCall *call, Oid array_typ
 {
 	Oid        element = get_element_type(array_type);
 	Rows       out = {0};
-	Top       *top = palloc(sizeof(Top) * Max(call->n_values, 1));
-	uint64    *others = palloc(sizeof(uint64) * call->n_steps);
+	Top       *top;
+	uint64    *others;
 	int16      length;
 	bool       by_value;
 	char       alignment;
 	ArrayType *result;
 
+	tempo_counts_check(counts, sizeof(Top) * call->n_values + sizeof(uint64) * call->n_steps);
+	top = palloc_extended(sizeof(Top) * Max(call->n_values, 1), MCXT_ALLOC_HUGE);
+	others = palloc_extended(sizeof(uint64) * call->n_steps, MCXT_ALLOC_HUGE);
 	out.desc = lookup_rowtype_tupdesc_copy(element, -1);
 	for (const CountedAttribute *a = counts->attributes; a; a = a->next)
 	{

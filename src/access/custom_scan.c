@@ -37,7 +37,7 @@
 #include "utils/ruleutils.h"
 
 /* Rows decoded at once: few at first, as the query may need no more. */
-#define MIN_RUN 64
+#define MIN_RUN 32
 #define MAX_RUN 4096
 #define RUN_GROWTH 4
 
@@ -456,9 +456,8 @@ decide_spans(TempoScanState *state, uint32 first, uint32 count)
 	{
 		uint32 n = 0;
 
-		for (; at < count && n < MAX_RUN; at++)
-			if (state->verdicts[at] == ROW_MAYBE)
-				state->found[n++] = first + at;
+		while (n < MAX_RUN && next_undecided(state->verdicts, count, &at))
+			state->found[n++] = first + at++;
 		if (n == 0)
 			break;
 		empty_batch(batch);

@@ -20,6 +20,8 @@
 
 #include "access/newest_plan.h"
 
+#include <math.h>
+
 #include "access/compat.h"
 #include "access/row.h"
 #include "access/sysattr.h"
@@ -42,7 +44,7 @@
 
 /*
  * Costs of a span against cpu_tuple_cost, and of a trace, which is looked up in each segment;
- * part of the traces that meet conditions.
+ * part of the traces that meet a condition of which statistics tell nothing.
  */
 #define SPAN_COST 0.05
 #define CONDITION_COST 0.02
@@ -62,7 +64,8 @@ typedef struct Newest
 	Node        *newest; /* operand of min(start) <= operand */
 	List        *relations;
 	List        *having; /* conditions that stay with the aggregate */
-	double       traces; /* that are returned */
+	double       part;   /* of the traces that are returned */
+	double       traces; /* so many */
 } Newest;
 
 static int
@@ -336,11 +339,94 @@ may_look_early(Newest *newest)
 	return true;
 }
 
-/* Without a condition, all traces are returned. */
-static double
-wanted_part(const Newest *newest)
+/* Does the condition compare a column that there are statistics about? */
+static bool
+is_estimated(Node *clause, Newest *newest)
 {
-	return newest->need == NULL ? 1 : WANTED_PART;
+	Node     *left;
+	ListCell *cell;
+
+	if (IsA(clause, BoolExpr))
+	{
+		foreach (cell, ((BoolExpr *) clause)->args)
+			if (!is_estimated(lfirst(cell), newest))
+				return false;
+		return true;
+	}
+	if (IsA(clause, NullTest))
+		left = (Node *) ((NullTest *) clause)->arg;
+	else if (IsA(clause, OpExpr))
+		left = linitial(((OpExpr *) clause)->args);
+	else if (IsA(clause, ScalarArrayOpExpr))
+		left = linitial(((ScalarArrayOpExpr *) clause)->args);
+	else
+		return false;
+	return column_of(left, &newest->target) >= 0;
+}
+
+static bool
+is_about_time(Node *clause, Newest *newest)
+{
+	List     *vars = pull_var_clause(clause, 0);
+	ListCell *cell;
+
+	foreach (cell, vars)
+	{
+		int column = column_of(lfirst(cell), &newest->target);
+
+		if (column != TEMPO_START_TIME_UNIX_NANO && column != TEMPO_START_TIME && column != TEMPO_END_TIME)
+			return false;
+	}
+	return vars != NIL;
+}
+
+/*
+ * The part of the traces that have a span which meets the condition: spans of a
+ * trace are near each other in time, and otherwise taken for independent.
+ */
+static double
+part_of_condition(Newest *newest, Expr *condition, double spans)
+{
+	List     *times = NIL;
+	List     *others = NIL;
+	double    part = 1;
+	ListCell *cell;
+
+	foreach (cell, make_ands_implicit(condition))
+	{
+		Node *clause = lfirst(cell);
+
+		if (is_about_time(clause, newest))
+			times = lappend(times, clause);
+		else if (is_estimated(clause, newest))
+			others = lappend(others, clause);
+		else
+			part = WANTED_PART;
+	}
+	if (others != NIL)
+		part = Min(part, 1 - pow(1 - clauselist_selectivity(newest->root, others, newest->rel->relid, JOIN_INNER, NULL), spans));
+	return part * clauselist_selectivity(newest->root, times, newest->rel->relid, JOIN_INNER, NULL);
+}
+
+/* The part of the traces that meet the tree. */
+static double
+part_of_need(Newest *newest, Node *need, double spans)
+{
+	List     *tree = (List *) need;
+	bool      any;
+	double    part = 1;
+	ListCell *cell;
+
+	if (IsA(need, Integer))
+		return part_of_condition(newest, list_nth(newest->conditions, intVal(need)), spans);
+	any = intVal(linitial(tree)) == NEWEST_OR;
+	for_each_from (cell, tree, 1)
+	{
+		double of_one = part_of_need(newest, lfirst(cell), spans);
+
+		part *= any ? 1 - of_one : of_one;
+	}
+	return any ? 1 - part : part;
 }
 
 static void
@@ -348,9 +434,11 @@ estimate_traces(Newest *newest)
 {
 	PlannerInfo *root = newest->root;
 	List        *group = get_sortgrouplist_exprs(root->parse->groupClause, root->processed_tlist);
-	double       traces = estimate_num_groups(root, group, newest->rel->rows, NULL, NULL);
+	double       traces = clamp_row_est(estimate_num_groups(root, group, newest->rel->rows, NULL, NULL));
 
-	newest->traces = clamp_row_est(traces * wanted_part(newest));
+	/* without a condition, all are returned */
+	newest->part = newest->need == NULL ? 1 : part_of_need(newest, newest->need, newest->rel->rows / traces);
+	newest->traces = clamp_row_est(traces * newest->part);
 }
 
 /*
@@ -380,7 +468,7 @@ make_scan_path(Newest *newest, PathTarget *output)
 	path->path.param_info = NULL;
 	/* rows that the own transaction has in memory are not in workers */
 	path->path.parallel_safe = false;
-	path->path.rows = clamp_row_est(rel->rows * wanted_part(newest));
+	path->path.rows = clamp_row_est(rel->rows * newest->part);
 	path->path.startup_cost = cpu_tuple_cost;
 	path->path.total_cost =
 		tempo_pages_cost(rel) +

@@ -259,7 +259,9 @@ make_source(const FilterNode *node, SegmentCondition *c)
 	}
 	if (node->scope == FILTER_SCOPE_COLUMN)
 	{
-		if (column_is_fixed(node->column))
+		if (node->column == TEMPO_TENANT && node->type == FILTER_TEXT)
+			c->type = SEGMENT_BY_TENANT;
+		else if (column_is_fixed(node->column))
 			c->type = SEGMENT_BY_SHAPE;
 		else if (node->column == TEMPO_STATUS_MESSAGE)
 		{

@@ -23,6 +23,7 @@
 #include "nodes/primnodes.h"
 #include "segment/filter.h"
 #include "segment/reader.h"
+#include "segment/vector.h"
 
 /* The relation whose columns the expressions name. */
 typedef struct ScanTarget
@@ -211,5 +212,15 @@ extern const AnyValue *tempo_filter_attribute(uint32 key_id, AttributeList list)
 extern void            tempo_filter_start(ScanFilter *filter, ExprContext *econtext);
 extern void            tempo_filter_batch(ScanFilter *filter, SpanBatch *batch);
 extern bool            tempo_filter_span(ScanFilter *filter, const Span *span);
+
+/* next_undecided: moves *at on to the next ROW_MAYBE, which most blocks have none of; false if there is none */
+static inline bool
+next_undecided(const uint8 *verdicts, uint32 count, uint32 *at)
+{
+	const uint8 *next = *at < count ? memchr(verdicts + *at, ROW_MAYBE, count - *at) : NULL;
+
+	*at = next != NULL ? (uint32) (next - verdicts) : count;
+	return next != NULL;
+}
 
 #endif /* TEMPO_ACCESS_SCAN_FILTER_H */

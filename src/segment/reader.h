@@ -130,6 +130,7 @@ typedef enum SegmentConditionType
 	SEGMENT_ANY_OF, /* OR */
 	SEGMENT_NOT,
 	SEGMENT_BY_SHAPE,    /* on what all spans of a shape have */
+	SEGMENT_BY_TENANT,   /* of_value is true of the tenant; it may not fail */
 	SEGMENT_BY_PRESENCE, /* on which attributes a span has, or such of a shape */
 	SEGMENT_BY_VALUE,    /* on the first attribute under a key, or on a field */
 	SEGMENT_BY_START,    /* min <= time <= max, or not */

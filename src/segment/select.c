@@ -37,6 +37,7 @@ typedef struct Node
 	ValueColumn            *columns;
 	uint32_t                n_columns;
 	bool                    rare;           /* the key may be in the overflow column */
+	uint8_t                 everywhere;     /* BY_TENANT: truth if the segment has one tenant, VARIES if not */
 	uint8_t                *by_event_shape; /* BY_EVENT_NAME: as by_shape */
 	uint8_t                *of_events;      /* of the events of block columns[0].serial; in that block's memory */
 	int64_t                *times;          /* BY_END: of a block */
@@ -140,12 +141,14 @@ init_node(SegmentReader *r, Node *node, const SegmentCondition *condition)
 					return false;
 			return true;
 		case SEGMENT_BY_SHAPE:
+		case SEGMENT_BY_TENANT:
 		case SEGMENT_BY_PRESENCE:
 		case SEGMENT_BY_VALUE:
 		case SEGMENT_BY_PARENT:
 		case SEGMENT_BY_EVENTS:
 		case SEGMENT_BY_LINKS:
 		case SEGMENT_BY_EVENT_NAME:
+			node->everywhere = NOT_ASKED;
 			node->by_shape = arena_alloc(arena, (size_t) n_shapes + 1);
 			if (node->by_shape == NULL)
 				return false;
@@ -171,6 +174,8 @@ cost(const SegmentCondition *c)
 		return 100;
 	switch (c->type)
 	{
+		case SEGMENT_BY_TENANT:
+			return 0;
 		case SEGMENT_BY_SHAPE:
 		case SEGMENT_BY_PRESENCE:
 		case SEGMENT_BY_PARENT:
@@ -328,6 +333,32 @@ find_source(SegmentReader *r, Node *node, const ReadShape *shape, uint32_t numbe
 	return VARIES;
 }
 
+static uint8_t
+ask_tenant(Selector *s, const Node *node, const SpanResource *resource)
+{
+	SpanText tenant = s->r->strings[resource->tenant];
+	AnyValue value = {.type = ANY_STRING, .len = tenant.len};
+
+	value.u.data = tenant.len > 0 ? tenant.data : "";
+	s->r->counters.values_asked++;
+	return node->condition->of_value(node->condition->arg, &value);
+}
+
+/* Most segments have one tenant, and then nothing needs to be known of their rows. */
+static uint8_t
+tenant_truth(Selector *s, Node *node)
+{
+	const SegmentReader *r = s->r;
+	bool                 one = r->n_resources > 0;
+
+	if (node->everywhere != NOT_ASKED)
+		return node->everywhere;
+	for (uint32_t i = 1; i < r->n_resources && one; i++)
+		one = r->resources[i].tenant == r->resources[0].tenant;
+	node->everywhere = one ? ask_tenant(s, node, &r->resources[0]) : VARIES;
+	return node->everywhere;
+}
+
 /* The truth for spans of a shape, or VARIES; false = failed. */
 static bool
 ask_shape(Selector *s, Node *node, uint32_t number, uint8_t row, uint8_t *truth)
@@ -335,6 +366,12 @@ ask_shape(Selector *s, Node *node, uint32_t number, uint8_t row, uint8_t *truth)
 	const SegmentCondition *c = node->condition;
 	ReadShape              *shape = &s->r->tables[TABLE_SPAN].shapes[number];
 
+	if (c->type == SEGMENT_BY_TENANT)
+	{
+		*truth = ask_tenant(s, node, &s->r->resources[s->r->scopes[shape->fields[0]].resource]);
+		node->by_shape[number] = *truth;
+		return true;
+	}
 	if (!segment_load_shape(s->r, TABLE_SPAN, shape, s->error))
 		return false;
 	if (c->type != SEGMENT_BY_SHAPE && !looks_at_attribute(c))
@@ -660,19 +697,31 @@ zone_decides(const SegmentReader *r, const SegmentCondition *c, bool *inside)
 	return *inside || max < c->min || c->max < min;
 }
 
+/* The truth for all rows of the block, if that can be told without looking at them. */
+static bool
+block_truth(Selector *s, Node *node, uint8_t *truth)
+{
+	const SegmentCondition *c = node->condition;
+	bool                    inside;
+
+	if (c->type == SEGMENT_BY_TENANT)
+	{
+		*truth = tenant_truth(s, node);
+		return *truth != VARIES;
+	}
+	if (c->type != SEGMENT_BY_START || !zone_decides(s->r, c, &inside))
+		return false;
+	*truth = inside != c->negate ? TRUTH_TRUE : TRUTH_FALSE;
+	return true;
+}
+
 static bool
 decide_times(Selector *s, Node *node)
 {
 	const SegmentCondition *c = node->condition;
 	SegmentReader          *r = s->r;
 	const int64_t          *times;
-	bool                    inside;
 
-	if (c->type == SEGMENT_BY_START && zone_decides(r, c, &inside))
-	{
-		memset(node->truth, inside != c->negate ? TRUTH_TRUE : TRUTH_FALSE, vector_size(s->n));
-		return true;
-	}
 	if (c->type != SEGMENT_BY_DURATION && !segment_load_starts(r, s->error))
 		return false;
 	if (c->type != SEGMENT_BY_START && !segment_load_durations(r, s->error))
@@ -695,7 +744,13 @@ decide(Selector *s, Node *node, const uint8_t *rows)
 	bool                    any = c->type == SEGMENT_ANY_OF;
 	size_t                  size = vector_size(s->n);
 	bool                    varies;
+	uint8_t                 truth;
 
+	if (block_truth(s, node, &truth))
+	{
+		memset(node->truth, truth, size);
+		return true;
+	}
 	switch (c->type)
 	{
 		case SEGMENT_ALL_OF:
@@ -723,6 +778,7 @@ decide(Selector *s, Node *node, const uint8_t *rows)
 			vector_not(node->truth, size);
 			return true;
 		case SEGMENT_BY_SHAPE:
+		case SEGMENT_BY_TENANT:
 		case SEGMENT_BY_PRESENCE:
 		case SEGMENT_BY_PARENT:
 		case SEGMENT_BY_EVENTS:
@@ -751,15 +807,14 @@ decide(Selector *s, Node *node, const uint8_t *rows)
 static bool
 select_block(Selector *s, Selection *selection, const SegmentTest *test, const BlockRows *run, uint8_t *rows)
 {
-	bool   any = false;
-	size_t size;
+	bool    any = false;
+	size_t  size;
+	uint8_t truth;
 
 	s->first = run->first;
 	s->n = run->end - run->first;
 	size = vector_size(s->n);
 	segment_load_block(s->r, run->block);
-	if (!segment_load_row_shapes(s->r, TABLE_SPAN, s->error))
-		return false;
 	memcpy(selection->rows, rows, s->n);
 	memset(selection->rows + s->n, ROW_OUT, size - s->n);
 	for (uint32_t i = 0; i < s->n && !any; i++)
@@ -768,6 +823,10 @@ select_block(Selector *s, Selection *selection, const SegmentTest *test, const B
 	{
 		Node *node = &selection->nodes[selection->order[i]];
 
+		if (block_truth(s, node, &truth) && truth == TRUTH_TRUE)
+			continue;
+		if (!segment_load_row_shapes(s->r, TABLE_SPAN, s->error))
+			return false;
 		if (!decide(s, node, selection->rows))
 			return false;
 		any = vector_narrow(selection->rows, node->truth, VECTOR_UNLESS_TRUE, size);

@@ -46,19 +46,32 @@ static void
 append_plain_part(StringInfo out, const TqlSearch *search, const TqlMetricsExpr *part, int number,
                   const TqlRange *windows, int n_windows, int per_window)
 {
-	const char *filter = tql_filter_sql(tql_plain_filter(part->pipeline));
+	const char    *filter = tql_filter_sql(tql_plain_filter(part->pipeline));
+	StringInfoData columns;
 
-	appendStringInfoString(out, "        SELECT ");
-	append_exemplar(out, search, part, number);
-	appendStringInfoString(out, "        FROM (");
+	initStringInfo(&columns);
+	tql_append_columns(&columns, tql_metrics_references(part));
+	/* columns that nobody needs are NULL, which as a column of a subquery is a text */
+	appendStringInfo(out,
+	                 "        SELECT tempo.trace_exemplar(%s, %d,\n"
+	                 "            s.trace_id, s.span_id, s.parent_span_id, s.name, s.kind, s.status, s.status_message,\n"
+	                 "            s.start_time_unix_nano, s.duration_nano, s.service_name, s.attributes::jsonb, s.resource_attributes::jsonb,\n"
+	                 "            s.scope_name, s.scope_version, s.scope_attributes::jsonb, s.events::jsonb, s.links, NULL) AS found\n"
+	                 "        FROM (",
+	                 quote_literal_cstr(search->text), number);
 	/* spans of one trace often stand together: read more of them */
 	for (int i = 0; i < n_windows; i++)
 		appendStringInfo(out,
-		                 "%s(SELECT s.* FROM tempo.spans AS s\n"
+		                 "%s(SELECT %s\n"
+		                 "            FROM tempo.spans AS s\n"
 		                 "            WHERE %s AND %s%s LIMIT %d)",
-		                 i == 0 ? "\n            " : "\n            UNION ALL ", filter,
+		                 i == 0 ? "\n            " : "\n            UNION ALL ", columns.data, filter,
 		                 window_sql(&windows[i], "s.start_time_unix_nano"), tql_tenant_condition(search), per_window * 2);
-	appendStringInfoString(out, ") AS s\n        GROUP BY s.trace_id\n");
+	appendStringInfoString(out,
+	                       ") AS s(trace_id, span_id, parent_span_id, name, kind, status, status_message,\n"
+	                       "            start_time_unix_nano, duration_nano, service_name, attributes, resource_attributes,\n"
+	                       "            scope_name, scope_version, scope_attributes, events, links)\n"
+	                       "        GROUP BY s.trace_id\n");
 }
 
 /* The newest traces with something in the window, as a search looks for them */

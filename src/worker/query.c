@@ -13,6 +13,8 @@
  */
 #include "postgres.h"
 
+#include <malloc.h>
+
 #include "access/compat.h"
 
 #include "access/xact.h"
@@ -47,6 +49,10 @@
 extern PGDLLEXPORT void tempo_query_main(Datum arg);
 
 #define STATISTICS_TIMEOUT 2000 /* ms */
+
+/* Free memory at the heap's end up to this is kept from the system, until the worker was idle for so long. */
+#define KEPT_MEMORY (32 * 1024 * 1024)
+#define KEPT_TIMEOUT 1000 /* ms */
 
 static WorkerQueue       *queue;
 static emit_log_hook_type next_log_hook;
@@ -91,6 +97,10 @@ query_start(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, query_terminate);
 	BackgroundWorkerUnblockSignals();
+
+	/* the next request wants the memory that the last one gave back: it goes back to the system when the worker is idle */
+	mallopt(M_MMAP_THRESHOLD, KEPT_MEMORY);
+	mallopt(M_TRIM_THRESHOLD, KEPT_MEMORY);
 
 	queue = queue_attach(arg);
 	next_log_hook = emit_log_hook;
@@ -476,6 +486,7 @@ void
 tempo_query_main(Datum arg)
 {
 	MemoryContext context;
+	bool          served = false; /* since memory was given back */
 
 	query_start(arg);
 	context = AllocSetContextCreate(TopMemoryContext, "tempo_pg request", ALLOCSET_DEFAULT_SIZES);
@@ -483,6 +494,7 @@ tempo_query_main(Datum arg)
 	for (;;)
 	{
 		QueueMessage message;
+		int          events;
 
 		ResetLatch(MyLatch);
 		if (ShutdownRequestPending)
@@ -493,9 +505,17 @@ tempo_query_main(Datum arg)
 		RESUME_CANCEL_INTERRUPTS();
 		(void) process_reread_settings();
 		while (queue_receive(queue, &message))
+		{
 			serve_message(&message, context);
+			served = true;
+		}
 		if (queue_closed(queue))
 			proc_exit(0);
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, -1L, WAIT_EVENT_MESSAGE_QUEUE_RECEIVE);
+		events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (served ? WL_TIMEOUT : 0);
+		if ((WaitLatch(MyLatch, events, served ? KEPT_TIMEOUT : -1L, WAIT_EVENT_MESSAGE_QUEUE_RECEIVE) & WL_TIMEOUT) != 0)
+		{
+			(void) malloc_trim(0);
+			served = false;
+		}
 	}
 }

@@ -113,6 +113,9 @@ static uint8_t not(uint8_t truth)
 	                                                                  truth;
 }
 
+/* Where the tenants of spans are. */
+static const SpanBatch *all_spans;
+
 /* The same of a span. */
 static uint8_t
 truth_of(const SegmentCondition *c, const Span *span)
@@ -138,6 +141,11 @@ truth_of(const SegmentCondition *c, const Span *span)
 			return not(truth_of(&c->children[0], span));
 		case SEGMENT_BY_SHAPE:
 			return kind_of_shape(c->arg, NULL, span);
+		case SEGMENT_BY_TENANT:
+			text.type = ANY_STRING;
+			text.len = all_spans->strings[span_resource(all_spans, span)->tenant].len;
+			text.u.data = text.len > 0 ? all_spans->strings[span_resource(all_spans, span)->tenant].data : "";
+			return name_truth(c->arg, &text);
 		case SEGMENT_BY_PRESENCE:
 			return present_in_shape(c->arg, NULL, span);
 		case SEGMENT_BY_VALUE:
@@ -198,6 +206,12 @@ make_tree(Tree *tree, SegmentCondition *c, Random *random, const Span *some, int
 	switch (random_below(random, depth < 3 && tree->used + 3 < MAX_CONDITIONS ? 12 : 8))
 	{
 		case 0:
+			if (random_below(random, 2) == 0)
+			{
+				c->type = SEGMENT_BY_TENANT;
+				c->of_value = name_truth;
+				break;
+			}
 			c->type = SEGMENT_BY_SHAPE;
 			c->of_shape = kind_of_shape;
 			break;
@@ -320,6 +334,7 @@ test_tree(Segment *s, uint32_t n_rows, Random *random, uint64_t serial, SpanBatc
 	SpanError         error = {0};
 	Question         *q;
 
+	all_spans = s->batch;
 	tree->used = n;
 	for (uint32_t i = 0; i < n; i++)
 		make_tree(tree, &tree->conditions[i], random, s->rows[first], 0);
