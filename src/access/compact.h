@@ -12,6 +12,7 @@
 
 #include "access/compact_stat.h"
 #include "access/directory.h"
+#include "access/move.h"
 #include "datatype/timestamp.h"
 #include "utils/rel.h"
 
@@ -36,6 +37,7 @@ typedef struct TempoCompactOptions
 	const TempoSegmentKey *avoid; /* not to be read: damaged */
 	uint32                 n_avoid;
 	TempoFloor            *floor; /* to be advanced; NULL = not */
+	TempoSpace            *space; /* how much the table uses; NULL = not known */
 } TempoCompactOptions;
 
 typedef struct TempoCompactResult

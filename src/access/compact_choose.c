@@ -7,8 +7,8 @@
  * together whatever their tenants; the others are merged tenant by tenant,
  * neighbours in time, when enough of about the same size have come together:
  * sizes grow by 16 from class to class, so a span is rewritten a few times in
- * its life only.  Last, segments move out of the end of a file that is mostly
- * free space.
+ * its life only.  Last, segments move out of the end of a file with much free
+ * space (move.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -19,7 +19,7 @@
 
 #include <math.h>
 
-#include "access/pages.h"
+#include "access/move.h"
 #include "access/segment_source.h"
 #include "port/pg_bitutils.h"
 #include "utils/hsearch.h"
@@ -28,9 +28,6 @@
 
 /* Segments of one size class that make a merge. */
 #define MERGE_COUNT 8
-
-/* Less free space than this in front of a segment is not worth moving it. */
-#define MOVE_BLOCKS 64
 
 /* A segment is rewritten when one row in this many is deleted. */
 #define DELETED_FRACTION 8
@@ -412,41 +409,20 @@ choose_one(Sources *sources, TempoSegment *segment, TempoCompactPhase phase)
 	sources->phase = phase;
 }
 
-/*
- * Merged segments are written behind the small ones they come from, so a file
- * that grew quickly is left with much free space in front.  When nothing is
- * left to merge, the last segment moves there, and VACUUM gives the end of the
- * file back.  Each move is to a lower block, so this comes to an end.
- */
+/* When nothing is left to merge: a segment that stands behind free space. */
 static bool
 choose_move(Step *step, Sources *sources)
 {
-	TempoMeta    *meta = palloc(sizeof(TempoMeta));
-	TempoSegment *last = NULL;
-	BlockNumber   free_blocks = 0;
-	BlockNumber   wanted;
-	bool          fits = false;
+	const TempoCompactOptions *options = step->options;
+	TempoSegment              *segment = NULL;
 
-	for (uint32 i = 0; i < step->count; i++)
-		if (last == NULL || step->segments[i].first_block > last->first_block)
-			last = &step->segments[i];
-	if (last == NULL || last->summary.level == 0 || step->result->moves >= step->count ||
-	    !tempo_meta_read_all(step->rel, meta))
-		return false;
-
-	/* written again it may need a little more */
-	wanted = last->n_blocks + last->n_blocks / 32 + 1;
-	for (uint32 i = 0; i < meta->header.n_free; i++)
-	{
-		free_blocks += meta->free[i].count;
-		if (meta->free[i].count >= wanted && meta->free[i].first < last->first_block)
-			fits = true;
-	}
-	if (!fits || free_blocks < MOVE_BLOCKS ||
-	    free_blocks < RelationGetNumberOfBlocks(step->rel) / (step->options->mode == TEMPO_COMPACT_FULL ? 4 : 2))
+	if (step->result->moves < step->count)
+		segment = tempo_move_choose(step->rel, step->segments, step->count,
+		                            options->mode == TEMPO_COMPACT_FULL ? NULL : options->space);
+	if (segment == NULL)
 		return false;
 	step->result->moves++;
-	choose_one(sources, last, TEMPO_PHASE_MOVING);
+	choose_one(sources, segment, TEMPO_PHASE_MOVING);
 	return true;
 }
 

@@ -172,6 +172,43 @@ write_targets(Merge *merge)
 	}
 }
 
+/* Of a segment that only moves nothing is decoded. */
+static void
+copy_source(Step *step, const TempoSegment *segment)
+{
+	TempoCompactWork *work = &step->result->work;
+	TempoSegment      copy = *segment;
+
+	tempo_compact_reading(step->result, segment);
+	tempo_store_copy(step->rel, step->rel, GetCurrentCommandId(true), &copy, NULL);
+	tempo_compact_reading(step->result, NULL);
+	work->sources = work->targets = 1;
+	work->rows_in = work->rows_out = segment->summary.rows;
+	work->bytes_read = work->bytes_written = segment->summary.size;
+	tempo_stat_progress(step->stat, work);
+}
+
+/* The sources that were read give way to the targets. */
+static void
+replace_sources(Step *step, TempoDirectory *directory, TempoSegment **read, uint32 n_read)
+{
+	TempoCompactResult *result = step->result;
+
+	tempo_stop(MERGE_WRITTEN);
+	for (uint32 i = 0; i < n_read; i++)
+	{
+		tempo_directory_delete(directory, read[i]);
+		if (read[i]->deleted != NULL)
+			tempo_deletions_forget(read[i]->storage_id, read[i]);
+		tempo_stop(MERGE_DELETED);
+	}
+	tempo_stop(MERGE_DONE);
+	result->sources += n_read;
+	result->targets += (uint32) result->work.targets;
+	result->spans += result->work.rows_out;
+	result->bytes += result->work.bytes_written;
+}
+
 /*
  * Locks a source and looks what was deleted from it: whoever deletes has to
  * wait from here on, but may have committed since the segments were listed.
@@ -273,6 +310,12 @@ tempo_compact_merge(Step *step, TempoDirectory *directory, const Sources *source
 	tempo_stat_phase(step->stat, sources->phase, n);
 	memset(&result->work, 0, sizeof(result->work));
 	merge.work = &result->work;
+	if (sources->phase == TEMPO_PHASE_MOVING && claimed[0]->deleted == NULL)
+	{
+		copy_source(step, claimed[0]);
+		replace_sources(step, directory, claimed, 1);
+		return true;
+	}
 
 	merge.allocator = tempo_context_allocator(CurrentMemoryContext);
 	merge.batch = span_batch_create(&merge.allocator, 0);
@@ -293,18 +336,6 @@ tempo_compact_merge(Step *step, TempoDirectory *directory, const Sources *source
 	}
 	tempo_stop(MERGE_READ);
 	write_targets(&merge);
-	tempo_stop(MERGE_WRITTEN);
-	for (uint32 i = 0; i < n_read; i++)
-	{
-		tempo_directory_delete(directory, claimed[i]);
-		if (claimed[i]->deleted != NULL)
-			tempo_deletions_forget(claimed[i]->storage_id, claimed[i]);
-		tempo_stop(MERGE_DELETED);
-	}
-	tempo_stop(MERGE_DONE);
-	result->sources += n_read;
-	result->targets += (uint32) result->work.targets;
-	result->spans += result->work.rows_out;
-	result->bytes += result->work.bytes_written;
+	replace_sources(step, directory, claimed, n_read);
 	return true;
 }

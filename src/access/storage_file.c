@@ -99,24 +99,6 @@ tempo_relation_copy_data(Relation rel, const RelFileLocator *newfile)
 
 /* ----------------------------------------------------------- VACUUM FULL */
 
-typedef struct CopySource
-{
-	Relation             rel;
-	TempoExtent          extent;
-	uint64               segment_id;
-	BufferAccessStrategy strategy;
-} CopySource;
-
-static bool
-read_copy(void *arg, uint64_t offset, void *dst, size_t len)
-{
-	CopySource *source = arg;
-	BlockNumber bad_block;
-
-	return tempo_pages_read(source->rel, source->extent, source->segment_id, offset, dst, len,
-	                        source->strategy, &bad_block);
-}
-
 /* Stores what is not deleted of a segment; returns how much that is. */
 static uint32
 copy_live_rows(Relation old_table, Relation new_table, const TempoSegment *segment)
@@ -151,31 +133,26 @@ tempo_relation_copy_for_cluster(Relation old_table, Relation new_table, Relation
                                 MultiXactId *multi_cutoff, double *num_tuples,
                                 double *tups_vacuumed, double *tups_recently_dead)
 {
-	uint32        count;
-	Snapshot      snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TempoSegment *segments = tempo_directory_list(old_table, snapshot, NULL, &count);
-	CopySource    source = {old_table};
+	uint32               count;
+	Snapshot             snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TempoSegment        *segments = tempo_directory_list(old_table, snapshot, NULL, &count);
+	BufferAccessStrategy strategy = GetAccessStrategy(BAS_BULKREAD);
 
 	/*
 	 * The images are copied; their directory rows are new, so a snapshot taken
 	 * before this transaction commits would see neither old nor new ones.  The
 	 * metapage tells it so.
 	 */
-	source.strategy = GetAccessStrategy(BAS_BULKREAD);
 	for (uint32 i = 0; i < count; i++)
 	{
-		TempoSegment  segment = segments[i];
-		SegmentSource image = {read_copy, &source, segment.summary.size};
+		TempoSegment segment = segments[i];
 
 		if (segment.deleted != NULL)
 		{
 			*num_tuples += copy_live_rows(old_table, new_table, &segment);
 			continue;
 		}
-		source.extent.first = segment.first_block;
-		source.extent.count = segment.n_blocks;
-		source.segment_id = segment.segment_id;
-		tempo_store_image(new_table, &image, GetCurrentCommandId(true), &segment);
+		tempo_store_copy(new_table, old_table, GetCurrentCommandId(true), &segment, strategy);
 		tempo_stop(REWRITE_COPIED);
 		*num_tuples += segment.summary.rows;
 	}
@@ -189,6 +166,6 @@ tempo_relation_copy_for_cluster(Relation old_table, Relation new_table, Relation
 		tempo_stop(REWRITE_MARKED);
 		pfree(segments);
 	}
-	FreeAccessStrategy(source.strategy);
+	FreeAccessStrategy(strategy);
 	UnregisterSnapshot(snapshot);
 }

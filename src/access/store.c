@@ -48,6 +48,42 @@ tempo_store_image(Relation rel, const SegmentSource *image, CommandId cid, Tempo
 	tempo_directory_close(&directory);
 }
 
+/* The pages of a segment, for who copies it. */
+typedef struct CopySource
+{
+	Relation             rel;
+	TempoExtent          extent;
+	uint64               segment_id;
+	BufferAccessStrategy strategy;
+} CopySource;
+
+static bool
+read_copy(void *arg, uint64_t offset, void *dst, size_t len)
+{
+	CopySource *source = arg;
+	BlockNumber bad_block;
+
+	if (tempo_pages_read(source->rel, source->extent, source->segment_id, offset, dst, len,
+	                     source->strategy, &bad_block))
+		return true;
+	ereport(ERROR,
+	        (errcode(ERRCODE_DATA_CORRUPTED),
+	         errmsg("could not read segment " UINT64_FORMAT " of relation \"%s\"", source->segment_id,
+	                RelationGetRelationName(source->rel)),
+	         errdetail("Block %u is not a page of this segment.", bad_block)));
+}
+
+void
+tempo_store_copy(Relation rel, Relation from, CommandId cid, TempoSegment *segment, BufferAccessStrategy strategy)
+{
+	CopySource    source = {from, {segment->first_block, segment->n_blocks}, segment->segment_id, strategy};
+	SegmentSource image = {read_copy, &source, segment->summary.size};
+
+	segment->deleted = NULL;
+	segment->n_deleted = 0;
+	tempo_store_image(rel, &image, cid, segment);
+}
+
 void
 tempo_store_spans(Relation rel, const SpanBatch *batch, uint32 first, uint32 count,
                   const TempoStoreOptions *options, TempoSegment *segment, uint32 **row_of)

@@ -11,6 +11,7 @@
 
 #include "access/directory.h"
 #include "segment/reader.h"
+#include "storage/bufmgr.h"
 
 typedef struct TempoStoreOptions
 {
@@ -35,5 +36,13 @@ extern void tempo_store_spans(Relation rel, const SpanBatch *batch, uint32 first
  */
 extern void tempo_store_image(Relation rel, const SegmentSource *image, CommandId cid,
                               TempoSegment *segment);
+
+/*
+ * tempo_store_copy: the image of a segment of "from" as it is, which may be
+ * the same relation.  *segment becomes the copy; what was deleted from the
+ * segment is not deleted from the copy.
+ */
+extern void tempo_store_copy(Relation rel, Relation from, CommandId cid, TempoSegment *segment,
+                             BufferAccessStrategy strategy);
 
 #endif /* TEMPO_ACCESS_STORE_H */

@@ -66,6 +66,10 @@
 #define LAST_RETRY_MS (10 * 60 * 1000) /* after many errors */
 #define TEND_MS 10000                  /* between looks for what is too old, and for free blocks */
 #define ORPHANS_MS (5 * 60 * 1000)
+
+/* When merges have given up so much, the next ones shall write there. */
+#define VACUUM_BYTES (8 * 1024 * 1024)
+#define VACUUM_MS 1000
 #define FOLD_COUNT 64
 #define FOLD_AGE_MS 2000
 #define MERGES_PER_TURN 16 /* of one table, before the next has its turn */
@@ -103,9 +107,11 @@ typedef struct Damaged
 typedef struct Table
 {
 	Oid              relid;
-	char            *name;     /* as in SQL, for messages */
-	bool             seen;     /* by the last look for tables */
-	bool             vacuum;   /* it has given up segments */
+	char            *name;           /* as in SQL, for messages */
+	bool             seen;           /* by the last look for tables */
+	bool             vacuum;         /* it has given up segments */
+	uint64           bytes_given_up; /* since the last vacuum */
+	TimestampTz      vacuumed_at;
 	TransactionId    given_up; /* by transactions before this */
 	TransactionId    horizon;  /* when it was last vacuumed */
 	Backoff          backoff;
@@ -114,6 +120,7 @@ typedef struct Table
 	TempoSegmentKey *avoid; /* those of them to be left out now */
 	uint32           n_avoid;
 	TempoFloor       floor;
+	TempoSpace       space;
 } Table;
 
 static List         *tables = NIL;
@@ -406,7 +413,7 @@ merge(Attempt *attempt)
 	Table              *table = attempt->table;
 	TempoCompactOptions options = {
 		TEMPO_COMPACT_LAZY, 0, FOLD_COUNT, FOLD_AGE_MS, table->avoid, table->n_avoid,
-		&table->floor};
+		&table->floor, &table->space};
 
 	begin_transaction();
 	attempt->done = tempo_compact_relation(table->relid, &options, &attempt->result);
@@ -621,6 +628,17 @@ find_tables(void)
 	forget_unseen();
 }
 
+static void
+vacuum_given_up(Table *table)
+{
+	Attempt attempt = {table};
+
+	table->bytes_given_up = 0;
+	table->vacuumed_at = GetCurrentTimestamp();
+	if (attempt_work(&attempt, vacuum_table) && attempt.done)
+		table->vacuum = false;
+}
+
 /* A turn of one table: some merges; *next is how long it can wait then. */
 static void
 merge_table(Table *table, long *next)
@@ -650,6 +668,9 @@ merge_table(Table *table, long *next)
 		if (!attempt.done)
 			return;
 		needs_vacuum(table);
+		table->bytes_given_up += attempt.result.work.bytes_read;
+		if (table->bytes_given_up >= VACUUM_BYTES && TimestampDifferenceExceeds(table->vacuumed_at, GetCurrentTimestamp(), VACUUM_MS))
+			vacuum_given_up(table);
 		CHECK_FOR_INTERRUPTS();
 		throttle(table, attempt.result.work.bytes_read + attempt.result.work.bytes_written, begun);
 		if (!should_run())
@@ -662,12 +683,11 @@ static void
 tend_table(Table *table)
 {
 	Attempt expiring = {table};
-	Attempt vacuuming = {table};
 
 	if (attempt_work(&expiring, expire) && expiring.done)
 		needs_vacuum(table);
-	if (table->vacuum && attempt_work(&vacuuming, vacuum_table) && vacuuming.done)
-		table->vacuum = false;
+	if (table->vacuum)
+		vacuum_given_up(table);
 }
 
 /* Looks after every table once; returns how long to wait then. */

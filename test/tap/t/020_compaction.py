@@ -24,6 +24,53 @@ def level0(node, table):
     return int(node.sql("SELECT count(*) FROM tempo.segments WHERE relation = '%s'::regclass AND level = 0" % table))
 
 
+def sizes(node, table):
+    """of the file, and of the segments in it"""
+    return [int(n) for n in node.sql("SELECT pg_relation_size('%s'), sum(blocks) * 8192 FROM tempo.segments WHERE relation = '%s'::regclass" % (table, table)).split("|")]
+
+
+def fits(node, table):
+    size, used = sizes(node, table)
+    return size <= 1.25 * used + 65 * 8192
+
+
+def leave_space(node):
+    """files with the merged segment at their ends, behind what it was merged from"""
+    for t in ("moved", "rewritten"):
+        node.sql("CREATE TABLE %s (LIKE tempo.spans INCLUDING DEFAULTS) USING tempo" % t)
+        node.sql("".join("SELECT add('%s', %d, 1500);\n" % (t, n) for n in range(10)))
+        node.sql("SELECT tempo.compact('%s')" % t)
+    node.sql("DELETE FROM rewritten WHERE (attributes->>'n')::int = 3 AND span_id < '0000000000000010'")
+    tap.ok(not fits(node, "moved") and not fits(node, "rewritten"), "files that are longer than their segments", sizes(node, "moved"), sizes(node, "rewritten"))
+
+
+def space_is_back(node):
+    for t, spans in (("moved", 15000), ("rewritten", 15000 - 15)):
+        cluster.poll("the space of %s" % t, lambda: fits(node, t))
+        tap.equal(node.sql("SELECT count(*), count(DISTINCT attributes->>'noise'), (SELECT count(*) FROM tempo.verify('%s')) FROM %s" % (t, t)), "%d|%d|0" % (spans, spans), "the worker gives the space of %s back, and nothing else" % t)
+    tap.equal(node.sql("SELECT count(*) FROM tempo.segments WHERE relation = 'moved'::regclass AND level = 1"), "1", "a segment that only moves is not written anew")
+    node.sql("DROP TABLE moved, rewritten")
+
+
+def settling(node):
+    """when nothing comes in any more, the file shrinks to what is in it; a minute or two after the last merge"""
+    if not cluster.LONG: return
+    node.sql("CREATE TABLE settled (LIKE tempo.spans INCLUDING DEFAULTS) USING tempo")
+    reader = cluster.Session(node)
+    reader.sql("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM settled")
+    for n in range(40): node.sql("SELECT add('settled', %d, 5000)" % n)
+    cluster.poll("merging", lambda: level0(node, "settled") == 0)
+    dead = lambda: int(node.sql("SELECT pg_stat_get_dead_tuples('tempo.segment_directory'::regclass)"))
+    tap.ok(not fits(node, "settled"), "an old snapshot keeps the space")
+    reader.sql("COMMIT")
+    reader.close()
+    cluster.poll("the space", lambda: fits(node, "settled"), 300)
+    tap.ok(True, "it is back within five minutes of the snapshot's end")
+    cluster.poll("the end of dead rows", lambda: dead() < 100, 300)
+    tap.ok(True, "and so are the directory's dead rows")
+    node.sql("DROP TABLE settled")
+
+
 def damage(node):
     """one segment that cannot be read, in the first of three tables"""
     for t in ("one", "two"): node.sql("CREATE TABLE %s (LIKE tempo.spans INCLUDING DEFAULTS) USING tempo" % t)
@@ -212,7 +259,10 @@ def test():
     node.start()
     node.create_extension()
     node.sql(ADD)
+    leave_space(node)
     damage(node)
+    space_is_back(node)
+    settling(node)
     waiting(node)
     pressure(node)
     snapshots(node)

@@ -1,0 +1,112 @@
+/*-------------------------------------------------------------------------
+ *
+ * move.c
+ *	  Which segment moves to the front of the file, so that its end is free.
+ *
+ * Merged segments are written behind the small ones they come from, so a file
+ * that grew quickly is left with much free space in front.  When nothing is
+ * left to merge, segments move there, the last ones first, and VACUUM gives
+ * the end of the file back.  Each move is to a lower block, so this comes to
+ * an end.
+ *
+ * While spans come in, free space is not waste: the next segments go there.
+ * What is given back must be what has not been needed for a while.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/compat.h"
+#include "access/move.h"
+
+#include "access/pages.h"
+#include "storage/bufmgr.h"
+#include "utils/timestamp.h"
+
+/* Less than this is not worth moving a segment. */
+#define MOVE_BLOCKS 64
+
+/* Nor is less than this part of the file. */
+#define MOVE_FRACTION 8
+
+/*
+ * What was last used so long ago, or twice as long, is not needed.  A table of
+ * a few million spans that takes in more of them merges as often as that.
+ */
+#define PERIOD_MS 60000
+
+static BlockNumber
+count_free(const TempoMeta *meta)
+{
+	BlockNumber blocks = 0;
+
+	for (uint32 i = 0; i < meta->header.n_free; i++)
+		blocks += meta->free[i].count;
+	return blocks;
+}
+
+/* The most blocks that were in use lately, now included. */
+static BlockNumber
+lately_used(TempoSpace *space, uint64 storage_id, BlockNumber used)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (space->storage_id != storage_id || now < space->since)
+	{
+		/* of a table that is new to us */
+		space->storage_id = storage_id;
+		space->since = now;
+		space->before = 0;
+		space->peak = 0;
+	}
+	else if (TimestampDifferenceExceeds(space->since, now, PERIOD_MS))
+	{
+		space->since = now;
+		space->before = space->peak;
+		space->peak = 0;
+	}
+	space->peak = Max(space->peak, used);
+	return Max(space->peak, space->before);
+}
+
+/* Is there room in front of a segment? */
+static bool
+fits_lower(const TempoMeta *meta, const TempoSegment *segment)
+{
+	/* rows that are deleted are left out, and what is written again may need a little more */
+	BlockNumber wanted = segment->n_blocks + (segment->n_deleted > 0 ? segment->n_blocks / 32 + 1 : 0);
+
+	for (uint32 i = 0; i < meta->header.n_free; i++)
+		if (meta->free[i].first < segment->first_block && meta->free[i].count >= wanted)
+			return true;
+	return false;
+}
+
+TempoSegment *
+tempo_move_choose(Relation rel, TempoSegment *segments, uint32 count, TempoSpace *space)
+{
+	TempoMeta    *meta = palloc(sizeof(TempoMeta));
+	TempoSegment *chosen = NULL;
+	BlockNumber   n_blocks = RelationGetNumberOfBlocks(rel);
+	BlockNumber   excess;
+
+	if (!tempo_meta_read_all(rel, meta))
+		return NULL;
+	excess = Min(count_free(meta), n_blocks);
+	if (space != NULL)
+	{
+		BlockNumber needed = lately_used(space, meta->header.storage_id, n_blocks - excess);
+
+		excess = needed < n_blocks ? n_blocks - needed : 0;
+	}
+	if (excess < MOVE_BLOCKS || excess < n_blocks / MOVE_FRACTION)
+		return NULL;
+
+	/* the last one of those that fit somewhere: behind one that does not, free space comes together */
+	for (uint32 i = 0; i < count; i++)
+		if (segments[i].summary.level > 0 && (chosen == NULL || segments[i].first_block > chosen->first_block) &&
+		    fits_lower(meta, &segments[i]))
+			chosen = &segments[i];
+	pfree(meta);
+	return chosen;
+}
