@@ -57,6 +57,9 @@ extern void tempo_relation_vacuum(Relation rel, struct VacuumParams *params, Buf
 extern void tempo_relation_estimate_size(Relation rel, int32 *attr_widths, BlockNumber *pages,
                                          double *tuples, double *allvisfrac);
 
+/* tempo_end_is_free: would VACUUM make the file shorter, if the table was not in use? */
+extern bool tempo_end_is_free(Relation rel);
+
 /*
  * tempo_reclaim: puts the blocks that no directory row owns any more on the
  * free list; returns how many are free.

@@ -45,19 +45,21 @@ count_free(const TempoMeta *meta)
 	return blocks;
 }
 
-/* The most blocks that were in use lately, now included. */
+/*
+ * The most blocks that were needed lately, now included: those in use, and if
+ * the file grew, as free space was in too small pieces, all of it.
+ */
 static BlockNumber
-lately_used(TempoSpace *space, uint64 storage_id, BlockNumber used)
+lately_needed(TempoSpace *space, uint64 storage_id, BlockNumber used, BlockNumber n_blocks)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
 	if (space->storage_id != storage_id || now < space->since)
 	{
-		/* of a table that is new to us */
+		memset(space, 0, sizeof(*space));
 		space->storage_id = storage_id;
 		space->since = now;
-		space->before = 0;
-		space->peak = 0;
+		space->length = n_blocks;
 	}
 	else if (TimestampDifferenceExceeds(space->since, now, PERIOD_MS))
 	{
@@ -65,7 +67,8 @@ lately_used(TempoSpace *space, uint64 storage_id, BlockNumber used)
 		space->before = space->peak;
 		space->peak = 0;
 	}
-	space->peak = Max(space->peak, used);
+	space->peak = Max(space->peak, n_blocks > space->length ? n_blocks : used);
+	space->length = n_blocks;
 	return Max(space->peak, space->before);
 }
 
@@ -95,7 +98,9 @@ tempo_move_choose(Relation rel, TempoSegment *segments, uint32 count, TempoSpace
 	excess = Min(count_free(meta), n_blocks);
 	if (space != NULL)
 	{
-		BlockNumber needed = lately_used(space, meta->header.storage_id, n_blocks - excess);
+		/* what moved has two places until the next VACUUM */
+		BlockNumber used = n_blocks - excess - Min(space->moved, n_blocks - excess);
+		BlockNumber needed = lately_needed(space, meta->header.storage_id, used, n_blocks);
 
 		excess = needed < n_blocks ? n_blocks - needed : 0;
 	}
@@ -107,6 +112,8 @@ tempo_move_choose(Relation rel, TempoSegment *segments, uint32 count, TempoSpace
 		if (segments[i].summary.level > 0 && (chosen == NULL || segments[i].first_block > chosen->first_block) &&
 		    fits_lower(meta, &segments[i]))
 			chosen = &segments[i];
+	if (chosen != NULL && space != NULL)
+		space->moved += chosen->n_blocks;
 	pfree(meta);
 	return chosen;
 }

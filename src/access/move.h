@@ -13,8 +13,8 @@
 #include "storage/block.h"
 
 /*
- * How many blocks a table has lately used at most, so that what will be
- * needed again soon is not given back: from call to call, zeroed at first.
+ * How many blocks a table has lately needed, so that what will be needed
+ * again soon is not given back: from call to call, zeroed at first.
  */
 typedef struct TempoSpace
 {
@@ -22,6 +22,8 @@ typedef struct TempoSpace
 	TimestampTz since;  /* when the present period began */
 	BlockNumber peak;   /* in this period */
 	BlockNumber before; /* in the one before */
+	BlockNumber length; /* of the file, at the last call */
+	BlockNumber moved;  /* since the last VACUUM, which sets it to 0 */
 } TempoSpace;
 
 /*

@@ -144,6 +144,27 @@ tempo_reclaim(Relation rel)
 	return reclaim(rel, &used_end);
 }
 
+static bool
+worth_truncating(BlockNumber n_blocks, BlockNumber used_end)
+{
+	return used_end > 0 && n_blocks > used_end &&
+	       (n_blocks - used_end >= TRUNCATE_MIN_BLOCKS || n_blocks - used_end >= n_blocks / TRUNCATE_FRACTION);
+}
+
+bool
+tempo_end_is_free(Relation rel)
+{
+	TempoMeta  *meta = palloc(sizeof(TempoMeta));
+	BlockNumber n_blocks = RelationGetNumberOfBlocks(rel);
+	BlockNumber used_end = n_blocks;
+
+	if (tempo_meta_read_all(rel, meta) && meta->header.n_free > 0 &&
+	    meta->free[meta->header.n_free - 1].first + meta->free[meta->header.n_free - 1].count >= n_blocks)
+		used_end = meta->free[meta->header.n_free - 1].first;
+	pfree(meta);
+	return worth_truncating(n_blocks, used_end);
+}
+
 /*
  * Gives the free end of the file back to the operating system, if that is
  * worth it and nobody uses the table this moment.
@@ -151,11 +172,9 @@ tempo_reclaim(Relation rel)
 static void
 truncate_file(Relation rel, BlockNumber used_end)
 {
-	BlockNumber n_blocks = RelationGetNumberOfBlocks(rel);
-	TempoMeta  *meta;
+	TempoMeta *meta;
 
-	if (used_end == 0 || n_blocks <= used_end ||
-	    (n_blocks - used_end < TRUNCATE_MIN_BLOCKS && n_blocks - used_end < n_blocks / TRUNCATE_FRACTION))
+	if (!worth_truncating(RelationGetNumberOfBlocks(rel), used_end))
 		return;
 	if (!ConditionalLockRelation(rel, AccessExclusiveLock))
 		return;

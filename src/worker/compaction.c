@@ -70,6 +70,7 @@
 /* When merges have given up so much, the next ones shall write there. */
 #define VACUUM_BYTES (8 * 1024 * 1024)
 #define VACUUM_MS 1000
+#define MAX_CUTS 30
 #define FOLD_COUNT 64
 #define FOLD_AGE_MS 2000
 #define MERGES_PER_TURN 16 /* of one table, before the next has its turn */
@@ -112,8 +113,10 @@ typedef struct Table
 	bool             vacuum;         /* it has given up segments */
 	uint64           bytes_given_up; /* since the last vacuum */
 	TimestampTz      vacuumed_at;
-	TransactionId    given_up; /* by transactions before this */
-	TransactionId    horizon;  /* when it was last vacuumed */
+	bool             was_vacuumed; /* by us */
+	int              cuts;         /* tries to make the file shorter */
+	TransactionId    given_up;     /* by transactions before this */
+	TransactionId    horizon;      /* when it was last vacuumed */
 	Backoff          backoff;
 	Damaged         *damaged;
 	uint32           n_damaged;
@@ -449,23 +452,41 @@ needs_vacuum(Table *table)
 {
 	table->vacuum = true;
 	table->given_up = ReadNextTransactionId();
+	table->cuts = 0;
 }
 
-/* Has any transaction ended that kept rows since the last time? */
+/*
+ * Has any transaction ended that kept rows since the last time, or could the
+ * file not be cut since somebody used the table?
+ */
 static bool
-horizon_moved(Table *table)
+worth_vacuuming(Table *table)
 {
 	Relation      rel = open_table(table, AccessShareLock);
 	TransactionId horizon;
-	bool          moved;
+	bool          worth;
 
 	if (rel == NULL)
 		return false;
 	horizon = GetOldestNonRemovableTransactionId(rel);
+	worth = horizon != table->horizon || tempo_end_is_free(rel);
 	relation_close(rel, NoLock);
-	moved = horizon != table->horizon;
 	table->horizon = horizon;
-	return moved;
+	return worth;
+}
+
+/* After VACUUM: is it to be tried again to make the file shorter?  Not for ever, as that may be off. */
+static bool
+must_cut_again(Table *table)
+{
+	Relation rel = open_table(table, AccessShareLock);
+	bool     again;
+
+	if (rel == NULL)
+		return false;
+	again = tempo_end_is_free(rel) && table->cuts++ < MAX_CUTS;
+	relation_close(rel, NoLock);
+	return again;
 }
 
 static void
@@ -489,7 +510,7 @@ vacuum_table(Attempt *attempt)
 	Oid          tempo;
 
 	StartTransactionCommand();
-	if (!horizon_moved(table))
+	if (!worth_vacuuming(table))
 	{
 		CommitTransactionCommand();
 		return;
@@ -508,11 +529,11 @@ vacuum_table(Attempt *attempt)
 	tempo_stat_phase(tempo_compact_stat(table->relid), TEMPO_PHASE_VACUUMING, 0);
 	if (relations != NIL)
 		tempo_vacuum(relations, &params, PortalContext);
+	/* or does somebody still see what was given up? */
+	attempt->done = TransactionIdFollowsOrEquals(table->horizon, table->given_up) && !must_cut_again(table);
 	CommitTransactionCommand();
 	tempo_stat_phase(tempo_compact_stat(table->relid), TEMPO_PHASE_IDLE, 0);
 	pgstat_report_stat(false);
-	/* or does somebody still see what was given up? */
-	attempt->done = TransactionIdFollowsOrEquals(table->horizon, table->given_up);
 }
 
 static void
@@ -635,8 +656,14 @@ vacuum_given_up(Table *table)
 
 	table->bytes_given_up = 0;
 	table->vacuumed_at = GetCurrentTimestamp();
-	if (attempt_work(&attempt, vacuum_table) && attempt.done)
-		table->vacuum = false;
+	if (!attempt_work(&attempt, vacuum_table) || !attempt.done)
+		return;
+	table->vacuum = false;
+	table->space.moved = 0;
+	/* until now it was not known what is free */
+	if (!table->was_vacuumed)
+		memset(&table->space, 0, sizeof(table->space));
+	table->was_vacuumed = true;
 }
 
 /* A turn of one table: some merges; *next is how long it can wait then. */
