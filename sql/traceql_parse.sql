@@ -95,6 +95,33 @@ SELECT u.query, pg_temp.parsed(u.query) AS once, pg_temp.parsed(pg_temp.parsed(u
 \set VERBOSITY default
 SELECT tempo.traceql_parse(E'{ .ключ = 1 &&\n\tspan.b == 2 }');
 SELECT tempo.traceql_parse('{ name = 1 }');
+-- what parses and has no meaning, too: at the operator, or at what is wrong
+SELECT tempo.traceql_parse(E'{ .ключ = 1 &&\n\tname > 1 && .b }');
+SELECT tempo.traceql_parse('{ .a = 1 && parent.b = 2 }');
+SELECT tempo.traceql_parse('{ .a = 1 && parent = 2 }');
+SELECT tempo.traceql_parse('{ name =~ .b }');
+SELECT tempo.traceql_parse('{ .x = 1 && name =~ "(" }');
+SELECT tempo.traceql_parse('{ .x = 1 && duration = nil }');
+SELECT tempo.traceql_parse('{ .x = 1 && nil != resource.service.name }');
+SELECT tempo.traceql_parse('{ resource.service.name = nil }');
+SELECT tempo.traceql_parse('{ .x = 1 && !(name) }');
+SELECT tempo.traceql_parse('{ .x = 1 && (name + "y" = "z") }');
+SELECT tempo.traceql_parse('{ .x + 1 }');
+SELECT tempo.traceql_parse('{ name IN ["a", 2] }');
+SELECT tempo.traceql_parse('{ } | count() > 1 | avg(name) > 1');
+SELECT tempo.traceql_parse('{ } | avg(1 + 1) > 1');
+SELECT tempo.traceql_parse('{ } | 1 > count()');
+SELECT tempo.traceql_parse('{ } | count() > min(duration)');
+SELECT tempo.traceql_parse('{ } | by(1)');
+SELECT tempo.traceql_parse('{ } | select(name, parent.a)');
+SELECT tempo.traceql_parse('{ } | rate() | topk(0)');
+SELECT tempo.traceql_parse('{ } | compare({ .a = 1 }, 0)');
+SELECT tempo.traceql_parse('{ } | compare({ .a = 1 }, 1, 0, 5)');
+SELECT tempo.traceql_parse('{ } | compare({ .a = 1 }, 1, 9, 5)');
+SELECT tempo.traceql_parse('({ } | rate()) + ({ } | compare({ .a = 1 }))');
+SELECT tempo.traceql_parse('{ } | compare({ .a = 1 }) | topk(2)');
+SELECT tempo.traceql_parse('{ } | rate() by (.a, .b, .c, .d, .e, .f)');
+SELECT tempo.traceql_parse('{ } | quantile_over_time(duration, 2)');
 \set VERBOSITY terse
 
 -- the usual mistakes get a hint beside Tempo's message

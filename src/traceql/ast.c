@@ -282,6 +282,7 @@ tql_make_attribute(TqlAttribute attribute)
 	TqlExpr *e = make_expr(TQL_E_ATTRIBUTE, TQL_OP_NONE, NULL, NULL);
 
 	e->attribute = attribute;
+	e->at = attribute.at;
 	if (attribute.scope == TQL_SCOPE_EVENT ||
 	    attribute.intrinsic == TQL_I_EVENT_NAME || attribute.intrinsic == TQL_I_EVENT_TIME_SINCE_START)
 		e->mentions = TQL_MENTIONS_EVENT;

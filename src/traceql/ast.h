@@ -154,6 +154,7 @@ typedef struct TqlAttribute
 	TqlScope     scope;  /* of an attribute */
 	bool         parent; /* parent.x */
 	const char  *name;   /* of an attribute */
+	int          at;     /* see TqlExpr */
 } TqlAttribute;
 
 typedef enum TqlExprKind
@@ -175,6 +176,7 @@ typedef struct TqlExpr
 	TqlOp           op;
 	int             depth;    /* of nesting, chains of AND or OR count once */
 	int             mentions; /* what is in it: bits of TQL_MENTIONS_... */
+	int             at;       /* byte of the query that errors point to, from 1: its operator or first token; 0 = unknown */
 	TqlStatic       value;
 	TqlAttribute    attribute;
 	struct TqlExpr *left;
@@ -223,6 +225,7 @@ typedef struct TqlScalar
 	TqlExpr          *argument; /* NULL for count() */
 	TqlStatic         literal;
 	TqlOp             op;
+	int               at;
 	struct TqlScalar *left;
 	struct TqlScalar *right;
 	List             *pipeline;
@@ -264,6 +267,7 @@ typedef enum TqlMetricsFunction
 typedef struct TqlMetrics
 {
 	TqlMetricsFunction function;
+	int                at;
 	TqlAttribute      *argument;
 	List              *quantiles;    /* of TqlStatic, INT or FLOAT */
 	List              *by;           /* of TqlAttribute */
@@ -281,6 +285,7 @@ typedef enum TqlSecondKind
 typedef struct TqlSecond
 {
 	TqlSecondKind kind;
+	int           at;
 	int64         limit;
 	TqlOp         op;
 	TqlStatic     value;
@@ -299,6 +304,7 @@ typedef struct TqlMetricsExpr
 	List                  *pipeline; /* QUERY: of TqlStage */
 	TqlMetrics            *metrics;
 	List                  *second; /* QUERY: of TqlSecond */
+	int                    at;
 	TqlStatic              literal;
 	TqlOp                  op;
 	struct TqlMetricsExpr *left;

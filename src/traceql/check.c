@@ -12,8 +12,9 @@
 #include "traceql/ast.h"
 #include "traceql/regex.h"
 
-#define INVALID(...) \
-	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg(__VA_ARGS__)))
+/* The messages are Tempo's, and say no place; it comes beside them. */
+#define INVALID(place, ...) \
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg(__VA_ARGS__), internalerrposition(place)))
 
 #define MAX_GROUP_BY 5
 #define MAX_COMPARE_VALUES 1000
@@ -24,9 +25,9 @@ static void
 check_attribute(const TqlAttribute *attribute)
 {
 	if (attribute->parent)
-		INVALID("parent not yet supported");
+		INVALID(attribute->at, "parent not yet supported");
 	if (attribute->intrinsic == TQL_I_PARENT)
-		INVALID("intrinsic (parent) not yet supported");
+		INVALID(attribute->at, "intrinsic (parent) not yet supported");
 }
 
 static void
@@ -35,10 +36,10 @@ check_regex(const TqlExpr *expr)
 	const char *pattern;
 
 	if (expr->right->kind != TQL_E_STATIC || expr->right->value.type != TQL_STRING)
-		INVALID("invalid type for =~ or !~: %s", tql_print_expr(expr->right));
+		INVALID(expr->right->at, "invalid type for =~ or !~: %s", tql_print_expr(expr->right));
 	pattern = expr->right->value.s;
 	if (!tql_regex_valid(pattern, strlen(pattern)))
-		INVALID("invalid regex: `%s`", pattern);
+		INVALID(expr->right->at, "invalid regex: `%s`", pattern);
 }
 
 /*
@@ -61,6 +62,7 @@ types_differ(const TqlExpr *expr, TqlType left, TqlType right)
 	ereport(ERROR,
 	        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 	         errmsg("binary operations must operate on the same type: %s", tql_print_expr(expr)),
+	         internalerrposition(expr->at),
 	         hint != NULL ? errhint("%s", hint) : 0));
 }
 
@@ -87,14 +89,14 @@ check_expr(const TqlExpr *expr)
 				if (expr->left->kind != TQL_E_ATTRIBUTE)
 					break;
 				if (expr->left->attribute.intrinsic != TQL_ATTRIBUTE)
-					INVALID("%s=nil is not valid because intrinsics cannot be nil",
+					INVALID(expr->left->at, "%s=nil is not valid because intrinsics cannot be nil",
 					        tql_print_expr(expr->left));
 				if (tql_is_service_name(&expr->left->attribute))
-					INVALID("resource.service.name=nil is not valid because resource.service.name cannot be nil");
+					INVALID(expr->left->at, "resource.service.name=nil is not valid because resource.service.name cannot be nil");
 				break;
 			}
 			if (!tql_op_allowed(expr->op, tql_expr_type(expr->left)))
-				INVALID("illegal operation for the given type: %s", tql_print_expr(expr));
+				INVALID(expr->at, "illegal operation for the given type: %s", tql_print_expr(expr));
 			break;
 		case TQL_E_BINARY:
 			check_expr(expr->left);
@@ -104,7 +106,7 @@ check_expr(const TqlExpr *expr)
 			if (!tql_types_match(left, right))
 				types_differ(expr, left, right);
 			if (!tql_op_allowed(expr->op, left) || !tql_op_allowed(expr->op, right))
-				INVALID("illegal operation for the given types: %s", tql_print_expr(expr));
+				INVALID(expr->at, "illegal operation for the given types: %s", tql_print_expr(expr));
 			if (expr->op == TQL_RE || expr->op == TQL_NRE)
 				check_regex(expr);
 			break;
@@ -121,7 +123,7 @@ check_filter(const TqlExpr *filter)
 	check_expr(filter);
 	type = tql_expr_type(filter);
 	if (type != TQL_BOOL && type != TQL_DYNAMIC)
-		INVALID("span filter field expressions must resolve to a boolean: { %s }", tql_print_expr(filter));
+		INVALID(filter->at, "span filter field expressions must resolve to a boolean: { %s }", tql_print_expr(filter));
 }
 
 static void
@@ -151,19 +153,19 @@ check_scalar_filter(TqlStage *stage)
 	TqlType    type;
 
 	if (stage->left->kind != TQL_SC_AGGREGATE)
-		INVALID("scalar filter lhs of type (%%v) not yet supported");
+		INVALID(stage->left->at, "scalar filter lhs of type (%%v) not yet supported");
 	if (aggregate->argument)
 	{
 		check_expr(aggregate->argument);
 		type = tql_expr_type(aggregate->argument);
 		if (type != TQL_DYNAMIC && !tql_type_is_numeric(type))
-			INVALID("aggregate field expressions must resolve to a number type: %s", tql_print_scalar(aggregate));
+			INVALID(aggregate->argument->at, "aggregate field expressions must resolve to a number type: %s", tql_print_scalar(aggregate));
 		if (!tql_mentions_span(aggregate->argument))
-			INVALID("aggregate field expressions must reference the span: %s", tql_print_scalar(aggregate));
+			INVALID(aggregate->argument->at, "aggregate field expressions must reference the span: %s", tql_print_scalar(aggregate));
 		aggregate->argument = tql_rewrite(aggregate->argument);
 	}
 	if (stage->right->kind != TQL_SC_LITERAL)
-		INVALID("scalar filter rhs of type (%%v) not yet supported");
+		INVALID(stage->right->at, "scalar filter rhs of type (%%v) not yet supported");
 }
 
 static void
@@ -188,7 +190,7 @@ check_pipeline(List *pipeline)
 			case TQL_ST_BY:
 				check_expr(stage->by);
 				if (!tql_mentions_span(stage->by))
-					INVALID("grouping field expressions must reference the span: by(%s)", tql_print_expr(stage->by));
+					INVALID(stage->by->at, "grouping field expressions must reference the span: by(%s)", tql_print_expr(stage->by));
 				stage->by = tql_rewrite(stage->by);
 				break;
 			case TQL_ST_SELECT:
@@ -211,7 +213,7 @@ check_second(const List *second)
 		const TqlSecond *s = lfirst(lc);
 
 		if (s->kind != TQL_2_FILTER && s->limit <= 0)
-			INVALID("limit must be greater than 0");
+			INVALID(s->at, "limit must be greater than 0");
 	}
 }
 
@@ -225,7 +227,7 @@ check_compare(TqlMetrics *metrics)
 		int64 n = ((TqlStatic *) linitial(metrics->compare_args))->n;
 
 		if (n < 1 || n > MAX_COMPARE_VALUES)
-			INVALID("compare() top number of values must be an integer between 1 and %d", MAX_COMPARE_VALUES);
+			INVALID(metrics->at, "compare() top number of values must be an integer between 1 and %d", MAX_COMPARE_VALUES);
 	}
 	if (list_length(metrics->compare_args) == 3)
 	{
@@ -233,9 +235,9 @@ check_compare(TqlMetrics *metrics)
 		int64 end = ((TqlStatic *) lthird(metrics->compare_args))->n;
 
 		if (start <= 0 || end <= 0)
-			INVALID("compare() timestamps must be positive integer unix nanoseconds");
+			INVALID(metrics->at, "compare() timestamps must be positive integer unix nanoseconds");
 		if (end <= start)
-			INVALID("compare() end timestamp must be greater than start timestamp");
+			INVALID(metrics->at, "compare() end timestamp must be greater than start timestamp");
 	}
 }
 
@@ -264,7 +266,7 @@ check_metrics_expr(TqlMetricsExpr *m)
 	if (m->kind == TQL_ME_OPERATION)
 	{
 		if (has_compare(m))
-			INVALID("`compare()` cannot be used in metric arithmetic");
+			INVALID(m->at, "`compare()` cannot be used in metric arithmetic");
 		check_metrics_expr(m->left);
 		check_metrics_expr(m->right);
 		return;
@@ -277,20 +279,20 @@ check_metrics_expr(TqlMetricsExpr *m)
 	    (list_length(m->metrics->by) == MAX_GROUP_BY &&
 	     (m->metrics->function == TQL_M_QUANTILE || m->metrics->function == TQL_M_HISTOGRAM ||
 	      m->metrics->function == TQL_M_AVG)))
-		INVALID("metrics group by %d values not yet supported", list_length(m->metrics->by));
+		INVALID(m->metrics->at, "metrics group by %d values not yet supported", list_length(m->metrics->by));
 	foreach (lc, m->metrics->quantiles)
 	{
 		const TqlStatic *q = lfirst(lc);
 		double           d = tql_number(q);
 
 		if (!(d >= 0 && d <= 1))
-			INVALID("quantile must be between 0 and 1: %s", tql_print_static(q));
+			INVALID(m->metrics->at, "quantile must be between 0 and 1: %s", tql_print_static(q));
 	}
 	if (m->metrics->function == TQL_M_COMPARE)
 	{
 		check_compare(m->metrics);
 		if (m->second != NIL)
-			INVALID("`compare()` cannot be used with second stage functions");
+			INVALID(((TqlSecond *) linitial(m->second))->at, "`compare()` cannot be used with second stage functions");
 	}
 	check_second(m->second);
 }
@@ -305,7 +307,7 @@ tql_check(TqlQuery *query)
 	}
 	check_metrics_expr(query->metrics);
 	if (query->second != NIL && has_compare(query->metrics))
-		INVALID("`compare()` cannot be used with second stage functions");
+		INVALID(((TqlSecond *) linitial(query->second))->at, "`compare()` cannot be used with second stage functions");
 	check_second(query->second);
 }
 

@@ -60,11 +60,12 @@ static void tempo_traceql_yyerror(TqlToken *at, TqlParser *parser, const char *m
 static Raw *raw_node(RawKind kind, TqlToken at);
 static Raw *raw_operation(TqlParser *parser, TqlOp op, TqlToken at, Raw *left, Raw *right);
 static TqlExpr *make_nil_test(TqlOp op, TqlExpr *operand);
-static TqlExpr *make_list(TqlAttribute attribute, TqlOp op, List *literals);
+static TqlExpr *make_list(TqlAttribute attribute, TqlOp op, List *literals, const TqlToken *at);
 static TqlAttribute *copy_attribute(TqlAttribute attribute);
 static TqlAttribute scoped_intrinsic(TqlParser *parser, TqlScope scope, const char *word, const TqlToken *at);
 static TqlMetrics *make_metrics(TqlMetricsFunction function, TqlAttribute *argument, List *by);
-static TqlSecond *make_second(TqlSecondKind kind, int64 limit);
+static TqlSecond *make_second(TqlSecondKind kind, int64 limit, const TqlToken *at);
+static TqlExpr *placed(TqlExpr *expr, const TqlToken *at);
 static List *literal_list(List *list, TqlStatic literal);
 }
 
@@ -174,16 +175,17 @@ expr:
 		{
 			$$ = raw_node(RAW_METRICS, @1);
 			$$->metrics = $1;
+			$$->metrics->at = @1.offset + 1;
 		}
 	| TOPK '(' INTEGER ')'
 		{
 			$$ = raw_node(RAW_SECOND, @1);
-			$$->second = make_second(TQL_2_TOPK, $3.n);
+			$$->second = make_second(TQL_2_TOPK, $3.n, &@3);
 		}
 	| BOTTOMK '(' INTEGER ')'
 		{
 			$$ = raw_node(RAW_SECOND, @1);
-			$$->second = make_second(TQL_2_BOTTOMK, $3.n);
+			$$->second = make_second(TQL_2_BOTTOMK, $3.n, &@3);
 		}
 	| '-' expr %prec '-'
 		{
@@ -206,7 +208,7 @@ pipe_op:
 	;
 
 filter:
-	'{' '}'						{ $$ = tql_make_static(tql_bool(true)); }
+	'{' '}'						{ $$ = placed(tql_make_static(tql_bool(true)), &@1); }
 	| '{' field '}'				{ $$ = $2; }
 	;
 
@@ -254,36 +256,36 @@ references:
 
 field:
 	'(' field ')'				{ $$ = $2; }
-	| literal					{ $$ = tql_make_static($1); }
+	| literal					{ $$ = placed(tql_make_static($1), &@1); }
 	| reference					{ $$ = tql_make_attribute($1); }
 	| IDENTIFIER
 		{
 			tql_unknown_identifier(parser, &@1, $1);
 			$$ = NULL;
 		}
-	| field AND field			{ $$ = tql_make_binary(TQL_AND, $1, $3); }
-	| field OR field			{ $$ = tql_make_binary(TQL_OR, $1, $3); }
-	| field '=' field			{ $$ = tql_make_binary(TQL_EQ, $1, $3); }
-	| field NE field			{ $$ = tql_make_binary(TQL_NE, $1, $3); }
-	| field '<' field			{ $$ = tql_make_binary(TQL_LT, $1, $3); }
-	| field LE field			{ $$ = tql_make_binary(TQL_LE, $1, $3); }
-	| field '>' field			{ $$ = tql_make_binary(TQL_GT, $1, $3); }
-	| field GE field			{ $$ = tql_make_binary(TQL_GE, $1, $3); }
-	| field RE field			{ $$ = tql_make_binary(TQL_RE, $1, $3); }
-	| field NRE field			{ $$ = tql_make_binary(TQL_NRE, $1, $3); }
-	| field '+' field			{ $$ = tql_make_binary(TQL_ADD, $1, $3); }
-	| field '-' field			{ $$ = tql_make_binary(TQL_SUB, $1, $3); }
-	| field '*' field			{ $$ = tql_make_binary(TQL_MUL, $1, $3); }
-	| field '/' field			{ $$ = tql_make_binary(TQL_DIV, $1, $3); }
-	| field '%' field			{ $$ = tql_make_binary(TQL_MOD, $1, $3); }
-	| field '^' field			{ $$ = tql_make_binary(TQL_POW, $1, $3); }
-	| reference LIST_OF elements ']'	{ $$ = make_list($1, $2, $3); }
-	| '-' field	%prec '-'		{ $$ = tql_make_unary(TQL_NEG, $2); }
-	| '!' field					{ $$ = tql_make_unary(TQL_NOT, $2); }
-	| field '=' NIL_P %prec '='	{ $$ = make_nil_test(TQL_NOT_EXISTS, $1); }
-	| field NE NIL_P %prec '='	{ $$ = make_nil_test(TQL_EXISTS, $1); }
-	| NIL_P '=' field			{ $$ = make_nil_test(TQL_NOT_EXISTS, $3); }
-	| NIL_P NE field			{ $$ = make_nil_test(TQL_EXISTS, $3); }
+	| field AND field			{ $$ = placed(tql_make_binary(TQL_AND, $1, $3), &@2); }
+	| field OR field			{ $$ = placed(tql_make_binary(TQL_OR, $1, $3), &@2); }
+	| field '=' field			{ $$ = placed(tql_make_binary(TQL_EQ, $1, $3), &@2); }
+	| field NE field			{ $$ = placed(tql_make_binary(TQL_NE, $1, $3), &@2); }
+	| field '<' field			{ $$ = placed(tql_make_binary(TQL_LT, $1, $3), &@2); }
+	| field LE field			{ $$ = placed(tql_make_binary(TQL_LE, $1, $3), &@2); }
+	| field '>' field			{ $$ = placed(tql_make_binary(TQL_GT, $1, $3), &@2); }
+	| field GE field			{ $$ = placed(tql_make_binary(TQL_GE, $1, $3), &@2); }
+	| field RE field			{ $$ = placed(tql_make_binary(TQL_RE, $1, $3), &@2); }
+	| field NRE field			{ $$ = placed(tql_make_binary(TQL_NRE, $1, $3), &@2); }
+	| field '+' field			{ $$ = placed(tql_make_binary(TQL_ADD, $1, $3), &@2); }
+	| field '-' field			{ $$ = placed(tql_make_binary(TQL_SUB, $1, $3), &@2); }
+	| field '*' field			{ $$ = placed(tql_make_binary(TQL_MUL, $1, $3), &@2); }
+	| field '/' field			{ $$ = placed(tql_make_binary(TQL_DIV, $1, $3), &@2); }
+	| field '%' field			{ $$ = placed(tql_make_binary(TQL_MOD, $1, $3), &@2); }
+	| field '^' field			{ $$ = placed(tql_make_binary(TQL_POW, $1, $3), &@2); }
+	| reference LIST_OF elements ']'	{ $$ = make_list($1, $2, $3, &@2); }
+	| '-' field	%prec '-'		{ $$ = placed(tql_make_unary(TQL_NEG, $2), &@1); }
+	| '!' field					{ $$ = placed(tql_make_unary(TQL_NOT, $2), &@1); }
+	| field '=' NIL_P %prec '='	{ $$ = placed(make_nil_test(TQL_NOT_EXISTS, $1), &@2); }
+	| field NE NIL_P %prec '='	{ $$ = placed(make_nil_test(TQL_EXISTS, $1), &@2); }
+	| NIL_P '=' field			{ $$ = placed(make_nil_test(TQL_NOT_EXISTS, $3), &@2); }
+	| NIL_P NE field			{ $$ = placed(make_nil_test(TQL_EXISTS, $3), &@2); }
 	| NIL_P '=' NIL_P %prec '='	{ $$ = tql_make_static(tql_bool(false)); }
 	| NIL_P NE NIL_P %prec '='	{ $$ = tql_make_static(tql_bool(false)); }
 	;
@@ -304,11 +306,13 @@ reference:
 			$$ = $1;
 			$$.intrinsic = TQL_ATTRIBUTE;
 			$$.name = $2;
+			$$.at = @1.offset + 1;
 		}
 	| INTRINSIC
 		{
 			memset(&$$, 0, sizeof($$));
 			$$.intrinsic = $1.id;
+			$$.at = @1.offset + 1;
 		}
 	| COLON_SCOPE INTRINSIC
 		{ $$ = scoped_intrinsic(parser, $1, $2.word, &@2); }
@@ -433,6 +437,14 @@ raw_operation(TqlParser *parser, TqlOp op, TqlToken at, Raw *left, Raw *right)
 	return raw;
 }
 
+/* Where errors about an expression point to. */
+static TqlExpr *
+placed(TqlExpr *expr, const TqlToken *at)
+{
+	expr->at = at->offset + 1;
+	return expr;
+}
+
 /* A literal is never nil; anything else is asked for at run time. */
 static TqlExpr *
 make_nil_test(TqlOp op, TqlExpr *operand)
@@ -444,7 +456,7 @@ make_nil_test(TqlOp op, TqlExpr *operand)
 
 /* The chain of comparisons that a list stands for; tql_rewrite() makes a list of it. */
 static TqlExpr *
-make_list(TqlAttribute attribute, TqlOp op, List *literals)
+make_list(TqlAttribute attribute, TqlOp op, List *literals, const TqlToken *at)
 {
 	bool		all = op == TQL_NOT_IN || op == TQL_RE_NONE;
 	TqlOp		single = op == TQL_IN ? TQL_EQ : op == TQL_NOT_IN ? TQL_NE : op == TQL_RE_ANY ? TQL_RE : TQL_NRE;
@@ -455,7 +467,8 @@ make_list(TqlAttribute attribute, TqlOp op, List *literals)
 	{
 		TqlExpr    *one = tql_make_binary(single, tql_make_attribute(attribute), tql_make_static(*(TqlStatic *) lfirst(lc)));
 
-		chain = chain ? tql_make_binary(all ? TQL_AND : TQL_OR, chain, one) : one;
+		placed(one, at);
+		chain = chain ? placed(tql_make_binary(all ? TQL_AND : TQL_OR, chain, one), at) : one;
 	}
 	return chain;
 }
@@ -504,6 +517,7 @@ scoped_intrinsic(TqlParser *parser, TqlScope scope, const char *word, const TqlT
 		if (known[i].scope == scope && strcmp(known[i].word, word) == 0)
 		{
 			attribute.intrinsic = known[i].intrinsic;
+			attribute.at = at->offset + 1;
 			return attribute;
 		}
 	}
@@ -523,11 +537,12 @@ make_metrics(TqlMetricsFunction function, TqlAttribute *argument, List *by)
 }
 
 static TqlSecond *
-make_second(TqlSecondKind kind, int64 limit)
+make_second(TqlSecondKind kind, int64 limit, const TqlToken *at)
 {
 	TqlSecond  *second = palloc0(sizeof(TqlSecond));
 
 	second->kind = kind;
+	second->at = at->offset + 1;
 	second->limit = limit;
 	return second;
 }

@@ -67,7 +67,6 @@ append_position(StringInfo out, const TqlParser *parser, const TqlToken *at)
 	appendStringInfo(out, "line %d, col %d", at->inner ? 0 : line, column);
 }
 
-/* psql and its like show the place in the query. */
 static _Noreturn void
 report(const TqlParser *parser, const TqlToken *at, const char *text, const char *hint)
 {
@@ -79,8 +78,7 @@ report(const TqlParser *parser, const TqlToken *at, const char *text, const char
 	        (errcode(ERRCODE_SYNTAX_ERROR),
 	         errmsg("parse error at %s: %s", place.data, text),
 	         hint != NULL ? errhint("%s", hint) : 0,
-	         internalerrquery(pnstrdup(parser->text, parser->length)),
-	         internalerrposition(pg_mbstrlen_with_len(parser->text, at->offset) + 1)));
+	         internalerrposition(at->offset + 1)));
 }
 
 void
@@ -136,11 +134,12 @@ make_stage(TqlStageKind kind)
 }
 
 static TqlScalar *
-make_scalar(TqlScalarKind kind)
+make_scalar(TqlScalarKind kind, const TqlToken *at)
 {
 	TqlScalar *scalar = palloc0(sizeof(TqlScalar));
 
 	scalar->kind = kind;
+	scalar->at = at->offset + 1;
 	return scalar;
 }
 
@@ -248,7 +247,7 @@ shape_paren(TqlParser *parser, Raw *raw)
 	if (n > 1 && last->kind == RAW_AGGREGATE)
 	{
 		result.kind = SHAPE_SCALAR_PIPELINE;
-		result.scalar = make_scalar(TQL_SC_PIPELINE);
+		result.scalar = make_scalar(TQL_SC_PIPELINE, &raw->at);
 		result.scalar->pipeline = shape_pipeline(parser, raw->pipe, 0, n - 1);
 		return result;
 	}
@@ -314,6 +313,7 @@ shape_comparison(TqlParser *parser, Raw *raw, Shape *left, Shape *right)
 		TqlSecond *second = palloc0(sizeof(TqlSecond));
 
 		second->kind = TQL_2_FILTER;
+		second->at = raw->at.offset + 1;
 		second->op = raw->op;
 		second->value = right->scalar->literal;
 		result = *left;
@@ -346,13 +346,13 @@ shape_arithmetic(TqlParser *parser, Raw *raw, Shape *left, Shape *right)
 		    raw->op != TQL_MOD && raw->op != TQL_POW)
 		{
 			result.kind = SHAPE_LITERAL;
-			result.scalar = make_scalar(TQL_SC_LITERAL);
+			result.scalar = make_scalar(TQL_SC_LITERAL, &raw->at);
 			result.scalar->literal = fold_scalars(parser, &raw->right->at, raw->op,
 			                                      &left->scalar->literal, &right->scalar->literal);
 			return result;
 		}
 		result.kind = SHAPE_SCALAR;
-		result.scalar = make_scalar(TQL_SC_OPERATION);
+		result.scalar = make_scalar(TQL_SC_OPERATION, &raw->at);
 		result.scalar->op = raw->op;
 		result.scalar->left = left->scalar;
 		result.scalar->right = right->scalar;
@@ -368,6 +368,7 @@ shape_arithmetic(TqlParser *parser, Raw *raw, Shape *left, Shape *right)
 		result.expr = palloc0(sizeof(TqlMetricsExpr));
 		result.expr->kind = TQL_ME_OPERATION;
 		result.expr->op = raw->op;
+		result.expr->at = raw->at.offset + 1;
 		result.expr->left = left->kind == SHAPE_METRICS ? left->expr :
 		                                                  make_metrics_literal(parser, &raw->left->at, left->scalar->literal);
 		result.expr->right = right->kind == SHAPE_METRICS ? right->expr :
@@ -402,12 +403,12 @@ shape_expr(TqlParser *parser, Raw *raw)
 			return shape_paren(parser, raw);
 		case RAW_LITERAL:
 			result.kind = SHAPE_LITERAL;
-			result.scalar = make_scalar(TQL_SC_LITERAL);
+			result.scalar = make_scalar(TQL_SC_LITERAL, &raw->at);
 			result.scalar->literal = raw->literal;
 			return result;
 		case RAW_AGGREGATE:
 			result.kind = SHAPE_SCALAR;
-			result.scalar = make_scalar(TQL_SC_AGGREGATE);
+			result.scalar = make_scalar(TQL_SC_AGGREGATE, &raw->at);
 			result.scalar->aggregate = raw->aggregate;
 			result.scalar->argument = raw->expr;
 			return result;
@@ -583,11 +584,28 @@ tql_shape(TqlParser *parser)
 	return query;
 }
 
+/*
+ * psql and its like show the place in the query.  What raises an error gives
+ * it in bytes, which become characters here.
+ */
+static void
+show_place(void *arg)
+{
+	const TqlParser *parser = arg;
+	int              at = getinternalerrposition();
+
+	if (at <= 0 || at > parser->length + 1)
+		return;
+	internalerrquery(pnstrdup(parser->text, parser->length));
+	internalerrposition(pg_mbstrlen_with_len(parser->text, at - 1) + 1);
+}
+
 TqlQuery *
 tql_parse(const char *text, Size length)
 {
-	TqlParser parser = {0};
-	TqlQuery *query;
+	TqlParser            parser = {0};
+	TqlQuery            *query;
+	ErrorContextCallback context = {.callback = show_place, .arg = &parser, .previous = error_context_stack};
 
 	if (length > TQL_MAX_QUERY_BYTES)
 		ereport(ERROR,
@@ -596,10 +614,12 @@ tql_parse(const char *text, Size length)
 		                TQL_MAX_QUERY_BYTES)));
 	parser.text = text;
 	parser.length = (int) length;
+	error_context_stack = &context;
 	tql_scanner_open(&parser);
 	if (tempo_traceql_yyparse(&parser) != 0)
 		elog(ERROR, "TraceQL parser failed without a message");
 	query = tql_shape(&parser);
 	tql_check(query);
+	error_context_stack = context.previous;
 	return query;
 }

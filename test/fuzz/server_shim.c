@@ -157,11 +157,15 @@ ProcessInterrupts(void)
 {
 }
 
+ErrorContextCallback *error_context_stack;
+static int            shim_position;
+
 bool
 errstart(int elevel, const char *domain)
 {
 	shim_sqlstate = ERRCODE_INTERNAL_ERROR;
 	shim_message[0] = '\0';
+	shim_position = 0;
 	return true;
 }
 
@@ -176,6 +180,9 @@ errfinish(const char *filename, int lineno, const char *funcname)
 {
 	if (shim_handler == NULL)
 		abort();
+	for (ErrorContextCallback *context = error_context_stack; context != NULL; context = context->previous)
+		context->callback(context->arg);
+	error_context_stack = NULL;
 	/* an error that is none of the user's is a finding */
 	if (shim_sqlstate == ERRCODE_INTERNAL_ERROR)
 	{
@@ -235,7 +242,14 @@ internalerrquery(const char *query)
 int
 internalerrposition(int cursorpos)
 {
+	shim_position = cursorpos;
 	return 0;
+}
+
+int
+getinternalerrposition(void)
+{
+	return shim_position;
 }
 
 /* The encoding is UTF-8. */
