@@ -50,6 +50,55 @@ leaf_of_shape(void *arg, SpanBatch *batch, const Span *prototype)
 	return truth_of(tempo_filter_leaf(condition->filter, condition->node, prototype));
 }
 
+/* A column that is the same in all spans of a shape; data is NULL if it is not one of text. */
+static SpanText
+text_of_fields(const FilterNode *node, const SegmentFields *fields, char buffer[12])
+{
+	SpanResource resource = {.attributes = fields->resource};
+
+	switch (node->column)
+	{
+		case TEMPO_NAME:
+			return fields->name;
+		case TEMPO_KIND:
+			return tempo_kind_text(fields->kind, buffer);
+		case TEMPO_STATUS:
+			return tempo_status_text(fields->status, buffer);
+		case TEMPO_SCOPE_NAME:
+			return fields->scope_name;
+		case TEMPO_SCOPE_VERSION:
+			return fields->scope_version;
+		case TEMPO_TENANT:
+			return fields->tenant;
+		default:
+			return tempo_service_name(&resource);
+	}
+}
+
+/* What is missing is asked of the prototype, which knows what stands for it. */
+static uint8
+leaf_of_fields(void *arg, const SegmentFields *fields)
+{
+	ConditionArg   *condition = arg;
+	FilterNode     *node = condition->node;
+	char            buffer[12];
+	AnyValue        column = {.type = ANY_STRING};
+	const AnyValue *value = &column;
+	SpanText        text;
+
+	if (node->scope == FILTER_SCOPE_RESOURCE)
+		value = attribute_find(fields->resource, node->key);
+	else
+	{
+		text = text_of_fields(node, fields, buffer);
+		column.len = text.len;
+		column.u.data = text.len > 0 ? text.data : "";
+		if (node->column == TEMPO_SERVICE_NAME && text.data == NULL)
+			value = NULL;
+	}
+	return value == NULL ? SEGMENT_NOT_TOLD : truth_of(tempo_filter_value(condition->filter, node, value));
+}
+
 static uint8
 leaf_of_value(void *arg, const AnyValue *value)
 {
@@ -259,10 +308,11 @@ make_source(const FilterNode *node, SegmentCondition *c)
 	}
 	if (node->scope == FILTER_SCOPE_COLUMN)
 	{
-		if (node->column == TEMPO_TENANT && node->type == FILTER_TEXT)
-			c->type = SEGMENT_BY_TENANT;
-		else if (column_is_fixed(node->column))
-			c->type = SEGMENT_BY_SHAPE;
+		if (column_is_fixed(node->column))
+		{
+			c->type = node->column == TEMPO_TENANT && node->type == FILTER_TEXT ? SEGMENT_BY_TENANT : SEGMENT_BY_SHAPE;
+			c->of_fields = leaf_of_fields;
+		}
 		else if (node->column == TEMPO_STATUS_MESSAGE)
 		{
 			c->type = SEGMENT_BY_VALUE;
@@ -276,6 +326,8 @@ make_source(const FilterNode *node, SegmentCondition *c)
 	          node->type == FILTER_NULL            ? SEGMENT_BY_PRESENCE :
 	                                                 SEGMENT_BY_VALUE;
 	c->key = node->key;
+	if (c->type == SEGMENT_BY_SHAPE && node->type != FILTER_CONTAINS)
+		c->of_fields = leaf_of_fields;
 }
 
 static void

@@ -130,7 +130,7 @@ typedef enum SegmentConditionType
 	SEGMENT_ANY_OF, /* OR */
 	SEGMENT_NOT,
 	SEGMENT_BY_SHAPE,    /* on what all spans of a shape have */
-	SEGMENT_BY_TENANT,   /* of_value is true of the tenant; it may not fail */
+	SEGMENT_BY_TENANT,   /* of_fields tells by the tenant alone; it may not fail */
 	SEGMENT_BY_PRESENCE, /* on which attributes a span has, or such of a shape */
 	SEGMENT_BY_VALUE,    /* on the first attribute under a key, or on a field */
 	SEGMENT_BY_START,    /* min <= time <= max, or not */
@@ -145,6 +145,21 @@ typedef enum SegmentConditionType
 
 typedef struct SegmentCondition SegmentCondition;
 
+/* What all spans of a shape have, as it lies in the segment. */
+typedef struct SegmentFields
+{
+	SpanText      name;
+	int32_t       kind;
+	int32_t       status;
+	SpanText      scope_name;
+	SpanText      scope_version;
+	SpanText      tenant;
+	AttributeList resource;
+} SegmentFields;
+
+/* An answer of of_fields: ask of_shape. */
+#define SEGMENT_NOT_TOLD 0x80
+
 /*
  * A condition on spans, decided for whole vectors of rows without decoding
  * them.  Results are truth values (see vector.h), callbacks may say "undecided".
@@ -155,7 +170,8 @@ typedef struct SegmentCondition SegmentCondition;
  * (of what the projection asks for), and zero elsewhere; attributes that vary
  * are there with type SEGMENT_VARIES.  Of its fields only those four and
  * constant texts are meaningful.  "of_value" is asked about the values of
- * attributes that vary, at most once per dictionary entry.
+ * attributes that vary, at most once per dictionary entry.  A prototype has to be
+ * made, where "of_fields" is asked about what is there.
  */
 struct SegmentCondition
 {
@@ -165,6 +181,7 @@ struct SegmentCondition
 
 	/* an error may leave the callbacks: not to be asked unless the span gets as far */
 	bool may_fail;
+	uint8_t (*of_fields)(void *arg, const SegmentFields *fields); /* BY_SHAPE, BY_TENANT: asked first; may be NULL */
 	uint8_t (*of_shape)(void *arg, SpanBatch *batch, const Span *prototype);
 	uint8_t (*of_value)(void *arg, const AnyValue *value);
 	void *arg;

@@ -333,15 +333,24 @@ find_source(SegmentReader *r, Node *node, const ReadShape *shape, uint32_t numbe
 	return VARIES;
 }
 
+/* Asks about the fields of a shape, without making its prototype. */
 static uint8_t
-ask_tenant(Selector *s, const Node *node, const SpanResource *resource)
+ask_fields(Selector *s, const Node *node, const ReadShape *shape)
 {
-	SpanText tenant = s->r->strings[resource->tenant];
-	AnyValue value = {.type = ANY_STRING, .len = tenant.len};
+	const SegmentReader *r = s->r;
+	const SpanScope     *scope = &r->scopes[shape->fields[0]];
+	const SpanResource  *resource = &r->resources[scope->resource];
+	SegmentFields        fields = {
+			   .name = r->strings[shape->fields[1]],
+			   .kind = (int32_t) shape->fields[2],
+			   .status = (int32_t) shape->fields[3],
+			   .scope_name = r->strings[scope->name],
+			   .scope_version = r->strings[scope->version],
+			   .tenant = r->strings[resource->tenant],
+			   .resource = resource->attributes};
 
-	value.u.data = tenant.len > 0 ? tenant.data : "";
 	s->r->counters.values_asked++;
-	return node->condition->of_value(node->condition->arg, &value);
+	return node->condition->of_fields(node->condition->arg, &fields);
 }
 
 /* Most segments have one tenant, and then nothing needs to be known of their rows. */
@@ -350,12 +359,18 @@ tenant_truth(Selector *s, Node *node)
 {
 	const SegmentReader *r = s->r;
 	bool                 one = r->n_resources > 0;
+	SegmentFields        fields = {0};
 
 	if (node->everywhere != NOT_ASKED)
 		return node->everywhere;
 	for (uint32_t i = 1; i < r->n_resources && one; i++)
 		one = r->resources[i].tenant == r->resources[0].tenant;
-	node->everywhere = one ? ask_tenant(s, node, &r->resources[0]) : VARIES;
+	node->everywhere = VARIES;
+	if (one)
+	{
+		fields.tenant = r->strings[r->resources[0].tenant];
+		node->everywhere = node->condition->of_fields(node->condition->arg, &fields);
+	}
 	return node->everywhere;
 }
 
@@ -366,11 +381,19 @@ ask_shape(Selector *s, Node *node, uint32_t number, uint8_t row, uint8_t *truth)
 	const SegmentCondition *c = node->condition;
 	ReadShape              *shape = &s->r->tables[TABLE_SPAN].shapes[number];
 
-	if (c->type == SEGMENT_BY_TENANT)
+	if (c->of_fields != NULL && (c->type == SEGMENT_BY_SHAPE || c->type == SEGMENT_BY_TENANT))
 	{
-		*truth = ask_tenant(s, node, &s->r->resources[s->r->scopes[shape->fields[0]].resource]);
-		node->by_shape[number] = *truth;
-		return true;
+		if (c->may_fail && row != ROW_IN)
+		{
+			*truth = TRUTH_UNDECIDED; /* this time */
+			return true;
+		}
+		*truth = ask_fields(s, node, shape);
+		if (*truth != SEGMENT_NOT_TOLD)
+		{
+			node->by_shape[number] = *truth;
+			return true;
+		}
 	}
 	if (!segment_load_shape(s->r, TABLE_SPAN, shape, s->error))
 		return false;

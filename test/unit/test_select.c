@@ -99,6 +99,31 @@ kind_of_shape(void *arg, SpanBatch *batch, const Span *prototype)
 }
 
 static uint8_t
+kind_of_fields(void *arg, const SegmentFields *fields)
+{
+	const Question *q = arg;
+
+	if ((uint32_t) fields->kind % 2 == q->seed % 2)
+		return SEGMENT_NOT_TOLD;
+	return ((uint32_t) fields->kind + q->seed) % 3 == 0 ? TRUTH_TRUE : TRUTH_FALSE;
+}
+
+static uint8_t
+tenant_truth(void *arg, SpanText tenant)
+{
+	AnyValue text = {.type = ANY_STRING, .len = tenant.len};
+
+	text.u.data = tenant.len > 0 ? tenant.data : "";
+	return name_truth(arg, &text);
+}
+
+static uint8_t
+tenant_of_fields(void *arg, const SegmentFields *fields)
+{
+	return tenant_truth(arg, fields->tenant);
+}
+
+static uint8_t
 present_in_shape(void *arg, SpanBatch *batch, const Span *prototype)
 {
 	AnyValue text = {0};
@@ -142,10 +167,7 @@ truth_of(const SegmentCondition *c, const Span *span)
 		case SEGMENT_BY_SHAPE:
 			return kind_of_shape(c->arg, NULL, span);
 		case SEGMENT_BY_TENANT:
-			text.type = ANY_STRING;
-			text.len = all_spans->strings[span_resource(all_spans, span)->tenant].len;
-			text.u.data = text.len > 0 ? all_spans->strings[span_resource(all_spans, span)->tenant].data : "";
-			return name_truth(c->arg, &text);
+			return tenant_truth(c->arg, all_spans->strings[span_resource(all_spans, span)->tenant]);
 		case SEGMENT_BY_PRESENCE:
 			return present_in_shape(c->arg, NULL, span);
 		case SEGMENT_BY_VALUE:
@@ -209,11 +231,12 @@ make_tree(Tree *tree, SegmentCondition *c, Random *random, const Span *some, int
 			if (random_below(random, 2) == 0)
 			{
 				c->type = SEGMENT_BY_TENANT;
-				c->of_value = name_truth;
+				c->of_fields = tenant_of_fields;
 				break;
 			}
 			c->type = SEGMENT_BY_SHAPE;
 			c->of_shape = kind_of_shape;
+			c->of_fields = random_below(random, 2) == 0 ? kind_of_fields : NULL;
 			break;
 		case 1:
 			c->type = SEGMENT_BY_PRESENCE;
