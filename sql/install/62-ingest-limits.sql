@@ -18,7 +18,7 @@ CREATE FUNCTION tempo.stat_get_ingest(OUT tenant text, OUT requests bigint, OUT 
 COMMENT ON FUNCTION tempo.stat_get_ingest() IS 'rows of tempo.stat_ingest';
 
 CREATE VIEW tempo.stat_ingest AS SELECT * FROM tempo.stat_get_ingest();
-COMMENT ON VIEW tempo.stat_ingest IS 'what each tenant has sent since the server started: requests and bytes of requests, what of them was stored, and the discarded spans, in all and by reason; the 1025th tenant and later ones are in __overflow__';
+COMMENT ON VIEW tempo.stat_ingest IS 'what each tenant has sent since the server started: requests and bytes of requests, what of them was stored, and the discarded spans, in all and by reason; tenants beyond tempo_pg.max_tenants are in __overflow__';
 COMMENT ON COLUMN tempo.stat_ingest.tenant IS 'tenant, or __overflow__ for those without counters of their own';
 COMMENT ON COLUMN tempo.stat_ingest.requests IS 'requests received';
 COMMENT ON COLUMN tempo.stat_ingest.refused_requests IS 'requests that were refused: malformed, or beyond a limit';

@@ -126,8 +126,8 @@ extern Histogram *statistics_histogram(HistogramKind kind);
 
 /*
  * statistics_tenant: the counters of a tenant, which stay where they are;
- * NULL without preloading.  When there are too many tenants, the rest share
- * one with the name "__overflow__".
+ * NULL without preloading.  When there are more than tempo_pg.max_tenants, the
+ * others have counters that are called "__overflow__", one for some of them.
  */
 extern TenantStatistics    *statistics_tenant(SpanText tenant);
 extern TransportStatistics *statistics_transport(ReceiverTransport transport);

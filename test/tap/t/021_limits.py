@@ -116,6 +116,18 @@ def many_tenants():
     tap.ok(stat("__overflow__", "requests") > 0, "in __overflow__")
     tap.equal(node.psql("SELECT * FROM tempo.stat_ingest", user="nobody").returncode != 0, True, "not everybody may see them")
     tap.ok(int(node.sql("SELECT sum(accepted_spans) FROM tempo.stat_receivers WHERE transport = 'http'")) > 0, "tempo.stat_receivers counts by transport")
+    # a bucket of a byte a second: who finds it full has its request taken, and a debt for the rest of the test
+    node.configure(**{"tempo_pg.ingestion_rate_limit": 1})
+    node.reload()
+    cluster.poll("the limit", lambda: node.export_json(spans(1, pad=5000), "late-0")[0] == 429)
+    tap.equal(stat("late-0", "requests"), 0, "a tenant of now has no counters of its own")
+    tap.ok(200 in {node.export_json(spans(1, pad=5000), "late-%d" % i)[0] for i in range(1, 20)}, "one that uses up its rate does not use up that of all the others")
+    node.configure(**{"tempo_pg.ingestion_rate_limit": 0})
+    node.configure(**{"tempo_pg.max_tenants": 2000})
+    node.restart()
+    cluster.poll("an answer", lambda: node.export_json({}, "x")[0] == 200)
+    node.sql("SELECT tempo.ingest_otlp_json('{}', 'tenant-' || i) FROM generate_series(1, 1100) i")
+    tap.equal(node.sql("SELECT count(*) > 1100, bool_or(tenant = '__overflow__') FROM tempo.stat_ingest"), "t|f", "tempo_pg.max_tenants of them have counters of their own")
 
 
 def test():
