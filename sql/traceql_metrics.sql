@@ -56,6 +56,7 @@ SELECT count(*) > 0 AS some, bool_and(labels ->> 'span.n' IS NULL OR labels ->> 
 -- errors
 SELECT * FROM traceql_metrics('{}');
 SELECT * FROM traceql_metrics('{} | rate()', '2024-01-02', '2024-01-01');
+SELECT * FROM traceql_metrics('{} | rate()', '-infinity', '2024-01-01');
 SELECT * FROM traceql_metrics('{} | rate()', '2024-01-01', '2024-01-02', '-1 s');
 SELECT * FROM traceql_metrics('{} | rate()', '2024-01-01', '2024-01-02', '1 month');
 SELECT * FROM traceql_metrics('{} | rate()', '2024-01-01', '2024-02-01', '1 ms');

@@ -325,7 +325,11 @@ read_metrics_range(FunctionCallInfo fcinfo, TqlRange *range)
 	int64 length;
 	int64 step;
 
-	if (pg_sub_s64_overflow(end, start, &length) || length <= 0)
+	if (pg_sub_s64_overflow(end, start, &length) && end > start)
+		ereport(ERROR,
+		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		         errmsg("the range from \"start\" to \"end\" is too long")));
+	if (end <= start)
 		ereport(ERROR,
 		        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 		         errmsg("\"end\" must be later than \"start\"")));
