@@ -39,7 +39,7 @@ const want = [
 
 // stored: the spans of a service, once both are there; without what clients add of their own accord
 async function stored(service) {
-  for (const end = Date.now() + 30000; ;) {
+  for (const end = Date.now() + 300000; ;) {
     const spans = JSON.parse(sql(`SELECT coalesce(json_agg(json_build_object('name', s.name, 'kind', s.kind, 'status', s.status, 'message', s.status_message, 'parent', p.name,
         'attributes', s.attributes, 'events', s.events, 'scope', s.scope_name || ' ' || s.scope_version) ORDER BY s.name), '[]')
       FROM tempo.spans s LEFT JOIN tempo.spans p ON p.trace_id = s.trace_id AND p.span_id = s.parent_span_id WHERE s.service_name = '${service}'`))
@@ -49,7 +49,7 @@ async function stored(service) {
 }
 
 async function opentelemetry(service, exporter) {
-  const provider = new BasicTracerProvider({ resource: resourceFromAttributes({ 'service.name': service }), spanProcessors: [new BatchSpanProcessor(exporter)] })
+  const provider = new BasicTracerProvider({ resource: resourceFromAttributes({ 'service.name': service }), spanProcessors: [new BatchSpanProcessor(exporter, { exportTimeoutMillis: 120000 })] })
   const tracer = provider.getTracer('same', '1')
   const root = tracer.startSpan('GET /things', { kind: SpanKind.SERVER, attributes: { 'http.route': '/things', size: 200, cached: true, ratio: 0.5 } }, ROOT_CONTEXT)
   root.addEvent('cache miss', { key: 'k', cold: true })
@@ -113,10 +113,12 @@ const stripped = (spans) => spans.map((s) => { const { 'sampler.type': type, 'sa
 
 const grpc = process.env.OTLP_GRPC_URL
 const http = process.env.OTLP_HTTP_URL + '/v1/traces'
+// for machines that do nothing for seconds
+const timeoutMillis = 120000
 const ways = {
-  'js-grpc': [(s) => opentelemetry(s, new GrpcExporter({ url: grpc, compression: 'gzip' })), want],
-  'js-protobuf': [(s) => opentelemetry(s, new ProtobufExporter({ url: http, compression: 'gzip' })), want],
-  'js-json': [(s) => opentelemetry(s, new JsonExporter({ url: http })), want]
+  'js-grpc': [(s) => opentelemetry(s, new GrpcExporter({ url: grpc, compression: 'gzip', timeoutMillis })), want],
+  'js-protobuf': [(s) => opentelemetry(s, new ProtobufExporter({ url: http, compression: 'gzip', timeoutMillis })), want],
+  'js-json': [(s) => opentelemetry(s, new JsonExporter({ url: http, timeoutMillis })), want]
 }
 if (process.env.ZIPKIN_URL)
   for (const version of [1, 2]) ways[`zipkin-js-v${version}`] = [(s) => zipkin(s, process.env.ZIPKIN_URL, version), asZipkin(want)]

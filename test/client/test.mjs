@@ -45,7 +45,7 @@ const special = { 'a.bytes': new Uint8Array([0, 255, 16]), 'a.map': { k: 'v', n:
 // make: two traces; returns the SDK's spans
 async function make(exporter, run, numbers) {
   const memory = new InMemorySpanExporter()
-  const batch = new BatchSpanProcessor(exporter)
+  const batch = new BatchSpanProcessor(exporter, { exportTimeoutMillis: 120000 })
   const provider = new BasicTracerProvider({
     resource: resourceFromAttributes({ 'service.name': 'js-' + run, 'service.version': '1.2.3', 'host.cores': 8, 'host.load': 0.75, 'process.command_args': ['node', 'x.mjs'], 'is.test': true }),
     spanProcessors: [new SimpleSpanProcessor(memory), batch]
@@ -158,34 +158,43 @@ async function overTls(use) {
     const socket = connect({ host, port, ca, ALPNProtocols: ['h2', 'http/1.1'] }, () => { socket.destroy(); resolve(true) })
     socket.on('error', () => resolve(false))
   })
+  const all = async (want) => {
+    for (let good = 0, end = Date.now() + 300000; good < 40;) {
+      if (Date.now() > end) throw new Error(`waited for receivers that ${want ? '' : 'do not '}speak TLS`)
+      good = (await speaks(good % 2 ? grpc : http)) === want ? good + 1 : 0
+    }
+  }
   sql(`ALTER SYSTEM SET tempo_pg.tls_cert_file = 'client-test.crt'`)
   sql(`ALTER SYSTEM SET tempo_pg.tls_key_file = 'client-test.key'`)
   sql(`ALTER SYSTEM SET tempo_pg.tls = 'otlp_grpc, otlp_http'`)
   try {
     sql('SELECT pg_reload_conf()')
     // every receiver process: who of them gets a connection is up to the kernel
-    for (let good = 0, end = Date.now() + 30000; good < 40 && Date.now() < end;) good = (await speaks(good % 2 ? grpc : http)) ? good + 1 : 0
+    await all(true)
     await use(ca)
   } finally {
     for (const name of ['tls', 'tls_cert_file', 'tls_key_file']) sql(`ALTER SYSTEM RESET tempo_pg.${name}`)
     sql('SELECT pg_reload_conf()')
+    await all(false)
   }
 }
 
+// for machines that do nothing for seconds
+const timeoutMillis = 120000
 const odd = { 'a.nan': NaN, 'a.infinity': Infinity, 'a.minus': -Infinity }
 try {
-  await check('gRPC', new GrpcExporter({ url: grpc }), odd)
-  await check('gRPC gzip', new GrpcExporter({ url: grpc, compression: 'gzip' }), odd)
-  await check('HTTP protobuf', new ProtobufExporter({ url: http }), odd)
-  await check('HTTP protobuf gzip', new ProtobufExporter({ url: http, compression: 'gzip' }), odd)
+  await check('gRPC', new GrpcExporter({ timeoutMillis, url: grpc }), odd)
+  await check('gRPC gzip', new GrpcExporter({ timeoutMillis, url: grpc, compression: 'gzip' }), odd)
+  await check('HTTP protobuf', new ProtobufExporter({ timeoutMillis, url: http }), odd)
+  await check('HTTP protobuf gzip', new ProtobufExporter({ timeoutMillis, url: http, compression: 'gzip' }), odd)
   // (JSON.stringify makes null of the odd numbers)
-  await check('HTTP JSON', new JsonExporter({ url: http }), {})
-  await check('HTTP JSON gzip', new JsonExporter({ url: http, compression: 'gzip' }), {})
+  await check('HTTP JSON', new JsonExporter({ timeoutMillis, url: http }), {})
+  await check('HTTP JSON gzip', new JsonExporter({ timeoutMillis, url: http, compression: 'gzip' }), {})
   await overTls(async (ca) => {
     const [grpcs, https] = [grpc, http].map((url) => url.replace('http:', 'https:'))
-    await check('gRPC over TLS', new GrpcExporter({ url: grpcs, credentials: credentials.createSsl(ca) }), odd)
-    await check('HTTP protobuf over TLS', new ProtobufExporter({ url: https, httpAgentOptions: { ca } }), odd)
-    await check('HTTP JSON over TLS', new JsonExporter({ url: https, httpAgentOptions: { ca } }), {})
+    await check('gRPC over TLS', new GrpcExporter({ timeoutMillis, url: grpcs, credentials: credentials.createSsl(ca) }), odd)
+    await check('HTTP protobuf over TLS', new ProtobufExporter({ timeoutMillis, url: https, httpAgentOptions: { ca } }), odd)
+    await check('HTTP JSON over TLS', new JsonExporter({ timeoutMillis, url: https, httpAgentOptions: { ca } }), {})
   })
 } catch (error) {
   failed++

@@ -6,7 +6,7 @@ import threading
 
 from harness import Server, Skip, wait_for
 
-DEADLINE = 60
+DEADLINE = 300
 
 try:
     import grpc
@@ -129,9 +129,10 @@ def test_grpcio_survives_a_graceful_stop(server):
     import signal
     own = Server()
     with channel(own) as c:
-        call = c.unary_unary("/test.Echo/Delay").future(b"hi", timeout=DEADLINE)
+        call = c.unary_unary("/test.Echo/Hold").future(b"hi", timeout=DEADLINE)
         wait_for(lambda: own.stats()["held"] == 1, "call held")
         own.process.send_signal(signal.SIGTERM)
+        own.release()
         assert call.result() == b"hi"
         own.stop(signal.SIGTERM)
 

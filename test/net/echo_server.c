@@ -6,7 +6,7 @@
  * Usage: echo_server PORT [name=value ...]; names: body, buffered,
  * connections, idle, stall, http1, http2, and of TLS cert, key, ca, tls13.
  * SIGHUP reads the certificate again.  Prints "ready" when it listens.
- * SIGTERM stops it gracefully, SIGINT at once.
+ * SIGTERM stops it gracefully, SIGINT at once; SIGUSR1 answers what is held.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,17 +23,21 @@
 static NetLoop              *loop;
 static NetServer            *server;
 static volatile sig_atomic_t stop_signal;
+static volatile sig_atomic_t release_signal;
 static uint64_t              cancelled;
 static uint64_t              held;
 
 /* A request that is answered later. */
 typedef struct Later
 {
-	NetRequest *request;
-	NetTimer   *timer;
-	int         left; /* messages of a stream */
-	size_t      size;
+	NetRequest   *request;
+	NetTimer     *timer;
+	int           left; /* messages of a stream */
+	size_t        size;
+	struct Later *next;
 } Later;
+
+static Later *waiting; /* those without a timer */
 
 static bool
 begins(const char *text, const char *start)
@@ -53,11 +57,23 @@ answer(NetRequest *request, const void *body, size_t len)
 }
 
 static void
+wait_no_more(Later *later)
+{
+	for (Later **link = &waiting; *link != NULL; link = &(*link)->next)
+		if (*link == later)
+		{
+			*link = later->next;
+			return;
+		}
+}
+
+static void
 on_cancel(NetRequest *request, void *arg)
 {
 	Later *later = arg;
 
 	(void) request;
+	wait_no_more(later);
 	cancelled++;
 	held--;
 	net_timer_cancel(later->timer);
@@ -173,7 +189,12 @@ handle(NetRequest *request, void *arg)
 		later->timer = net_loop_timer(loop, strtoul(path + 7, NULL, 10), answer_later, later);
 	}
 	else if (strcmp(path, "/hold") == 0 || strcmp(path, "/test.Echo/Hold") == 0)
-		hold(request);
+	{
+		Later *later = hold(request);
+
+		later->next = waiting;
+		waiting = later;
+	}
 	else if (strcmp(path, "/test.Echo/Delay") == 0)
 	{
 		Later *later = hold(request);
@@ -225,9 +246,27 @@ check(NetRequest *request, void *arg)
 }
 
 static void
+release(void)
+{
+	while (waiting != NULL)
+	{
+		Later *later = waiting;
+
+		waiting = later->next;
+		answer_later(later);
+	}
+}
+
+static void
 on_signal(int signal_number)
 {
 	stop_signal = signal_number;
+}
+
+static void
+on_release(int signal_number)
+{
+	release_signal = signal_number;
 }
 
 static const char *
@@ -283,6 +322,7 @@ main(int argc, char **argv)
 	signal(SIGHUP, on_signal);
 	signal(SIGTERM, on_signal);
 	signal(SIGINT, on_signal);
+	signal(SIGUSR1, on_release);
 	loop = net_loop_create();
 	server = net_server_start(loop, &options, message, sizeof(message));
 	net_tls_free(options.tls);
@@ -309,6 +349,11 @@ main(int argc, char **argv)
 			net_tls_free(now);
 			puts(now != NULL ? "reloaded" : message);
 			fflush(stdout);
+		}
+		if (release_signal != 0)
+		{
+			release_signal = 0;
+			release();
 		}
 		if (stop_signal != 0 && !stopped)
 		{

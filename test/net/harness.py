@@ -2,15 +2,17 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 import traceback
 import urllib.request
 
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + "/lib")
+import ports
+
 HERE = os.path.dirname(os.path.abspath(__file__))
-DEADLINE = 30
+DEADLINE = 120
 
 
 class Skip(Exception):
@@ -29,9 +31,7 @@ def wait_for(condition, what, deadline=DEADLINE):
 
 
 def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+    return ports.free_ports(1)[0]
 
 
 class Server:
@@ -64,8 +64,17 @@ class Server:
         self.process.stdout.close()
         assert code == 0, "the server ended with %s" % code
 
+    def release(self):
+        """what is held is answered"""
+        self.process.send_signal(signal.SIGUSR1)
+
     def descriptors(self):
         return len(os.listdir("/proc/%d/fd" % self.process.pid))
+
+    def settled(self):
+        """connections that earlier tests have closed are gone"""
+        wait_for(lambda: self.stats()["connections"] == 1, "all connections gone")
+        return self
 
     def resident(self):
         if "ECHO_SERVER" in os.environ:

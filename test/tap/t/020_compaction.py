@@ -242,7 +242,7 @@ def tenants(node):
     set(node, compaction="on")
     node.sql((add % 5).replace("3999", "99"))
     cluster.poll("a fold of a few spans of each of many tenants", lambda: level0(node, "tempo.spans") == 0)
-    tap.equal(node.sql("SELECT count(*) FROM tempo.segments WHERE relation = 'tempo.spans'::regclass"), "80", "comes in the end")
+    tap.equal(node.sql("SELECT count(*) BETWEEN 40 AND 80, max(tenants) FROM tempo.segments WHERE relation = 'tempo.spans'::regclass"), "t|1", "comes in the end")
 
 
 def dropping(node):

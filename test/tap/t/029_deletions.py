@@ -109,11 +109,12 @@ def standby(node):
     held.sql("BEGIN; DELETE FROM t WHERE duration_nano % 3 = 1")
     node.sql("SELECT pg_switch_wal()")
     replay()
+    # before anybody on the primary removes a dead row of the heap, which would be a conflict
+    tap.equal(reader.sql("SELECT t FROM same"), before, "an older snapshot on a standby sees what was deleted")
     now = same(node, "some are deleted")
     tap.equal(other.sql("SELECT t FROM same"), now, "a standby leaves them out, but not those of an open transaction")
     for name in ("tempo_pg.enable_custom_scan", "tempo_pg.enable_custom_aggregate"):
         tap.equal(other.sql("SET %s = off; SELECT t FROM same" % name), now, "with %s off, too" % name)
-    tap.equal(reader.sql("SELECT t FROM same"), before, "an older snapshot there sees them")
     held.sql("ROLLBACK")
     held.close()
     node.sql("SELECT tempo.compact('t')")
@@ -170,7 +171,7 @@ def once(node):
 
 
 def test():
-    seed = int(os.environ.get("TEMPO_PG_SEED") or random.randrange(1 << 30))
+    seed = cluster.seed()
     tap.note("TEMPO_PG_SEED=%d" % seed)
     node = cluster.Cluster("deletions", wal_level="replica", max_wal_senders=4, autovacuum="off", max_wal_size="4GB", **{"tempo_pg.compaction": "off"})
     node.run("sh", "-c", 'printf "local all all trust\\nhost all all 127.0.0.1/32 trust\\nhost replication all 127.0.0.1/32 trust\\n" > "$1"', "sh", node.data + "/pg_hba.conf")

@@ -5,7 +5,7 @@ import cluster, tap
 
 TABLES = 12
 ROUNDS = 150 if cluster.LONG else 5
-SEED = int(os.environ.get("TEMPO_PG_TEST_SEED", random.randrange(10**6)))
+SEED = cluster.seed("TEMPO_PG_TEST_SEED")
 BLOCK = 8192
 SETUP = """
 CREATE TABLE model AS

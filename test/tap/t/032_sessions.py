@@ -210,7 +210,7 @@ def round_of(node, seed, steps):
 
 
 def test():
-    seed = int(os.environ.get("TEMPO_PG_SEED") or random.randrange(1 << 30))
+    seed = cluster.seed()
     seconds = int(os.environ.get("TEMPO_PG_SECONDS", "0"))
     tap.note("TEMPO_PG_SEED=%d" % seed)
     node = cluster.Cluster("sessions", fsync="off", max_connections=40, **{"tempo_pg.compaction_rate_limit": "0"})

@@ -136,7 +136,7 @@ class Conditions:
 
 
 def test():
-    seed = int(os.environ.get("TEMPO_PG_SEED") or random.randrange(1 << 30))
+    seed = cluster.seed()
     seconds = int(os.environ.get("TEMPO_PG_SECONDS", "0"))
     tap.note("TEMPO_PG_SEED=%d" % seed)
     node = cluster.Cluster("conditions", fsync="off", jit="off", min_parallel_table_scan_size="0", parallel_setup_cost=10, **{"tempo_pg.compaction": "off"})
