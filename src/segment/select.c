@@ -17,6 +17,9 @@
 #define NOT_ASKED 0x80
 #define VARIES 0x40
 
+/* Shapes are asked about at once if there are so many rows for each. */
+#define ROWS_OF_SHAPE 64
+
 /* A column that has values of a condition's key. */
 typedef struct ValueColumn
 {
@@ -37,6 +40,7 @@ typedef struct Node
 	ValueColumn            *columns;
 	uint32_t                n_columns;
 	bool                    rare;           /* the key may be in the overflow column */
+	bool                    asked;          /* of_fields, about all shapes */
 	uint8_t                 everywhere;     /* BY_TENANT: truth if the segment has one tenant, VARIES if not */
 	uint8_t                *by_event_shape; /* BY_EVENT_NAME: as by_shape */
 	uint8_t                *of_events;      /* of the events of block columns[0].serial; in that block's memory */
@@ -417,6 +421,31 @@ ask_shape(Selector *s, Node *node, uint32_t number, uint8_t row, uint8_t *truth)
 	return true;
 }
 
+/*
+ * Asks about the fields of all shapes at once, where these are few beside the
+ * rows: then no row has to be looked at for whether its shape is known.
+ */
+static void
+ask_all_shapes(Selector *s, Node *node)
+{
+	const SegmentCondition *c = node->condition;
+	const ReadTable        *t = &s->r->tables[TABLE_SPAN];
+
+	if (node->asked)
+		return;
+	node->asked = true;
+	if (c->of_fields == NULL || c->may_fail || (c->type != SEGMENT_BY_SHAPE && c->type != SEGMENT_BY_TENANT) ||
+	    t->n_shapes > s->r->summary.rows / ROWS_OF_SHAPE)
+		return;
+	for (uint32_t i = 0; i < t->n_shapes; i++)
+	{
+		uint8_t truth = ask_fields(s, node, &t->shapes[i]);
+
+		if (truth != SEGMENT_NOT_TOLD)
+			node->by_shape[i] = truth;
+	}
+}
+
 /* Decides the rows whose shapes do; *varies is set if that leaves any open. */
 static bool
 decide_shapes(Selector *s, Node *node, const uint8_t *rows, bool *varies)
@@ -425,6 +454,7 @@ decide_shapes(Selector *s, Node *node, const uint8_t *rows, bool *varies)
 	uint8_t        *truth = node->truth;
 
 	*varies = false;
+	ask_all_shapes(s, node);
 	if (!vector_lookup(shapes, s->n, node->by_shape, NOT_ASKED | VARIES, truth))
 		return true;
 	for (uint32_t i = 0; i < s->n; i++)
