@@ -285,17 +285,22 @@ on_header(void *cls, enum MHD_ValueKind kind, const char *name, size_t namelen,
 
 /*
  * framing_is_sound: libmicrohttpd takes the first of contradicting lengths;
- * a proxy in front may have taken the other one.
+ * a proxy in front may have taken the other one.  So it is with hosts.
  */
 static bool
-framing_is_sound(Http1Request *request)
+framing_is_sound(Http1Request *request, const char *version)
 {
 	NetRequest *base = &request->base;
+	int         n_hosts;
 	int         n_lengths;
 	int         n_codings;
 	const char *length = net_request_header(base, "content-length", &n_lengths);
 	const char *coding = net_request_header(base, "transfer-encoding", &n_codings);
 
+	(void) net_request_header(base, "host", &n_hosts);
+	if (n_hosts > 1 || (n_hosts == 0 && strcmp(version, MHD_HTTP_VERSION_1_0) != 0) ||
+	    strchr(net_request_path(base), ' ') != NULL || strchr(net_request_query(base), ' ') != NULL)
+		return false;
 	if (n_codings > 0)
 	{
 		if (n_codings > 1 || n_lengths > 0 || strcasecmp(coding, "chunked") != 0)
@@ -350,7 +355,7 @@ on_headers(Http1Request *request, const char *method, const char *version)
 		refuse_framing(request, 431, "request header fields too large");
 		return queue(request);
 	}
-	if (!framing_is_sound(request))
+	if (!framing_is_sound(request, version))
 	{
 		refuse_framing(request, 400, "malformed request framing");
 		return queue(request);
@@ -662,7 +667,8 @@ http1_create(NetServer *server)
 	                     MHD_OPTION_CONNECTION_MEMORY_LIMIT, max_header + (max_header < READ_BUFFER ? READ_BUFFER_SMALL : READ_BUFFER),
 	                     MHD_OPTION_CONNECTION_TIMEOUT,
 	                     (unsigned int) ((server->options.idle_timeout_ms + 999) / 1000),
-	                     MHD_OPTION_STRICT_FOR_CLIENT, 1,
+	                     /* with 1 it refuses requests without Host itself, in HTML and with two heads: see framing_is_sound */
+	                     MHD_OPTION_STRICT_FOR_CLIENT, 0,
 	                     MHD_OPTION_END);
 	if (http1->daemon != NULL)
 	{

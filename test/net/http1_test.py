@@ -265,6 +265,16 @@ def test_broken_framing(server):
             b"\0\1\2\3\4\5\r\n\r\n",
             b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"x" * 100 + b"\r\n\r\n"):
         refused(server, data, 400, 413, 431, 501, 505)
+    # most of it in words of our own; the rest libmicrohttpd does not tell us of
+    for data in (
+            b"POST /echo HTTP/1.1\r\n\r\n", b"POST /echo HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"GET /a b HTTP/1.1\r\nHost: t\r\n\r\n", b"GET /a?b c HTTP/1.1\r\nHost: t\r\n\r\n",
+            head + b"Content-Length: 5\r\n" + te + b"\r\n0\r\n\r\n", head + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!", head + b"Bad : x\r\n\r\n"):
+        with Peer(server) as peer:
+            status, headers, body = peer.send(data).answer()
+            assert (status, headers["content-type"], body) == (400, "text/plain; charset=utf-8", b"malformed request framing"), (data, status, headers, body)
+            peer.at_end()
+    with Peer(server) as peer:
+        assert peer.send(b"GET /describe HTTP/1.0\r\n\r\n").answer()[0] == 200
 
 
 def test_mutated_requests(server):
