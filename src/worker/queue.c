@@ -404,6 +404,17 @@ queue_receive(WorkerQueue *queue, QueueMessage *message)
 	}
 }
 
+char *
+queue_keep(WorkerQueue *queue)
+{
+	char *payload = queue->assembly;
+
+	if (queue->assembling)
+		return NULL;
+	queue->assembly = NULL;
+	return payload;
+}
+
 /* ---------------------------------------------------- the worker side */
 
 WorkerQueue *

@@ -74,6 +74,13 @@ extern void queue_cancel(WorkerQueue *queue);
  */
 extern bool queue_receive(WorkerQueue *queue, QueueMessage *message);
 
+/*
+ * queue_keep: the payload of the message just received becomes the caller's,
+ * who gives it to pfree; NULL if it was so small that it has no memory of its
+ * own and must be copied.
+ */
+extern char *queue_keep(WorkerQueue *queue);
+
 /* ------------------------------------------------------ the worker side */
 
 /* queue_attach: in the worker's main function, before connecting to the database */

@@ -80,7 +80,8 @@ typedef struct Waiting
 	int          authentication;              /* what the receiver demanded */
 	Oid          role;                        /* it is stored as; invalid: see refusal */
 	RpcCode      refusal;                     /* RPC_OK = none */
-	char         data[FLEXIBLE_ARRAY_MEMBER]; /* tenant, authorization with a NUL, body */
+	char        *message;                     /* has the body if it was large */
+	char         data[FLEXIBLE_ARRAY_MEMBER]; /* tenant, authorization with a NUL, body if it is small */
 } Waiting;
 
 extern PGDLLEXPORT void tempo_writer_main(Datum arg);
@@ -210,6 +211,8 @@ answer(Waiting *request, RpcCode code, bool retry, const char *message)
 	memcpy(reply + 1, message, len + 1);
 	(void) queue_reply(queue, request->id, WRITER_ANSWER, reply, size);
 	pfree(reply);
+	if (request->message)
+		pfree(request->message);
 	pfree(request);
 }
 
@@ -587,18 +590,31 @@ run_busy(TimestampTz now)
 
 /* -------------------------------------------------------------- main loop */
 
-static void
-take_payload(Waiting *request, const WriterRequest *head, const char *payload, Size len)
+/*
+ * A request of its own.  A large one stays in the memory it was put together
+ * in: nobody counts a second copy of it.
+ */
+static Waiting *
+take_store(const WriterRequest *head, const char *payload, Size len)
 {
-	char *authorization = request->data + head->tenant_len;
-	char *body = authorization + head->authorization_len + 1;
-	Size  before = (Size) head->tenant_len + head->authorization_len;
+	Size     before = (Size) head->tenant_len + head->authorization_len;
+	char    *message = queue_keep(queue);
+	Waiting *request;
+	char    *authorization;
+	char    *body;
 
 	if (before > len)
 		elog(ERROR, "malformed message from the receiver");
+	/* and the NUL behind the authorization */
+	request = MemoryContextAllocHuge(TopMemoryContext, offsetof(Waiting, data) + (message ? before : len) + 1);
+	memset(request, 0, offsetof(Waiting, data));
+	request->message = message;
 	memcpy(request->data, payload, before);
+	authorization = request->data + head->tenant_len;
 	authorization[head->authorization_len] = '\0';
-	memcpy(body, payload + before, len - before);
+	body = message ? unconstify(char *, payload) + before : authorization + head->authorization_len + 1;
+	if (!message)
+		memcpy(body, payload + before, len - before);
 	request->authorization = head->authorization_len > 0 ? authorization : NULL;
 	request->authentication = head->authentication;
 	request->store.hash = head->hash;
@@ -607,6 +623,7 @@ take_payload(Waiting *request, const WriterRequest *head, const char *payload, S
 	request->store.tenant = span_text(request->data, head->tenant_len);
 	request->store.body = body;
 	request->store.len = len - before;
+	return request;
 }
 
 static void
@@ -619,18 +636,18 @@ receive_requests(void)
 		WriterRequest head;
 		Waiting      *request;
 
-		/* and the NUL behind the authorization */
-		request = MemoryContextAllocHuge(TopMemoryContext, offsetof(Waiting, data) + message.len + 1);
-		memset(request, 0, offsetof(Waiting, data));
-		request->id = message.request_id;
-		request->arrived = GetCurrentTimestamp();
 		if (message.type == WRITER_STORE && message.len >= sizeof(head))
 		{
 			memcpy(&head, message.payload, sizeof(head));
-			take_payload(request, &head, message.payload + sizeof(head), message.len - sizeof(head));
+			request = take_store(&head, message.payload + sizeof(head), message.len - sizeof(head));
 		}
 		else
+		{
+			request = MemoryContextAllocZero(TopMemoryContext, sizeof(Waiting));
 			request->check = true;
+		}
+		request->id = message.request_id;
+		request->arrived = GetCurrentTimestamp();
 		dlist_push_tail(&waiting, &request->node);
 		n_waiting++;
 		waiting_bytes += request->store.len;
