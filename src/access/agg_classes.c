@@ -20,6 +20,7 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
+#include "segment/arrays.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
@@ -137,8 +138,8 @@ reserve_classes(TempoAggState *state, uint32 count)
 
 	if (count <= evaluation->known_size)
 		return;
-	key_of = MemoryContextAllocExtended(evaluation->segment_context, sizeof(uint32) * size,
-	                                    MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	key_of = MemoryContextAllocHuge(evaluation->segment_context, sizeof(uint32) * size);
+	memset(key_of, 0xff, sizeof(uint32) * size);
 	given = MemoryContextAllocExtended(evaluation->segment_context, sizeof(AggValue) * size * terms,
 	                                   MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	if (evaluation->key_of != NULL)
@@ -203,7 +204,7 @@ evaluate_class(TempoAggState *state, uint32 class, const Span *span)
 	for (int i = 0; i < state->n_terms; i++)
 		if (state->terms[i].of_class)
 			evaluate_term(evaluation, &state->terms[i], &evaluation->given[(uint64) class * state->n_terms + i]);
-	evaluation->key_of[class] = tempo_groups_key(&state->groups, values, nulls) + 1;
+	evaluation->key_of[class] = tempo_groups_key(&state->groups, values, nulls);
 	MemoryContextSwitchTo(old);
 	ResetExprContext(evaluation->econtext);
 	MemoryContextReset(evaluation->scratch);
@@ -236,7 +237,7 @@ know_classes(TempoAggState *state, uint32 first)
 	{
 		uint32 class = rows->classes[i];
 
-		if (key_of[class] != 0)
+		if (key_of[class] != AGG_NO_KEY)
 			continue;
 		if (n == 0)
 		{
@@ -245,7 +246,7 @@ know_classes(TempoAggState *state, uint32 first)
 		}
 		new_rows[n] = first + rows->rows[i];
 		new_classes[n++] = class;
-		key_of[class] = 1; /* until it is evaluated, below */
+		key_of[class] = 0; /* until it is evaluated, below */
 	}
 	if (n == 0)
 		return;
@@ -263,18 +264,9 @@ know_classes(TempoAggState *state, uint32 first)
 static bool
 set_keys(TempoAggState *state)
 {
-	AggRows      *rows = &state->chosen;
-	const uint32 *key_of = state->evaluation.key_of;
-	bool          known = true;
+	AggRows *rows = &state->chosen;
 
-	for (uint32 i = 0; i < rows->n; i++)
-	{
-		uint32 key = key_of[rows->classes[i]];
-
-		known &= key != 0;
-		rows->keys[i] = key - 1;
-	}
-	return known;
+	return !array_lookup(rows->classes, rows->n, state->evaluation.key_of, rows->keys);
 }
 
 /*
@@ -309,13 +301,12 @@ tempo_agg_classify(TempoAggState *state, uint32 first, uint32 count)
 	    !segment_classes_block(evaluation->classes, first, state->block_classes, &n_classes, &restarted, &error))
 		tempo_segment_failed(state->walk.open, &error);
 	if (restarted && evaluation->key_of != NULL)
-		memset(evaluation->key_of, 0, sizeof(uint32) * evaluation->known_size);
+		memset(evaluation->key_of, 0xff, sizeof(uint32) * evaluation->known_size);
 	reserve_classes(state, n_classes);
 	rows->classes = state->block_classes;
 	if (rows->n < count)
 	{
-		for (uint32 i = 0; i < rows->n; i++)
-			rows->own_classes[i] = state->block_classes[rows->rows[i]];
+		(void) array_lookup(rows->rows, rows->n, state->block_classes, rows->own_classes);
 		rows->classes = rows->own_classes;
 	}
 	if (!set_keys(state))

@@ -319,7 +319,6 @@ decide_rows(TempoAggState *state, uint32 first, uint32 count)
 static bool
 all_in(const uint8 *verdicts, uint32 count)
 {
-	uint64 all = ~UINT64CONST(0);
 	uint32 i;
 
 	for (i = 0; i + sizeof(uint64) <= count; i += sizeof(uint64))
@@ -327,12 +326,13 @@ all_in(const uint8 *verdicts, uint32 count)
 		uint64 word;
 
 		memcpy(&word, verdicts + i, sizeof(word));
-		all &= word;
+		if (word != ROW_IN * UINT64CONST(0x0101010101010101))
+			return false;
 	}
 	for (; i < count; i++)
 		if (verdicts[i] != ROW_IN)
 			return false;
-	return all == ROW_IN * UINT64CONST(0x0101010101010101) || count < sizeof(uint64);
+	return true;
 }
 
 static void
@@ -345,13 +345,8 @@ choose_rows(TempoAggState *state, uint32 first, uint32 count)
 	rows->rows = rows->all_rows;
 	if (!all_in(state->verdicts, count))
 	{
-		rows->n = 0;
+		rows->n = vector_list(state->verdicts, count, rows->own_rows);
 		rows->rows = rows->own_rows;
-		for (uint32 i = 0; i < count; i++)
-		{
-			rows->own_rows[rows->n] = i;
-			rows->n += state->verdicts[i] == ROW_IN;
-		}
 	}
 	state->walk.counters.spans_examined += count;
 	state->walk.counters.spans_filtered += count - rows->n;

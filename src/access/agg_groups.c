@@ -16,6 +16,7 @@
 #include "lib/stringinfo.h"
 #include "libpq/pqformat.h"
 #include "miscadmin.h"
+#include "segment/arrays.h"
 #include "utils/array.h"
 #include "utils/datum.h"
 #include "utils/float.h"
@@ -26,6 +27,9 @@
 /* The array takes at most so many bytes, and this part of the memory that groups may take. */
 #define DENSE_BYTES (16 * 1024 * 1024)
 #define DENSE_PART 4
+
+/* The rows of a block are counted apart if there are at most so many cells. */
+#define COUNTED_CELLS 4096
 
 typedef struct KeyEntry
 {
@@ -55,6 +59,7 @@ tempo_groups_init(AggGroups *groups, int n_items, bool logs, int n_values, const
 	groups->n_logs = logs ? AGG_LOGS : 1;
 	groups->n_values = n_values;
 	groups->types = types;
+	groups->counts = palloc(sizeof(uint32) * COUNTED_CELLS * ARRAY_TABLES);
 }
 
 void
@@ -197,6 +202,8 @@ tempo_groups_key(AggGroups *groups, const Datum *values, const bool *nulls)
 
 		memcpy(copy, buffer.data, buffer.len);
 		entry->image = span_text(copy, (uint32) buffer.len);
+		if (groups->n_keys > PG_INT32_MAX)
+			ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("too many groups")));
 		entry->number = groups->n_keys++;
 		store_key(groups, entry->number, values, nulls);
 	}
@@ -225,6 +232,16 @@ reserve_cells(AggGroups *groups, uint64 count)
 	if (!groups->dense)
 		groups->groups = enlarge(groups, groups->groups, groups->n_cells, size, sizeof(AggGroup));
 	groups->cells_size = size;
+}
+
+/* Makes room for all keys in the array. */
+static void
+reserve_dense(AggGroups *groups)
+{
+	uint64 count = groups->n_keys * groups->n_steps * groups->n_logs;
+
+	reserve_cells(groups, count);
+	groups->n_cells = count;
 }
 
 static uint32
@@ -278,6 +295,14 @@ make_sparse(AggGroups *groups)
 		pfree(old.items);
 }
 
+/* Not more in the array than it may have. */
+static void
+limit_dense(AggGroups *groups)
+{
+	if (groups->dense && groups->n_keys > dense_limit(groups) / (groups->n_steps * groups->n_logs))
+		make_sparse(groups);
+}
+
 static void
 sparse_cells(AggGroups *groups, uint32 n, const uint32 *keys, const uint8 *logs, const int64 *steps, int64 step,
              uint32 *cells)
@@ -305,12 +330,7 @@ dense_cells(const AggGroups *groups, uint32 n, const uint32 *keys, const uint8 *
 	uint64 largest = steps != NULL ? 0 : (uint64) step - (uint64) groups->first_step;
 	uint32 base = (uint32) largest;
 
-	if (logs != NULL)
-		for (uint32 i = 0; i < n; i++)
-			cells[i] = (keys[i] * n_logs + logs[i]) * n_steps + base;
-	else
-		for (uint32 i = 0; i < n; i++)
-			cells[i] = keys[i] * n_logs * n_steps + base;
+	array_places(keys, logs, n, n_logs, n_steps, base, cells);
 	if (steps != NULL)
 		for (uint32 i = 0; i < n; i++)
 		{
@@ -324,22 +344,60 @@ dense_cells(const AggGroups *groups, uint32 n, const uint32 *keys, const uint8 *
 
 void
 tempo_groups_cells(AggGroups *groups, uint32 n, const uint32 *keys, const uint8 *logs, const int64 *steps,
-                   int64 step, uint32 *cells)
+           int64 step, uint32 *cells)
 {
-	if (groups->dense && groups->n_keys > dense_limit(groups) / (groups->n_steps * groups->n_logs))
-		make_sparse(groups);
+	limit_dense(groups);
 	if (groups->dense)
 	{
-		uint64 count = groups->n_keys * groups->n_steps * groups->n_logs;
-
-		reserve_cells(groups, count);
-		groups->n_cells = count;
+		reserve_dense(groups);
 		if (dense_cells(groups, n, keys, logs, steps, step, cells))
 			return;
 		/* a zone map was wrong about the times */
 		make_sparse(groups);
 	}
 	sparse_cells(groups, n, keys, logs, steps, step, cells);
+}
+
+/*
+ * Of rows in one step the array has but every n_steps-th cell.  False if that
+ * does not help, or the cells have to be known.
+ */
+static bool
+count_in_step(AggGroups *groups, uint32 n, const uint32 *keys, const uint8 *logs, int64 step, uint32 *cells)
+{
+	uint64 at = (uint64) step - (uint64) groups->first_step;
+	uint64 columns = (uint64) groups->n_keys * groups->n_logs;
+
+	limit_dense(groups);
+	if (!groups->dense || groups->n_items > 0 || at >= groups->n_steps || columns > COUNTED_CELLS)
+		return false;
+	reserve_dense(groups);
+	array_places(keys, logs, n, groups->n_logs, 1, 0, cells);
+	array_count(cells, n, groups->counts, (uint32) columns);
+	for (uint64 i = 0; i < columns; i++)
+		groups->rows[i * groups->n_steps + at] += groups->counts[i];
+	return true;
+}
+
+void
+tempo_groups_count(AggGroups *groups, uint32 n, const uint32 *keys, const uint8 *logs, const int64 *steps, int64 step,
+                   uint32 *cells)
+{
+	uint64 *rows;
+
+	if (steps == NULL && count_in_step(groups, n, keys, logs, step, cells))
+		return;
+	tempo_groups_cells(groups, n, keys, logs, steps, step, cells);
+	rows = groups->rows;
+	if (groups->n_cells <= COUNTED_CELLS)
+	{
+		array_count(cells, n, groups->counts, (uint32) groups->n_cells);
+		for (uint64 i = 0; i < groups->n_cells; i++)
+			rows[i] += groups->counts[i];
+	}
+	else
+		for (uint32 i = 0; i < n; i++)
+			rows[cells[i]]++;
 }
 
 bool

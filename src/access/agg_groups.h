@@ -67,6 +67,7 @@ typedef struct AggGroups
 	uint64          n_cells; /* allocated if dense, else used */
 	uint64          cells_size;
 	uint64         *rows;   /* 0: no such group */
+	uint32         *counts; /* room to count the rows of a block, of few cells */
 	AggAccumulator *items;  /* n_items of each cell */
 	AggGroup       *groups; /* if not dense */
 	struct HTAB    *cells;
@@ -83,6 +84,12 @@ extern uint32 tempo_groups_key(AggGroups *groups, const Datum *values, const boo
 
 /* tempo_groups_cells: the cells of n groups, which are made if need be; logs may be NULL, and steps if all are "step" */
 extern void tempo_groups_cells(AggGroups *groups, uint32 n, const uint32 *keys, const uint8 *logs,
+                               const int64 *steps, int64 step, uint32 *cells);
+
+/*
+ * tempo_groups_count: counts the rows, too.  If there are items, "cells" has the rows' cells then.
+ */
+extern void tempo_groups_count(AggGroups *groups, uint32 n, const uint32 *keys, const uint8 *logs,
                                const int64 *steps, int64 step, uint32 *cells);
 
 /* tempo_groups_next: the next cell from *cell on that is a group; false if there is none */

@@ -11,12 +11,9 @@
 #include "access/agg_state.h"
 
 #include "common/int.h"
+#include "segment/arrays.h"
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
-
-/* Numbers that one cell is counted in, for so many cells at most. */
-#define COUNTERS 4
-#define COUNTED_CELLS 2048
 
 static inline TimestampTz
 timestamp_of(int64 unix_nano)
@@ -89,23 +86,6 @@ find_steps(const AggKey *key, AggRows *rows)
 	}
 }
 
-/* ceil(log2(duration)) as a double has it; 0 below 2 */
-static void
-find_logs(AggRows *rows)
-{
-	for (uint32 i = 0; i < rows->n; i++)
-	{
-		union
-		{
-			double number;
-			uint64 bits;
-		} duration = {.number = (double) rows->durations[i]};
-		int exponent = (int) (duration.bits >> 52) - 1023 + ((duration.bits & ((UINT64CONST(1) << 52) - 1)) != 0);
-
-		rows->logs[i] = rows->durations[i] < 2 ? 0 : (uint8) exponent;
-	}
-}
-
 static int64
 value_of(const AggRows *rows, AggSource source, uint32 i)
 {
@@ -133,6 +113,46 @@ is_float(AggFunction function)
 	       function == AGG_MAX_FLOAT;
 }
 
+/* Integers that stand in an array: in place for each function. */
+static pg_attribute_always_inline void
+add_integers(AggAccumulator *items, int n_items, const AggRows *rows, const int64 *values, AggFunction function)
+{
+	const uint32 *cells = rows->cells;
+	uint32        n = rows->n;
+
+	for (uint32 i = 0; i < n; i++)
+		tempo_accumulate_int(items + (uint64) cells[i] * n_items, function, values[i]);
+}
+
+/* What every row has, and as it is; false if the term is about something else. */
+static bool
+accumulate_integers(TempoAggState *state, const AggTerm *term)
+{
+	const AggRows  *rows = &state->chosen;
+	AggAccumulator *items = state->groups.items + term->number;
+	int             n_items = state->groups.n_items;
+	const int64    *values = term->item.source == AGG_SOURCE_START    ? rows->starts :
+	                         term->item.source == AGG_SOURCE_DURATION ? rows->durations :
+	                                                                    NULL;
+
+	if (values == NULL || term->of_class)
+		return false;
+	switch (term->item.function)
+	{
+		case AGG_SUM_INT:
+			add_integers(items, n_items, rows, values, AGG_SUM_INT);
+			return true;
+		case AGG_MIN_INT:
+			add_integers(items, n_items, rows, values, AGG_MIN_INT);
+			return true;
+		case AGG_MAX_INT:
+			add_integers(items, n_items, rows, values, AGG_MAX_INT);
+			return true;
+		default:
+			return false;
+	}
+}
+
 static void
 accumulate(TempoAggState *state, int number)
 {
@@ -146,6 +166,8 @@ accumulate(TempoAggState *state, int number)
 	int             n_terms = state->n_terms;
 	bool            floats = is_float(function);
 
+	if (accumulate_integers(state, term))
+		return;
 	for (uint32 i = 0; i < rows->n; i++)
 	{
 		AggAccumulator *item = items + (uint64) rows->cells[i] * n_items;
@@ -158,36 +180,6 @@ accumulate(TempoAggState *state, int number)
 		else
 			tempo_accumulate_float(item, function, source == AGG_SOURCE_CLASS ? value->value.number : (double) value_of(rows, source, i));
 	}
-}
-
-/*
- * Counts the rows of each cell.  Neighbours often have the same one, and an
- * addition has to wait for the one before to the same number: so there are
- * several numbers for each.
- */
-static void
-count_rows(AggGroups *groups, const uint32 *cells, uint32 n)
-{
-	uint32 counts[COUNTERS][COUNTED_CELLS];
-	uint32 n_cells = (uint32) groups->n_cells;
-	uint32 i = 0;
-
-	if (groups->n_cells > COUNTED_CELLS || n < groups->n_cells)
-	{
-		for (; i < n; i++)
-			groups->rows[cells[i]]++;
-		return;
-	}
-	for (int k = 0; k < COUNTERS; k++)
-		memset(counts[k], 0, sizeof(uint32) * n_cells);
-	for (; i + COUNTERS <= n; i += COUNTERS)
-		for (int k = 0; k < COUNTERS; k++)
-			counts[k][cells[i + k]]++;
-	for (; i < n; i++)
-		counts[0][cells[i]]++;
-	for (uint32 cell = 0; cell < n_cells; cell++)
-		for (int k = 0; k < COUNTERS; k++)
-			groups->rows[cell] += counts[k][cell];
 }
 
 /* Without anything that tells the rows apart they are counted at once. */
@@ -216,10 +208,9 @@ tempo_agg_rows(TempoAggState *state)
 	if (!rows->one_step)
 		find_steps(state->step, rows);
 	if (state->log != NULL)
-		find_logs(rows);
-	tempo_groups_cells(&state->groups, rows->n, rows->keys, state->log != NULL ? rows->logs : NULL,
+		array_logs(rows->durations, rows->n, rows->logs);
+	tempo_groups_count(&state->groups, rows->n, rows->keys, state->log != NULL ? rows->logs : NULL,
 	                   rows->one_step ? NULL : rows->steps, rows->step, rows->cells);
-	count_rows(&state->groups, rows->cells, rows->n);
 	for (int i = 0; i < state->n_terms; i++)
 		if (!state->terms[i].of_rows)
 			accumulate(state, i);

@@ -44,6 +44,9 @@ typedef struct AggTerm
 	ExprState *filter;
 } AggTerm;
 
+/* The key of a class that is not known: unlike keys, it has the highest bit. */
+#define AGG_NO_KEY PG_UINT32_MAX
+
 /* What classes are evaluated with. */
 typedef struct AggEvaluation
 {
@@ -64,7 +67,7 @@ typedef struct AggEvaluation
 	MemoryContext   segment_context;
 	SpanAllocator   segment_allocator;
 	SegmentClasses *classes;
-	uint32         *key_of; /* by class: 1 + the key of the groups; 0: not known */
+	uint32         *key_of; /* by class: the key of the groups, or AGG_NO_KEY */
 	AggValue       *given;  /* by class, n_terms each */
 	uint32          known_size;
 } AggEvaluation;

@@ -29,6 +29,7 @@
 #include "optimizer/paths.h"
 #include "optimizer/restrictinfo.h"
 #include "parser/parsetree.h"
+#include "segment/cpu.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -52,6 +53,7 @@
 #define LOOKUP_SPANS 200
 #define LOOKUP_COST 2500
 
+static bool                       enable_avx2 = true;
 static bool                       enable_custom_scan = true;
 static set_rel_pathlist_hook_type previous_hook = NULL;
 
@@ -409,6 +411,12 @@ plan_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist,
 	return &scan->scan.plan;
 }
 
+static void
+assign_avx2(bool value, void *extra)
+{
+	cpu_allow_avx2(value);
+}
+
 void
 tempo_planner_init(void)
 {
@@ -420,6 +428,14 @@ tempo_planner_init(void)
 	                         PGC_USERSET,
 	                         GUC_EXPLAIN,
 	                         NULL, NULL, NULL);
+	DefineCustomBoolVariable("tempo_pg.enable_avx2",
+	                         "Uses the AVX2 instructions where the processor has them.",
+	                         "Results are the same; for comparison.",
+	                         &enable_avx2,
+	                         true,
+	                         PGC_USERSET,
+	                         0,
+	                         NULL, assign_avx2, NULL);
 	previous_hook = set_rel_pathlist_hook;
 	set_rel_pathlist_hook = add_scan_path;
 	RegisterCustomScanMethods(&tempo_scan_methods);

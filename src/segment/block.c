@@ -10,6 +10,7 @@
  */
 #include "segment/reading.h"
 
+#include "segment/arrays.h"
 #include "segment/column.h"
 #include "segment/pack.h"
 
@@ -83,15 +84,14 @@ segment_load_block(SegmentReader *r, uint32_t block)
 static bool
 count_values(SegmentReader *r, const ReadShape *shape, uint32_t times)
 {
-	for (uint32_t i = 0; i < shape->n_items; i++)
-		if (shape->constants[i] == 0)
-		{
-			ReadColumn *column = &r->columns[shape->columns[i]];
+	for (uint32_t i = 0; i < shape->n_values; i++)
+	{
+		ReadColumn *column = &r->columns[shape->values[i]];
 
-			if (times > INT32_MAX - column->n_values)
-				return false;
-			column->n_values += times;
-		}
+		if (times > INT32_MAX - column->n_values)
+			return false;
+		column->n_values += times;
+	}
 	return true;
 }
 
@@ -181,34 +181,45 @@ segment_load_row_shapes(SegmentReader *r, TableId table, SpanError *error)
 }
 
 bool
-segment_load_rows(SegmentReader *r, TableId table, SpanError *error)
+segment_count_shapes(SegmentReader *r, TableId table, SpanError *error)
 {
 	ReadTable *t = &r->tables[table];
-	uint32_t  *histogram;
 
-	if (t->loaded)
+	if (t->histogram != NULL)
 		return true;
 	if (!segment_load_row_shapes(r, table, error))
 		return false;
-	histogram = arena_alloc0(&r->block_arena, (size_t) t->n_shapes * sizeof(uint32_t));
-	t->seek_counts = arena_alloc(&r->block_arena, (size_t) t->n_shapes * sizeof(uint32_t));
-	if (histogram == NULL || t->seek_counts == NULL)
+	t->histogram = arena_alloc(&r->block_arena, array_count_room(t->n_rows, t->n_shapes) * sizeof(uint32_t));
+	if (t->histogram == NULL)
 		return segment_no_memory(error);
-	for (uint32_t i = 0; i < t->n_rows; i++)
-		histogram[t->row_shapes[i]]++;
+	array_count(t->row_shapes, t->n_rows, t->histogram, t->n_shapes);
+	return true;
+}
+
+bool
+segment_load_rows(SegmentReader *r, TableId table, SpanError *error)
+{
+	ReadTable *t = &r->tables[table];
+
+	if (t->loaded)
+		return true;
+	if (!segment_count_shapes(r, table, error))
+		return false;
+	t->seek_counts = arena_alloc(&r->block_arena, (size_t) t->n_shapes * sizeof(uint32_t));
+	if (t->seek_counts == NULL)
+		return segment_no_memory(error);
 	for (uint32_t i = 0; i < r->n_columns; i++)
 		if (r->columns[i].table == table)
 			r->columns[i].n_values = r->columns[i].cursor = 0;
 	for (uint32_t i = 0; i < t->n_shapes; i++)
 	{
-		if (histogram[i] == 0)
+		if (t->histogram[i] == 0)
 			continue;
 		if (!segment_load_shape(r, table, &t->shapes[i], error))
 			return false;
-		if (!count_values(r, &t->shapes[i], histogram[i]))
+		if (!count_values(r, &t->shapes[i], t->histogram[i]))
 			return segment_corrupt(error, "too many values");
 	}
-	t->histogram = histogram;
 	t->next = 0;
 	t->loaded = true;
 	return true;
@@ -220,15 +231,15 @@ list_varying(SegmentReader *r, ReadShape *shape)
 {
 	uint32_t n = 0;
 
-	for (uint32_t k = 0; k < shape->n_items; k++)
-		n += shape->constants[k] == 0 && r->columns[shape->columns[k]].wanted;
+	for (uint32_t k = 0; k < shape->n_values; k++)
+		n += r->columns[shape->values[k]].wanted;
 	shape->varying = arena_alloc(&r->projection_arena, ((size_t) n + 1) * sizeof(uint32_t));
 	if (shape->varying == NULL)
 		return false;
 	shape->n_varying = 0;
-	for (uint32_t k = 0; k < shape->n_items; k++)
-		if (shape->constants[k] == 0 && r->columns[shape->columns[k]].wanted)
-			shape->varying[shape->n_varying++] = shape->columns[k];
+	for (uint32_t k = 0; k < shape->n_values; k++)
+		if (r->columns[shape->values[k]].wanted)
+			shape->varying[shape->n_varying++] = shape->values[k];
 	return true;
 }
 

@@ -13,6 +13,7 @@
  */
 #include "segment/classes.h"
 
+#include "segment/arrays.h"
 #include "segment/codec.h"
 #include "segment/decoding.h"
 
@@ -21,8 +22,9 @@
 /* Dictionaries up to this size are looked up without hashing. */
 #define SMALL_DICTIONARY 4096
 
-/* With more classes or values than this, numbering starts again. */
+/* With more classes or values than this, or bytes of values, numbering starts again. */
 #define MAX_REMEMBERED 65536
+#define MAX_BYTES (16 * 1024 * 1024)
 
 /* How a value's bytes are to be understood; what is told apart by it never meets. */
 typedef enum ValueKind
@@ -53,17 +55,23 @@ typedef struct StepTable
 /* Where shapes that agree start from; and, if one small dictionary decides, the classes by code. */
 typedef struct Root
 {
-	uint32_t     node;
-	uint32_t    *by_code;
-	struct Root *next;
+	uint32_t  node;
+	uint32_t *by_code;
 } Root;
 
+/*
+ * The class of a row of the shape is by_code[the next value of column "next"], or
+ * if by_code is NULL, found step by step.  If nothing varies it is one that has
+ * but one value, 0.
+ */
 typedef struct ShapeClass
 {
 	bool        known;
 	uint32_t    n_varying;
 	uint32_t   *varying; /* indexes of "wanted" */
 	const Root *root;    /* if something varies */
+	uint32_t   *by_code;
+	uint32_t    next;
 } ShapeClass;
 
 /* A column that is asked for. */
@@ -71,6 +79,7 @@ typedef struct WantedColumn
 {
 	uint32_t        column;
 	uint32_t        next;   /* value in the block */
+	uint32_t        step;   /* 1; 0 for the one that stands for none */
 	bool            used;   /* in the block */
 	const uint32_t *values; /* of the block */
 } WantedColumn;
@@ -89,11 +98,12 @@ struct SegmentClasses
 	StepTable       values;
 	uint32_t        n_classes;
 	uint32_t        n_nodes;
+	uint32_t        n_roots;
 	uint32_t        n_values;
 	ShapeClass     *shapes;
 	uint32_t       *class_of; /* by shape; NONE: not known yet, or something varies */
-	Root           *roots;
-	WantedColumn   *wanted;
+	Root          **roots;    /* at most one for each shape */
+	WantedColumn   *wanted;   /* and, behind the last, the one that stands for none */
 	uint32_t        n_wanted;
 	uint32_t       *wanted_at; /* by column: index of "wanted", or NONE */
 };
@@ -222,11 +232,11 @@ restart(SegmentClasses *c)
 	buffer_free(&c->bytes);
 	buffer_init(&c->bytes, &c->allocator);
 	arena_reset(&c->arena);
-	c->n_classes = c->n_nodes = c->n_values = 0;
-	c->roots = NULL;
+	c->n_classes = c->n_nodes = c->n_roots = c->n_values = 0;
+	c->roots = arena_alloc0(&c->arena, (size_t) n_shapes * sizeof(Root *));
 	c->shapes = arena_alloc0(&c->arena, (size_t) n_shapes * sizeof(ShapeClass));
 	c->class_of = arena_alloc(&c->arena, (size_t) n_shapes * sizeof(uint32_t));
-	if (c->shapes == NULL || c->class_of == NULL)
+	if (c->roots == NULL || c->shapes == NULL || c->class_of == NULL)
 		return false;
 	memset(c->class_of, 0xff, (size_t) n_shapes * sizeof(uint32_t));
 	return true;
@@ -280,10 +290,11 @@ column_is_wanted(const SegmentClasses *c, uint32_t number)
 static bool
 find_wanted(SegmentClasses *c)
 {
-	SegmentReader *r = c->r;
+	static const uint32_t zero = 0;
+	SegmentReader        *r = c->r;
 
 	c->wanted_at = c->allocator.alloc(c->allocator.arg, (size_t) r->n_columns * sizeof(uint32_t));
-	c->wanted = c->allocator.alloc(c->allocator.arg, (size_t) r->n_columns * sizeof(WantedColumn));
+	c->wanted = c->allocator.alloc(c->allocator.arg, ((size_t) r->n_columns + 1) * sizeof(WantedColumn));
 	if (c->wanted_at == NULL || c->wanted == NULL)
 		return false;
 	for (uint32_t i = 0; i < r->n_columns; i++)
@@ -292,8 +303,10 @@ find_wanted(SegmentClasses *c)
 		if (!column_is_wanted(c, i))
 			continue;
 		c->wanted_at[i] = c->n_wanted;
+		c->wanted[c->n_wanted].step = 1;
 		c->wanted[c->n_wanted++].column = i;
 	}
+	c->wanted[c->n_wanted] = (WantedColumn){.values = &zero};
 	return true;
 }
 
@@ -388,20 +401,18 @@ is_small(const SegmentClasses *c, const ShapeClass *shape)
 	       column->n_dictionary <= SMALL_DICTIONARY;
 }
 
+/* The root of that number; shape is one of those that start there. */
 static const Root *
-find_root(SegmentClasses *c, const ShapeClass *shape, uint32_t node)
+find_root(SegmentClasses *c, const ShapeClass *shape, uint32_t number)
 {
-	Root  *root = c->roots;
+	Root  *root = c->roots[number];
 	size_t size;
 
-	while (root != NULL && root->node != node)
-		root = root->next;
 	if (root != NULL)
 		return root;
 	root = arena_alloc0(&c->arena, sizeof(Root));
 	if (root == NULL)
 		return NULL;
-	root->node = node;
 	if (is_small(c, shape))
 	{
 		size = (size_t) c->r->columns[c->wanted[shape->varying[0]].column].n_dictionary * sizeof(uint32_t);
@@ -410,8 +421,8 @@ find_root(SegmentClasses *c, const ShapeClass *shape, uint32_t node)
 			return NULL;
 		memset(root->by_code, 0xff, size);
 	}
-	root->next = c->roots;
-	c->roots = root;
+	root->node = c->n_nodes++;
+	c->roots[number] = root;
 	return root;
 }
 
@@ -446,17 +457,27 @@ know_shape(SegmentClasses *c, uint32_t number, SpanError *error)
 	if (!description.failed)
 		value = number_value(c, 0, VALUE_SHAPE, description.data, (uint32_t) description.len);
 	buffer_free(&description);
-	/* roots are the nodes that values lead to from the node NONE */
+	/* from the node NONE values lead to classes, or to roots */
 	if (value != NONE)
-		value = step(c, NONE, value, known->n_varying == 0 ? &c->n_classes : &c->n_nodes);
+		value = step(c, NONE, value, known->n_varying == 0 ? &c->n_classes : &c->n_roots);
 	if (value == NONE)
 		return segment_no_memory(error);
 	if (known->n_varying == 0)
+	{
 		c->class_of[number] = value;
+		known->by_code = &c->class_of[number];
+		known->next = c->n_wanted;
+	}
 	else
+	{
 		known->root = find_root(c, known, value);
-	known->known = known->n_varying == 0 || known->root != NULL;
-	return known->known ? true : segment_no_memory(error);
+		if (known->root == NULL)
+			return segment_no_memory(error);
+		known->by_code = known->root->by_code;
+		known->next = known->varying[0];
+	}
+	known->known = true;
+	return true;
 }
 
 /*
@@ -589,27 +610,17 @@ load_values(SegmentClasses *c, WantedColumn *wanted, SpanError *error)
 	return true;
 }
 
-/* The class of the next row, whose shape has values that vary. */
-static inline uint32_t
+/* The class of the next row, found step by step. */
+static uint32_t
 varying_class(SegmentClasses *c, const ShapeClass *shape)
 {
-	WantedColumn *wanted = &c->wanted[shape->varying[0]];
-	uint32_t     *by_code = shape->root->by_code;
-	uint32_t      node = shape->root->node;
+	uint32_t node = shape->root->node;
 
-	if (by_code != NULL)
-	{
-		uint32_t code = wanted->values[wanted->next++];
-
-		if (by_code[code] == NONE)
-			by_code[code] = step(c, node, code, &c->n_classes);
-		return by_code[code];
-	}
 	for (uint32_t k = 0; k < shape->n_varying; k++)
 	{
-		bool last = k + 1 == shape->n_varying;
+		WantedColumn *wanted = &c->wanted[shape->varying[k]];
+		bool          last = k + 1 == shape->n_varying;
 
-		wanted = &c->wanted[shape->varying[k]];
 		node = step(c, node, wanted->values[wanted->next++], last ? &c->n_classes : &c->n_nodes);
 		if (node == NONE)
 			return NONE;
@@ -617,31 +628,13 @@ varying_class(SegmentClasses *c, const ShapeClass *shape)
 	return node;
 }
 
-/* Numbers the rows whose shapes were not known, or have values that vary. */
+/* Numbers the rows one by one, where values vary. */
 static bool
-classify_rest(SegmentClasses *c, uint32_t *numbers, SpanError *error)
+classify_values(SegmentClasses *c, uint32_t *numbers, SpanError *error)
 {
 	SegmentReader  *r = c->r;
 	const uint32_t *shapes = r->tables[TABLE_SPAN].row_shapes;
-	bool            varies = false;
 
-	for (uint32_t i = 0; i < c->n_wanted; i++)
-		c->wanted[i].used = false;
-	for (uint32_t row = 0; row < r->block_rows; row++)
-	{
-		const ShapeClass *shape = &c->shapes[shapes[row]];
-
-		if (numbers[row] != NONE)
-			continue;
-		if (!shape->known && !know_shape(c, shapes[row], error))
-			return false;
-		numbers[row] = c->class_of[shapes[row]];
-		varies |= shape->n_varying > 0;
-		for (uint32_t k = 0; k < shape->n_varying; k++)
-			c->wanted[shape->varying[k]].used = true;
-	}
-	if (!varies)
-		return true;
 	if (!segment_load_rows(r, TABLE_SPAN, error))
 		return false;
 	for (uint32_t i = 0; i < c->n_wanted; i++)
@@ -649,12 +642,55 @@ classify_rest(SegmentClasses *c, uint32_t *numbers, SpanError *error)
 			return false;
 	for (uint32_t row = 0; row < r->block_rows; row++)
 	{
-		if (numbers[row] != NONE)
+		const ShapeClass *shape = &c->shapes[shapes[row]];
+		WantedColumn     *wanted = &c->wanted[shape->next];
+		uint32_t *class;
+
+		if (shape->by_code == NULL)
+		{
+			numbers[row] = varying_class(c, shape);
+			if (numbers[row] == NONE)
+				return segment_no_memory(error);
 			continue;
-		numbers[row] = varying_class(c, &c->shapes[shapes[row]]);
-		if (numbers[row] == NONE)
+		}
+		class = &shape->by_code[wanted->values[wanted->next]];
+		if (*class == NONE)
+			*class = step(c, shape->root->node, wanted->values[wanted->next], &c->n_classes);
+		if (*class == NONE)
 			return segment_no_memory(error);
+		wanted->next += wanted->step;
+		numbers[row] = *class;
 	}
+	return true;
+}
+
+/* Numbers the rows of a block in which shapes are not known, or have values that vary. */
+static bool
+classify_block(SegmentClasses *c, uint32_t *numbers, SpanError *error)
+{
+	SegmentReader   *r = c->r;
+	const ReadTable *table = &r->tables[TABLE_SPAN];
+	bool             varies = false;
+
+	if (!segment_count_shapes(r, TABLE_SPAN, error))
+		return false;
+	for (uint32_t i = 0; i < c->n_wanted; i++)
+		c->wanted[i].used = false;
+	for (uint32_t i = 0; i < table->n_shapes; i++)
+	{
+		const ShapeClass *shape = &c->shapes[i];
+
+		if (table->histogram[i] == 0)
+			continue;
+		if (!shape->known && !know_shape(c, i, error))
+			return false;
+		varies |= shape->n_varying > 0;
+		for (uint32_t k = 0; k < shape->n_varying; k++)
+			c->wanted[shape->varying[k]].used = true;
+	}
+	if (varies)
+		return classify_values(c, numbers, error);
+	(void) array_lookup(table->row_shapes, r->block_rows, c->class_of, numbers);
 	return true;
 }
 
@@ -662,26 +698,20 @@ bool
 segment_classes_block(SegmentClasses *c, uint32_t first, uint32_t *numbers, uint32_t *n_classes,
                       bool *restarted, SpanError *error)
 {
-	SegmentReader  *r = c->r;
-	const uint32_t *shapes;
-	uint32_t        largest = 0;
+	SegmentReader *r = c->r;
 
 	if (first >= r->summary.rows || first % IMAGE_BLOCK_ROWS != 0)
 		return span_error(error, SPAN_ERROR_INVALID, "no such block in the segment");
 	arena_reset(&c->block_arena);
-	*restarted = c->n_classes > MAX_REMEMBERED || c->n_values > MAX_REMEMBERED;
+	*restarted = c->n_classes > MAX_REMEMBERED || c->n_values > MAX_REMEMBERED || c->bytes.len > MAX_BYTES;
 	if (*restarted && !restart(c))
 		return segment_no_memory(error);
 	segment_load_block(r, first / IMAGE_BLOCK_ROWS);
 	if (!segment_load_row_shapes(r, TABLE_SPAN, error))
 		return false;
-	shapes = r->tables[TABLE_SPAN].row_shapes;
-	for (uint32_t row = 0; row < r->block_rows; row++)
-	{
-		numbers[row] = c->class_of[shapes[row]];
-		largest = numbers[row] > largest ? numbers[row] : largest;
-	}
-	if (largest == NONE && !classify_rest(c, numbers, error))
+	/* NONE has the highest bit */
+	if (array_lookup(r->tables[TABLE_SPAN].row_shapes, r->block_rows, c->class_of, numbers) &&
+	    !classify_block(c, numbers, error))
 		return false;
 	*n_classes = c->n_classes;
 	return true;

@@ -7,6 +7,8 @@
  */
 #include "segment/pack.h"
 
+#include "segment/arrays.h"
+#include "segment/cpu.h"
 #include "segment/image.h"
 
 static inline int
@@ -118,6 +120,61 @@ pack_planes(Buffer *data, const uint64_t *values, uint32_t n, int width)
 	data->len += (size_t) n * width;
 }
 
+#if HAVE_AVX2
+/* The lower halves of the products. */
+TARGET_AVX2 static inline __m256i
+multiply(__m256i values, uint64_t by)
+{
+	const __m256i low = _mm256_set1_epi64x((int64_t) (by & UINT32_MAX));
+	const __m256i high = _mm256_set1_epi64x((int64_t) (by >> 32));
+	__m256i       crossed = _mm256_add_epi64(_mm256_mul_epu32(_mm256_srli_epi64(values, 32), low),
+	                                         _mm256_mul_epu32(values, high));
+
+	return _mm256_add_epi64(_mm256_mul_epu32(values, low), _mm256_slli_epi64(crossed, 32));
+}
+
+/* As many as go in fours, none longer than 57 bits; *at is the bit they begin at, and then the next one. */
+TARGET_AVX2 static uint32_t
+bits_avx2(const uint8_t *lengths, const uint8_t *payload, int64_t min, uint64_t scale, int64_t *values, uint32_t n,
+          uint64_t *at)
+{
+	const __m256i one = _mm256_set1_epi64x(1);
+	const __m256i zero = _mm256_setzero_si256();
+	uint32_t      i = 0;
+
+	for (; i + 4 <= n; i += 4)
+	{
+		int32_t four;
+		__m256i length;
+		__m256i empty;
+		__m256i width;
+		__m256i ends;
+		__m256i begins;
+		__m256i top;
+		__m256i v;
+
+		memcpy(&four, lengths + i, 4);
+		length = _mm256_cvtepu8_epi64(_mm_cvtsi32_si128(four));
+		empty = _mm256_cmpeq_epi64(length, zero);
+		width = _mm256_andnot_si256(empty, _mm256_sub_epi64(length, one));
+		/* sums of two, then of four */
+		ends = _mm256_add_epi64(width, _mm256_slli_si256(width, 8));
+		ends = _mm256_add_epi64(ends, _mm256_blend_epi32(zero, _mm256_permute4x64_epi64(ends, 0x55), 0xF0));
+		begins = _mm256_add_epi64(_mm256_sub_epi64(ends, width), _mm256_set1_epi64x((int64_t) *at));
+		*at += (uint64_t) _mm256_extract_epi64(ends, 3);
+		v = _mm256_i64gather_epi64((const long long *) payload, _mm256_srli_epi64(begins, 3), 1);
+		v = _mm256_srlv_epi64(v, _mm256_and_si256(begins, _mm256_set1_epi64x(7)));
+		top = _mm256_sllv_epi64(one, width);
+		v = _mm256_and_si256(v, _mm256_sub_epi64(top, one));
+		v = _mm256_or_si256(v, _mm256_andnot_si256(empty, top));
+		if (scale != 1)
+			v = multiply(v, scale);
+		_mm256_storeu_si256((__m256i *) (values + i), _mm256_add_epi64(v, _mm256_set1_epi64x(min)));
+	}
+	return i;
+}
+#endif
+
 static bool
 unpack_bits(Cursor *in, const uint8_t *payload, size_t payload_len, int64_t *values, uint32_t n)
 {
@@ -139,7 +196,13 @@ unpack_bits(Cursor *in, const uint8_t *payload, size_t payload_len, int64_t *val
 		return false;
 	if (longest <= 57)
 	{
-		for (uint32_t i = 0; i < n; i++)
+		uint32_t i = 0;
+
+#if HAVE_AVX2
+		if (cpu_avx2())
+			i = bits_avx2(lengths, payload, min, scale, values, n, &at);
+#endif
+		for (; i < n; i++)
 		{
 			int      width = lengths[i] > 1 ? lengths[i] - 1 : 0;
 			uint64_t word = load_u64(payload + (at >> 3)) >> (at & 7);
@@ -184,8 +247,7 @@ unpack_numbers(const uint8_t *data, size_t data_len, const uint8_t *payload, siz
 			bytes = cursor_bytes(&in, n);
 			if (bytes == NULL || cursor_left(&in) != 0)
 				return false;
-			for (uint32_t i = 0; i < n; i++)
-				values[i] = (int64_t) ((uint64_t) min + bytes[i]);
+			array_add_bytes(bytes, n, min, values);
 			return true;
 		case ENCODING_BITS:
 			return unpack_bits(&in, payload, payload_len, values, n);
@@ -209,44 +271,19 @@ unpack_numbers(const uint8_t *data, size_t data_len, const uint8_t *payload, siz
 bool
 unpack_codes(const uint8_t *planes, size_t len, uint32_t *codes, uint32_t n, uint32_t limit)
 {
-	int      width = code_width(limit);
-	uint32_t max = 0;
+	int width = code_width(limit);
 
 	if (len != (size_t) n * width)
 		return false;
-	if (width == 1)
-		for (uint32_t i = 0; i < n; i++)
-			codes[i] = planes[i];
-	else if (width == 2)
-		for (uint32_t i = 0; i < n; i++)
-			codes[i] = planes[i] | (uint32_t) planes[n + i] << 8;
-	else
-		for (uint32_t i = 0; i < n; i++)
-			codes[i] = planes[i] | (uint32_t) planes[n + i] << 8 |
-			           (uint32_t) planes[2 * (size_t) n + i] << 16 | (uint32_t) planes[3 * (size_t) n + i] << 24;
-	for (uint32_t i = 0; i < n; i++)
-		max = codes[i] > max ? codes[i] : max;
-	return n == 0 || max < limit;
+	return n == 0 || array_widen(planes, n, width, n, codes) < limit;
 }
 
 bool
 unpack_numbered(const uint8_t *bytes, size_t len, uint32_t *codes, uint32_t n, uint32_t limit)
 {
-	int      width = code_width(limit);
-	uint32_t max = 0;
+	int width = code_width(limit);
 
 	if (len != (size_t) n * width)
 		return false;
-	if (width == 1)
-		for (uint32_t i = 0; i < n; i++)
-			codes[i] = bytes[i];
-	else if (width == 2)
-		for (uint32_t i = 0; i < n; i++)
-			codes[i] = load_u16(bytes + 2 * i);
-	else
-		for (uint32_t i = 0; i < n; i++)
-			codes[i] = load_u32(bytes + 4 * (size_t) i);
-	for (uint32_t i = 0; i < n; i++)
-		max = codes[i] > max ? codes[i] : max;
-	return n == 0 || max < limit;
+	return n == 0 || array_widen(bytes, n, width, 1, codes) < limit;
 }

@@ -92,6 +92,8 @@ typedef struct ReadShape
 	uint32_t        len;
 	const uint32_t *columns;   /* NULL until segment_load_shape() */
 	const uint32_t *constants; /* dictionary index + 1, or 0 if it varies */
+	const uint32_t *values;    /* columns of the items that vary */
+	uint32_t        n_values;
 	uint32_t        events_at; /* item FIELD_N_EVENTS, or UINT32_MAX */
 	uint32_t        links_at;
 	struct Template *template; /* for the current projection and batch */
@@ -107,7 +109,7 @@ typedef struct ReadTable
 	/* the current block */
 	bool      loaded;
 	uint32_t *row_shapes;  /* NULL: not yet */
-	uint32_t *histogram;   /* rows of each shape, if loaded */
+	uint32_t *histogram;   /* rows of each shape; NULL: not counted */
 	uint32_t *seek_counts; /* the same, while seeking */
 	uint32_t  n_rows;
 	uint32_t  next; /* row that the columns' cursors stand at */
@@ -250,6 +252,9 @@ extern bool segment_load_dictionary(SegmentReader *r, uint32_t column, SpanError
 extern void segment_load_block(SegmentReader *r, uint32_t block);
 extern bool segment_load_runs(SegmentReader *r, SpanError *error);
 extern bool segment_load_row_shapes(SegmentReader *r, TableId table, SpanError *error);
+
+/* segment_count_shapes: the same, and how many rows each shape has */
+extern bool segment_count_shapes(SegmentReader *r, TableId table, SpanError *error);
 
 /* segment_load_rows: the same, with all shapes that occur, and counts the values of columns */
 extern bool segment_load_rows(SegmentReader *r, TableId table, SpanError *error);

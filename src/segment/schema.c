@@ -170,13 +170,14 @@ segment_load_shape(SegmentReader *r, TableId table, ReadShape *shape, SpanError 
 {
 	Cursor    c = cursor_over(shape->bytes, shape->len);
 	uint32_t  n = shape->n_items;
+	uint32_t  n_values = 0;
 	uint32_t *numbers;
 
 	if (shape->columns != NULL)
 		return true;
 	if (n > shape->len / 2)
 		return segment_corrupt(error, "bad shape");
-	numbers = arena_alloc(&r->arena, (size_t) n * 2 * sizeof(uint32_t));
+	numbers = arena_alloc(&r->arena, (size_t) n * 3 * sizeof(uint32_t));
 	if (numbers == NULL)
 		return segment_no_memory(error);
 	shape->events_at = shape->links_at = UINT32_MAX;
@@ -188,6 +189,8 @@ segment_load_shape(SegmentReader *r, TableId table, ReadShape *shape, SpanError 
 			return segment_corrupt(error, "bad shape");
 		numbers[k] = column;
 		numbers[n + k] = cursor_number(&c, r->columns[column].n_dictionary);
+		if (numbers[n + k] == 0)
+			numbers[2 * (size_t) n + n_values++] = column;
 		if (column == FIELD_N_EVENTS)
 			shape->events_at = k;
 		else if (column == FIELD_N_LINKS)
@@ -196,6 +199,8 @@ segment_load_shape(SegmentReader *r, TableId table, ReadShape *shape, SpanError 
 	if (c.failed || cursor_left(&c) != 0)
 		return segment_corrupt(error, "bad shape");
 	shape->constants = numbers + n;
+	shape->values = numbers + 2 * (size_t) n;
+	shape->n_values = n_values;
 	shape->columns = numbers;
 	return true;
 }

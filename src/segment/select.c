@@ -446,28 +446,48 @@ ask_all_shapes(Selector *s, Node *node)
 	}
 }
 
-/* Decides the rows whose shapes do; *varies is set if that leaves any open. */
+/* Looks the shapes of rows "from" to "to" up, and asks about those that are new. */
 static bool
-decide_shapes(Selector *s, Node *node, const uint8_t *rows, bool *varies)
+decide_some_shapes(Selector *s, Node *node, const uint8_t *rows, uint32_t from, uint32_t to, bool *varies)
 {
 	const uint32_t *shapes = s->r->tables[TABLE_SPAN].row_shapes + s->first;
 	uint8_t        *truth = node->truth;
 
+	if (!vector_lookup(shapes + from, to - from, node->by_shape, NOT_ASKED | VARIES, truth + from))
+		return true;
+	for (uint32_t i = from; i < to; i++)
+	{
+		if (i % 8 == 0 && !vector_marked(rows + i, truth + i, NOT_ASKED))
+		{
+			i += 7;
+			continue;
+		}
+		if (truth[i] != NOT_ASKED || rows[i] == ROW_OUT)
+			continue;
+		truth[i] = node->by_shape[shapes[i]];
+		if (truth[i] == NOT_ASKED && !ask_shape(s, node, shapes[i], rows[i], &truth[i]))
+			return false;
+	}
+	for (uint32_t i = from; i < to && !*varies; i += 8)
+		*varies = vector_marked(rows + i, truth + i, VARIES);
+	return true;
+}
+
+/* So many rows are looked up at once: in the next ones most shapes are known then. */
+#define SHAPES_AT_ONCE 1024
+
+/* Decides the rows whose shapes do; *varies is set if that leaves any open. */
+static bool
+decide_shapes(Selector *s, Node *node, const uint8_t *rows, bool *varies)
+{
 	*varies = false;
 	ask_all_shapes(s, node);
-	if (!vector_lookup(shapes, s->n, node->by_shape, NOT_ASKED | VARIES, truth))
-		return true;
-	for (uint32_t i = 0; i < s->n; i++)
+	for (uint32_t from = 0; from < s->n; from += SHAPES_AT_ONCE)
 	{
-		if ((truth[i] & (NOT_ASKED | VARIES)) == 0 || rows[i] == ROW_OUT)
-			continue;
-		if (truth[i] == NOT_ASKED)
-		{
-			truth[i] = node->by_shape[shapes[i]];
-			if (truth[i] == NOT_ASKED && !ask_shape(s, node, shapes[i], rows[i], &truth[i]))
-				return false;
-		}
-		*varies |= truth[i] == VARIES;
+		uint32_t to = s->n - from < SHAPES_AT_ONCE ? s->n : from + SHAPES_AT_ONCE;
+
+		if (!decide_some_shapes(s, node, rows, from, to, varies))
+			return false;
 	}
 	return true;
 }
@@ -495,8 +515,8 @@ count_steps(SegmentReader *r, ValueColumn *column)
 		if (t->histogram[i] == 0)
 			continue;
 		column->steps[i] = 0;
-		for (uint32_t k = 0; k < shape->n_items; k++)
-			column->steps[i] += shape->columns[k] == column->number && shape->constants[k] == 0;
+		for (uint32_t k = 0; k < shape->n_values; k++)
+			column->steps[i] += shape->values[k] == column->number;
 	}
 	column->serial = r->block_serial;
 	column->local_answers = NULL;
@@ -569,32 +589,43 @@ ask_event_shape(Selector *s, const Node *node, const ReadShape *shape, uint8_t *
 	return true;
 }
 
-/* Rows whose values are codes look their answers up. */
-static bool
-decide_codes(Selector *s, Node *node, uint32_t k, const uint8_t *rows, uint32_t at)
+/* Rows whose values are codes look their answers up; "only": the condition has no other column. */
+static inline bool
+look_codes_up(Selector *s, Node *node, uint32_t k, const uint8_t *rows, uint32_t at, uint8_t *answers, bool only)
 {
 	const uint32_t   *shapes = s->r->tables[TABLE_SPAN].row_shapes + s->first;
 	const ReadColumn *c = &s->r->columns[node->columns[k].number];
 	const uint32_t   *codes = c->codes;
 	const uint32_t   *steps = node->columns[k].steps;
-	uint8_t          *answers = find_answers(s->r, &node->columns[k]);
+	const uint32_t   *column_of = node->column_of;
 	uint8_t          *truth = node->truth;
+	uint32_t          n = s->n;
 
-	if (answers == NULL)
-		return segment_no_memory(s->error);
-	for (uint32_t i = 0; i < s->n; i++)
+	for (uint32_t i = 0; i < n; i++)
 	{
 		/* behind the last value is a code, too: rows without one look at it, but do not use it */
-		uint8_t answer = answers[codes[at]];
-		bool    here = truth[i] == VARIES && node->column_of[shapes[i]] == k;
+		uint32_t shape = shapes[i];
+		uint8_t  answer = answers[codes[at]];
+		uint8_t  here = (uint8_t) - (truth[i] == VARIES && (only || column_of[shape] == k));
 
 		if (__builtin_expect(answer == NOT_ASKED, 0) && here && rows[i] != ROW_OUT &&
 		    !ask_value(s, node, c, at, rows[i], &answer, &answers[codes[at]]))
 			return false;
-		truth[i] = here ? answer : truth[i];
-		at += steps[shapes[i]];
+		truth[i] = (uint8_t) ((truth[i] & ~here) | (answer & here));
+		at += steps[shape];
 	}
 	return true;
+}
+
+static bool
+decide_codes(Selector *s, Node *node, uint32_t k, const uint8_t *rows, uint32_t at)
+{
+	uint8_t *answers = find_answers(s->r, &node->columns[k]);
+
+	if (answers == NULL)
+		return segment_no_memory(s->error);
+	return node->n_columns == 1 ? look_codes_up(s, node, k, rows, at, answers, true) :
+	                              look_codes_up(s, node, k, rows, at, answers, false);
 }
 
 static bool

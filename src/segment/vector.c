@@ -9,42 +9,10 @@
 
 #include <string.h>
 
-#if defined(__x86_64__) && defined(__GNUC__)
-#include <immintrin.h>
-#define HAVE_AVX2 1
-#define WITH_AVX2 __attribute__((target("avx2")))
-#else
-#define HAVE_AVX2 0
-#endif
-
-static bool portable_only = false;
-
-/* Does the processor have AVX2, and may it be used? */
-static inline bool
-use_avx2(void)
-{
-#if HAVE_AVX2
-	static int found = -1;
-
-	if (found < 0)
-		found = __builtin_cpu_supports("avx2") != 0;
-	return found != 0 && !portable_only;
-#else
-	return false;
-#endif
-}
-
-bool
-vector_portable(bool portable)
-{
-	bool had = use_avx2();
-
-	portable_only = portable;
-	return had;
-}
+#include "segment/cpu.h"
 
 #if HAVE_AVX2
-WITH_AVX2 static size_t
+TARGET_AVX2 static size_t
 range_avx2(const int64_t *values, size_t n, int64_t min, int64_t max, uint8_t flip, uint8_t *out)
 {
 	const __m256i low = _mm256_set1_epi64x(min);
@@ -88,7 +56,7 @@ vector_range(const int64_t *values, size_t n, int64_t min, int64_t max, bool neg
 		return;
 	}
 #if HAVE_AVX2
-	if (use_avx2())
+	if (cpu_avx2())
 		i = range_avx2(values, n, min, max, flip, out);
 #endif
 	for (; i < n; i++)
@@ -150,9 +118,34 @@ put_word(uint8_t *p, uint64_t word)
 
 #define LOW_BITS UINT64_C(0x0101010101010101)
 
+#if HAVE_AVX2
+TARGET_AVX2 static void
+and_avx2(uint8_t *out, const uint8_t *in, size_t n)
+{
+	for (size_t i = 0; i < n; i += VECTOR_GROUP)
+		_mm256_storeu_si256((__m256i *) (out + i), _mm256_and_si256(_mm256_loadu_si256((const __m256i *) (out + i)),
+		                                                            _mm256_loadu_si256((const __m256i *) (in + i))));
+}
+
+TARGET_AVX2 static void
+or_avx2(uint8_t *out, const uint8_t *in, size_t n)
+{
+	for (size_t i = 0; i < n; i += VECTOR_GROUP)
+		_mm256_storeu_si256((__m256i *) (out + i), _mm256_or_si256(_mm256_loadu_si256((const __m256i *) (out + i)),
+		                                                           _mm256_loadu_si256((const __m256i *) (in + i))));
+}
+#endif
+
 void
 vector_and(uint8_t *out, const uint8_t *in, size_t n)
 {
+#if HAVE_AVX2
+	if (cpu_avx2())
+	{
+		and_avx2(out, in, n);
+		return;
+	}
+#endif
 	for (size_t i = 0; i < n; i += 8)
 		put_word(out + i, get_word(out + i) & get_word(in + i));
 }
@@ -160,6 +153,13 @@ vector_and(uint8_t *out, const uint8_t *in, size_t n)
 void
 vector_or(uint8_t *out, const uint8_t *in, size_t n)
 {
+#if HAVE_AVX2
+	if (cpu_avx2())
+	{
+		or_avx2(out, in, n);
+		return;
+	}
+#endif
 	for (size_t i = 0; i < n; i += 8)
 		put_word(out + i, get_word(out + i) | get_word(in + i));
 }
@@ -177,36 +177,105 @@ vector_not(uint8_t *out, size_t n)
 	}
 }
 
+/*
+ * A row may go on if the bit "maybe" of its truth, or of the opposite of it, is
+ * set, and certainly does if the bit "certain" is.
+ */
+typedef struct Stop
+{
+	uint8_t flip;
+	int     maybe;
+	int     certain;
+} Stop;
+
+static const Stop stops[] = {
+	[VECTOR_UNLESS_TRUE] = {0, 1, 3},
+	[VECTOR_IF_FALSE] = {0, 0, 2},
+	[VECTOR_IF_TRUE] = {0xFF, 3, 1}};
+
+#if HAVE_AVX2
+TARGET_AVX2 static bool
+narrow_avx2(uint8_t *rows, const uint8_t *truth, Stop stop, size_t n)
+{
+	const __m256i flip = _mm256_set1_epi8((char) stop.flip);
+	const __m256i low = _mm256_set1_epi8(1);
+	const __m128i maybe = _mm_cvtsi32_si128(stop.maybe);
+	const __m128i certain = _mm_cvtsi32_si128(stop.certain);
+	__m256i       any = _mm256_setzero_si256();
+
+	for (size_t i = 0; i < n; i += VECTOR_GROUP)
+	{
+		__m256i t = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *) (truth + i)), flip);
+		__m256i may = _mm256_and_si256(_mm256_srl_epi16(t, maybe), low);
+		__m256i does = _mm256_and_si256(_mm256_srl_epi16(t, certain), low);
+
+		t = _mm256_and_si256(_mm256_loadu_si256((const __m256i *) (rows + i)),
+		                     _mm256_or_si256(may, _mm256_add_epi8(does, does)));
+		_mm256_storeu_si256((__m256i *) (rows + i), t);
+		any = _mm256_or_si256(any, t);
+	}
+	return !_mm256_testz_si256(any, any);
+}
+#endif
+
 bool
 vector_narrow(uint8_t *rows, const uint8_t *truth, VectorStop stop, size_t n)
 {
-	uint64_t any = 0;
+	const Stop     s = stops[stop];
+	const uint64_t flip = LOW_BITS * s.flip;
+	uint64_t       any = 0;
 
+#if HAVE_AVX2
+	if (cpu_avx2())
+		return narrow_avx2(rows, truth, s, n);
+#endif
 	for (size_t i = 0; i < n; i += 8)
 	{
-		uint64_t t = get_word(truth + i);
-		uint64_t maybe;
-		uint64_t certain;
+		uint64_t t = get_word(truth + i) ^ flip;
 
-		switch (stop)
-		{
-			case VECTOR_UNLESS_TRUE:
-				maybe = t >> 1;
-				certain = t >> 3;
-				break;
-			case VECTOR_IF_FALSE:
-				maybe = t;
-				certain = t >> 2;
-				break;
-			default:
-				maybe = ~t >> 3;
-				certain = ~t >> 1;
-				break;
-		}
-		t = get_word(rows + i) & ((maybe & LOW_BITS) | (certain & LOW_BITS) << 1);
 		/* who certainly goes on was there for certain */
+		t = get_word(rows + i) & ((t >> s.maybe & LOW_BITS) | (t >> s.certain & LOW_BITS) << 1);
 		put_word(rows + i, t);
 		any |= t;
 	}
 	return any != 0;
+}
+
+#if HAVE_AVX2
+TARGET_AVX2 static uint32_t
+list_avx2(const uint8_t *rows, size_t n, uint32_t *out, uint32_t *listed)
+{
+	const __m256i in = _mm256_set1_epi8(ROW_IN);
+	uint32_t      n_out = 0;
+	size_t        i = 0;
+
+	for (; i + VECTOR_GROUP <= n; i += VECTOR_GROUP)
+	{
+		__m256i  is_in = _mm256_cmpeq_epi8(_mm256_loadu_si256((const __m256i *) (rows + i)), in);
+		uint32_t mask = (uint32_t) _mm256_movemask_epi8(is_in);
+
+		for (; mask != 0; mask &= mask - 1)
+			out[n_out++] = (uint32_t) i + (uint32_t) __builtin_ctz(mask);
+	}
+	*listed = n_out;
+	return (uint32_t) i;
+}
+#endif
+
+uint32_t
+vector_list(const uint8_t *rows, size_t n, uint32_t *out)
+{
+	uint32_t n_out = 0;
+	uint32_t i = 0;
+
+#if HAVE_AVX2
+	if (cpu_avx2())
+		i = list_avx2(rows, n, out, &n_out);
+#endif
+	for (; i < n; i++)
+	{
+		out[n_out] = i;
+		n_out += rows[i] == ROW_IN;
+	}
+	return n_out;
 }

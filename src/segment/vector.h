@@ -7,8 +7,6 @@
  * is at least false and at most true.  The four bits make AND and OR of bounds
  * one instruction for as many rows as fit into a register.
  *
- * Where the processor has AVX2 it is used, found out when the program runs.
- *
  *-------------------------------------------------------------------------
  */
 #ifndef TEMPO_SEGMENT_VECTOR_H
@@ -17,6 +15,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /* The bits of a truth value: at most, and at least, unknown or true. */
 #define AT_MOST_UNKNOWN 1  /* set: may be unknown or more */
@@ -65,7 +64,23 @@ typedef enum VectorStop
 /* vector_narrow: which rows go on; true if any does */
 extern bool vector_narrow(uint8_t *rows, const uint8_t *truth, VectorStop stop, size_t n);
 
-/* vector_portable: for tests, do without the special instructions; returns whether there were any */
-extern bool vector_portable(bool portable);
+/* vector_list: lists the rows that are ROW_IN, of n, and returns how many; "out" has room for n */
+extern uint32_t vector_list(const uint8_t *rows, size_t n, uint32_t *out);
+
+/*
+ * vector_marked: has any of the eight rows that begin here, and are not out, the bit
+ * "mark" in its truth: one that those who keep tables of truths use for their own
+ */
+static inline bool
+vector_marked(const uint8_t *rows, const uint8_t *truth, uint8_t mark)
+{
+	const uint64_t low = UINT64_C(0x0101010101010101);
+	uint64_t       r;
+	uint64_t       t;
+
+	memcpy(&r, rows, sizeof(r));
+	memcpy(&t, truth, sizeof(t));
+	return (t & (r & low) * mark) != 0;
+}
 
 #endif /* TEMPO_SEGMENT_VECTOR_H */

@@ -16,6 +16,7 @@
 #include <time.h>
 
 #include "ingest/decode.h"
+#include "segment/cpu.h"
 #include "segment/reader.h"
 
 static double
@@ -198,10 +199,10 @@ selections(const SegmentSource *source)
 
 	for (int portable = 0; portable < 2; portable++)
 	{
-		vector_portable(portable);
+		cpu_allow_avx2(!portable);
 		select_rows(source, portable ? "select kind, duration, kept, portable" : "select kind, duration, kept", by_shape, 2, true);
 	}
-	vector_portable(false);
+	cpu_allow_avx2(true);
 	select_rows(source, "select kind, duration", by_shape, 2, false);
 	select_rows(source, "select rpc.method, kept", by_value, 1, true);
 	select_rows(source, "select rpc.method", by_value, 1, false);

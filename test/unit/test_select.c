@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "segment/cpu.h"
 #include "segment/reader.h"
 #include "spangen.h"
 #include "tap.h"
@@ -426,7 +427,7 @@ test_vectors(bool portable)
 	static const int64_t odd[] = {INT64_MIN, INT64_MIN + 1, -1, 0, 1, INT64_MAX - 1, INT64_MAX};
 	static const uint8_t truths[] = {TRUTH_FALSE, TRUTH_UNKNOWN, TRUTH_TRUE, TRUTH_UNDECIDED};
 
-	vector_portable(portable);
+	cpu_allow_avx2(!portable);
 	for (int i = 0; i < 200; i++)
 	{
 		int64_t  min = i < 49 ? odd[i % 7] : (int64_t) random_next(&random);
@@ -495,7 +496,7 @@ test_vectors(bool portable)
 	ok(vector_narrow(rows, out, VECTOR_IF_TRUE, VECTOR_GROUP) &&
 	       rows[0] == ROW_MAYBE && rows[1] == ROW_IN && rows[2] == ROW_OUT && rows[3] == ROW_MAYBE && rows[4] == ROW_IN,
 	   "narrow if true");
-	vector_portable(false);
+	cpu_allow_avx2(true);
 }
 
 int
@@ -505,7 +506,7 @@ main(void)
 	test_vectors(false);
 	for (int portable = 0; portable < 2; portable++)
 	{
-		vector_portable(portable);
+		cpu_allow_avx2(!portable);
 		test_select(spangen_realistic, 300, 0, 0);
 		test_select(spangen_realistic, 40000, 1, portable ? 0 : SIZE_MAX / 2);
 		test_select(spangen_adversarial, 700, 0, 100000);
