@@ -7,8 +7,9 @@
  * scan_compile.c recognises conditions in expressions, scan_prune.c decides
  * them for a segment or block from its zone map, value sets and Bloom filters,
  * scan_conditions.c puts them so that segments decide them for rows not yet
- * decoded, and scan_filter.c decides them for a span or a value.  A condition is compiled only if deciding it here
- * gives what the executor would have got from the row.
+ * decoded, scan_operands.c evaluates what they compare with, scan_value.c decides
+ * them for a value and scan_filter.c for a span.  A condition is compiled only if
+ * deciding it here gives what the executor would have got from the row.
  *
  *-------------------------------------------------------------------------
  */
@@ -198,18 +199,50 @@ extern void tempo_filter_test(ScanFilter *filter);
 /* tempo_filter_vectorised: how many of the ANDed conditions do without decoded spans, overflow columns aside */
 extern int tempo_filter_vectorised(const ScanFilter *filter);
 
-/* scan_filter.c */
-extern FilterResult tempo_filter_leaf(ScanFilter *filter, FilterNode *node, const Span *span);
+/* scan_operands.c */
+
+/* tempo_filter_start: evaluates the operands, for another scan */
+extern void tempo_filter_start(ScanFilter *filter, ExprContext *econtext);
+
+/* tempo_filter_has_id: is it one of those that the ids of a column are compared with? */
+extern size_t tempo_filter_id_length(const FilterNode *node);
+extern bool   tempo_filter_has_id(const FilterNode *node, const uint8 *id);
+
+static inline SpanText
+filter_text(Datum value)
+{
+	text *t = DatumGetTextPP(value);
+
+	return span_text(VARDATA_ANY(t), (uint32) VARSIZE_ANY_EXHDR(t));
+}
+
+/* scan_value.c */
+static inline FilterResult
+filter_result(bool value)
+{
+	return value ? FILTER_TRUE : FILTER_FALSE;
+}
 
 /* tempo_filter_value: what the leaf says of a span that has this value there */
 extern FilterResult tempo_filter_value(ScanFilter *filter, FilterNode *node, const AnyValue *value);
 
+/* tempo_filter_eval: the same of MATCH, REGEX and EXPRESSION, and of a span that has none (NULL), too */
+extern FilterResult tempo_filter_eval(ScanFilter *filter, FilterNode *node, const AnyValue *value);
+extern FilterResult tempo_filter_json_text(ScanFilter *filter, const FilterNode *node, const AnyValue *value);
+extern FilterResult tempo_filter_in_texts(const FilterNode *node, SpanText value);
+
 /* tempo_filter_pair: does a span that has this value under the pair's key contain the pair? */
 extern FilterResult tempo_filter_pair(ScanFilter *filter, const FilterNode *node, int pair, const AnyValue *value);
 
+/* tempo_filter_compare_pair: the same, or unknown if it takes jsonb to say */
+extern FilterResult tempo_filter_compare_pair(const FilterPair *pair, const AnyValue *value);
+extern bool         tempo_filter_json_contains(ScanFilter *filter, AttributeList list, Datum object);
+
+/* scan_filter.c */
+extern FilterResult tempo_filter_leaf(ScanFilter *filter, FilterNode *node, const Span *span);
+
 /* tempo_filter_attribute: the first attribute under a key, by its number in the batch; NULL if there is none */
 extern const AnyValue *tempo_filter_attribute(uint32 key_id, AttributeList list);
-extern void            tempo_filter_start(ScanFilter *filter, ExprContext *econtext);
 extern void            tempo_filter_batch(ScanFilter *filter, SpanBatch *batch);
 extern bool            tempo_filter_span(ScanFilter *filter, const Span *span);
 
