@@ -344,7 +344,7 @@ dense_cells(const AggGroups *groups, uint32 n, const uint32 *keys, const uint8 *
 
 void
 tempo_groups_cells(AggGroups *groups, uint32 n, const uint32 *keys, const uint8 *logs, const int64 *steps,
-           int64 step, uint32 *cells)
+                   int64 step, uint32 *cells)
 {
 	limit_dense(groups);
 	if (groups->dense)
