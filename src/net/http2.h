@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * http2.h
- *	  What http2.c (connections, streams) and grpc.c (calls) share.
+ *	  What http2.c (connections, streams), http2_plain.c (requests) and grpc.c
+ *	  (calls) share.
  *
  *-------------------------------------------------------------------------
  */
@@ -64,6 +65,11 @@ extern void http2_output_added(Http2Stream *stream);
 extern void http2_reset(Http2Stream *stream, uint32_t error);
 
 extern bool http2_add_trailer(Http2Stream *stream, const char *name, const char *value);
+
+/* What arrives on a stream that is no call: the header, bytes of the body, its end */
+extern void http2_plain_headers(Http2Stream *stream);
+extern void http2_plain_data(Http2Stream *stream, const uint8_t *data, size_t len);
+extern void http2_plain_end(Http2Stream *stream);
 
 /* grpc_claims: is this request gRPC's business? */
 extern bool grpc_claims(Http2Stream *stream);

@@ -9,7 +9,7 @@
  * calls net_loop_run() when it is readable or a timer is due.
  *
  * Connections are told apart by the HTTP/2 preface (or ALPN under TLS): HTTP/2
- * goes to nghttp2 (http2.c, grpc.c), the rest to libmicrohttpd (http1.c).
+ * goes to nghttp2 (http2.c, http2_plain.c, grpc.c), the rest to libmicrohttpd (http1.c).
  *
  *-------------------------------------------------------------------------
  */
