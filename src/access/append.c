@@ -181,7 +181,7 @@ tempo_recent_request_hashes(Relation rel, TimestampTz                           
 	TempoSegment *segments;
 
 	check_relation(rel);
-	segments = tempo_directory_list(rel, snapshot, NULL, &count);
+	segments = tempo_directory_list_images(rel, snapshot, NULL, &count);
 	for (uint32 i = 0; i < count; i++)
 	{
 		TempoOpenSegment  *open;

@@ -25,6 +25,7 @@
 #include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/insert_buffer.h"
+#include "access/mask.h"
 #include "access/scan.h"
 #include "access/skey.h"
 #include "access/stop_at.h"
@@ -158,12 +159,6 @@ begin_scan(Table *table, Snapshot snapshot, uint64 storage_id, const TempoSegmen
 	                          table->index != NULL, snapshot, n, keys);
 }
 
-static uint32
-bitmap_bytes(const TempoSegment *segment)
-{
-	return (segment->summary.rows + 7) / 8;
-}
-
 static bool
 bit_set(const uint8 *bitmap, uint32 row)
 {
@@ -173,7 +168,7 @@ bit_set(const uint8 *bitmap, uint32 row)
 static uint8 *
 new_bitmap(const TempoSegment *segment)
 {
-	return palloc0(Max(bitmap_bytes(segment), 1));
+	return palloc0(Max(tempo_mask_bytes(segment), 1));
 }
 
 static void
@@ -181,65 +176,17 @@ or_bitmap(const TempoSegment *segment, const uint8 *from, uint8 **to)
 {
 	if (*to == NULL)
 		*to = new_bitmap(segment);
-	for (uint32 i = 0; i < bitmap_bytes(segment); i++)
+	for (uint32 i = 0; i < tempo_mask_bytes(segment); i++)
 		(*to)[i] |= from[i];
 }
 
-/*
- * A stored bitmap leaves out zeros before and after: four bytes say how many
- * bytes before.  False if it is not within the segment's rows.
- */
 static bool
-stored_extent(const TempoSegment *segment, const bytea *stored, uint32 *skipped, uint32 *len)
+add_stored(const TempoSegment *segment, Table *table, HeapTuple tuple, uint8 **to, const char **problem)
 {
-	uint32 bytes = bitmap_bytes(segment);
+	bool  isnull;
+	Datum stored = heap_getattr(tuple, ATTNO_BITMAP, RelationGetDescr(table->heap), &isnull);
 
-	*len = (uint32) VARSIZE_ANY_EXHDR(stored);
-	if (*len < sizeof(*skipped))
-		return false;
-	memcpy(skipped, VARDATA_ANY(stored), sizeof(*skipped));
-	*len -= sizeof(*skipped);
-	return *skipped <= bytes && *len <= bytes - *skipped;
-}
-
-/* Adds a stored bitmap. */
-static void
-or_stored(const TempoSegment *segment, Table *table, HeapTuple tuple, uint8 **to)
-{
-	bool   isnull;
-	Datum  datum = heap_getattr(tuple, ATTNO_BITMAP, RelationGetDescr(table->heap), &isnull);
-	bytea *stored = DatumGetByteaPP(datum);
-	uint32 skipped;
-	uint32 len;
-
-	if (!stored_extent(segment, stored, &skipped, &len))
-		ereport(ERROR,
-		        (errcode(ERRCODE_DATA_CORRUPTED),
-		         errmsg("the rows deleted from segment " UINT64_FORMAT " are not rows of it", segment->segment_id)));
-	if (*to == NULL)
-		*to = new_bitmap(segment);
-	for (uint32 i = 0; i < len; i++)
-		(*to)[skipped + i] |= ((uint8 *) VARDATA_ANY(stored))[sizeof(skipped) + i];
-	if ((Pointer) stored != DatumGetPointer(datum))
-		pfree(stored);
-}
-
-static bytea *
-form_stored(const TempoSegment *segment, const uint8 *bitmap)
-{
-	uint32 end = bitmap_bytes(segment);
-	uint32 skipped = 0;
-	bytea *stored;
-
-	while (skipped < end && bitmap[skipped] == 0)
-		skipped++;
-	while (end > skipped && bitmap[end - 1] == 0)
-		end--;
-	stored = palloc(VARHDRSZ + sizeof(skipped) + end - skipped);
-	SET_VARSIZE(stored, VARHDRSZ + sizeof(skipped) + end - skipped);
-	memcpy(VARDATA(stored), &skipped, sizeof(skipped));
-	memcpy(VARDATA(stored) + sizeof(skipped), bitmap + skipped, end - skipped);
-	return stored;
+	return tempo_mask_add(segment, stored, isnull, to, problem);
 }
 
 void
@@ -267,6 +214,51 @@ tempo_deletions_forget(uint64 storage_id, const TempoSegment *segment)
 	}
 	systable_endscan(scan);
 	close_table(&table);
+}
+
+static int
+compare_keys(const void *a, const void *b)
+{
+	const TempoSegment *x = a;
+	const TempoSegment *y = b;
+
+	if (x->storage_id != y->storage_id)
+		return x->storage_id < y->storage_id ? -1 : 1;
+	return x->segment_id < y->segment_id ? -1 : x->segment_id > y->segment_id;
+}
+
+uint32
+tempo_deletions_remove_orphans(Snapshot snapshot, TempoSegment *segments, uint32 count)
+{
+	Table         table;
+	TableScanDesc scan;
+	HeapTuple     tuple;
+	uint32        removed = 0;
+
+	if (!open_table(&table, RowExclusiveLock))
+		return 0;
+	qsort(segments, count, sizeof(TempoSegment), compare_keys);
+	scan = table_beginscan_strat(table.heap, snapshot, 0, NULL, true, false);
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		TupleDesc       desc = RelationGetDescr(table.heap);
+		ItemPointerData tid = tuple->t_self;
+		TM_FailureData  failure;
+		TempoSegment    key;
+		bool            isnull;
+
+		CHECK_FOR_INTERRUPTS();
+		key.storage_id = (uint64) DatumGetInt64(heap_getattr(tuple, ATTNO_STORAGE_ID, desc, &isnull));
+		key.segment_id = (uint64) DatumGetInt64(heap_getattr(tuple, ATTNO_SEGMENT_ID, desc, &isnull));
+		if (count > 0 && bsearch(&key, segments, count, sizeof(TempoSegment), compare_keys) != NULL)
+			continue;
+		/* who is at it, or was, has removed it */
+		if (heap_delete(table.heap, &tid, GetCurrentCommandId(true), InvalidSnapshot, false, &failure, false) == TM_Ok)
+			removed++;
+	}
+	table_endscan(scan);
+	close_table(&table);
+	return removed;
 }
 
 /* --------------------------------------------------------------- reading */
@@ -315,6 +307,7 @@ tempo_deletions_attach(Snapshot snapshot, TempoSegment *segments, uint32 count)
 	Table       table;
 	SysScanDesc scan;
 	HeapTuple   tuple;
+	const char *problem;
 
 	if (count == 0)
 		return;
@@ -322,6 +315,7 @@ tempo_deletions_attach(Snapshot snapshot, TempoSegment *segments, uint32 count)
 	{
 		segments[i].deleted = NULL;
 		segments[i].n_deleted = 0;
+		segments[i].mask_damaged = false;
 	}
 	if (!open_table(&table, AccessShareLock))
 		return;
@@ -333,8 +327,9 @@ tempo_deletions_attach(Snapshot snapshot, TempoSegment *segments, uint32 count)
 		                                                       RelationGetDescr(table.heap), &isnull));
 		TempoSegment *segment = find_segment(segments, count, id);
 
-		if (segment != NULL)
-			or_stored(segment, &table, tuple, unconstify(uint8 **, &segment->deleted));
+		/* who wants to read the segment is told */
+		if (segment != NULL && !add_stored(segment, &table, tuple, unconstify(uint8 **, &segment->deleted), &problem))
+			segment->mask_damaged = true;
 	}
 	systable_endscan(scan);
 	close_table(&table);
@@ -343,7 +338,23 @@ tempo_deletions_attach(Snapshot snapshot, TempoSegment *segments, uint32 count)
 	for (uint32 i = 0; i < count; i++)
 		if (segments[i].deleted != NULL)
 			segments[i].n_deleted = (uint32) pg_popcount((const char *) segments[i].deleted,
-			                                             (int) bitmap_bytes(&segments[i]));
+			                                             (int) tempo_mask_bytes(&segments[i]));
+}
+
+void
+tempo_deletions_check_mask(Relation rel, const TempoSegment *segment)
+{
+	if (!segment->mask_damaged)
+		return;
+	ereport(ERROR,
+	        (errcode(ERRCODE_DATA_CORRUPTED),
+	         errmsg("could not read which rows of segment " UINT64_FORMAT " of relation \"%s\" are deleted",
+	                segment->segment_id, RelationGetRelationName(rel)),
+	         errdetail("What \"%s.%s\" has about the segment, which is in blocks %u to %u, is damaged.", TABLE_SCHEMA,
+	                   TABLE_NAME, segment->first_block, segment->first_block + segment->n_blocks - 1),
+	         errhint("Restore the table from a backup. Or let a superuser DELETE FROM %s.%s WHERE storage_id = " INT64_FORMAT
+	                 " AND segment_id = " INT64_FORMAT ", which brings back the rows that were deleted, and delete them again.",
+	                 TABLE_SCHEMA, TABLE_NAME, (int64) segment->storage_id, (int64) segment->segment_id)));
 }
 
 void
@@ -362,27 +373,11 @@ tempo_deletions_check(Snapshot snapshot, uint64 storage_id, TempoSegment *segmen
 		bool          isnull;
 		uint64        id = (uint64) DatumGetInt64(heap_getattr(tuple, ATTNO_SEGMENT_ID,
 		                                                       RelationGetDescr(table.heap), &isnull));
-		Datum         datum = heap_getattr(tuple, ATTNO_BITMAP, RelationGetDescr(table.heap), &isnull);
 		TempoSegment *segment = find_segment(segments, count, id);
-		bytea        *stored;
-		uint32        skipped;
-		uint32        len;
-		bool          inside;
+		const char   *text = "rows are deleted from a segment that does not exist";
 
-		if (segment == NULL)
-		{
-			problem(arg, id, "rows are deleted from a segment that does not exist");
-			continue;
-		}
-		stored = DatumGetByteaPP(datum);
-		inside = stored_extent(segment, stored, &skipped, &len);
-		/* the last byte may have bits to spare */
-		if (inside && len > 0 && skipped + len == bitmap_bytes(segment) && segment->summary.rows % 8 != 0)
-			inside = ((uint8 *) VARDATA_ANY(stored))[sizeof(skipped) + len - 1] >> segment->summary.rows % 8 == 0;
-		if (!inside)
-			problem(arg, id, "the rows deleted from the segment are not rows of it");
-		if ((Pointer) stored != DatumGetPointer(datum))
-			pfree(stored);
+		if (segment == NULL || !add_stored(segment, &table, tuple, NULL, &text))
+			problem(arg, id, text);
 	}
 	systable_endscan(scan);
 	close_table(&table);
@@ -485,10 +480,12 @@ load_deleted(Deletion *deletion)
 	scan = begin_scan(&table, SnapshotSelf, segment->storage_id, segment);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		bool own = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
+		bool        own = TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
+		const char *problem;
 
-		or_stored(segment, &table, tuple,
-		          own ? own_bitmap(deletion, HeapTupleHeaderGetCmin(tuple->t_data)) : &deletion->gone);
+		if (!add_stored(segment, &table, tuple,
+		                own ? own_bitmap(deletion, HeapTupleHeaderGetCmin(tuple->t_data)) : &deletion->gone, &problem))
+			deletion->segment.mask_damaged = true;
 	}
 	systable_endscan(scan);
 	close_table(&table);
@@ -547,6 +544,7 @@ enter_segment(Relation rel, const TempoSegment *segment, CommandId cid)
 	}
 	if (found->unwritten == NULL || found->generation != generation)
 		load_deleted(found);
+	tempo_deletions_check_mask(rel, &found->segment);
 	last_used = found;
 	return found;
 }
@@ -695,7 +693,7 @@ write_deletion(Table *table, Deletion *deletion)
 
 	values[0] = Int64GetDatum((int64) deletion->segment.storage_id);
 	values[1] = Int64GetDatum((int64) deletion->segment.segment_id);
-	values[2] = PointerGetDatum(form_stored(&deletion->segment, deletion->unwritten));
+	values[2] = PointerGetDatum(tempo_mask_form(&deletion->segment, deletion->unwritten));
 	tuple = heap_form_tuple(RelationGetDescr(table->heap), values, isnull);
 	tuple->t_tableOid = RelationGetRelid(table->heap);
 	heap_insert(table->heap, tuple, deletion->cid, HEAP_INSERT_NO_LOGICAL, NULL);

@@ -24,9 +24,17 @@ tempo_row_is_deleted(const TempoSegment *segment, uint32 row)
 
 /*
  * tempo_deletions_attach: sets "deleted" and "n_deleted" of segments of one
- * storage id, ordered by segment id, to what the snapshot sees.
+ * storage id, ordered by segment id, to what the snapshot sees.  Where that
+ * cannot be read, sets "mask_damaged": the segment must not be read then.
  */
 extern void tempo_deletions_attach(Snapshot snapshot, TempoSegment *segments, uint32 count);
+
+/*
+ * tempo_deletions_check_mask: raises an error if what is deleted of a segment
+ * cannot be read, before a row of it is taken for one that is not deleted;
+ * tempo_segment_open() does.
+ */
+extern void tempo_deletions_check_mask(Relation rel, const TempoSegment *segment);
 
 /*
  * tempo_deletions_check: calls "problem" for each bitmap of a storage id that
@@ -49,6 +57,13 @@ extern void tempo_deletions_decode(TempoOpenSegment *open, const TempoSegment *s
  * all of a storage id (segment = NULL).
  */
 extern void tempo_deletions_forget(uint64 storage_id, const TempoSegment *segment);
+
+/*
+ * tempo_deletions_remove_orphans: removes bitmaps that the snapshot sees of
+ * segments that it does not see in the directory; "segments" is all that is
+ * there.  Returns how many.
+ */
+extern uint32 tempo_deletions_remove_orphans(Snapshot snapshot, TempoSegment *segments, uint32 count);
 
 /*
  * tempo_delete_row: what tuple_delete and tuple_lock do: waits for others that

@@ -40,6 +40,7 @@ typedef struct TempoSegment
 	/* the rows that the snapshot sees deleted, a bit each (deletions.h); NULL if there are none */
 	const uint8 *deleted;
 	uint32       n_deleted;
+	bool         mask_damaged; /* nor is it known which */
 } TempoSegment;
 
 /* Names one segment of all that ever were. */

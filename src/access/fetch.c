@@ -150,7 +150,10 @@ sees_provisional(Relation rel, Snapshot snapshot, const TempoProvisional *found)
 	listed = tempo_segments_find_block(fetch.segments, fetch.n_segments, found->segment->first_block);
 	if (listed != NULL && listed->segment_id == found->segment->segment_id &&
 	    listed->storage_id == found->segment->storage_id)
+	{
+		tempo_deletions_check_mask(rel, listed);
 		return !tempo_row_is_deleted(listed, found->segment_row);
+	}
 	if (fetch.n_segments > 0 && fetch.segments[0].storage_id == found->segment->storage_id)
 		ereport(ERROR,
 		        (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -214,6 +217,7 @@ find_row(Relation rel, ItemPointer tid, Snapshot snapshot,
 	if (found == NULL)
 		return false;
 	*segment = *found;
+	tempo_deletions_check_mask(rel, found);
 	/* it was a row before it was deleted: triggers and RETURNING want that */
 	return tempo_tid_row(found, tid, row) && (any || !tempo_row_is_deleted(found, *row));
 }

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * orphans.c
- *	  Directory rows of tables that are gone.
+ *	  Directory rows of tables that are gone, and bitmaps of segments that are.
  *
  * Whoever drops, truncates or rewrites a table deletes its directory rows in
  * the same transaction, so there should be none without a table.  Should
@@ -12,6 +12,9 @@
  * snapshot sees has its storage id.  The tables stay locked until the rows are
  * deleted; a table that was rewritten in between has deleted the rows itself,
  * which the row locks tell.
+ *
+ * A bitmap of deleted rows goes in the transaction in which its segment goes,
+ * so it is an orphan if a snapshot sees it and not the segment.
  *
  *-------------------------------------------------------------------------
  */
@@ -86,7 +89,7 @@ has_id(const uint64 *ids, uint32 n_ids, uint64 id)
 }
 
 uint32
-tempo_remove_orphans(void)
+tempo_remove_orphans(uint32 *masks)
 {
 	TempoDirectory directory;
 	Snapshot       snapshot = RegisterSnapshot(GetLatestSnapshot());
@@ -94,6 +97,7 @@ tempo_remove_orphans(void)
 	uint32         n_ids;
 	uint32         removed = 0;
 
+	*masks = 0;
 	if (tempo_try_lock_own_tables(RowExclusiveLock) && read_storage_ids(snapshot, &ids, &n_ids) &&
 	    tempo_directory_open(&directory, RowExclusiveLock, true))
 	{
@@ -108,6 +112,7 @@ tempo_remove_orphans(void)
 			tempo_deletions_forget(segments[i].storage_id, &segments[i]);
 			removed++;
 		}
+		*masks = tempo_deletions_remove_orphans(snapshot, segments, count);
 		pfree(segments);
 		tempo_directory_close(&directory);
 	}

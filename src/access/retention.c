@@ -294,12 +294,16 @@ tempo_retention_drop(const TempoRetention *retention, SpanBatch *batch, uint32 f
 static bool
 all_tenants_expired(Relation rel, const TempoRetention *retention, const TempoSegment *segment, int64 end)
 {
-	TempoOpenSegment *open = tempo_segment_open(rel, segment, NULL);
+	TempoSegment      image = *segment;
+	TempoOpenSegment *open;
 	const SpanText   *tenants;
 	uint32_t          count;
 	SpanError         error = {SPAN_ERROR_NONE};
 	bool              expired = true;
 
+	/* no row is read: what is deleted does not matter */
+	image.mask_damaged = false;
+	open = tempo_segment_open(rel, &image, NULL);
 	if (!segment_tenants(tempo_segment_reader(open), &tenants, &count, &error))
 		tempo_segment_failed(open, &error);
 	for (uint32 i = 0; i < count; i++)

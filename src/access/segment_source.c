@@ -18,6 +18,7 @@
 
 #include <limits.h>
 
+#include "access/deletions.h"
 #include "access/memory.h"
 #include "access/pages.h"
 #include "lib/ilist.h"
@@ -181,6 +182,7 @@ tempo_segment_open(Relation rel, const TempoSegment *segment, BufferAccessStrate
 	TempoOpenSegment *open = palloc0(sizeof(TempoOpenSegment));
 	CacheEntry       *entry;
 
+	tempo_deletions_check_mask(rel, segment);
 	strlcpy(open->relation, RelationGetRelationName(rel), NAMEDATALEN);
 	open->segment_id = segment->segment_id;
 

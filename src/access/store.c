@@ -11,6 +11,7 @@
 #include "access/compat.h"
 #include "access/store.h"
 
+#include "access/deletions.h"
 #include "access/memory.h"
 #include "access/pages.h"
 #include "access/stop_at.h"
@@ -79,6 +80,7 @@ tempo_store_copy(Relation rel, Relation from, CommandId cid, TempoSegment *segme
 	CopySource    source = {from, {segment->first_block, segment->n_blocks}, segment->segment_id, strategy};
 	SegmentSource image = {read_copy, &source, segment->summary.size};
 
+	tempo_deletions_check_mask(from, segment);
 	segment->deleted = NULL;
 	segment->n_deleted = 0;
 	tempo_store_image(rel, &image, cid, segment);

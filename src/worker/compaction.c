@@ -540,17 +540,16 @@ static void
 remove_orphans(Attempt *attempt)
 {
 	uint32 removed;
+	uint32 masks;
 
 	begin_transaction();
-	removed = tempo_remove_orphans();
+	removed = tempo_remove_orphans(&masks);
 	end_transaction();
-	if (removed == 0)
-		return;
-	tempo_stat_orphans(tempo_compact_stat(attempt->table->relid), removed);
-	ereport(
-		LOG,
-		(errmsg("tempo_pg removed %u rows of tables that do not exist from tempo.segment_directory",
-	            removed)));
+	tempo_stat_orphans(tempo_compact_stat(attempt->table->relid), removed + masks);
+	if (removed > 0)
+		ereport(LOG, (errmsg("tempo_pg removed %u rows of tables that do not exist from tempo.segment_directory", removed)));
+	if (masks > 0)
+		ereport(LOG, (errmsg("tempo_pg removed %u rows of segments that do not exist from tempo.segment_deletions", masks)));
 }
 
 /* ------------------------------------------------------------- the tables */

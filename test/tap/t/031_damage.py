@@ -204,9 +204,76 @@ def torn():
     tap.ok("XX001" in r.stderr, "without a crash a torn page is an error", r.stdout, r.stderr)
 
 
+def masks():
+    """what is deleted from a segment cannot be read: nothing that was deleted is seen again, and other segments are used as ever"""
+    node = cluster.Cluster("masks", **{"autovacuum": "off", "fsync": "off", "tempo_pg.compaction": "off"})
+    node.start()
+    node.create_extension()
+    node.sql("""
+        CREATE TABLE t (LIKE tempo.spans INCLUDING DEFAULTS) USING tempo;
+        CREATE FUNCTION add(first int, spans int) RETURNS void LANGUAGE sql AS $$
+            INSERT INTO t (trace_id, span_id, name, start_time_unix_nano, duration_nano) SELECT md5(n::text)::tempo.trace_id, lpad(to_hex(n), 16, '0')::tempo.span_id, 'op ' || n % 3, 1700000000000000000 + n::bigint, n
+            FROM generate_series(first, first + spans - 1) n $$""")
+    node.sql("SELECT add(1000000, 40000); SELECT add(2000000, 200); SELECT add(3000000, 200)")
+    delete = "DELETE FROM t WHERE md5(span_id::text) < '8' AND start_time_unix_nano %s"
+    node.sql(delete % "> 0")
+    first = "duration_nano < 2000000 AND start_time_unix_nano < 1700000000002000000"
+    second = "start_time_unix_nano >= 1700000000002000000 AND start_time_unix_nano < 1700000000003000000"
+    rest = "start_time_unix_nano >= 1700000000003000000"
+    count = "SELECT count(*), sum(duration_nano) FROM t WHERE %s"
+    want = {w: node.sql(count % w) for w in ("true", first, second, rest)}
+    segment, block, storage = node.sql("SELECT segment_id, first_block, tempo.storage_id('t') FROM tempo.segments WHERE relation = 't'::regclass AND spans = 200 ORDER BY 1 LIMIT 1").split("|")
+    node.sql("UPDATE tempo.segment_deletions SET bitmap = set_byte(bitmap, 12, get_byte(bitmap, 12) # 64) WHERE segment_id = " + segment)
+    r = node.psql(count % second)
+    told = "could not read which rows of segment %s of relation" % segment
+    tap.ok("XX001" in r.stderr and told in r.stderr and "blocks %s to" % block in r.stderr and "segment_id = %s" % segment in r.stderr and r.stdout == "", "a segment with a damaged mask is an error that names it, and what to do", r.stdout, r.stderr)
+    attempts = {
+        "all rows": "SELECT sum(duration_nano + length(name)) FROM t", "count": "SELECT count(*) FROM t", "without the nodes": "SET tempo_pg.enable_custom_scan = off; SET tempo_pg.enable_custom_aggregate = off; SELECT count(*) FROM t",
+        "groups": "SELECT name, count(*) FROM t GROUP BY 1", "newest traces": "SELECT trace_id FROM t GROUP BY trace_id HAVING bool_or(name = 'op 1') ORDER BY min(start_time_unix_nano) DESC, trace_id", "sample": "SELECT count(*) FROM t TABLESAMPLE BERNOULLI (100)",
+        "a row": "SELECT * FROM t WHERE ctid = '(%s,1)'" % block, "all TIDs": "SELECT count(*) FROM t WHERE ctid >= '(0,1)'", "DELETE": "DELETE FROM t WHERE name = 'op 1'", "compact": "SELECT tempo.compact('t')", "VACUUM FULL": "VACUUM FULL t", "parallel": "SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0; SELECT name, sum(duration_nano) FROM t GROUP BY 1",
+    }
+    answers = {name: node.psql(text) for name, text in attempts.items()}
+    tap.equal({name: (r.stdout, r.stderr) for name, r in answers.items() if "XX001" not in r.stderr or told not in r.stderr or r.stdout != ""}, {}, "whoever comes for its rows, in whichever way")
+    tap.equal([node.sql(count % w) for w in (first, rest)], [want[first], want[rest]], "other segments are read")
+    tap.equal(node.sql("SELECT segment_id, problem FROM tempo.verify('t')"), segment + "|the rows deleted from the segment are not rows of it", "tempo.verify() finds it")
+    tap.equal(node.psql("VACUUM t; ANALYZE tempo.spans; SELECT count(*) FROM tempo.stat_tables").stderr, "", "VACUUM and views work")
+    # the worker merges the others
+    node.sql("SELECT add(4000000, 100); SELECT add(5000000, 100)")
+    node.configure(**{"tempo_pg.compaction": "on"})
+    node.reload()
+    level0 = lambda: node.sql("SELECT string_agg(segment_id::text, ' ') FROM tempo.segments WHERE relation = 't'::regclass AND level = 0")
+    cluster.poll("merging beside it", lambda: level0() == segment)
+    cluster.poll("the view", lambda: told in node.sql("SELECT last_error FROM tempo.stat_compaction WHERE relation = 't'::regclass"))
+    tap.equal([node.sql(count % w) for w in (first, rest + " AND start_time_unix_nano < 1700000000004000000")], [want[first], want[rest]], "the worker merges the others, and says so")
+    # as the hint says
+    node.sql("DELETE FROM tempo.segment_deletions WHERE storage_id = %s AND segment_id = %s" % (storage, segment))
+    tap.equal(node.sql("SELECT count(*) FROM t WHERE " + second), "200", "without the mask its rows are back")
+    for n in range(20):
+        # a merge may have come first
+        r = node.psql(delete % "BETWEEN 1700000000002000000 AND 1700000000002999999")
+        if "40001" not in r.stderr: break
+    tap.equal(node.sql(count % second), want[second], "and can be deleted again")
+    node.configure(**{"tempo_pg.compaction": "off"})
+    node.reload()
+    cluster.poll("the worker's end", lambda: node.sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'tempo_pg compaction' AND datname IS NOT NULL") == "0")
+    # a mask that has its bytes in the TOAST table, which are lost
+    node.sql("TRUNCATE t; SELECT add(1000000, 40000); SELECT add(3000000, 200)")
+    node.sql(delete % "> 0")
+    toast = node.sql("SELECT pg_relation_filepath(reltoastrelid) FROM pg_class WHERE oid = 'tempo.segment_deletions'::regclass")
+    node.stop()
+    size = os.path.getsize(os.path.join(node.data, toast))
+    with open(os.path.join(node.data, toast), "r+b") as f: f.write(bytes(size))
+    node.start()
+    tap.ok(size > 0 and "XX001" in node.psql(count % first).stderr, "bytes of a mask that are lost are an error")
+    tap.equal((node.sql(count % rest), node.psql("VACUUM t; SELECT count(*) FROM tempo.stat_tables").stderr), (want[rest], ""), "of its segment only")
+    tap.ok("missing chunk" in node.sql("SELECT problem FROM tempo.verify('t')"), "tempo.verify() finds that, too")
+    node.stop()
+
+
 def test():
     at_rest()
     torn()
+    masks()
 
 
 tap.main(test)
