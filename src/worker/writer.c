@@ -63,6 +63,9 @@
 #define BUSY_WAIT 30000
 #define BUSY_POLL 50
 
+/* The statistics of the last groups are reported after this many idle milliseconds: autovacuum needs them. */
+#define STAT_INTERVAL 1000
+
 /* One kind of error is logged once in so many milliseconds. */
 #define LOG_INTERVAL 10000
 
@@ -94,7 +97,8 @@ static Size                  waiting_bytes;
 static dlist_head            busy = DLIST_STATIC_INIT(busy); /* in flight elsewhere */
 static int                   n_busy;
 static TimestampTz           busy_tried;
-static TimestampTz           last_commit; /* when the last group was begun */
+static TimestampTz           last_commit;  /* when the last group was begun */
+static bool                  stat_pending; /* pgstat has counts that were not reported yet */
 static MemoryContext         group_context;
 static volatile sig_atomic_t in_group = false; /* storing, or answering */
 
@@ -559,7 +563,7 @@ run_group(dlist_head *list, int *count)
 	in_group = false;
 	MemoryContextSwitchTo(TopMemoryContext);
 	MemoryContextReset(group_context);
-	pgstat_report_stat(false);
+	stat_pending = pgstat_report_stat(false) > 0;
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
@@ -698,6 +702,7 @@ tempo_writer_main(Datum arg)
 	{
 		TimestampTz now;
 		long        timeout;
+		int         events;
 
 		writer_interrupts();
 		receive_requests();
@@ -719,8 +724,16 @@ tempo_writer_main(Datum arg)
 		}
 		if (n_busy > 0)
 			timeout = timeout < 0 ? BUSY_POLL : Min(timeout, BUSY_POLL);
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (timeout > 0 ? WL_TIMEOUT : 0),
-		                 timeout, PG_WAIT_EXTENSION);
+		if (stat_pending && n_waiting == 0)
+			timeout = timeout < 0 ? STAT_INTERVAL : Min(timeout, STAT_INTERVAL);
+		events = WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (timeout > 0 ? WL_TIMEOUT : 0),
+		                   timeout, PG_WAIT_EXTENSION);
+		if (stat_pending && (events & WL_TIMEOUT) && n_waiting == 0)
+		{
+			/* not forced, it would go by the time of the last commit */
+			(void) pgstat_report_stat(true);
+			stat_pending = false;
+		}
 		ResetLatch(MyLatch);
 	}
 	proc_exit(0);

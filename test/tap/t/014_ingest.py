@@ -389,9 +389,17 @@ def test_damage():
     tap.ok(node.try_sql("SELECT count(*), sum(length(name)) FROM tempo.spans") is None, "and reading the segment is an error", node.try_sql("SELECT count(*), sum(length(name)) FROM tempo.spans"))
 
 
+def test_statistics():
+    """what is stored is counted for autovacuum, also what came last"""
+    for _ in range(5): tap.ok(grpc(otlp.request_bytes(new_request()[1]))[0] == 0, "a request")
+    cluster.poll("n_tup_ins", lambda: node.sql("SELECT n_tup_ins FROM pg_stat_user_tables WHERE relid = 'tempo.spans'::regclass") == "10")
+    tap.ok(True, "all their spans are counted")
+
+
 def test():
     node.start()
     node.create_extension()
+    test_statistics()
     test_accepted()
     test_refused_http()
     test_refused_grpc()
