@@ -31,7 +31,7 @@ static void
 append_exemplar(StringInfo out, const TqlSearch *search, const TqlMetricsExpr *part, int number)
 {
 	appendStringInfo(out, "tempo.trace_exemplar(%s, %d,\n            ", quote_literal_cstr(search->text), number);
-	tql_append_columns(out, tql_metrics_references(part));
+	tql_append_columns(out, tql_metrics_references(part), true);
 	appendStringInfoString(out, ", NULL) AS found\n");
 }
 
@@ -50,13 +50,13 @@ append_plain_part(StringInfo out, const TqlSearch *search, const TqlMetricsExpr 
 	StringInfoData columns;
 
 	initStringInfo(&columns);
-	tql_append_columns(&columns, tql_metrics_references(part));
+	tql_append_columns(&columns, tql_metrics_references(part), false);
 	/* columns that nobody needs are NULL, which as a column of a subquery is a text */
 	appendStringInfo(out,
 	                 "        SELECT tempo.trace_exemplar(%s, %d,\n"
 	                 "            s.trace_id, s.span_id, s.parent_span_id, s.name, s.kind, s.status, s.status_message,\n"
 	                 "            s.start_time_unix_nano, s.duration_nano, s.service_name, s.attributes::jsonb, s.resource_attributes::jsonb,\n"
-	                 "            s.scope_name, s.scope_version, s.scope_attributes::jsonb, s.events::jsonb, s.links, NULL) AS found\n"
+	                 "            s.scope_name, s.scope_version, s.scope_attributes::jsonb, s.events::jsonb, s.links::jsonb, NULL) AS found\n"
 	                 "        FROM (",
 	                 quote_literal_cstr(search->text), number);
 	/* spans of one trace often stand together: read more of them */

@@ -209,7 +209,7 @@ append_compare_part(StringInfo out, const TqlSearch *search, const TqlMetricsExp
 	                 tql_hint_is_true(search->query, "extrapolate") ? "tempo.sampling_weight(s.trace_state)" : "1",
 	                 range->start, range->step, tql_count_steps(range->start, range->stop, range->step),
 	                 tql_compare_values(part->metrics));
-	tql_append_columns(out, tql_metrics_references(part));
+	tql_append_columns(out, tql_metrics_references(part), true);
 	appendStringInfoString(out,
 	                       ", NULL) AS counts\n"
 	                       "        FROM tempo.spans AS s\n"
@@ -229,7 +229,7 @@ append_traces_part(StringInfo out, const TqlSearch *search, const TqlMetricsExpr
 	appendStringInfo(out,
 	                 "\n    FROM (SELECT tempo.trace_spans(%s, %d,\n        ",
 	                 quote_literal_cstr(search->text), number);
-	tql_append_columns(out, tql_metrics_references(part));
+	tql_append_columns(out, tql_metrics_references(part), true);
 	appendStringInfo(out,
 	                 ", %s) AS spans\n"
 	                 "        FROM tempo.spans AS s\n"

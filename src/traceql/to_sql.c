@@ -125,10 +125,11 @@ picked_attributes(List *references)
 
 /*
  * The columns of "s" that the aggregates of collect.c take, NULL for those
- * that none of the references needs.
+ * that none of the references needs.  If it gets whole traces, links of a span
+ * without parent may say that it is no root.
  */
 void
-tql_append_columns(StringInfo out, List *references)
+tql_append_columns(StringInfo out, List *references, bool whole)
 {
 	bool      resource = false;
 	bool      message = false;
@@ -166,8 +167,8 @@ tql_append_columns(StringInfo out, List *references)
 	                 scope_version ? "s.scope_version" : "NULL",
 	                 scope ? "s.scope_attributes" : "NULL",
 	                 events ? "s.events" : "NULL",
-	                 /* links of a span without parent may say that it is no root */
-	                 links ? "s.links" : "CASE WHEN s.parent_span_id IS NULL THEN s.links END");
+	                 links ? "s.links" : whole ? "CASE WHEN s.parent_span_id IS NULL THEN s.links END" :
+	                                             "NULL");
 }
 
 /* Where the spans are looked for that make a trace match, without the AND in front. */
@@ -206,7 +207,7 @@ append_traces(StringInfo out, const TqlSearch *search)
 	                 "    SELECT s.trace_id, min(s.start_time_unix_nano) AS start,\n"
 	                 "        tempo.search_trace(%s, " INT64_FORMAT ",\n        ",
 	                 quote_literal_cstr(search->text), search->spans_per_spanset);
-	tql_append_columns(out, tql_pipeline_references(search_pipeline(search)));
+	tql_append_columns(out, tql_pipeline_references(search_pipeline(search)), true);
 	appendStringInfoString(out, ", NULL) AS found\n    FROM tempo.spans AS s\n");
 	if (tenants[0])
 		appendStringInfo(out, "    WHERE %s\n", tenants + strlen(" AND "));
@@ -283,7 +284,7 @@ tql_spans_sql(const TqlSearch *search)
 		                 "    SELECT t.trace_id, m.span_id, m.kind, m.start_time_unix_nano\n"
 		                 "    FROM (SELECT s.trace_id, tempo.trace_spans(%s, 0,\n        ",
 		                 quote_literal_cstr(search->text));
-		tql_append_columns(&out, tql_pipeline_references(pipeline));
+		tql_append_columns(&out, tql_pipeline_references(pipeline), true);
 		appendStringInfo(&out,
 		                 ", NULL) AS spans\n"
 		                 "        FROM tempo.spans AS s\n"

@@ -54,7 +54,7 @@ extern bool  tql_is_plain_attribute(const TqlAttribute *attribute);
 extern const TqlExpr *tql_plain_filter(const List *pipeline);
 extern char          *tql_tenant_condition(const TqlSearch *search);
 extern void           tql_append_time_condition(StringInfo out, const TqlSearch *search);
-extern void           tql_append_columns(StringInfo out, List *references);
+extern void           tql_append_columns(StringInfo out, List *references, bool whole);
 
 /* filter.c: the conditions and values of one spanset filter */
 
