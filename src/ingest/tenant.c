@@ -19,7 +19,17 @@ valid_character(char c)
 	       (c != '\0' && strchr("!-_.*'()", c) != NULL);
 }
 
-/* One tenant of the header, up to "end". */
+/* Can it be shown as it is? */
+static bool
+printable(const char *start, const char *end)
+{
+	for (const char *p = start; p < end; p++)
+		if (*p < ' ' || *p > '~')
+			return false;
+	return true;
+}
+
+/* One tenant of the header, up to "end".  What is wrong is said as queries say it. */
 static bool
 check_tenant(const char *start, const char *end, SpanText *tenant, SpanError *error)
 {
@@ -34,13 +44,19 @@ check_tenant(const char *start, const char *end, SpanText *tenant, SpanError *er
 	if (len == 0)
 		return span_error(error, SPAN_ERROR_INVALID, "tenant ID is empty");
 	if (len > TENANT_MAX_BYTES)
-		return span_error(error, SPAN_ERROR_INVALID, "tenant ID is longer than %d bytes", TENANT_MAX_BYTES);
+		return span_error(error, SPAN_ERROR_INVALID, "tenant ID is too long: max %d characters", TENANT_MAX_BYTES);
 	for (const char *p = start; p < end; p++)
-		if (!valid_character(*p))
-			return span_error(error, SPAN_ERROR_INVALID, "tenant ID contains an unsupported character");
+	{
+		if (valid_character(*p))
+			continue;
+		if (!printable(start, end))
+			return span_error(error, SPAN_ERROR_INVALID, "tenant ID contains unsupported characters");
+		return span_error(error, SPAN_ERROR_INVALID, "tenant ID '%.*s' contains unsupported character '%c'",
+		                  (int) len, start, *p);
+	}
 	*tenant = span_text(start, (uint32_t) len);
 	if (span_text_is(*tenant, ".") || span_text_is(*tenant, ".."))
-		return span_error(error, SPAN_ERROR_INVALID, "tenant ID must not be \".\" or \"..\"");
+		return span_error(error, SPAN_ERROR_INVALID, "tenant ID is '.' or '..'");
 	return true;
 }
 

@@ -320,6 +320,7 @@ def test_tenants():
     tap.equal(grpc(b"")[0], 16, "no tenant: UNAUTHENTICATED")
     for name, value, want in (("a", "a", 200), ("with metadata", "a:x=y", 200), ("twice the same", "a|a", 200), ("two", "a|b", 400), ("a path", "../x", 400), ("dots", "..", 400), ("long", "t" * 151, 400), ("150", "t" * 150, 200), ("a slash", "a/b", 400)):
         tap.equal(post(b"{}", X_Scope_OrgID=value)[0], want, "tenant %s: %d" % (name, want))
+    tap.ok(b"tenant ID 'x#y' contains unsupported character '#'" in post(b"{}", X_Scope_OrgID="x#y")[2], "what is none is told so", post(b"{}", X_Scope_OrgID="x#y"))
     tap.equal(post(body, X_Scope_OrgID="a:x=y")[0], 200, "a request of tenant a")
     tap.equal(grpc(otlp.request_bytes(request), x_scope_orgid="b")[0], 0, "one of tenant b")
     tap.equal(node.sql("SELECT tenant, count(*) FROM tempo.spans WHERE trace_id = '%s' GROUP BY 1 ORDER BY 1" % trace), "a|2\nb|2", "each has its own")
