@@ -23,101 +23,83 @@ enum
 	TAG_BINARY
 };
 
-typedef struct TagValue
+typedef struct ThriftTag
 {
+	SpanText key;
 	uint32_t type;
 	SpanText text;
 	double   real;
 	bool     boolean;
 	int64_t  integer;
 	SpanText binary;
-} TagValue;
+} ThriftTag;
 
 static bool
-add_tag(DecodeContext *context, TagList *tags, SpanText key, const TagValue *value)
+add_tag(DecodeContext *context, TagList *tags, const ThriftTag *tag)
 {
 	char  buffer[64];
 	char *copy;
 
-	switch (value->type)
+	switch (tag->type)
 	{
 		case TAG_STRING:
-			return tags_add(context, tags, key, any_text(value->text));
+			return tags_add(context, tags, tag->key, any_text(tag->text));
 		case TAG_DOUBLE:
-			return tags_add(context, tags, key, any_double(value->real));
+			return tags_add(context, tags, tag->key, any_double(tag->real));
 		case TAG_BOOL:
-			return tags_add(context, tags, key, any_bool(value->boolean));
+			return tags_add(context, tags, tag->key, any_bool(tag->boolean));
 		case TAG_LONG:
-			return tags_add(context, tags, key, any_int(value->integer));
+			return tags_add(context, tags, tag->key, any_int(tag->integer));
 		case TAG_BINARY:
-			return tags_add(context, tags, key, any_bytes(value->binary));
+			return tags_add(context, tags, tag->key, any_bytes(tag->binary));
 	}
-	snprintf(buffer, sizeof(buffer), "<Unknown Jaeger TagType %u>", value->type);
+	snprintf(buffer, sizeof(buffer), "<Unknown Jaeger TagType %u>", tag->type);
 	copy = arena_copy(context->arena, buffer, strlen(buffer));
 	if (copy == NULL)
 		return context_no_memory(context);
-	return tags_add(context, tags, key, any_text(span_text(copy, (uint32_t) strlen(buffer))));
+	return tags_add(context, tags, tag->key, any_text(span_text(copy, (uint32_t) strlen(buffer))));
 }
 
 static bool
-decode_tag(Thrift *in, DecodeContext *context, TagList *tags)
+read_tag_field(Thrift *in, uint32_t field, DecodeContext *context, void *object)
 {
-	SpanText     key = {NULL, 0};
-	TagValue     value;
-	ThriftStruct of = 0;
-	uint32_t     field;
+	ThriftTag *tag = object;
 
-	memset(&value, 0, sizeof(value));
-	for (;;)
+	(void) context;
+	switch (field)
 	{
-		bool good;
-
-		if (!thrift_field(in, &of, &field))
-			return false;
-		switch (field)
-		{
-			case THRIFT_STOP:
-				return add_tag(context, tags, key, &value);
-			case THRIFT_FIELD(1, THRIFT_STRING):
-				good = thrift_string(in, &key);
-				break;
-			case THRIFT_FIELD(2, THRIFT_I32):
-				good = thrift_u32(in, &value.type);
-				break;
-			case THRIFT_FIELD(3, THRIFT_STRING):
-				good = thrift_string(in, &value.text);
-				break;
-			case THRIFT_FIELD(4, THRIFT_DOUBLE):
-				good = thrift_double(in, &value.real);
-				break;
-			case THRIFT_FIELD(5, THRIFT_BOOL):
-				good = thrift_bool(in, &value.boolean);
-				break;
-			case THRIFT_FIELD(6, THRIFT_I64):
-				good = thrift_i64(in, &value.integer);
-				break;
-			case THRIFT_FIELD(7, THRIFT_STRING):
-				good = thrift_string(in, &value.binary);
-				break;
-			default:
-				good = thrift_skip(in, (int) (field & 0xFF), 0);
-		}
-		if (!good)
-			return false;
+		case THRIFT_FIELD(1, THRIFT_STRING):
+			return thrift_string(in, &tag->key);
+		case THRIFT_FIELD(2, THRIFT_I32):
+			return thrift_u32(in, &tag->type);
+		case THRIFT_FIELD(3, THRIFT_STRING):
+			return thrift_string(in, &tag->text);
+		case THRIFT_FIELD(4, THRIFT_DOUBLE):
+			return thrift_double(in, &tag->real);
+		case THRIFT_FIELD(5, THRIFT_BOOL):
+			return thrift_bool(in, &tag->boolean);
+		case THRIFT_FIELD(6, THRIFT_I64):
+			return thrift_i64(in, &tag->integer);
+		case THRIFT_FIELD(7, THRIFT_STRING):
+			return thrift_string(in, &tag->binary);
+		default:
+			return thrift_other(in, field);
 	}
 }
 
 static bool
-decode_tags(Thrift *in, DecodeContext *context, TagList *tags)
+read_tag(Thrift *in, DecodeContext *context, void *tags)
 {
-	uint32_t count;
+	ThriftTag tag;
 
-	if (!thrift_list(in, THRIFT_STRUCT, &count))
-		return false;
-	for (uint32_t i = 0; i < count; i++)
-		if (!decode_tag(in, context, tags))
-			return false;
-	return true;
+	memset(&tag, 0, sizeof(tag));
+	return thrift_struct(in, read_tag_field, context, &tag) && add_tag(context, tags, &tag);
+}
+
+static bool
+read_tags(Thrift *in, DecodeContext *context, TagList *tags)
+{
+	return thrift_structs(in, read_tag, context, tags);
 }
 
 /* Ids are the bits of a number. */
@@ -146,97 +128,67 @@ read_time(Thrift *in, uint64_t *time)
 }
 
 static bool
-decode_reference(Thrift *in, DecodeContext *context, JaegerSpan *span)
+read_reference_field(Thrift *in, uint32_t field, DecodeContext *context, void *object)
 {
-	JaegerReference *reference = jaeger_add_reference(context, span);
-	ThriftStruct     of = 0;
-	uint32_t         field;
+	JaegerReference *reference = object;
 	uint32_t         type;
 
-	if (reference == NULL)
-		return false;
-	for (;;)
+	(void) context;
+	switch (field)
 	{
-		bool good;
-
-		if (!thrift_field(in, &of, &field))
-			return false;
-		switch (field)
-		{
-			case THRIFT_STOP:
-				return true;
-			case THRIFT_FIELD(1, THRIFT_I32):
-				good = thrift_u32(in, &type);
-				if (good)
-					reference->type = type == 0 ? JAEGER_CHILD_OF : JAEGER_FOLLOWS_FROM;
-				break;
-			case THRIFT_FIELD(2, THRIFT_I64):
-				good = read_id(in, reference->trace_id.bytes + 8);
-				break;
-			case THRIFT_FIELD(3, THRIFT_I64):
-				good = read_id(in, reference->trace_id.bytes);
-				break;
-			case THRIFT_FIELD(4, THRIFT_I64):
-				good = read_id(in, reference->span_id.bytes);
-				break;
-			default:
-				good = thrift_skip(in, (int) (field & 0xFF), 0);
-		}
-		if (!good)
-			return false;
+		case THRIFT_FIELD(1, THRIFT_I32):
+			if (!thrift_u32(in, &type))
+				return false;
+			reference->type = type == 0 ? JAEGER_CHILD_OF : JAEGER_FOLLOWS_FROM;
+			return true;
+		case THRIFT_FIELD(2, THRIFT_I64):
+			return read_id(in, reference->trace_id.bytes + 8);
+		case THRIFT_FIELD(3, THRIFT_I64):
+			return read_id(in, reference->trace_id.bytes);
+		case THRIFT_FIELD(4, THRIFT_I64):
+			return read_id(in, reference->span_id.bytes);
+		default:
+			return thrift_other(in, field);
 	}
 }
 
 static bool
-decode_log(Thrift *in, DecodeContext *context, JaegerSpan *span)
+read_reference(Thrift *in, DecodeContext *context, void *span)
 {
-	JaegerLog   *log = jaeger_add_log(context, span);
-	ThriftStruct of = 0;
-	uint32_t     field;
+	JaegerReference *reference = jaeger_add_reference(context, span);
 
-	if (log == NULL)
-		return false;
-	for (;;)
+	return reference != NULL && thrift_struct(in, read_reference_field, context, reference);
+}
+
+static bool
+read_log_field(Thrift *in, uint32_t field, DecodeContext *context, void *object)
+{
+	JaegerLog *log = object;
+
+	switch (field)
 	{
-		bool good;
-
-		if (!thrift_field(in, &of, &field))
-			return false;
-		switch (field)
-		{
-			case THRIFT_STOP:
-				return true;
-			case THRIFT_FIELD(1, THRIFT_I64):
-				good = read_time(in, &log->time);
-				break;
-			case THRIFT_FIELD(2, THRIFT_LIST):
-				good = decode_tags(in, context, &log->fields);
-				break;
-			default:
-				good = thrift_skip(in, (int) (field & 0xFF), 0);
-		}
-		if (!good)
-			return false;
+		case THRIFT_FIELD(1, THRIFT_I64):
+			return read_time(in, &log->time);
+		case THRIFT_FIELD(2, THRIFT_LIST):
+			return read_tags(in, context, &log->fields);
+		default:
+			return thrift_other(in, field);
 	}
 }
 
 static bool
-decode_list(Thrift *in, DecodeContext *context, JaegerSpan *span,
-            bool (*decode)(Thrift *in, DecodeContext *context, JaegerSpan *span))
+read_log(Thrift *in, DecodeContext *context, void *span)
 {
-	uint32_t count;
+	JaegerLog *log = jaeger_add_log(context, span);
 
-	if (!thrift_list(in, THRIFT_STRUCT, &count))
-		return false;
-	for (uint32_t i = 0; i < count; i++)
-		if (!decode(in, context, span))
-			return false;
-	return true;
+	return log != NULL && thrift_struct(in, read_log_field, context, log);
 }
 
 static bool
-decode_span_field(Thrift *in, uint32_t field, DecodeContext *context, JaegerSpan *span)
+read_span_field(Thrift *in, uint32_t field, DecodeContext *context, void *object)
 {
+	JaegerSpan *span = object;
+
 	switch (field)
 	{
 		case THRIFT_FIELD(1, THRIFT_I64):
@@ -250,7 +202,7 @@ decode_span_field(Thrift *in, uint32_t field, DecodeContext *context, JaegerSpan
 		case THRIFT_FIELD(5, THRIFT_STRING):
 			return thrift_string(in, &span->name);
 		case THRIFT_FIELD(6, THRIFT_LIST):
-			return decode_list(in, context, span, decode_reference);
+			return thrift_structs(in, read_reference, context, span);
 		case THRIFT_FIELD(7, THRIFT_I32):
 			return thrift_u32(in, &span->flags);
 		case THRIFT_FIELD(8, THRIFT_I64):
@@ -258,63 +210,63 @@ decode_span_field(Thrift *in, uint32_t field, DecodeContext *context, JaegerSpan
 		case THRIFT_FIELD(9, THRIFT_I64):
 			return read_time(in, &span->duration);
 		case THRIFT_FIELD(10, THRIFT_LIST):
-			return decode_tags(in, context, &span->tags);
+			return read_tags(in, context, &span->tags);
 		case THRIFT_FIELD(11, THRIFT_LIST):
-			return decode_list(in, context, span, decode_log);
+			return thrift_structs(in, read_log, context, span);
 		default:
-			return thrift_skip(in, (int) (field & 0xFF), 0);
+			return thrift_other(in, field);
 	}
 }
 
 static bool
-decode_span(Thrift *in, DecodeContext *context, JaegerProcess *process)
+read_span(Thrift *in, DecodeContext *context, JaegerProcess *process)
 {
-	JaegerSpan   span;
-	ThriftStruct of = 0;
-	uint32_t     field;
+	JaegerSpan span;
 
 	memset(&span, 0, sizeof(span));
 	span.thrift = true;
-	for (;;)
-	{
-		if (!thrift_field(in, &of, &field))
-			return false;
-		if (field == THRIFT_STOP)
-			return jaeger_add(context, &span, process);
-		if (!decode_span_field(in, field, context, &span))
-			return false;
-	}
+	return thrift_struct(in, read_span_field, context, &span) && jaeger_add(context, &span, process);
 }
 
 static bool
-decode_process(Thrift *in, DecodeContext *context, JaegerProcess *process)
+read_process_field(Thrift *in, uint32_t field, DecodeContext *context, void *object)
 {
-	ThriftStruct of = 0;
-	uint32_t     field;
+	JaegerProcess *process = object;
 
-	jaeger_process_begin(process);
-	process->known = true;
-	for (;;)
+	switch (field)
 	{
-		bool good;
+		case THRIFT_FIELD(1, THRIFT_STRING):
+			return thrift_string(in, &process->service);
+		case THRIFT_FIELD(2, THRIFT_LIST):
+			return read_tags(in, context, &process->tags);
+		default:
+			return thrift_other(in, field);
+	}
+}
 
-		if (!thrift_field(in, &of, &field))
-			return false;
-		switch (field)
-		{
-			case THRIFT_STOP:
-				return true;
-			case THRIFT_FIELD(1, THRIFT_STRING):
-				good = thrift_string(in, &process->service);
-				break;
-			case THRIFT_FIELD(2, THRIFT_LIST):
-				good = decode_tags(in, context, &process->tags);
-				break;
-			default:
-				good = thrift_skip(in, (int) (field & 0xFF), 0);
-		}
-		if (!good)
-			return false;
+typedef struct Batch
+{
+	JaegerProcess process;
+	Thrift        spans; /* where they are */
+	uint32_t      count;
+} Batch;
+
+static bool
+read_batch_field(Thrift *in, uint32_t field, DecodeContext *context, void *object)
+{
+	Batch *batch = object;
+
+	switch (field)
+	{
+		case THRIFT_FIELD(1, THRIFT_STRUCT):
+			jaeger_process_begin(&batch->process);
+			batch->process.known = true;
+			return thrift_struct(in, read_process_field, context, &batch->process);
+		case THRIFT_FIELD(2, THRIFT_LIST):
+			batch->spans = *in;
+			return thrift_list(&batch->spans, THRIFT_STRUCT, &batch->count) && thrift_other(in, field);
+		default:
+			return thrift_other(in, field);
 	}
 }
 
@@ -323,110 +275,70 @@ decode_process(Thrift *in, DecodeContext *context, JaegerProcess *process)
  * over first and decoded at the end of the batch.  *count gets their number.
  */
 static bool
-decode_batch(Thrift *in, DecodeContext *context, uint32_t *count)
+read_batch(Thrift *in, DecodeContext *context, uint32_t *count)
 {
-	JaegerProcess process;
-	Thrift        spans = *in;
-	ThriftStruct  of = 0;
-	uint32_t      field;
+	Batch batch = {.spans = *in};
+	bool  success;
 
-	jaeger_process_begin(&process);
-	/* of a batch before this one */
-	*count = 0;
-	for (;;)
-	{
-		bool good;
+	jaeger_process_begin(&batch.process);
+	success = thrift_struct(in, read_batch_field, context, &batch);
+	*count = batch.count;
+	for (uint32_t i = 0; success && i < batch.count; i++)
+		success = read_span(&batch.spans, context, &batch.process);
+	return success;
+}
 
-		if (!thrift_field(in, &of, &field))
-			return false;
-		if (field == THRIFT_STOP)
-			break;
-		switch (field)
-		{
-			case THRIFT_FIELD(1, THRIFT_STRUCT):
-				good = decode_process(in, context, &process);
-				break;
-			case THRIFT_FIELD(2, THRIFT_LIST):
-				spans = *in;
-				good = thrift_list(&spans, THRIFT_STRUCT, count) && thrift_skip(in, THRIFT_LIST, 0);
-				break;
-			default:
-				good = thrift_skip(in, (int) (field & 0xFF), 0);
-		}
-		if (!good)
-			return false;
-	}
-	for (uint32_t i = 0; i < *count; i++)
-		if (!decode_span(&spans, context, &process))
-			return false;
-	return true;
+/* The argument of emitBatch: a struct whose field 1 is the batch. */
+static bool
+read_argument(Thrift *in, uint32_t field, DecodeContext *context, void *count)
+{
+	return field == THRIFT_FIELD(1, THRIFT_STRUCT) ? read_batch(in, context, count) : thrift_other(in, field);
+}
+
+static bool
+read_message(Thrift *in, DecodeContext *context, uint32_t *count)
+{
+	SpanText name;
+	int      type;
+
+	if (!thrift_message(in, &name, &type))
+		return false;
+	if (!span_text_is(name, "emitBatch") || (type != THRIFT_ONEWAY && type != THRIFT_CALL))
+		return span_error(context->error, SPAN_ERROR_INVALID, "Jaeger: the message is not emitBatch");
+	return thrift_struct(in, read_argument, context, count);
+}
+
+static bool
+decode(Thrift in, bool (*read)(Thrift *in, DecodeContext *context, uint32_t *count), const DecodeOptions *options,
+       SpanBatch *batch, DecodeResult *result, SpanError *error)
+{
+	DecodeContext context;
+	uint32_t      count = 0;
+	bool          success;
+
+	success = context_begin(&context, options, batch, result, error) && read(&in, &context, &count);
+	if (context.refused_counter != NULL)
+		context_refused_spans(&context, count);
+	return context_finish(&context, success);
 }
 
 bool
 decode_jaeger_thrift(const char *body, size_t len, const DecodeOptions *options,
                      SpanBatch *batch, DecodeResult *result, SpanError *error)
 {
-	DecodeContext context;
-	Thrift        in = thrift_begin(body, len, false, error);
-	uint32_t      count = 0;
-	bool          success;
-
-	success = context_begin(&context, options, batch, result, error) && decode_batch(&in, &context, &count);
-	if (context.refused_counter != NULL)
-		context_refused_spans(&context, count);
-	return context_finish(&context, success);
-}
-
-/* The argument of emitBatch: a struct whose field 1 is the batch. */
-static bool
-decode_message(Thrift *in, DecodeContext *context, uint32_t *count)
-{
-	SpanText     name;
-	ThriftStruct of = 0;
-	uint32_t     field;
-	int          type;
-
-	if (!thrift_message(in, &name, &type))
-		return false;
-	if (!span_text_is(name, "emitBatch") || (type != THRIFT_ONEWAY && type != THRIFT_CALL))
-		return span_error(context->error, SPAN_ERROR_INVALID, "Jaeger: the message is not emitBatch");
-	for (;;)
-	{
-		if (!thrift_field(in, &of, &field))
-			return false;
-		if (field == THRIFT_STOP)
-			return true;
-		if (field == THRIFT_FIELD(1, THRIFT_STRUCT) ? !decode_batch(in, context, count) :
-		                                              !thrift_skip(in, (int) (field & 0xFF), 0))
-			return false;
-	}
-}
-
-static bool
-decode_datagram(const char *body, size_t len, bool compact, const DecodeOptions *options,
-                SpanBatch *batch, DecodeResult *result, SpanError *error)
-{
-	DecodeContext context;
-	Thrift        in = thrift_begin(body, len, compact, error);
-	uint32_t      count = 0;
-	bool          success;
-
-	success = context_begin(&context, options, batch, result, error) && decode_message(&in, &context, &count);
-	if (context.refused_counter != NULL)
-		context_refused_spans(&context, count);
-	return context_finish(&context, success);
+	return decode(thrift_begin(body, len, false, error), read_batch, options, batch, result, error);
 }
 
 bool
 decode_jaeger_compact(const char *body, size_t len, const DecodeOptions *options,
                       SpanBatch *batch, DecodeResult *result, SpanError *error)
 {
-	return decode_datagram(body, len, true, options, batch, result, error);
+	return decode(thrift_begin(body, len, true, error), read_message, options, batch, result, error);
 }
 
 bool
 decode_jaeger_binary(const char *body, size_t len, const DecodeOptions *options,
                      SpanBatch *batch, DecodeResult *result, SpanError *error)
 {
-	return decode_datagram(body, len, false, options, batch, result, error);
+	return decode(thrift_begin(body, len, false, error), read_message, options, batch, result, error);
 }

@@ -18,6 +18,7 @@
 
 #include <string.h>
 
+#include "ingest/context.h"
 #include "span/error.h"
 #include "span/value.h"
 
@@ -410,6 +411,51 @@ thrift_message(Thrift *in, SpanText *name, int *type)
 	if (!thrift_string(in, name) || !thrift_number(in, 1, &head) || !thrift_number(in, 4, &number))
 		return false;
 	*type = (int) head;
+	return true;
+}
+
+/* ---------------------------------------------------- structs and lists */
+
+/* Reads a field of a struct; thrift_other() those that it does not know. */
+typedef bool (*ThriftField)(Thrift *in, uint32_t field, DecodeContext *context, void *object);
+
+/* Reads one of a list. */
+typedef bool (*ThriftElement)(Thrift *in, DecodeContext *context, void *object);
+
+static inline bool
+thrift_other(Thrift *in, uint32_t field)
+{
+	return thrift_skip(in, (int) (field & 0xFF), 0);
+}
+
+static inline bool
+thrift_struct(Thrift *in, ThriftField read, DecodeContext *context, void *object)
+{
+	ThriftStruct of = 0;
+	uint32_t     field;
+
+	for (;;)
+	{
+		if (!thrift_field(in, &of, &field))
+			return false;
+		if (field == THRIFT_STOP)
+			return true;
+		if (!read(in, field, context, object))
+			return false;
+	}
+}
+
+/* A list of structs */
+static inline bool
+thrift_structs(Thrift *in, ThriftElement read, DecodeContext *context, void *object)
+{
+	uint32_t count;
+
+	if (!thrift_list(in, THRIFT_STRUCT, &count))
+		return false;
+	for (uint32_t i = 0; i < count; i++)
+		if (!read(in, context, object))
+			return false;
 	return true;
 }
 

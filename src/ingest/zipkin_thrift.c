@@ -20,89 +20,95 @@ enum
 	BINARY_STRING
 };
 
-static bool
-decode_endpoint(Thrift *in, DecodeContext *context, ZipkinEndpoint *endpoint)
+typedef struct Endpoint
 {
-	SpanText     ipv4 = {NULL, 0};
-	SpanText     ipv6 = {NULL, 0};
-	uint32_t     number;
-	uint16_t     port = 0;
-	ThriftStruct of = 0;
-	uint32_t     field;
+	SpanText service;
+	SpanText ipv4;
+	SpanText ipv6;
+	uint16_t port;
+} Endpoint;
 
-	memset(endpoint, 0, sizeof(*endpoint));
-	for (;;)
+static bool
+read_endpoint_field(Thrift *in, uint32_t field, DecodeContext *context, void *object)
+{
+	Endpoint *endpoint = object;
+	uint32_t  number;
+
+	(void) context;
+	switch (field)
 	{
-		bool good;
-
-		if (!thrift_field(in, &of, &field))
-			return false;
-		if (field == THRIFT_STOP)
-			break;
-		switch (field)
-		{
-			case THRIFT_FIELD(1, THRIFT_I32):
-				ipv4 = span_text((const char *) in->p, 4);
-				good = thrift_u32(in, &number);
-				if (good && number == 0)
-					ipv4.len = 0;
-				break;
-			case THRIFT_FIELD(2, THRIFT_I16):
-				good = thrift_u16(in, &port);
-				break;
-			case THRIFT_FIELD(3, THRIFT_STRING):
-				good = thrift_string(in, &endpoint->service);
-				break;
-			case THRIFT_FIELD(4, THRIFT_STRING):
-				good = thrift_string(in, &ipv6);
-				break;
-			default:
-				good = thrift_skip(in, (int) (field & 0xFF), 0);
-		}
-		if (!good)
-			return false;
+		case THRIFT_FIELD(1, THRIFT_I32):
+			endpoint->ipv4 = span_text((const char *) in->p, 4);
+			if (!thrift_u32(in, &number))
+				return false;
+			if (number == 0)
+				endpoint->ipv4.len = 0;
+			return true;
+		case THRIFT_FIELD(2, THRIFT_I16):
+			return thrift_u16(in, &endpoint->port);
+		case THRIFT_FIELD(3, THRIFT_STRING):
+			return thrift_string(in, &endpoint->service);
+		case THRIFT_FIELD(4, THRIFT_STRING):
+			return thrift_string(in, &endpoint->ipv6);
+		default:
+			return thrift_other(in, field);
 	}
-	endpoint->port = port;
-	return zipkin_address(context, ipv4, &endpoint->address) &&
-	       (ipv6.len != 16 || zipkin_address(context, ipv6, &endpoint->address));
 }
 
 static bool
-decode_annotation(Thrift *in, DecodeContext *context, ZipkinV1 *v1)
+read_endpoint(Thrift *in, DecodeContext *context, ZipkinEndpoint *endpoint)
+{
+	Endpoint found;
+
+	memset(&found, 0, sizeof(found));
+	memset(endpoint, 0, sizeof(*endpoint));
+	if (!thrift_struct(in, read_endpoint_field, context, &found))
+		return false;
+	endpoint->service = found.service;
+	endpoint->port = found.port;
+	return zipkin_address(context, found.ipv4, &endpoint->address) &&
+	       (found.ipv6.len != 16 || zipkin_address(context, found.ipv6, &endpoint->address));
+}
+
+/* An annotation, or a binary one */
+typedef struct Annotation
 {
 	ZipkinEndpoint endpoint;
-	SpanText       text = {NULL, 0};
-	int64_t        time = 0;
-	bool           has_endpoint = false;
-	ThriftStruct   of = 0;
-	uint32_t       field;
+	bool           has_endpoint;
+	int64_t        time;
+	SpanText       text; /* or the key */
+	SpanText       bytes;
+	uint32_t       type;
+} Annotation;
 
-	for (;;)
+static bool
+read_annotation_field(Thrift *in, uint32_t field, DecodeContext *context, void *object)
+{
+	Annotation *annotation = object;
+
+	switch (field)
 	{
-		bool good;
-
-		if (!thrift_field(in, &of, &field))
-			return false;
-		switch (field)
-		{
-			case THRIFT_STOP:
-				return zipkin_v1_annotation(context, v1, time < 0 ? 0 : (uint64_t) time, text, has_endpoint, &endpoint);
-			case THRIFT_FIELD(1, THRIFT_I64):
-				good = thrift_i64(in, &time);
-				break;
-			case THRIFT_FIELD(2, THRIFT_STRING):
-				good = thrift_string(in, &text);
-				break;
-			case THRIFT_FIELD(3, THRIFT_STRUCT):
-				has_endpoint = true;
-				good = decode_endpoint(in, context, &endpoint);
-				break;
-			default:
-				good = thrift_skip(in, (int) (field & 0xFF), 0);
-		}
-		if (!good)
-			return false;
+		case THRIFT_FIELD(1, THRIFT_I64):
+			return thrift_i64(in, &annotation->time);
+		case THRIFT_FIELD(2, THRIFT_STRING):
+			return thrift_string(in, &annotation->text);
+		case THRIFT_FIELD(3, THRIFT_STRUCT):
+			annotation->has_endpoint = true;
+			return read_endpoint(in, context, &annotation->endpoint);
+		default:
+			return thrift_other(in, field);
 	}
+}
+
+static bool
+read_annotation(Thrift *in, DecodeContext *context, void *v1)
+{
+	Annotation annotation;
+
+	memset(&annotation, 0, sizeof(annotation));
+	return thrift_struct(in, read_annotation_field, context, &annotation) &&
+	       zipkin_v1_annotation(context, v1, annotation.time < 0 ? 0 : (uint64_t) annotation.time, annotation.text,
+	                            annotation.has_endpoint, &annotation.endpoint);
 }
 
 /* The value of a binary annotation; of a wrong length it is bytes. */
@@ -142,59 +148,36 @@ binary_value(SpanText bytes, uint32_t type)
 }
 
 static bool
-decode_binary_annotation(Thrift *in, DecodeContext *context, ZipkinV1 *v1)
+read_binary_field(Thrift *in, uint32_t field, DecodeContext *context, void *object)
 {
-	ZipkinEndpoint endpoint;
-	SpanText       key = {NULL, 0};
-	SpanText       bytes = {NULL, 0};
-	uint32_t       type = BINARY_STRING;
-	bool           has_endpoint = false;
-	ThriftStruct   of = 0;
-	uint32_t       field;
+	Annotation *annotation = object;
 
-	for (;;)
+	switch (field)
 	{
-		bool good;
-
-		if (!thrift_field(in, &of, &field))
-			return false;
-		switch (field)
-		{
-			case THRIFT_STOP:
-				return zipkin_v1_tag(context, v1, key, binary_value(bytes, type), has_endpoint, &endpoint);
-			case THRIFT_FIELD(1, THRIFT_STRING):
-				good = thrift_string(in, &key);
-				break;
-			case THRIFT_FIELD(2, THRIFT_STRING):
-				good = thrift_string(in, &bytes);
-				break;
-			case THRIFT_FIELD(3, THRIFT_I32):
-				good = thrift_u32(in, &type);
-				break;
-			case THRIFT_FIELD(4, THRIFT_STRUCT):
-				has_endpoint = true;
-				good = decode_endpoint(in, context, &endpoint);
-				break;
-			default:
-				good = thrift_skip(in, (int) (field & 0xFF), 0);
-		}
-		if (!good)
-			return false;
+		case THRIFT_FIELD(1, THRIFT_STRING):
+			return thrift_string(in, &annotation->text);
+		case THRIFT_FIELD(2, THRIFT_STRING):
+			return thrift_string(in, &annotation->bytes);
+		case THRIFT_FIELD(3, THRIFT_I32):
+			return thrift_u32(in, &annotation->type);
+		case THRIFT_FIELD(4, THRIFT_STRUCT):
+			annotation->has_endpoint = true;
+			return read_endpoint(in, context, &annotation->endpoint);
+		default:
+			return thrift_other(in, field);
 	}
 }
 
 static bool
-decode_list(Thrift *in, DecodeContext *context, ZipkinV1 *v1,
-            bool (*decode)(Thrift *in, DecodeContext *context, ZipkinV1 *v1))
+read_binary(Thrift *in, DecodeContext *context, void *v1)
 {
-	uint32_t count;
+	Annotation annotation;
 
-	if (!thrift_list(in, THRIFT_STRUCT, &count))
-		return false;
-	for (uint32_t i = 0; i < count; i++)
-		if (!decode(in, context, v1))
-			return false;
-	return true;
+	memset(&annotation, 0, sizeof(annotation));
+	annotation.type = BINARY_STRING;
+	return thrift_struct(in, read_binary_field, context, &annotation) &&
+	       zipkin_v1_tag(context, v1, annotation.text, binary_value(annotation.bytes, annotation.type),
+	                     annotation.has_endpoint, &annotation.endpoint);
 }
 
 static bool
@@ -209,8 +192,9 @@ read_id(Thrift *in, uint8_t *bytes)
 }
 
 static bool
-decode_field(Thrift *in, uint32_t field, DecodeContext *context, ZipkinV1 *v1)
+read_span_field(Thrift *in, uint32_t field, DecodeContext *context, void *object)
 {
+	ZipkinV1   *v1 = object;
 	ZipkinSpan *span = &v1->span;
 	int64_t     number;
 
@@ -227,9 +211,9 @@ decode_field(Thrift *in, uint32_t field, DecodeContext *context, ZipkinV1 *v1)
 		case THRIFT_FIELD(5, THRIFT_I64):
 			return read_id(in, span->parent_id.bytes);
 		case THRIFT_FIELD(6, THRIFT_LIST):
-			return decode_list(in, context, v1, decode_annotation);
+			return thrift_structs(in, read_annotation, context, v1);
 		case THRIFT_FIELD(8, THRIFT_LIST):
-			return decode_list(in, context, v1, decode_binary_annotation);
+			return thrift_structs(in, read_binary, context, v1);
 		case THRIFT_FIELD(10, THRIFT_I64):
 			if (!thrift_i64(in, &number))
 				return false;
@@ -241,27 +225,17 @@ decode_field(Thrift *in, uint32_t field, DecodeContext *context, ZipkinV1 *v1)
 			span->duration = number < 0 ? 0 : (uint64_t) number;
 			return true;
 		default:
-			return thrift_skip(in, (int) (field & 0xFF), 0);
+			return thrift_other(in, field);
 	}
 }
 
 static bool
-decode_span(Thrift *in, DecodeContext *context)
+read_span(Thrift *in, DecodeContext *context)
 {
-	ZipkinV1     v1;
-	ThriftStruct of = 0;
-	uint32_t     field;
+	ZipkinV1 v1;
 
 	zipkin_v1_begin(&v1);
-	for (;;)
-	{
-		if (!thrift_field(in, &of, &field))
-			return false;
-		if (field == THRIFT_STOP)
-			return zipkin_v1_add(context, &v1);
-		if (!decode_field(in, field, context, &v1))
-			return false;
-	}
+	return thrift_struct(in, read_span_field, context, &v1) && zipkin_v1_add(context, &v1);
 }
 
 bool
@@ -275,7 +249,7 @@ decode_zipkin_thrift(const char *body, size_t len, const DecodeOptions *options,
 
 	success = context_begin(&context, options, batch, result, error) && thrift_list(&in, THRIFT_STRUCT, &count);
 	for (uint32_t i = 0; success && i < count; i++)
-		success = decode_span(&in, &context);
+		success = read_span(&in, &context);
 	if (context.refused_counter != NULL)
 		context_refused_spans(&context, count);
 	return context_finish(&context, success);
