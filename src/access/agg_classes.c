@@ -24,6 +24,9 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
+/* Spans decoded at once at most. */
+#define MAX_RUN 4096
+
 /* A batch that has taken more is reset before it is filled again. */
 #define BATCH_BYTES (8 * 1024 * 1024)
 
@@ -250,12 +253,17 @@ know_classes(TempoAggState *state, uint32 first)
 	}
 	if (n == 0)
 		return;
-	if (span_batch_memory(evaluation->batch) > BATCH_BYTES)
-		span_batch_reset(evaluation->batch);
-	else
-		span_batch_truncate(evaluation->batch, 0);
-	tempo_segment_decode_rows(state->walk.open, &evaluation->projection, new_rows, n, evaluation->batch);
-	evaluate_batch(state, evaluation->batch, new_classes, n);
+	for (uint32 at = 0; at < n; at += MAX_RUN)
+	{
+		uint32 run = Min(n - at, MAX_RUN);
+
+		if (span_batch_memory(evaluation->batch) > BATCH_BYTES)
+			span_batch_reset(evaluation->batch);
+		else
+			span_batch_truncate(evaluation->batch, 0);
+		tempo_segment_decode_rows(state->walk.open, &evaluation->projection, new_rows + at, run, evaluation->batch);
+		evaluate_batch(state, evaluation->batch, new_classes + at, run);
+	}
 	pfree(new_rows);
 	pfree(new_classes);
 }

@@ -30,6 +30,9 @@
 #include "utils/rel.h"
 #include "utils/ruleutils.h"
 
+/* Spans whose attributes are decoded at once at most. */
+#define MAX_RUN 4096
+
 /* A batch that has taken more is reset before it is filled again. */
 #define BATCH_BYTES (8 * 1024 * 1024)
 
@@ -353,13 +356,17 @@ count_rest(CompareState *state, uint32 first, const uint32 *rest, uint32 n)
 {
 	static const SegmentProjection attributes = {REST_PARTS, NULL, 0};
 
-	if (n == 0)
-		return;
-	empty_batch(state->batch);
-	tempo_segment_decode_rows(state->walk.open, &attributes, rest, n, state->batch);
-	for (uint32 i = 0; i < n; i++)
-		tempo_counts_list(state->counts, TALLY_SPAN, state->batch->spans[i].attributes,
-		                  state->row_slots[rest[i] - first]);
+	for (uint32 at = 0; at < n; at += MAX_RUN)
+	{
+		uint32 run = Min(n - at, MAX_RUN);
+
+		CHECK_FOR_INTERRUPTS();
+		empty_batch(state->batch);
+		tempo_segment_decode_rows(state->walk.open, &attributes, rest + at, run, state->batch);
+		for (uint32 i = 0; i < run; i++)
+			tempo_counts_list(state->counts, TALLY_SPAN, state->batch->spans[i].attributes,
+			                  state->row_slots[rest[at + i] - first]);
+	}
 	state->walk.counters.spans_decoded += n;
 }
 
