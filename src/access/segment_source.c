@@ -175,6 +175,16 @@ find_entry(const CacheKey *key)
 	return entry;
 }
 
+void
+tempo_segment_forget(const TempoSegment *segment)
+{
+	CacheKey    key = {segment->storage_id, segment->segment_id};
+	CacheEntry *entry = cache != NULL ? hash_search(cache, &key, HASH_FIND, NULL) : NULL;
+
+	if (entry != NULL && entry->pins == 0)
+		drop_entry(entry);
+}
+
 TempoOpenSegment *
 tempo_segment_open(Relation rel, const TempoSegment *segment, BufferAccessStrategy strategy)
 {

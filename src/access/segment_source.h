@@ -19,6 +19,9 @@
 
 typedef struct TempoOpenSegment TempoOpenSegment;
 
+/* tempo_segment_forget: lets the next one who opens the segment read it anew, unless somebody has it open */
+extern void tempo_segment_forget(const TempoSegment *segment);
+
 /*
  * tempo_segment_open: opens a segment, or finds it in the backend's cache.
  * The caller keeps "rel" open until tempo_segment_close(), which is implied

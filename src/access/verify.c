@@ -67,6 +67,7 @@ problem(Verify *verify, int64 block, const char *format, ...)
 	values[1] = Int64GetDatum(block);
 	values[2] = CStringGetTextDatum(message);
 	tuplestore_putvalues(verify->result->setResult, verify->result->setDesc, values, nulls);
+	pfree(DatumGetPointer(values[2]));
 }
 
 /* --------------------------------------------------------------- extents */
@@ -131,6 +132,7 @@ verify_extents(Verify *verify)
 	{
 		TempoExtent *one = &meta->free[i];
 
+		CHECK_FOR_INTERRUPTS();
 		if (one->count == 0 || one->first < end || one->count > MaxBlockNumber - one->first)
 			problem(verify, one->first, "the free extent of %u blocks overlaps another", one->count);
 		for (uint32 k = 0; k < n_used; k++)
@@ -316,6 +318,8 @@ verify_one(Verify *verify, MemoryContext context)
 		TempoOpenSegment *open;
 
 		verify_pages(verify);
+		/* what this session has read before is not what is on disk now */
+		tempo_segment_forget(verify->segment);
 		open = tempo_segment_open(verify->rel, verify->segment, NULL);
 		verify_segment(verify, open);
 		tempo_segment_close(open);

@@ -85,18 +85,20 @@ bytes_of(const char *text)
  * of the request.
  */
 static void
-select_from_spans(const TagRequest *request, const char *columns, const char *more, const char *condition)
+select_from_spans(const TagRequest *request, const char *column, const char *more, const char *condition)
 {
 	Oid            types[3] = {TEXTARRAYOID, INT8OID, INT8OID};
 	Datum          values[3];
 	StringInfoData sql;
 
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "SELECT DISTINCT %s FROM tempo.spans AS s%s WHERE s.tenant = ANY ($1) "
+	appendStringInfo(&sql, "SELECT %s FROM tempo.spans AS s%s WHERE s.tenant = ANY ($1) "
 	                       "AND s.start_time_unix_nano >= $2 AND s.start_time_unix_nano < $3 AND %s",
-	                 columns, more, condition);
+	                 column, more, condition);
 	if (request->filter.condition)
 		appendStringInfo(&sql, " AND (%s)", request->filter.condition);
+	/* not DISTINCT, which is not asked of the custom aggregate */
+	appendStringInfoString(&sql, " GROUP BY 1");
 	values[0] = tenants_array(request->call);
 	values[1] = Int64GetDatum(range_start_nanos(&request->call->range));
 	values[2] = Int64GetDatum(range_end_nanos(&request->call->range));

@@ -212,6 +212,74 @@ test_restart(void)
 	drop(&s);
 }
 
+/* Long values, each of its own. */
+static void
+long_values(SpanBatch *batch, uint32_t n_spans, uint64_t seed)
+{
+	many_values(batch, n_spans, seed);
+	for (uint32_t i = 0; i < n_spans; i++)
+	{
+		KeyValue *item = (KeyValue *) batch->spans[i].attributes.items;
+		char     *text = arena_alloc0(span_batch_arena(batch), 1500);
+
+		snprintf(text, 1500, "%u", i);
+		item->value.type = ANY_STRING;
+		item->value.len = 1500;
+		item->value.u.data = text;
+	}
+}
+
+/* Values are not remembered without bound: those of the first block are too many bytes. */
+static void
+test_long_values(void)
+{
+	static uint32_t   numbers[BLOCK];
+	SpanText          key = span_text("id", 2);
+	SegmentProjection projection = {.keys = &key, .n_keys = 1};
+	SegmentClasses   *classes;
+	uint32_t          n_classes = 0;
+	bool              restarted = true;
+	Stored            s;
+
+	if (store(&s, long_values, BLOCK + 100, 1, 1))
+	{
+		classes = segment_classes_create(s.reader, &projection, &span_malloc_allocator, &s.error);
+		ok(classes != NULL && segment_classes_block(classes, 0, numbers, &n_classes, &restarted, &s.error) && !restarted &&
+		       n_classes == BLOCK,
+		   "the first block: %s", s.error.message);
+		ok(segment_classes_block(classes, BLOCK, numbers, &n_classes, &restarted, &s.error) && restarted && n_classes == 100,
+		   "numbering starts again: %u classes", n_classes);
+		segment_classes_free(classes);
+	}
+	drop(&s);
+}
+
+/* A name for each span, so that classes start from as many places. */
+static void
+many_names(SpanBatch *batch, uint32_t n_spans, uint64_t seed)
+{
+	many_values(batch, n_spans, seed);
+	for (uint32_t i = 0; i < n_spans; i++)
+	{
+		char name[32];
+		int  len = snprintf(name, sizeof(name), "span %u", i);
+
+		batch->spans[i].name = span_batch_string(batch, span_text(name, (uint32_t) len));
+	}
+}
+
+static void
+test_many_names(void)
+{
+	SpanText          key = span_text("id", 2);
+	SegmentProjection projection = {.parts = SEGMENT_NAME, .keys = &key, .n_keys = 1};
+	Stored            s;
+
+	if (store(&s, many_names, 2 * BLOCK, 1, 1))
+		check_classes(&s, &projection, "many names");
+	drop(&s);
+}
+
 static void
 test_refusals(void)
 {
@@ -242,6 +310,8 @@ main(void)
 	test_projections(spangen_adversarial, "adversarial", 500, 13);
 	test_projections(spangen_adversarial, "adversarial", 20000, 14);
 	test_restart();
+	test_long_values();
+	test_many_names();
 	test_refusals();
 	return tap_done();
 }

@@ -270,8 +270,33 @@ def masks():
     node.stop()
 
 
+def behind_a_session():
+    """tempo.verify() looks at the disk, not at what its session has read before"""
+    node = cluster.Cluster("behind", **{"tempo_pg.enabled": "off", "autovacuum": "off", "fsync": "off", "shared_buffers": "1MB"})
+    node.start()
+    node.sql("CREATE EXTENSION tempo_pg")
+    node.sql(SETUP)
+    node.sql("SELECT fill('tempo.spans', 0); CREATE TABLE other AS SELECT i, (SELECT string_agg(md5(i + k || ''), '') FROM generate_series(1, 55) k) AS t FROM generate_series(1, 4000) i")
+    node.sql("CHECKPOINT")
+    session = cluster.Session(node)
+    tap.equal(session.sql("SELECT count(*) FROM tempo.verify()"), "0", "nothing is wrong")
+    first, blocks = map(int, node.sql("SELECT first_block, blocks FROM tempo.segments").split("|"))
+    with open(os.path.join(node.data, node.sql("SELECT pg_relation_filepath('tempo.spans')")), "r+b") as f:
+        f.seek((first + blocks // 2) * BLOCK + BLOCK // 2)
+        byte = f.read(1)[0]
+        f.seek(-1, 1)
+        f.write(bytes([byte ^ 1]))
+    # others see it once its page has left shared buffers
+    evict = "SELECT sum(i) FROM other WHERE ctid = ANY (ARRAY(SELECT format('(%s,1)', b)::tid FROM generate_series(0, 999) b)); SELECT count(*) FROM tempo.verify()"
+    cluster.poll("a page that is read again", lambda: node.sql(evict).split("\n")[-1] != "0")
+    tap.ok(session.sql("SELECT count(*) FROM tempo.verify()") != "0", "the session that has read the segment before finds what is wrong now")
+    session.close()
+    node.stop()
+
+
 def test():
     at_rest()
+    behind_a_session()
     torn()
     masks()
 
