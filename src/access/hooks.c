@@ -29,6 +29,7 @@
 #include "nodes/parsenodes.h"
 #include "nodes/plannodes.h"
 #include "parser/parsetree.h"
+#include "storage/lmgr.h"
 #include "tcop/utility.h"
 #include "utils/lsyscache.h"
 #include "utils/resowner.h"
@@ -311,6 +312,35 @@ check_create_table(CreateStmt *statement)
 		refuse_inheritance(statement->relation->relname);
 }
 
+/*
+ * DROP EXTENSION locks tables as their dependencies have it.  Writers, queries
+ * and the compaction worker lock them in another order, and one of them, or
+ * the DROP, would end in a deadlock: wait for them first, in theirs.
+ */
+static void
+lock_before_drop(const DropStmt *drop)
+{
+	static const char *const names[] = {"api_tokens", "overrides", "spans"};
+	bool                     ours = false;
+	Oid                      schema;
+	ListCell                *lc;
+
+	if (drop->removeType != OBJECT_EXTENSION || XactReadOnly)
+		return;
+	foreach (lc, drop->objects)
+		ours |= strcmp(strVal(lfirst(lc)), "tempo_pg") == 0;
+	schema = ours ? get_namespace_oid("tempo", true) : InvalidOid;
+	if (!OidIsValid(schema))
+		return;
+	for (int i = 0; i < lengthof(names); i++)
+	{
+		Oid relid = get_relname_relid(names[i], schema);
+
+		if (OidIsValid(relid) && tempo_owns_relation(relid, GetUserId()))
+			LockRelationOid(relid, AccessExclusiveLock);
+	}
+}
+
 static void
 check_utility(Node *statement)
 {
@@ -339,6 +369,9 @@ check_utility(Node *statement)
 			break;
 		case T_CreateStmt:
 			check_create_table((CreateStmt *) statement);
+			break;
+		case T_DropStmt:
+			lock_before_drop((DropStmt *) statement);
 			break;
 		default:
 			break;

@@ -56,6 +56,23 @@ def dropped_while_storing(node):
     tap.equal(answers and answers[0][0], 503, "the request that waited is answered 503")
 
 
+def dropped_while_inserting(node):
+    """DROP EXTENSION waits for those who insert, and not the other way around, too"""
+    dropped = []
+    insert = subprocess.Popen([cluster.BIN + "/psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", str(node.port), "-U", "postgres"], stdin=subprocess.PIPE, text=True)
+    insert.stdin.write("BEGIN; LOCK tempo.spans IN ROW EXCLUSIVE MODE;\n")
+    insert.stdin.flush()
+    table = node.sql("SELECT 'tempo.spans'::regclass::oid")
+    cluster.poll("the lock", lambda: node.sql("SELECT count(*) FROM pg_locks WHERE relation = %s AND mode = 'RowExclusiveLock' AND granted" % table) == "1")
+    drop = threading.Thread(target=lambda: dropped.append(node.psql("SET client_min_messages = warning; DROP EXTENSION tempo_pg CASCADE")))
+    drop.start()
+    cluster.poll("DROP EXTENSION waits", lambda: node.sql("SELECT count(*) FROM pg_locks WHERE relation = %s AND NOT granted" % table) == "1")
+    insert.communicate("INSERT INTO tempo.spans (trace_id, span_id, start_time_unix_nano, duration_nano) VALUES (repeat('c', 32)::tempo.trace_id, repeat('c', 16)::tempo.span_id, 1, 1); COMMIT;\n")
+    tap.equal(insert.returncode, 0, "an INSERT that DROP EXTENSION waits for")
+    drop.join(cluster.PATIENCE)
+    tap.equal(dropped and (dropped[0].returncode, dropped[0].stderr), (0, ""), "and DROP EXTENSION after it")
+
+
 class Locked:
     """a session that has tempo.spans for itself, until close() or its end"""
     def __init__(self, node):
@@ -162,6 +179,9 @@ def test():
     answers_unavailable(node, "no extension", extension)
     node.sql("CREATE EXTENSION tempo_pg")
     works(node, "a" * 32, "extension created")
+    dropped_while_inserting(node)
+    node.sql("CREATE EXTENSION tempo_pg")
+    works(node, "c" * 31 + "1", "extension created after that")
     dropped_while_storing(node)
     answers_unavailable(node, "extension dropped", extension)
     tap.equal(node.sql("SELECT count(*) FROM pg_namespace WHERE nspname = 'tempo'"), "0", "DROP EXTENSION leaves no schema behind")
