@@ -290,10 +290,10 @@ def alive(pid): return state(pid) != "Z"
 
 
 def idle(pid):
-    """does a process sleep, without a SIGHUP that it has still to notice?  True for those that are none of tempo_pg's"""
+    """does a process of tempo_pg sleep, without a SIGHUP that it has still to notice?  True for others, and for the compaction worker, which may be busy for long"""
     try:
-        with open("/proc/%d/cmdline" % pid) as f:
-            if "tempo_pg" not in f.read(): return True
+        with open("/proc/%d/cmdline" % pid) as f: name = f.read()
+        if "tempo_pg" not in name or "tempo_pg compaction" in name: return True
         with open("/proc/%d/status" % pid) as f: fields = dict(line.split(":", 1) for line in f if ":" in line)
         return not (int(fields["SigPnd"], 16) | int(fields["ShdPnd"], 16)) & 1 and fields["State"].split()[0] not in "RD"
     except (OSError, KeyError, IndexError): return True

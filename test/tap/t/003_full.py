@@ -19,7 +19,8 @@ def full_tablespace():
     disk.fill(25)
     os.mkdir(disk.folder + "/space")
     if cluster.AS_ROOT: subprocess.run(["chown", "postgres:", disk.folder + "/space"], check=True)
-    node = cluster.Cluster("full")
+    # a merge would make room
+    node = cluster.Cluster("full", **{"tempo_pg.compaction": "off"})
     node.start()
     node.sql("CREATE TABLESPACE small LOCATION '%s/space'" % disk.folder)
     node.sql("SET default_tablespace = small; CREATE EXTENSION tempo_pg")
