@@ -225,7 +225,7 @@ INSERT INTO large (trace_id, span_id, start_time_unix_nano, duration_nano, resou
 	VALUES ('00000000000000000000000000000004', '0000000000000001', 4, 1, jsonb_build_object('process.command_line', repeat('line ', 1200000)));
 INSERT INTO large (trace_id, span_id, start_time_unix_nano, duration_nano, events)
 	SELECT '00000000000000000000000000000005', '0000000000000001', 5, 1, jsonb_agg(jsonb_build_object('time_unix_nano', i, 'name', 'e', 'attributes', jsonb_build_object('k', i)))
-	FROM generate_series(1, 60000) i;
+	FROM generate_series(1, 160000) i;
 SELECT sources, targets, spans FROM tempo.compact('large');
 SELECT raw_bytes > 5000000 AS counted FROM tempo.segments WHERE relation = 'large'::regclass ORDER BY max_start_nano;
 RESET tempo_pg.compaction_memory;

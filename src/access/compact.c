@@ -50,7 +50,7 @@ void
 tempo_compact_init(void)
 {
 	DefineCustomIntVariable("tempo_pg.compaction_memory",
-	                        "Memory for the spans of one merge.",
+	                        "Memory for one merge.",
 	                        "Merged segments grow until this or a million spans is reached.",
 	                        &compaction_memory, 256 * 1024, 16 * 1024, MAX_KILOBYTES,
 	                        PGC_SUSET, GUC_UNIT_KB, NULL, NULL, NULL);

@@ -49,9 +49,6 @@
 /* Segments whose tenant a process remembers. */
 #define MAX_KNOWN_TENANTS (128 * 1024)
 
-/* Decoded spans take about this many times their raw size. */
-#define DECODED_FACTOR 2
-
 /* Segments are merged together that were stored about the same time. */
 #define SAME_TIME (60 * USECS_PER_SEC)
 
@@ -76,11 +73,11 @@ size_class(uint32 rows)
 	return result;
 }
 
-/* Raw bytes that one merge may take on. */
+/* Raw bytes that one merge may take on: they are about what it needs in memory. */
 static uint64
 raw_budget(void)
 {
-	return (uint64) tempo_compaction_memory() / DECODED_FACTOR;
+	return tempo_compaction_memory() / 8 * 7;
 }
 
 static int

@@ -26,11 +26,14 @@
 /* How long a merged segment remembers requests: a little longer than receivers do. */
 #define REQUEST_MEMORY_MS (15 * 60 * 1000)
 
+/* Of the memory of a merge what is read may take one part in so many; writing it takes the rest. */
+#define READING_FRACTION 2
+
 typedef struct Merge
 {
 	Step             *step;
 	SpanAllocator     allocator;
-	SpanBatch        *batch;
+	SegmentMerge     *rows;
 	RequestHash      *hashes;
 	uint32            n_hashes;
 	uint8             level;
@@ -61,18 +64,17 @@ read_hashes(Merge *merge, const TempoSegment *segment, TempoOpenSegment *open)
 static void
 read_source(Merge *merge, const TempoSegment *segment)
 {
-	Step             *step = merge->step;
-	uint32            from = merge->batch->n_spans;
-	TempoOpenSegment *open;
+	Step              *step = merge->step;
+	SegmentMergeFilter filter = {NULL};
+	TempoOpenSegment  *open;
 
 	tempo_compact_reading(step->result, segment);
 	open = tempo_segment_open(step->rel, segment, NULL);
-
-	tempo_deletions_decode(open, segment, merge->batch);
+	tempo_retention_filter(step->retention, segment->newest_at, &filter);
+	tempo_deletions_merge(open, segment, filter, merge->rows);
 	read_hashes(merge, segment, open);
 	tempo_segment_close(open);
 	tempo_compact_reading(step->result, NULL);
-	tempo_retention_drop(step->retention, merge->batch, from, segment->newest_at);
 	/* 1: folded from level 0; 2: merged from folded ones */
 	merge->level = Max(merge->level, segment->summary.level == 0 ? 1 : 2);
 	merge->newest_at = Max(merge->newest_at, segment->newest_at);
@@ -83,85 +85,52 @@ read_source(Merge *merge, const TempoSegment *segment)
 }
 
 /* How the spans of a merge are told apart that go to different segments. */
-static struct
+typedef struct Windows
 {
-	const SpanBatch *batch;
-	int64           *windows; /* by resource: their length */
-	TimestampTz      newest_at;
-} grouping;
+	const TempoRetention *retention;
+	TimestampTz           newest_at;
+	bool                  known;
+	SpanText              tenant; /* of the last call, if known */
+	int64                 length; /* of its windows */
+} Windows;
 
-static int
-compare_groups(const void *a, const void *b)
+static int64_t
+window_of(void *arg, SpanText tenant, int64_t end)
 {
-	const SpanBatch    *batch = grouping.batch;
-	const SpanResource *x = span_resource(batch, a);
-	const SpanResource *y = span_resource(batch, b);
-	int64               length = grouping.windows[x - batch->resources];
-	int64               first;
-	int64               second;
+	Windows *windows = arg;
 
-	if (x->tenant != y->tenant)
-		return x->tenant < y->tenant ? -1 : 1;
-	if (length == 0)
-		return 0;
-	first = tempo_window_of(
-		length,
-		Max(((const Span *) a)->start_time_unix_nano, ((const Span *) a)->end_time_unix_nano),
-		grouping.newest_at);
-	second = tempo_window_of(
-		length,
-		Max(((const Span *) b)->start_time_unix_nano, ((const Span *) b)->end_time_unix_nano),
-		grouping.newest_at);
-
-	return first < second ? -1 : first > second;
-}
-
-/* Orders the spans by the segment they go to. */
-static void
-group_spans(Merge *merge)
-{
-	SpanBatch *batch = merge->batch;
-	bool       one_group = true;
-
-	grouping.batch = batch;
-	grouping.newest_at = merge->newest_at;
-	grouping.windows = palloc(sizeof(int64) * Max(batch->n_resources, 1));
-	for (uint32 i = 0; i < batch->n_resources; i++)
+	if (!windows->known || windows->tenant.data != tenant.data)
 	{
-		SpanText tenant = batch->strings[batch->resources[i].tenant];
-
-		grouping.windows[i] =
-			tempo_retention_window(merge->step->retention, segment_tenant_bit(tenant));
-		one_group &=
-			grouping.windows[i] == 0 && batch->resources[i].tenant == batch->resources[0].tenant;
+		windows->known = true;
+		windows->tenant = tenant;
+		windows->length = tempo_retention_window(windows->retention, segment_tenant_bit(tenant));
 	}
-	if (!one_group)
-		qsort(batch->spans, batch->n_spans, sizeof(Span), compare_groups);
+	return tempo_window_of(windows->length, end, windows->newest_at);
 }
 
-/* Writes the batch, one segment per tenant and window. */
+/* Writes what was read, one segment per tenant and window. */
 static void
 write_targets(Merge *merge)
 {
-	SpanBatch        *batch = merge->batch;
 	Step             *step = merge->step;
 	TempoStoreOptions options = {0};
+	Windows           windows = {step->retention, merge->newest_at};
+	SpanError         error = {SPAN_ERROR_NONE};
+	uint32            n_targets;
 
-	group_spans(merge);
+	if (!segment_merge_split(merge->rows, step->retention == NULL ? NULL : window_of, &windows, &n_targets, &error))
+		tempo_raise(&error);
 	options.level = merge->level;
 	options.cid = GetCurrentCommandId(true);
 	options.newest_at = merge->newest_at;
 	options.hashes = merge->hashes;
 	options.n_hashes = merge->n_hashes;
-	for (uint32 first = 0, next; first < batch->n_spans; first = next)
+	for (uint32 i = 0; i < n_targets; i++)
 	{
 		TempoSegment segment;
 
-		for (next = first + 1; next < batch->n_spans; next++)
-			if (compare_groups(&batch->spans[first], &batch->spans[next]) != 0)
-				break;
 		CHECK_FOR_INTERRUPTS();
-		tempo_store_spans(step->rel, batch, first, next - first, &options, &segment, NULL);
+		tempo_store_target(step->rel, merge->rows, i, &options, &segment);
 		/* one of the targets remembers the requests */
 		options.hashes = NULL;
 		options.n_hashes = 0;
@@ -318,20 +287,20 @@ tempo_compact_merge(Step *step, TempoDirectory *directory, const Sources *source
 	}
 
 	merge.allocator = tempo_context_allocator(CurrentMemoryContext);
-	merge.batch = span_batch_create(&merge.allocator, 0);
-	if (merge.batch == NULL)
+	merge.rows = segment_merge_create(&merge.allocator);
+	if (merge.rows == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	while (n_read < n &&
-	       (n_read < needed || span_batch_memory(merge.batch) < tempo_compaction_memory()))
+	       (n_read < needed || segment_merge_memory(merge.rows) < tempo_compaction_memory() / READING_FRACTION))
 		read_source(&merge, claimed[n_read++]);
-	if (merge.batch->n_spans == 0 && merge.n_hashes > 0)
+	if (segment_merge_rows(merge.rows) == 0 && merge.n_hashes > 0)
 	{
 		/* those that are claimed and not read stay as they are */
 		claimed[n_read] = claim_heir(step, directory, claimed, n);
 		if (claimed[n_read] == NULL)
 			return false;
 		read_source(&merge, claimed[n_read++]);
-		if (merge.batch->n_spans == 0)
+		if (segment_merge_rows(merge.rows) == 0)
 			return false;
 	}
 	tempo_stop(MERGE_READ);

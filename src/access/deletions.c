@@ -52,9 +52,6 @@
 #define ATTNO_BITMAP 3
 #define NATTS 3
 
-/* Rows decoded at a time. */
-#define DECODE_ROWS 8192
-
 /* tempo.segment_deletions and its index, open. */
 typedef struct Table
 {
@@ -397,17 +394,17 @@ tempo_deletions_drop(const TempoSegment *segment, uint32 first, SpanBatch *batch
 }
 
 void
-tempo_deletions_decode(TempoOpenSegment *open, const TempoSegment *segment, SpanBatch *batch)
+tempo_deletions_merge(TempoOpenSegment *open, const TempoSegment *segment, SegmentMergeFilter filter, SegmentMerge *merge)
 {
-	static const SegmentProjection everything = {SEGMENT_ALL};
+	SegmentReader *reader = tempo_segment_reader(open);
+	SpanError      error = {SPAN_ERROR_NONE};
 
-	for (uint32 row = 0; row < segment->summary.rows; row += DECODE_ROWS)
+	filter.deleted = segment->deleted;
+	for (uint32 block = 0; block < segment_merge_blocks(reader); block++)
 	{
-		uint32 from = batch->n_spans;
-
 		CHECK_FOR_INTERRUPTS();
-		tempo_segment_decode(open, &everything, row, Min(DECODE_ROWS, segment->summary.rows - row), batch);
-		tempo_deletions_drop(segment, row, batch, from);
+		if (!segment_merge_add(merge, reader, block, &filter, &error))
+			tempo_segment_failed(open, &error);
 	}
 }
 

@@ -14,6 +14,7 @@
 
 #include "access/directory.h"
 #include "access/segment_source.h"
+#include "segment/merge.h"
 #include "access/tableam.h"
 
 static inline bool
@@ -49,8 +50,12 @@ extern void tempo_deletions_check(Snapshot snapshot, uint64 storage_id, TempoSeg
  */
 extern void tempo_deletions_drop(const TempoSegment *segment, uint32 first, SpanBatch *batch, uint32 from);
 
-/* tempo_deletions_decode: appends the rows of a segment that are not deleted to a batch */
-extern void tempo_deletions_decode(TempoOpenSegment *open, const TempoSegment *segment, SpanBatch *batch);
+/*
+ * tempo_deletions_merge: reads the rows of a segment that are not deleted, nor
+ * left out for the filter's other reasons, for a merge
+ */
+extern void tempo_deletions_merge(TempoOpenSegment *open, const TempoSegment *segment, SegmentMergeFilter filter,
+                                  SegmentMerge *merge);
 
 /*
  * tempo_deletions_forget: removes what is stored about one segment, or about

@@ -261,33 +261,20 @@ tempo_window_of(int64 window, int64 end, TimestampTz stored)
 
 /* -------------------------------------------------------------- removing */
 
-void
-tempo_retention_drop(const TempoRetention *retention, SpanBatch *batch, uint32 from, TimestampTz stored)
+static int64_t
+merge_cutoff(void *arg, SpanText tenant)
 {
-	int64  stored_nano = unix_nanos(stored);
-	int64 *cutoffs;
-	bool   any = false;
-	uint32 kept = from;
+	return tenant_cutoff(arg, tenant);
+}
 
+void
+tempo_retention_filter(const TempoRetention *retention, TimestampTz stored, SegmentMergeFilter *filter)
+{
 	if (retention == NULL)
 		return;
-	cutoffs = palloc(sizeof(int64) * Max(batch->n_resources, 1));
-	for (uint32 i = 0; i < batch->n_resources; i++)
-	{
-		cutoffs[i] = tenant_cutoff(retention, batch->strings[batch->resources[i].tenant]);
-		any |= cutoffs[i] != PG_INT64_MIN;
-	}
-	for (uint32 i = from; any && i < batch->n_spans; i++)
-	{
-		const Span *span = &batch->spans[i];
-		int64       end = Max(span->start_time_unix_nano, span->end_time_unix_nano);
-
-		if (Min(end, stored_nano) >= cutoffs[span_resource(batch, span) - batch->resources])
-			batch->spans[kept++] = *span;
-	}
-	if (any)
-		span_batch_truncate(batch, kept);
-	pfree(cutoffs);
+	filter->cutoff = merge_cutoff;
+	filter->arg = unconstify(TempoRetention *, retention);
+	filter->stored = unix_nanos(stored);
 }
 
 /* Are the limits of all tenants that are really in the segment over? */

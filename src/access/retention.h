@@ -9,7 +9,7 @@
 #define TEMPO_ACCESS_RETENTION_H
 
 #include "access/directory.h"
-#include "span/batch.h"
+#include "segment/merge.h"
 
 /*
  * The limits as they are now: tempo_pg.retention and tempo.overrides.  They
@@ -31,8 +31,8 @@ extern int64 tempo_retention_window(const TempoRetention *retention, uint64 tena
 /* tempo_window_of: the number of the window of a span or segment that ends at "end" and was stored at "stored" */
 extern int64 tempo_window_of(int64 window, int64 end, TimestampTz stored);
 
-/* tempo_retention_drop: removes the spans that are too old from a batch, from span "from" on */
-extern void tempo_retention_drop(const TempoRetention *retention, SpanBatch *batch, uint32 from, TimestampTz stored);
+/* tempo_retention_filter: leaves the spans out that are too old, of a segment that was stored then */
+extern void tempo_retention_filter(const TempoRetention *retention, TimestampTz stored, SegmentMergeFilter *filter);
 
 typedef struct TempoExpired
 {

@@ -103,24 +103,34 @@ tempo_relation_copy_data(Relation rel, const RelFileLocator *newfile)
 static uint32
 copy_live_rows(Relation old_table, Relation new_table, const TempoSegment *segment)
 {
-	MemoryContext     context = AllocSetContextCreate(CurrentMemoryContext, "tempo copy", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext     caller = MemoryContextSwitchTo(context);
-	SpanAllocator     allocator = tempo_context_allocator(context);
-	SpanBatch        *batch = span_batch_create(&allocator, 0);
-	TempoOpenSegment *open = tempo_segment_open(old_table, segment, NULL);
-	TempoStoreOptions options = {segment->summary.level};
-	TempoSegment      copy;
-	uint32            rows;
+	MemoryContext      context = AllocSetContextCreate(CurrentMemoryContext, "tempo copy", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext      caller = MemoryContextSwitchTo(context);
+	SpanAllocator      allocator = tempo_context_allocator(context);
+	SegmentMerge      *merge = segment_merge_create(&allocator);
+	TempoOpenSegment  *open = tempo_segment_open(old_table, segment, NULL);
+	TempoStoreOptions  options = {segment->summary.level};
+	SegmentMergeFilter filter = {NULL};
+	SpanError          error = {SPAN_ERROR_NONE};
+	TempoSegment       copy;
+	uint32             rows;
+	uint32             n_targets;
 
-	if (batch == NULL)
+	if (merge == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	tempo_deletions_decode(open, segment, batch);
+	tempo_deletions_merge(open, segment, filter, merge);
+	rows = segment_merge_rows(merge);
 	options.cid = GetCurrentCommandId(true);
 	options.newest_at = segment->newest_at;
 	options.hashes = segment_request_hashes(tempo_segment_reader(open), &options.n_hashes);
-	rows = batch->n_spans;
-	if (rows > 0)
-		tempo_store_spans(new_table, batch, 0, rows, &options, &copy, NULL);
+	if (!segment_merge_split(merge, NULL, NULL, &n_targets, &error))
+		tempo_raise(&error);
+	/* level 0 may have several tenants; one of the copies remembers the requests */
+	for (uint32 i = 0; i < n_targets; i++)
+	{
+		tempo_store_target(new_table, merge, i, &options, &copy);
+		options.hashes = NULL;
+		options.n_hashes = 0;
+	}
 	tempo_segment_close(open);
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(context);

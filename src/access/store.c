@@ -86,6 +86,31 @@ tempo_store_copy(Relation rel, Relation from, CommandId cid, TempoSegment *segme
 	tempo_store_image(rel, &image, cid, segment);
 }
 
+static SegmentWriteOptions
+write_options(const TempoStoreOptions *options)
+{
+	SegmentWriteOptions result = {0};
+
+	result.level = options->level;
+	result.request_hashes = options->hashes;
+	result.n_request_hashes = options->n_hashes;
+	return result;
+}
+
+/* Stores what has just been written. */
+static void
+store_written(Relation rel, const SegmentImage *image, const TempoStoreOptions *options, TempoSegment *segment)
+{
+	SegmentMemory memory = {image->data, image->size};
+	SegmentSource source = segment_source_memory(&memory);
+
+	memset(segment, 0, sizeof(*segment));
+	segment->summary = image->summary;
+	segment->n_requests = options->n_hashes;
+	segment->newest_at = options->newest_at;
+	tempo_store_image(rel, &source, options->cid, segment);
+}
+
 void
 tempo_store_spans(Relation rel, const SpanBatch *batch, uint32 first, uint32 count,
                   const TempoStoreOptions *options, TempoSegment *segment, uint32 **row_of)
@@ -93,31 +118,31 @@ tempo_store_spans(Relation rel, const SpanBatch *batch, uint32 first, uint32 cou
 	MemoryContext       context = AllocSetContextCreate(CurrentMemoryContext, "tempo segment image",
 	                                                    ALLOCSET_DEFAULT_SIZES);
 	SpanAllocator       allocator = tempo_context_allocator(context);
-	SegmentWriteOptions write_options = {0};
+	SegmentWriteOptions how = write_options(options);
 	SegmentImage        image = {0};
-	SegmentMemory       memory;
-	SegmentSource       source;
 	SpanError           error = {SPAN_ERROR_NONE};
 
-	write_options.level = options->level;
-	write_options.request_hashes = options->hashes;
-	write_options.n_request_hashes = options->n_hashes;
-	if (!segment_write(batch, first, count, &write_options, &allocator, &image, &error))
+	if (!segment_write(batch, first, count, &how, &allocator, &image, &error))
 		tempo_raise(&error);
-
-	memset(segment, 0, sizeof(*segment));
-	segment->summary = image.summary;
-	segment->n_requests = options->n_hashes;
-	segment->newest_at = options->newest_at;
-	memory.data = image.data;
-	memory.size = image.size;
-	source = segment_source_memory(&memory);
-	tempo_store_image(rel, &source, options->cid, segment);
-
+	store_written(rel, &image, options, segment);
 	if (row_of != NULL)
 	{
 		*row_of = MemoryContextAllocHuge(CurrentMemoryContext, (Size) count * sizeof(uint32));
 		memcpy(*row_of, image.row_of, (Size) count * sizeof(uint32));
 	}
 	MemoryContextDelete(context);
+}
+
+void
+tempo_store_target(Relation rel, SegmentMerge *merge, uint32 target, const TempoStoreOptions *options,
+                   TempoSegment *segment)
+{
+	SegmentWriteOptions how = write_options(options);
+	SegmentImage        image = {0};
+	SpanError           error = {SPAN_ERROR_NONE};
+
+	if (!segment_merge_write(merge, target, &how, &image, &error))
+		tempo_raise(&error);
+	store_written(rel, &image, options, segment);
+	segment_merge_free_image(merge, &image);
 }

@@ -10,6 +10,7 @@
 #define TEMPO_ACCESS_STORE_H
 
 #include "access/directory.h"
+#include "segment/merge.h"
 #include "segment/reader.h"
 #include "storage/bufmgr.h"
 
@@ -29,6 +30,10 @@ typedef struct TempoStoreOptions
  */
 extern void tempo_store_spans(Relation rel, const SpanBatch *batch, uint32 first, uint32 count,
                               const TempoStoreOptions *options, TempoSegment *segment, uint32 **row_of);
+
+/* tempo_store_target: one target of a merge as a segment, described in *segment */
+extern void tempo_store_target(Relation rel, SegmentMerge *merge, uint32 target, const TempoStoreOptions *options,
+                               TempoSegment *segment);
 
 /*
  * tempo_store_image: an image that exists already.  The caller has set

@@ -52,6 +52,12 @@ free_slots(Column *c)
 }
 
 void
+column_forget_index(Column *c)
+{
+	free_slots(c);
+}
+
+void
 column_free(Column *c)
 {
 	free_slots(c);
@@ -209,6 +215,37 @@ column_constant(Column *c, const AnyValue *value, Arena *arena, uint32_t *index)
 	return true;
 }
 
+/* Now and then, after a new entry: does the dictionary pay for so many values? */
+static void
+try_dictionary(Column *c, uint32_t before, uint64_t n_values)
+{
+	if (!c->no_dictionary && before >= DICTIONARY_TRIAL && (before & (before - 1)) == 0 &&
+	    (uint64_t) (before - c->n_constants) * 2 > n_values)
+	{
+		c->no_dictionary = true;
+		free_slots(c);
+	}
+}
+
+bool
+column_intern(Column *c, SpanText text, Arena *arena, uint32_t *index)
+{
+	uint32_t   before = column_n_entries(c);
+	TextEntry *entry;
+
+	if (before >= UINT32_MAX / 4 || !intern_text(c, text, index))
+		return false;
+	c->n_interned++;
+	if (*index != before)
+		return true;
+	entry = (TextEntry *) c->entries.data + before;
+	entry->data = arena_copy(arena, text.data, text.len);
+	if (entry->data == NULL)
+		return false;
+	try_dictionary(c, before, c->n_interned);
+	return true;
+}
+
 bool
 column_add(Column *c, const AnyValue *value, Arena *arena)
 {
@@ -228,13 +265,8 @@ column_add(Column *c, const AnyValue *value, Arena *arena)
 		return false;
 	buffer_put(&c->values, &index, sizeof(index));
 
-	/* now and then: does the dictionary pay? */
-	if (!c->no_dictionary && index == before && before >= DICTIONARY_TRIAL && (before & (before - 1)) == 0 &&
-	    (uint64_t) (before - c->n_constants) * 2 > c->values.len / sizeof(index))
-	{
-		c->no_dictionary = true;
-		free_slots(c);
-	}
+	if (index == before)
+		try_dictionary(c, before, c->values.len / sizeof(index));
 	return !c->values.failed;
 }
 

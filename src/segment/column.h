@@ -30,9 +30,10 @@ typedef struct Column
 	bool      no_dictionary; /* decided on the way: it would not pay */
 	uint32_t  key;           /* batch string id */
 	uint32_t  n_constants;
-	Buffer    values;  /* int64_t numbers, or uint32_t indexes of entries */
-	Buffer    entries; /* TextEntry, or int64_t dictionary of numbers */
-	uint32_t *slots;   /* text and constants: index + 1 */
+	Buffer    values;     /* int64_t numbers, or uint32_t indexes of entries */
+	Buffer    entries;    /* TextEntry, or int64_t dictionary of numbers */
+	uint64_t  n_interned; /* by column_intern() */
+	uint32_t *slots;      /* text and constants: index + 1 */
 	uint32_t  n_slots;
 	Buffer    block_ends;  /* uint32_t: values up to the end of each block */
 	Buffer    local_codes; /* uint32_t: code in the current block of each entry, + 1 */
@@ -55,6 +56,15 @@ extern void column_free(Column *c);
  */
 extern bool column_constant(Column *c, const AnyValue *value, Arena *arena, uint32_t *index);
 extern bool column_add(Column *c, const AnyValue *value, Arena *arena);
+
+/*
+ * column_intern: the index of a text among the entries, kept in "arena" if it
+ * is new; the column has no values then
+ */
+extern bool column_intern(Column *c, SpanText text, Arena *arena, uint32_t *index);
+
+/* column_forget_index: frees what finds entries; column_intern() makes it again */
+extern void column_forget_index(Column *c);
 
 /* column_end_block: what comes next belongs to the next block */
 extern void column_end_block(Column *c);

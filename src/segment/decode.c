@@ -11,23 +11,21 @@
 #include "segment/column.h"
 
 /* Expands packed hexadecimal. */
-static char *
-unpack_hex(Arena *arena, const uint8_t *packed, uint32_t len, bool uuid)
+void
+segment_expand_hex(const ReadColumn *c, uint32_t number, char *to)
 {
 	static const char digits[] = "0123456789abcdef";
-	char             *result = arena_alloc(arena, len);
-	char             *to = result;
+	bool              uuid = c->form == FORM_UUID;
+	const uint8_t    *packed = c->payload.data + (size_t) number * (uuid ? 16 : c->fixed_len / 2);
+	const char       *end = to + c->fixed_len;
 
-	if (result == NULL)
-		return NULL;
-	for (uint32_t i = 0; to < result + len; i++)
+	for (uint32_t i = 0; to < end; i++)
 	{
 		if (uuid && (i == 4 || i == 6 || i == 8 || i == 10))
 			*to++ = '-';
 		*to++ = digits[packed[i] >> 4];
 		*to++ = digits[packed[i] & 15];
 	}
-	return result;
 }
 
 /* Text number "i" of the block (of its dictionary, if it has one) where it lies. */
@@ -44,12 +42,14 @@ text_in_place(const ReadColumn *c, uint32_t i)
 static bool
 packed_text(Arena *arena, const ReadColumn *c, uint32_t i, AnyValue *out)
 {
-	uint32_t width = c->form == FORM_UUID ? 16 : c->fixed_len / 2;
+	char *text = arena_alloc(arena, c->fixed_len);
 
+	if (text != NULL)
+		segment_expand_hex(c, i, text);
 	out->type = c->type;
 	out->len = c->fixed_len;
-	out->u.data = unpack_hex(arena, c->payload.data + (size_t) i * width, c->fixed_len, c->form == FORM_UUID);
-	return out->u.data != NULL;
+	out->u.data = text;
+	return text != NULL;
 }
 
 /* A value of a nested type from its bytes. */

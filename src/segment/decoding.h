@@ -115,6 +115,9 @@ segment_template(Decoder *d, TableId table, uint32_t row)
  */
 extern bool segment_value_in_place(Arena *arena, const ReadColumn *c, uint32_t i, AnyValue *out, SpanError *error);
 
+/* segment_expand_hex: text "i" of a column of packed hexadecimal, fixed_len bytes */
+extern void segment_expand_hex(const ReadColumn *c, uint32_t i, char *to);
+
 /*
  * segment_n_children: events or links of a row of the shape, whose count is value
  * "at" of its column if it varies

@@ -96,9 +96,26 @@ compare_starts(const void *a, const void *b)
 	return x->span < y->span ? -1 : x->span > y->span;
 }
 
+/* Where the start times of the rows are. */
+typedef struct Starts
+{
+	const char *base;
+	size_t      offset;
+	size_t      stride;
+} Starts;
+
+static inline int64_t
+start_of(Starts starts, uint32_t row)
+{
+	int64_t start;
+
+	memcpy(&start, starts.base + row * starts.stride + starts.offset, sizeof(start));
+	return start;
+}
+
 /* Sorts the rows of one trace by start time, stable. */
 static bool
-sort_trace(const SpanBatch *batch, uint32_t *rows, uint32_t count, const SpanAllocator *allocator)
+sort_trace(Starts starts, uint32_t *rows, uint32_t count, const SpanAllocator *allocator)
 {
 	StartKey  local[INSERTION_SORT_MAX];
 	StartKey *keys = local;
@@ -112,7 +129,7 @@ sort_trace(const SpanBatch *batch, uint32_t *rows, uint32_t count, const SpanAll
 	}
 	for (uint32_t i = 0; i < count; i++)
 	{
-		keys[i].start = batch->spans[rows[i]].start_time_unix_nano;
+		keys[i].start = start_of(starts, rows[i]);
 		keys[i].span = rows[i];
 		if (i > 0 && keys[i].start < keys[i - 1].start)
 			sorted = false;
@@ -186,14 +203,14 @@ group_by_trace(const SpanBatch *batch, uint32_t first, uint32_t count,
 
 /* Places rows by trace; "sequence" is the order of the traces. */
 static bool
-place_rows(const SpanBatch *batch, uint32_t first, const SpanAllocator *allocator,
-           TraceTable *table, const uint32_t *trace_of, const uint32_t *sequence, RowOrder *order)
+place_rows(Starts starts, uint32_t first, const SpanAllocator *allocator, TraceRun *traces, uint32_t n_traces,
+           const uint32_t *trace_of, const uint32_t *sequence, RowOrder *order)
 {
 	uint32_t row = 0;
 
-	for (uint32_t t = 0; t < table->n_traces; t++)
+	for (uint32_t t = 0; t < n_traces; t++)
 	{
-		TraceRun *run = &table->traces[sequence[t]];
+		TraceRun *run = &traces[sequence[t]];
 
 		run->first_row = row;
 		row += run->count;
@@ -201,23 +218,46 @@ place_rows(const SpanBatch *batch, uint32_t first, const SpanAllocator *allocato
 	}
 	for (uint32_t i = 0; i < order->n_rows; i++)
 	{
-		TraceRun *run = &table->traces[trace_of[i]];
+		TraceRun *run = &traces[trace_of[i]];
 
 		order->spans[run->first_row + run->count++] = first + i;
 	}
-	order->traces = allocator->alloc(allocator->arg, (size_t) table->n_traces * sizeof(TraceRun) + 1);
+	order->traces = allocator->alloc(allocator->arg, (size_t) n_traces * sizeof(TraceRun) + 1);
 	if (order->traces == NULL)
 		return false;
-	for (uint32_t t = 0; t < table->n_traces; t++)
+	for (uint32_t t = 0; t < n_traces; t++)
 	{
-		const TraceRun *run = &table->traces[sequence[t]];
+		const TraceRun *run = &traces[sequence[t]];
 
 		order->traces[t] = *run;
-		if (!sort_trace(batch, order->spans + run->first_row, run->count, allocator))
+		if (!sort_trace(starts, order->spans + run->first_row, run->count, allocator))
 			return false;
 	}
-	order->n_traces = table->n_traces;
+	order->n_traces = n_traces;
 	return true;
+}
+
+bool
+segment_order_traces(TraceRun *traces, uint32_t n_traces, const uint32_t *trace_of, uint32_t first, uint32_t count,
+                     const char *starts, size_t offset, size_t stride, const SpanAllocator *allocator, RowOrder *order)
+{
+	Starts    rows = {starts, offset, stride};
+	uint32_t *sequence = allocator->alloc(allocator->arg, (size_t) n_traces * sizeof(uint32_t) + 1);
+	bool      ok = false;
+
+	memset(order, 0, sizeof(*order));
+	order->n_rows = count;
+	order->spans = allocator->alloc(allocator->arg, (size_t) count * sizeof(uint32_t) + 1);
+	if (sequence != NULL && order->spans != NULL)
+	{
+		for (uint32_t t = 0; t < n_traces; t++)
+			sequence[t] = t;
+		qsort_r(sequence, n_traces, sizeof(uint32_t), compare_traces, traces);
+		ok = place_rows(rows, first, allocator, traces, n_traces, trace_of, sequence, order);
+	}
+	if (sequence != NULL)
+		allocator->release(allocator->arg, sequence);
+	return ok;
 }
 
 bool
@@ -226,26 +266,12 @@ segment_order(const SpanBatch *batch, uint32_t first, uint32_t count,
 {
 	TraceTable table = {0};
 	uint32_t  *trace_of = allocator->alloc(allocator->arg, (size_t) count * sizeof(uint32_t) + 1);
-	uint32_t  *sequence = NULL;
-	bool       ok = false;
+	bool       ok;
 
 	memset(order, 0, sizeof(*order));
-	order->n_rows = count;
-	order->spans = allocator->alloc(allocator->arg, (size_t) count * sizeof(uint32_t) + 1);
-	if (trace_of != NULL && order->spans != NULL &&
-	    group_by_trace(batch, first, count, allocator, &table, trace_of))
-	{
-		sequence = allocator->alloc(allocator->arg, (size_t) table.n_traces * sizeof(uint32_t) + 1);
-		if (sequence != NULL)
-		{
-			for (uint32_t t = 0; t < table.n_traces; t++)
-				sequence[t] = t;
-			qsort_r(sequence, table.n_traces, sizeof(uint32_t), compare_traces, table.traces);
-			ok = place_rows(batch, first, allocator, &table, trace_of, sequence, order);
-		}
-	}
-	if (sequence != NULL)
-		allocator->release(allocator->arg, sequence);
+	ok = trace_of != NULL && group_by_trace(batch, first, count, allocator, &table, trace_of) &&
+	     segment_order_traces(table.traces, table.n_traces, trace_of, first, count,
+	                          (const char *) batch->spans, offsetof(Span, start_time_unix_nano), sizeof(Span), allocator, order);
 	if (trace_of != NULL)
 		allocator->release(allocator->arg, trace_of);
 	if (table.traces != NULL)

@@ -76,9 +76,8 @@ add_bytes(Row *row, uint32_t column, uint8_t type, const void *data, uint32_t le
 	item->value.u.data = data;
 }
 
-/* For the list of rare keys and the filter over their values. */
-static void
-note_rare(ColumnSet *columns, TableId table, const KeyValue *kv)
+void
+rows_note_rare(ColumnSet *columns, TableId table, const KeyValue *kv)
 {
 	uint64_t hash;
 
@@ -119,7 +118,7 @@ add_attributes(RowBuilder *b, TableId table, AttributeList list, uint32_t overfl
 			buffer_put_varint(&b->overflow, i);
 			buffer_put_text(&b->overflow, kv->key);
 			value_put(&b->overflow, &kv->value);
-			note_rare(b->columns, table, kv);
+			rows_note_rare(b->columns, table, kv);
 		}
 	}
 	if (overflow)
@@ -205,9 +204,15 @@ rows_link(RowBuilder *b, const SpanLink *link, bool fill)
 	return add_attributes(b, TABLE_LINK, link->attributes, FIELD_LINK_OVERFLOW, fill);
 }
 
+static inline const char *
+span_id(const RowIds *ids, const RowOrder *order, uint32_t row)
+{
+	return ids->base + (order->spans[row] - ids->first) * ids->stride + ids->span_id;
+}
+
 /* The parents of rows first .. end - 1, which are of one trace and one block. */
 static void
-find_parents(const SpanBatch *batch, const RowOrder *order, uint32_t first, uint32_t end,
+find_parents(const RowIds *ids, const RowOrder *order, uint32_t first, uint32_t end,
              uint32_t *slots, uint32_t n_slots, int32_t *result)
 {
 	if (n_slots > 0)
@@ -216,43 +221,43 @@ find_parents(const SpanBatch *batch, const RowOrder *order, uint32_t first, uint
 		/* the first of spans with one id wins */
 		for (uint32_t row = end; row-- > first;)
 		{
-			const SpanId *id = &batch->spans[order->spans[row]].span_id;
-			uint32_t      at = (uint32_t) span_bytes_hash(id, SPAN_ID_LEN, 0) & (n_slots - 1);
+			const char *id = span_id(ids, order, row);
+			uint32_t    at = (uint32_t) span_bytes_hash(id, SPAN_ID_LEN, 0) & (n_slots - 1);
 
 			while (slots[at] != 0 &&
-			       memcmp(&batch->spans[order->spans[slots[at] - 1]].span_id, id, SPAN_ID_LEN) != 0)
+			       memcmp(span_id(ids, order, slots[at] - 1), id, SPAN_ID_LEN) != 0)
 				at = (at + 1) & (n_slots - 1);
 			slots[at] = row + 1;
 		}
 	}
 	for (uint32_t row = first; row < end; row++)
 	{
-		const SpanId *parent = &batch->spans[order->spans[row]].parent_span_id;
-		uint32_t      found = UINT32_MAX;
+		const char *parent = ids->base + (order->spans[row] - ids->first) * ids->stride + ids->parent;
+		uint32_t    found = UINT32_MAX;
 
 		result[row] = PARENT_NONE;
-		if (id_is_zero(parent->bytes, SPAN_ID_LEN))
+		if (id_is_zero((const uint8_t *) parent, SPAN_ID_LEN))
 			continue;
 		if (n_slots > 0)
 		{
 			uint32_t at = (uint32_t) span_bytes_hash(parent, SPAN_ID_LEN, 0) & (n_slots - 1);
 
 			while (slots[at] != 0 &&
-			       memcmp(&batch->spans[order->spans[slots[at] - 1]].span_id, parent, SPAN_ID_LEN) != 0)
+			       memcmp(span_id(ids, order, slots[at] - 1), parent, SPAN_ID_LEN) != 0)
 				at = (at + 1) & (n_slots - 1);
 			if (slots[at] != 0)
 				found = slots[at] - 1;
 		}
 		else
 			for (uint32_t other = first; found == UINT32_MAX && other < end; other++)
-				if (memcmp(&batch->spans[order->spans[other]].span_id, parent, SPAN_ID_LEN) == 0)
+				if (memcmp(span_id(ids, order, other), parent, SPAN_ID_LEN) == 0)
 					found = other;
 		result[row] = found == UINT32_MAX ? PARENT_ELSEWHERE : (int32_t) row - (int32_t) found;
 	}
 }
 
 int32_t *
-rows_parents(const SpanBatch *batch, const RowOrder *order, const SpanAllocator *allocator)
+rows_parents(const RowIds *ids, const RowOrder *order, const SpanAllocator *allocator)
 {
 	int32_t  *result = allocator->alloc(allocator->arg, (size_t) order->n_rows * sizeof(int32_t) + 1);
 	uint32_t *slots = allocator->alloc(allocator->arg, 2 * IMAGE_BLOCK_ROWS * sizeof(uint32_t));
@@ -279,7 +284,7 @@ rows_parents(const SpanBatch *batch, const RowOrder *order, const SpanAllocator 
 			if (stop - row > LINEAR_PARENTS)
 				for (n_slots = 32; n_slots < 2 * (stop - row);)
 					n_slots *= 2;
-			find_parents(batch, order, row, stop, slots, n_slots, result);
+			find_parents(ids, order, row, stop, slots, n_slots, result);
 			row = stop;
 		}
 	}
@@ -287,51 +292,59 @@ rows_parents(const SpanBatch *batch, const RowOrder *order, const SpanAllocator 
 	return result;
 }
 
+void
+rows_mark_rare_keys(const uint32_t *counts, uint32_t n_rows, ColumnSet *columns)
+{
+	size_t   n = (size_t) columns->n_strings * N_TABLES;
+	uint32_t threshold = n_rows < RARE_MIN_ROWS ? 1 : n_rows / RARE_FRACTION;
+	uint32_t regular;
+
+	/* the same threshold for events and links: what counts is the rows of the segment */
+	do
+	{
+		regular = 0;
+		for (size_t i = 0; i < n; i++)
+			regular += counts[i] != 0 && counts[i] >= threshold;
+		if (regular > MAX_KEY_COLUMNS)
+			threshold *= 2;
+	} while (regular > MAX_KEY_COLUMNS);
+	for (size_t i = 0; i < n; i++)
+		if (counts[i] < threshold)
+			columns->key_slot[i % N_TABLES][i / N_TABLES] = RARE_KEY;
+}
+
 static void
-count_keys(AttributeList list, uint32_t *counts)
+count_keys(AttributeList list, TableId table, uint32_t *counts)
 {
 	for (uint32_t i = 0; i < list.count; i++)
-		counts[list.items[i].key_id]++;
+		counts[(size_t) list.items[i].key_id * N_TABLES + table]++;
 }
 
 bool
 rows_mark_rare(const SpanBatch *batch, uint32_t first, uint32_t n_rows, ColumnSet *columns)
 {
 	const SpanAllocator *a = columns->allocator;
-	uint32_t             n = columns->n_strings;
+	size_t               size = (size_t) columns->n_strings * N_TABLES * sizeof(uint32_t);
 	uint32_t            *counts;
-	uint32_t             threshold = n_rows / RARE_FRACTION;
-	uint32_t             regular;
 
+	/* if there are too many keys then, those that come first have columns */
 	if (n_rows < RARE_MIN_ROWS)
 		return true;
-	counts = a->alloc(a->arg, (size_t) n * N_TABLES * sizeof(uint32_t));
+	counts = a->alloc(a->arg, size);
 	if (counts == NULL)
 		return false;
-	memset(counts, 0, (size_t) n * N_TABLES * sizeof(uint32_t));
+	memset(counts, 0, size);
 	for (uint32_t row = 0; row < n_rows; row++)
 	{
 		const Span *span = &batch->spans[first + row];
 
-		count_keys(span->attributes, counts);
+		count_keys(span->attributes, TABLE_SPAN, counts);
 		for (uint32_t i = 0; i < span->n_events; i++)
-			count_keys(span->events[i].attributes, counts + n);
+			count_keys(span->events[i].attributes, TABLE_EVENT, counts);
 		for (uint32_t i = 0; i < span->n_links; i++)
-			count_keys(span->links[i].attributes, counts + 2 * (size_t) n);
+			count_keys(span->links[i].attributes, TABLE_LINK, counts);
 	}
-	/* the same threshold for events and links: what counts is the rows of the segment */
-	do
-	{
-		regular = 0;
-		for (size_t i = 0; i < (size_t) n * N_TABLES; i++)
-			regular += counts[i] != 0 && counts[i] >= threshold;
-		if (regular > MAX_KEY_COLUMNS)
-			threshold *= 2;
-	} while (regular > MAX_KEY_COLUMNS);
-	for (uint32_t t = 0; t < N_TABLES; t++)
-		for (uint32_t i = 0; i < n; i++)
-			if (counts[(size_t) t * n + i] < threshold)
-				columns->key_slot[t][i] = RARE_KEY;
+	rows_mark_rare_keys(counts, n_rows, columns);
 	a->release(a->arg, counts);
 	return true;
 }

@@ -12,9 +12,6 @@
 
 #include <stdlib.h>
 
-/* A shape of fewer rows keeps no constants: they would cost more than column values. */
-#define CONSTANT_MIN_ROWS 4
-
 const FieldColumnType field_columns[N_FIELD_COLUMNS] = {
 	[FIELD_PARENT_DISTANCE] = {TABLE_SPAN, ANY_INT},
 	[FIELD_PARENT_ID] = {TABLE_SPAN, ANY_BYTES},
@@ -222,6 +219,29 @@ add_shape(Table *t, const Row *row, uint64_t hash)
 	return !t->shapes.failed;
 }
 
+bool
+table_add_shape(Table *t, const uint32_t *fields, const uint32_t *columns, uint32_t n, uint32_t *index)
+{
+	Shape      shape = {.n_items = n};
+	ShapeItem *items;
+
+	*index = table_n_shapes(t);
+	memcpy(shape.fields, fields, sizeof(shape.fields));
+	shape.first_item = (uint32_t) (t->items.len / sizeof(ShapeItem));
+	items = (ShapeItem *) buffer_reserve(&t->items, n * sizeof(ShapeItem));
+	if (items == NULL || t->items.len / sizeof(ShapeItem) + n > UINT32_MAX)
+		return false;
+	memset(items, 0, n * sizeof(ShapeItem));
+	for (uint32_t i = 0; i < n; i++)
+	{
+		items[i].column = columns[i];
+		items[i].varying = is_overflow(columns[i]);
+	}
+	t->items.len += n * sizeof(ShapeItem);
+	buffer_put(&t->shapes, &shape, sizeof(shape));
+	return !t->shapes.failed;
+}
+
 static inline bool
 same_value(const AnyValue *a, const AnyValue *b)
 {
@@ -299,11 +319,10 @@ compare_shapes(const void *a, const void *b, void *arg)
 }
 
 bool
-table_settle(Table *t)
+table_number(Table *t)
 {
-	uint32_t   n = table_n_shapes(t);
-	Shape     *shapes = (Shape *) t->shapes.data;
-	ShapeItem *items = (ShapeItem *) t->items.data;
+	uint32_t n = table_n_shapes(t);
+	Shape   *shapes = (Shape *) t->shapes.data;
 
 	t->by_number = t->allocator->alloc(t->allocator->arg, (size_t) n * sizeof(uint32_t) + 1);
 	if (t->by_number == NULL)
@@ -313,10 +332,22 @@ table_settle(Table *t)
 	if (n > 1)
 		qsort_r(t->by_number, n, sizeof(uint32_t), compare_shapes, shapes);
 	for (uint32_t number = 0; number < n; number++)
-	{
-		Shape *shape = &shapes[t->by_number[number]];
+		shapes[t->by_number[number]].number = number;
+	return true;
+}
 
-		shape->number = number;
+bool
+table_settle(Table *t)
+{
+	Shape     *shapes = (Shape *) t->shapes.data;
+	ShapeItem *items = (ShapeItem *) t->items.data;
+
+	if (!table_number(t))
+		return false;
+	for (uint32_t number = 0; number < table_n_shapes(t); number++)
+	{
+		const Shape *shape = &shapes[t->by_number[number]];
+
 		for (uint32_t i = shape->first_item; i < shape->first_item + shape->n_items; i++)
 		{
 			if (shape->rows < CONSTANT_MIN_ROWS)

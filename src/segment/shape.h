@@ -32,6 +32,9 @@ typedef struct ColumnSet
 
 #define RARE_KEY UINT32_MAX
 
+/* A shape of fewer rows keeps no constants: they would cost more than column values. */
+#define CONSTANT_MIN_ROWS 4
+
 extern bool columns_init(ColumnSet *set, const SpanAllocator *allocator, uint32_t n_strings);
 extern void columns_free(ColumnSet *set);
 
@@ -115,6 +118,14 @@ extern void table_free(Table *t);
 /* table_find_shape: first pass, one row */
 extern bool table_find_shape(Table *t, const Row *row);
 extern void table_end_block(Table *t);
+
+/*
+ * table_add_shape, table_number: instead of table_find_shape() and
+ * table_settle(), for who knows which rows have one shape, compares their values
+ * and hands out the constants itself, in the order of the numbers
+ */
+extern bool table_add_shape(Table *t, const uint32_t *fields, const uint32_t *columns, uint32_t n, uint32_t *index);
+extern bool table_number(Table *t);
 
 /* table_settle: between the passes: numbers the shapes, hands constants to the columns */
 extern bool table_settle(Table *t);

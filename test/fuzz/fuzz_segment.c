@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "segment/classes.h"
+#include "segment/merge.h"
 #include "segment/tally.h"
 #include "spangen.h"
 
@@ -203,6 +204,33 @@ tally(SegmentReader *r, const SpanAllocator *allocator, SpanError *error)
 	segment_tally_free(t);
 }
 
+/* Merges the segment with itself. */
+static void
+merge(SegmentReader *r)
+{
+	static const SegmentMergeFilter everything = {NULL};
+	SegmentMerge                   *m = segment_merge_create(&limited);
+	SpanError                       error;
+	uint32_t                        n_targets = 0;
+	bool                            good = m != NULL && segment_summary(r)->rows <= 40000;
+
+	for (int time = 0; good && time < 2; time++)
+		for (uint32_t block = 0; good && block < segment_merge_blocks(r); block++)
+			good = segment_merge_add(m, r, block, &everything, &error);
+	good = good && segment_merge_split(m, NULL, NULL, &n_targets, &error);
+	for (uint32_t i = 0; good && i < n_targets; i++)
+	{
+		SegmentWriteOptions options = {.level = 1, .zstd_level = -1};
+		SegmentImage        image;
+
+		good = segment_merge_write(m, i, &options, &image, &error);
+		if (good)
+			segment_merge_free_image(m, &image);
+	}
+	if (m != NULL)
+		segment_merge_destroy(m);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -256,6 +284,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			segment_may_contain(r, keys[i].scope, keys[i].key, &probe);
 		}
 	span_batch_destroy(batch);
+	merge(r);
 	segment_close(r);
 	if (used != 0)
 		abort(); /* leaked */

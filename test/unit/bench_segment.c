@@ -6,7 +6,9 @@
  * bench_segment FILE [SPANS [SEGMENT_SPANS]]: FILE holds OTLP requests, each
  * behind its length (four bytes, little-endian).  TEMPO_BENCH_REPEAT=N
  * writes N times and does nothing else, for profiles;
- * TEMPO_BENCH_DECODE=PARTS (hexadecimal) decodes only these parts.
+ * TEMPO_BENCH_DECODE=PARTS (hexadecimal) decodes only these parts;
+ * TEMPO_BENCH_MERGE=N cuts the spans into segments of N, merges them, and does
+ * the same by decoding and writing.
  *
  *-------------------------------------------------------------------------
  */
@@ -17,6 +19,7 @@
 
 #include "ingest/decode.h"
 #include "segment/cpu.h"
+#include "segment/merge.h"
 #include "segment/reader.h"
 
 static double
@@ -242,6 +245,65 @@ by_id(const SegmentSource *source, const SpanBatch *spans)
 	span_batch_destroy(batch);
 }
 
+static uint32_t
+cut(const SpanBatch *batch, uint32_t spans, uint32_t count, SegmentImage *images)
+{
+	SegmentWriteOptions options = {.level = count > 4096};
+	SpanError           error = {0};
+	uint32_t            n = 0;
+
+	for (uint32_t first = 0; first < spans; first += count)
+		if (!segment_write(batch, first, spans - first < count ? spans - first : count, &options, &span_malloc_allocator, &images[n++], &error))
+			fail("write", &error);
+	return n;
+}
+
+/* "decoded": by decoding all and writing */
+static void
+merge(const SegmentImage *images, uint32_t n, uint32_t spans, bool decoded)
+{
+	static const SegmentProjection  everything = {SEGMENT_ALL};
+	static const SegmentMergeFilter all = {NULL};
+	SegmentWriteOptions             options = {.level = 2};
+	SegmentMerge                   *m = segment_merge_create(&counting);
+	SpanBatch                      *batch = span_batch_create(&counting, 0);
+	SpanError                       error = {0};
+	SegmentImage                    image;
+	uint32_t                        targets;
+	uint64_t                        raw = 0;
+	double                          start;
+	double                          read;
+	size_t                          held;
+
+	peak = allocated;
+	start = now();
+	for (uint32_t i = 0; i < n; i++)
+	{
+		SegmentMemory  memory = {images[i].data, images[i].size};
+		SegmentSource  source = segment_source_memory(&memory);
+		SegmentReader *r = segment_open(&source, &counting, &error);
+
+		raw += segment_summary(r)->raw_size;
+		if (decoded && !segment_decode(r, &everything, 0, segment_summary(r)->rows, batch, &error))
+			fail("decode", &error);
+		for (uint32_t block = 0; !decoded && block < segment_merge_blocks(r); block++)
+			if (!segment_merge_add(m, r, block, &all, &error))
+				fail("add", &error);
+		segment_close(r);
+	}
+	read = now() - start;
+	held = decoded ? span_batch_memory(batch) : segment_merge_memory(m);
+	if (decoded ? !segment_write(batch, 0, batch->n_spans, &options, &counting, &image, &error) :
+	              !segment_merge_split(m, NULL, NULL, &targets, &error) || !segment_merge_write(m, 0, &options, &image, &error))
+		fail("write", &error);
+	printf("  merge of %u%s: read %.0f, write %.0f ns/span, %.0f B/span held, peak %.0f B/span, sources' raw size %.0f, result's %.0f, %.2f B/span stored\n",
+	       n, decoded ? " by decoding" : "", read * 1e9 / spans, (now() - start - read) * 1e9 / spans, (double) held / spans,
+	       (double) peak / spans, (double) raw / spans, (double) image.summary.raw_size / spans, (double) image.size / spans);
+	segment_image_free(&image, &counting);
+	segment_merge_destroy(m);
+	span_batch_destroy(batch);
+}
+
 static void
 bench(const SpanBatch *batch, uint32_t count, uint8_t level)
 {
@@ -323,6 +385,16 @@ main(int argc, char **argv)
 			printf("write %.0f ns/span\n", (now() - start) * 1e9 / count);
 			segment_image_free(&image, &span_malloc_allocator);
 		}
+		return 0;
+	}
+	if (getenv("TEMPO_BENCH_MERGE") != NULL)
+	{
+		uint32_t      size = (uint32_t) strtoul(getenv("TEMPO_BENCH_MERGE"), NULL, 10);
+		SegmentImage *images = calloc(count / size + 1, sizeof(SegmentImage));
+		uint32_t      n = cut(batch, count, size, images);
+
+		for (int i = 0; i < 4; i++)
+			merge(images, n, count, i % 2);
 		return 0;
 	}
 	bench(batch, count, 1);

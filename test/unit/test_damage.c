@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "segment/classes.h"
+#include "segment/merge.h"
 #include "segment/tally.h"
 #include "spangen.h"
 #include "tap.h"
@@ -128,10 +129,43 @@ tally(SegmentReader *r, const SpanAllocator *allocator, SpanError *error)
 	segment_tally_free(t);
 }
 
+/* The segment merged with itself, but for every fifth row, and written again. */
+static bool
+merge_twice(SegmentReader *r, SpanError *error)
+{
+	static uint8_t     deleted[8192];
+	SegmentMergeFilter filter = {.deleted = segment_summary(r)->rows <= 8 * sizeof(deleted) ? deleted : NULL};
+	SegmentMerge      *merge = segment_merge_create(&dry);
+	uint32_t           n_targets = 0;
+	bool               good = merge != NULL;
+
+	for (uint32_t i = 0; i < 8 * sizeof(deleted); i += 5)
+		deleted[i / 8] |= (uint8_t) (1 << i % 8);
+	for (int time = 0; good && time < 2; time++)
+		for (uint32_t block = 0; good && block < segment_merge_blocks(r); block++)
+			good = segment_merge_add(merge, r, block, &filter, error);
+	good = good && segment_merge_split(merge, NULL, NULL, &n_targets, error);
+	for (uint32_t i = 0; good && i < n_targets; i++)
+	{
+		SegmentWriteOptions options = {.level = 2};
+		SegmentImage        image;
+
+		good = segment_merge_write(merge, i, &options, &image, error);
+		if (good)
+			segment_merge_free_image(merge, &image);
+	}
+	if (merge != NULL)
+		segment_merge_destroy(merge);
+	else
+		error->code = SPAN_ERROR_MEMORY;
+	return good;
+}
+
 /* Everything a reader can do.  True if nothing failed and all spans are equal to the given ones. */
 static bool
 read_everything(const uint8_t *data, size_t size, const SpanBatch *expected, SpanError *error)
 {
+	static uint32_t   calls = 0;
 	SegmentProjection all = {SEGMENT_ALL, NULL, 0};
 	SegmentMemory     memory = {data, size};
 	SegmentSource     source = segment_source_memory(&memory);
@@ -182,6 +216,17 @@ read_everything(const uint8_t *data, size_t size, const SpanBatch *expected, Spa
 		}
 	segment_names(r, &texts, &n, error);
 	segment_tenants(r, &texts, &n, error);
+	/* it takes its time */
+	if (calls++ % 4 == 0)
+	{
+		SpanError merge_error = {SPAN_ERROR_NONE};
+		uint32_t  before_merge = batch->n_spans;
+
+		merge_twice(r, &merge_error);
+		/* who reads after a merge that failed */
+		segment_decode(r, &all, 0, rows, batch, &merge_error);
+		span_batch_truncate(batch, before_merge);
+	}
 	for (uint32_t i = 0; i < batch->n_spans; i++)
 		segment_find_trace(r, &batch->spans[i].trace_id, &n, &n_values, error);
 	if (rows > 3)
@@ -257,6 +302,31 @@ test_flips(int kind, uint32_t n, int level)
 }
 
 static void
+test_merge_without_memory(const SegmentImage *image)
+{
+	SegmentMemory memory = {image->data, image->size};
+	SegmentSource source = segment_source_memory(&memory);
+	uint32_t      wrong = 0;
+	size_t        before = bytes_left;
+	bool          done = false;
+	long          tries;
+
+	for (tries = 0; !done && tries < 100000; tries += 1 + tries / 32)
+	{
+		SpanError      error = {SPAN_ERROR_NONE};
+		SegmentReader *r = segment_open(&source, &span_malloc_allocator, &error);
+
+		allocations_left = tries;
+		done = merge_twice(r, &error);
+		wrong += !done && error.code != SPAN_ERROR_MEMORY;
+		allocations_left = -1;
+		segment_close(r);
+	}
+	ok(done && wrong == 0, "merging without memory gives an error: %u of %ld wrong", wrong, tries);
+	ok(bytes_left == before, "no memory is leaked after that");
+}
+
+static void
 test_no_memory(int kind, uint32_t n, int level)
 {
 	SegmentImage        image;
@@ -289,6 +359,7 @@ test_no_memory(int kind, uint32_t n, int level)
 	}
 	ok(done && wrong == 0, "reading without memory gives an error: %u of %ld wrong", wrong, tries);
 	allocations_left = -1;
+	test_merge_without_memory(&image);
 	segment_image_free(&image, &span_malloc_allocator);
 	span_batch_destroy(rows);
 }
