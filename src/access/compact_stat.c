@@ -199,6 +199,23 @@ tempo_stat_forget_missing(const Oid *relids, int n)
 	}
 }
 
+void
+tempo_stat_forget(Oid database, Oid relid)
+{
+	if (shared == NULL)
+		return;
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < MAX_TABLES; i++)
+	{
+		TempoCompactStat *stat = &shared->tables[i];
+		Oid               known = pg_atomic_read_u32(&stat->relid);
+
+		if (known != InvalidOid && stat->database == database && (relid == InvalidOid || known == relid))
+			pg_atomic_write_u32(&stat->relid, InvalidOid);
+	}
+	LWLockRelease(shared->lock);
+}
+
 /* -------------------------------------------------------------- reporting */
 
 void

@@ -51,6 +51,9 @@ extern TempoCompactStat *tempo_compact_stat_known(Oid relid);
 /* tempo_stat_forget_missing: makes room: tables of this database that are not in the list */
 extern void tempo_stat_forget_missing(const Oid *relids, int n);
 
+/* tempo_stat_forget: makes room: a table that is dropped, or all of a database (relid = InvalidOid) */
+extern void tempo_stat_forget(Oid database, Oid relid);
+
 /* tempo_stat_phase: this process begins something, of "total" segments; IDLE = it is done */
 extern void tempo_stat_phase(TempoCompactStat *stat, TempoCompactPhase phase, uint32 total);
 

@@ -12,6 +12,7 @@
 #include "access/compat.h"
 #include "access/ddl.h"
 
+#include "access/compact_stat.h"
 #include "access/deletions.h"
 #include "access/directory.h"
 #include "access/insert_buffer.h"
@@ -22,6 +23,7 @@
 #include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_database.h"
 #include "catalog/pg_inherits.h"
 #include "commands/defrem.h"
 #include "executor/executor.h"
@@ -480,12 +482,17 @@ tempo_object_access(ObjectAccessType access, Oid class_id, Oid object_id, int su
 {
 	if (prev_object_access)
 		prev_object_access(access, class_id, object_id, sub_id, arg);
+	/* statistics of what is kept after all begin anew */
+	if (class_id == DatabaseRelationId && access == OAT_DROP)
+		tempo_stat_forget(object_id, InvalidOid);
 	if (class_id != RelationRelationId)
 		return;
 	if (access == OAT_DROP && sub_id == 0)
 	{
-		if (tempo_relation_oid(object_id))
-			forget_if_readable(object_id);
+		if (!tempo_relation_oid(object_id))
+			return;
+		forget_if_readable(object_id);
+		tempo_stat_forget(MyDatabaseId, object_id);
 	}
 	else if (access == OAT_POST_CREATE && sub_id > 0 && tempo_relation_oid(object_id))
 		refuse_columns(get_rel_name(object_id));

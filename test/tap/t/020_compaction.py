@@ -257,6 +257,24 @@ def tenants(node):
     tap.equal(node.sql("SELECT count(*) BETWEEN 40 AND 80, max(tenants) FROM tempo.segments WHERE relation = 'tempo.spans'::regclass"), "t|1", "comes in the end")
 
 
+def statistics(node):
+    """the statistics of tables and databases that are dropped make room for others"""
+    fill = """DO $$ BEGIN FOR i IN 1..130 LOOP
+                  EXECUTE format('CREATE TABLE full_%s (LIKE tempo.spans) USING tempo', i);
+                  PERFORM tempo.compact(format('full_%s', i)::regclass);
+              END LOOP; END $$"""
+    known = lambda name, db: node.sql("CREATE TABLE %s (LIKE tempo.spans) USING tempo; SELECT merges FROM tempo.compact('%s'); SELECT count(*) FROM tempo.stat_compaction WHERE relation = '%s'::regclass" % (name, name, name), db).split()[-1]
+    node.sql("CREATE DATABASE another")
+    node.sql("CREATE EXTENSION tempo_pg; " + fill, "another")
+    tap.equal(known("one_more", "another"), "0", "there is room for so many tables")
+    node.sql("DROP TABLE " + ", ".join("full_%d" % n for n in range(1, 11)), "another")
+    tap.equal(known("later", "another"), "1", "a table that is dropped leaves its place")
+    node.sql("DROP TABLE later; " + fill.replace("1..130", "1..10"), "another")
+    node.sql("DROP DATABASE another")
+    tap.equal(known("late", "postgres"), "1", "and so does a database")
+    node.sql("DROP TABLE late")
+
+
 def dropping(node):
     """the worker is in nobody's way who drops the extension, and finds the new one"""
     for n in range(20 if cluster.LONG else 6):
@@ -280,6 +298,7 @@ def test():
     snapshots(node)
     orphans(node)
     tenants(node)
+    statistics(node)
     dropping(node)
 
 
