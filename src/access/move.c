@@ -6,8 +6,8 @@
  * Merged segments are written behind the small ones they come from, so a file
  * that grew quickly is left with much free space in front.  When nothing is
  * left to merge, segments move there, the last ones first, and VACUUM gives
- * the end of the file back.  Each move is to a lower block, so this comes to
- * an end.
+ * the end of the file back.  Each move is to a lower block, if not at once
+ * then by a second one, so this comes to an end.
  *
  * While spans come in, free space is not waste: the next segments go there.
  * What is given back must be what has not been needed for a while.
@@ -85,6 +85,29 @@ fits_lower(const TempoMeta *meta, const TempoSegment *segment)
 	return false;
 }
 
+/*
+ * Where no segment fits into any free extent: the one that stands behind the
+ * largest goes to the end of the file and comes back into its own place and
+ * the extent, so that what is free is behind it then.
+ */
+static TempoSegment *
+choose_detour(const TempoMeta *meta, TempoSegment *segments, uint32 count)
+{
+	TempoSegment *chosen = NULL;
+	BlockNumber   largest = MOVE_BLOCKS;
+
+	for (uint32 i = 0; i < meta->header.n_free; i++)
+		for (uint32 s = 0; s < count; s++)
+			if (meta->free[i].count > largest && segments[s].summary.level > 0 &&
+			    segments[s].first_block == meta->free[i].first + meta->free[i].count &&
+			    meta->free[i].count >= segments[s].n_blocks / MOVE_FRACTION)
+			{
+				largest = meta->free[i].count;
+				chosen = &segments[s];
+			}
+	return chosen;
+}
+
 TempoSegment *
 tempo_move_choose(Relation rel, TempoSegment *segments, uint32 count, TempoSpace *space)
 {
@@ -112,6 +135,9 @@ tempo_move_choose(Relation rel, TempoSegment *segments, uint32 count, TempoSpace
 		if (segments[i].summary.level > 0 && (chosen == NULL || segments[i].first_block > chosen->first_block) &&
 		    fits_lower(meta, &segments[i]))
 			chosen = &segments[i];
+	/* one at a time, since until VACUUM the file is longer for it */
+	if (chosen == NULL && space != NULL && space->moved == 0)
+		chosen = choose_detour(meta, segments, count);
 	if (chosen != NULL && space != NULL)
 		space->moved += chosen->n_blocks;
 	pfree(meta);
