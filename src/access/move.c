@@ -136,8 +136,9 @@ tempo_move_choose(Relation rel, TempoSegment *segments, uint32 count, TempoSpace
 		    fits_lower(meta, &segments[i]))
 			chosen = &segments[i];
 	/* one at a time, since until VACUUM the file is longer for it */
-	if (chosen == NULL && space != NULL && space->moved == 0)
-		chosen = choose_detour(meta, segments, count);
+	if (chosen == NULL && space != NULL && space->moved == 0 &&
+	    (chosen = choose_detour(meta, segments, count)) != NULL)
+		space->length += chosen->n_blocks; /* this growth tells of no need */
 	if (chosen != NULL && space != NULL)
 		space->moved += chosen->n_blocks;
 	pfree(meta);
