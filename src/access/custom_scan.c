@@ -20,6 +20,7 @@
 #include "access/deletions.h"
 #include "access/memory.h"
 #include "access/row.h"
+#include "access/row_kit.h"
 #include "access/scan_walk.h"
 #include "access/sysattr.h"
 #include TEMPO_EXPLAIN_HEADER
@@ -56,7 +57,8 @@ typedef struct TempoScanState
 	bool              partial_keys;
 	ExprState        *recheck; /* the filter, for EvalPlanQual; else NULL */
 	List             *keys;    /* for EXPLAIN */
-	TempoRowReader   *reader;
+	TempoRowKit      *kit;
+	TempoRowReader   *reader; /* the kit's */
 
 	/* where the scan is */
 	ScanWalk           walk;
@@ -154,11 +156,13 @@ set_keys(SegmentProjection *projection, List *keys)
 static void
 set_projections(TempoScanState *state, CustomScan *plan)
 {
-	ScanNeeds needs = {0};
-	List     *filter_keys = NIL;
-	bool      resource_blank;
-	int       attributes_member;
+	ScanNeeds  needs = {0};
+	List      *filter_keys = NIL;
+	Bitmapset *blank = NULL;
+	int        resource_member;
+	int        attributes_member;
 
+	resource_member = state->map->attno[TEMPO_RESOURCE_ATTRIBUTES] + 1 - FirstLowInvalidHeapAttributeNumber;
 	attributes_member = state->map->attno[TEMPO_ATTRIBUTES] + 1 - FirstLowInvalidHeapAttributeNumber;
 	tempo_scan_needs((Node *) plan->scan.plan.targetlist, &state->target, &needs);
 	tempo_scan_needs((Node *) plan->scan.plan.qual, &state->target, &needs);
@@ -178,16 +182,14 @@ set_projections(TempoScanState *state, CustomScan *plan)
 	if (needs.attributes)
 		needs.columns = bms_add_member(needs.columns, attributes_member);
 	state->no_columns = bms_is_empty(needs.columns) && !needs.all_columns;
-	state->reader = tempo_row_reader_create(state->map, needs.columns, needs.all_columns);
 
 	/* tempo.attr() gets both columns as arguments, also where it looks at one */
-	resource_blank = !needs.all_columns &&
-	                 !bms_is_member(state->map->attno[TEMPO_RESOURCE_ATTRIBUTES] + 1 - FirstLowInvalidHeapAttributeNumber,
-	                                needs.columns);
-	if (resource_blank)
-		tempo_row_reader_blank(state->reader, TEMPO_RESOURCE_ATTRIBUTES);
+	if (!needs.all_columns && !bms_is_member(resource_member, needs.columns))
+		blank = bms_add_member(blank, TEMPO_RESOURCE_ATTRIBUTES);
 	if (!needs.attributes && !needs.all_columns)
-		tempo_row_reader_blank(state->reader, TEMPO_ATTRIBUTES);
+		blank = bms_add_member(blank, TEMPO_ATTRIBUTES);
+	state->kit = tempo_row_kit_take(state->map, needs.columns, needs.all_columns, blank);
+	state->reader = state->kit->reader;
 }
 
 static SpanBatch *
@@ -218,7 +220,7 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 	state->allocator = tempo_context_allocator(AllocSetContextCreate(CurrentMemoryContext, "tempo scan spans",
 	                                                                 ALLOCSET_DEFAULT_SIZES));
 	state->filter_batch = make_batch(state);
-	state->row_batch = make_batch(state);
+	state->row_batch = state->kit->batch;
 }
 
 /*
@@ -663,7 +665,12 @@ rescan(CustomScanState *node)
 static void
 end_scan(CustomScanState *node)
 {
-	tempo_walk_close(&((TempoScanState *) node)->walk);
+	TempoScanState *state = (TempoScanState *) node;
+
+	tempo_walk_close(&state->walk);
+	if (state->kit != NULL)
+		tempo_row_kit_give_back(state->kit);
+	state->kit = NULL;
 }
 
 static Size

@@ -40,6 +40,7 @@ typedef struct CacheEntry
 	SpanAllocator  allocator;
 	SegmentReader *reader;
 	Size           bytes;
+	Size           frame_bytes;
 	int            pins;
 
 	/* what the read callback needs */
@@ -58,19 +59,20 @@ struct TempoOpenSegment
 	MemoryContextCallback callback;
 };
 
-static int segment_cache_size = 32 * 1024; /* kB */
+static int segment_cache_size = 64 * 1024; /* kB */
 
 static HTAB      *cache = NULL;
 static dlist_head cache_lru = DLIST_STATIC_INIT(cache_lru);
 static Size       cache_bytes = 0;
+static Size       frame_bytes = 0; /* of that, what can be given up singly */
 
 void
 tempo_segment_cache_init(void)
 {
 	DefineCustomIntVariable("tempo_pg.segment_cache_size",
 	                        "Memory that a server process uses to keep opened segments.",
-	                        "Opened segments are kept with their footers and dictionaries, and as long as there is room with the columns that most scans read, unpacked.",
-	                        &segment_cache_size, 32 * 1024, 0, MAX_KILOBYTES,
+	                        "Opened segments are kept with their footers and dictionaries, and as long as there is room with the columns that most scans read and with what traces were read from, unpacked.",
+	                        &segment_cache_size, 64 * 1024, 0, MAX_KILOBYTES,
 	                        PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
 }
 
@@ -92,18 +94,45 @@ drop_entry(CacheEntry *entry)
 {
 	dlist_delete(&entry->lru);
 	cache_bytes -= entry->bytes;
+	frame_bytes -= entry->frame_bytes;
 	if (entry->context != NULL)
 		MemoryContextDelete(entry->context);
 	hash_search(cache, &entry->key, HASH_REMOVE, NULL);
 }
 
-/* Drops entries that nobody uses, oldest first, until the rest fits. */
+/* How large an entry is changes while it is in use. */
+static void
+measure_entry(CacheEntry *entry)
+{
+	Size bytes = MemoryContextMemAllocated(entry->context, true);
+	Size frames = entry->reader != NULL ? segment_kept_frames(entry->reader) : 0;
+
+	cache_bytes += bytes - entry->bytes;
+	entry->bytes = bytes;
+	frame_bytes += frames - entry->frame_bytes;
+	entry->frame_bytes = frames;
+}
+
+/* Gives up what nobody uses until the rest fits, oldest first: frames, then whole entries. */
 static void
 shrink_cache(void)
 {
+	Size        limit = (Size) segment_cache_size * 1024;
+	dlist_iter  iter;
 	dlist_node *node = dlist_is_empty(&cache_lru) ? NULL : dlist_tail_node(&cache_lru);
 
-	while (node != NULL && cache_bytes > (Size) segment_cache_size * 1024)
+	dlist_reverse_foreach(iter, &cache_lru)
+	{
+		CacheEntry *entry = dlist_container(CacheEntry, lru, iter.cur);
+
+		if (cache_bytes <= limit)
+			return;
+		if (entry->pins > 0 || entry->frame_bytes == 0 || entry->reading)
+			continue;
+		(void) segment_forget_frames(entry->reader, cache_bytes - limit);
+		measure_entry(entry);
+	}
+	while (node != NULL && cache_bytes > limit)
 	{
 		CacheEntry *entry = dlist_container(CacheEntry, lru, node);
 
@@ -118,7 +147,6 @@ unpin(void *arg)
 {
 	TempoOpenSegment *open = arg;
 	CacheEntry       *entry = open->entry;
-	Size              bytes;
 
 	if (entry == NULL)
 		return;
@@ -127,19 +155,23 @@ unpin(void *arg)
 	if (--entry->pins > 0)
 		return;
 	/* readers keep dictionaries they have decoded */
-	bytes = MemoryContextMemAllocated(entry->context, true);
-	cache_bytes += bytes - entry->bytes;
-	entry->bytes = bytes;
+	measure_entry(entry);
 	shrink_cache();
 }
 
-/* Columns may be kept unpacked as long as there is room; what does not fit would displace what is of use. */
+/*
+ * Columns may be kept unpacked as long as there is room; what does not fit would
+ * displace what is of use.  Frames are given up for them.
+ */
 static void
 allow_keeping(CacheEntry *entry)
 {
 	Size limit = (Size) segment_cache_size * 1024;
+	Size rest = cache_bytes - frame_bytes;
+	Size room = rest < limit ? (limit - rest) / 4 * 3 : 0;
 
-	segment_keep(entry->reader, cache_bytes < limit ? (limit - cache_bytes) / 4 * 3 : 0);
+	segment_keep(entry->reader, room);
+	segment_keep_frames(entry->reader, room);
 }
 
 static CacheEntry *

@@ -50,6 +50,27 @@ segment_load_runs(SegmentReader *r, SpanError *error)
 	return true;
 }
 
+uint32_t
+segment_run_of(const SegmentReader *r, uint32_t row)
+{
+	uint32_t low = 0;
+	uint32_t high = r->n_runs;
+
+	while (high - low > 1)
+	{
+		uint32_t mid = low + (high - low) / 2;
+
+		if (r->runs[mid].first <= row)
+			low = mid;
+		else
+			high = mid;
+	}
+	/* those without rows begin where the next one does */
+	while (r->runs[low].first + r->runs[low].count <= row)
+		low++;
+	return low;
+}
+
 void
 segment_load_block(SegmentReader *r, uint32_t block)
 {
@@ -58,6 +79,7 @@ segment_load_block(SegmentReader *r, uint32_t block)
 	segment_drop_block_frames(r);
 	arena_reset(&r->block_arena);
 	r->runs_loaded = false;
+	r->part_loads = 0;
 	r->starts = r->durations = r->event_times = NULL;
 	r->span_ids.data = r->link_ids.data = NULL;
 	for (int t = 0; t < N_TABLES; t++)
@@ -73,6 +95,8 @@ segment_load_block(SegmentReader *r, uint32_t block)
 		r->columns[i].payload_copy = NULL;
 		r->columns[i].local_copies = NULL;
 		r->columns[i].cursor = 0;
+		r->columns[i].base = r->columns[i].limit = 0;
+		r->columns[i].part_loads = 0;
 		r->columns[i].n_values = 0;
 	}
 	r->block_rows = block + 1 == r->n_blocks ? r->summary.rows - block * IMAGE_BLOCK_ROWS : IMAGE_BLOCK_ROWS;
@@ -292,37 +316,55 @@ segment_seek(SegmentReader *r, TableId table, uint32_t row, SpanError *error)
 	return true;
 }
 
+/*
+ * Values first .. end - 1 of a column, which are all unless only few rows are
+ * wanted.  What is loaded of a column is checked; of the rest only as much as it
+ * takes to find these.
+ */
+
+static inline bool
+is_whole(const ReadColumn *column)
+{
+	return column->base == 0 && column->limit == column->n_values;
+}
+
 static bool
 load_numbers(SegmentReader *r, ReadColumn *column, const Section *data, SpanError *error)
 {
 	uint32_t n = column->n_values;
+	bool     good;
 
 	/* every encoding takes a byte per number at least */
 	if (data->len < n)
 		return segment_corrupt(error, "bad column");
-	column->numbers = arena_alloc(&r->block_arena, (size_t) n * sizeof(int64_t));
+	column->numbers = arena_alloc(&r->block_arena, (size_t) (column->limit - column->base) * sizeof(int64_t));
 	if (column->numbers == NULL)
 		return segment_no_memory(error);
 	column->form = FORM_NUMBERS;
-	if (!unpack_numbers(data->data, data->len, column->payload.data, column->payload.len, column->numbers, n))
-		return segment_corrupt(error, "bad column");
-	return true;
+	if (is_whole(column))
+		good = unpack_numbers(data->data, data->len, column->payload.data, column->payload.len, column->numbers, n);
+	else
+		good = unpack_some_numbers(data->data, data->len, column->payload.data, column->payload.len,
+		                           column->numbers, n, column->base, column->limit);
+	return good ? true : segment_corrupt(error, "bad column");
 }
 
+/* The places of texts first .. end - 1 in the payload. */
 static bool
-load_lengths(SegmentReader *r, ReadColumn *column, Cursor *c, SpanError *error)
+load_lengths(SegmentReader *r, ReadColumn *column, Cursor *c, uint32_t first, uint32_t end, SpanError *error)
 {
 	uint32_t n = column->n_texts;
 	uint32_t at = 0;
 
 	if (cursor_left(c) < n)
 		return segment_corrupt(error, "bad column");
-	column->offsets = arena_alloc(&r->block_arena, ((size_t) n + 1) * sizeof(uint32_t));
+	column->offsets = arena_alloc(&r->block_arena, ((size_t) (end - first) + 1) * sizeof(uint32_t));
 	if (column->offsets == NULL)
 		return segment_no_memory(error);
-	for (uint32_t i = 0; i < n; i++)
+	for (uint32_t i = 0; i < end; i++)
 	{
-		column->offsets[i] = at;
+		if (i >= first)
+			column->offsets[i - first] = at;
 		if (c->at < c->end && *c->at < 0x80)
 		{
 			uint32_t len = *c->at++;
@@ -334,8 +376,8 @@ load_lengths(SegmentReader *r, ReadColumn *column, Cursor *c, SpanError *error)
 		else
 			at += cursor_number(c, column->payload.len - at);
 	}
-	column->offsets[n] = at;
-	if (at != column->payload.len)
+	column->offsets[end - first] = at;
+	if (c->failed || (end == n && (at != column->payload.len || cursor_left(c) != 0)))
 		return segment_corrupt(error, "bad column");
 	return true;
 }
@@ -344,21 +386,25 @@ static bool
 load_local_codes(SegmentReader *r, ReadColumn *column, Cursor *c, SpanError *error)
 {
 	uint32_t       n = column->n_values;
+	uint32_t       loaded = column->limit - column->base;
 	uint64_t       len;
 	const uint8_t *planes;
+	bool           good;
 
 	column->n_texts = cursor_number(c, n);
 	len = (uint64_t) n * code_width(column->n_texts);
 	planes = cursor_bytes(c, len);
 	if (planes == NULL)
 		return segment_corrupt(error, "bad column");
-	column->codes = arena_alloc(&r->block_arena, ((size_t) n + 1) * sizeof(uint32_t));
+	column->codes = arena_alloc(&r->block_arena, ((size_t) loaded + 1) * sizeof(uint32_t));
 	if (column->codes == NULL)
 		return segment_no_memory(error);
-	column->codes[n] = 0;
-	if (!unpack_codes(planes, (size_t) len, column->codes, n, column->n_texts))
-		return segment_corrupt(error, "bad column");
-	return true;
+	column->codes[loaded] = 0;
+	if (is_whole(column))
+		good = unpack_codes(planes, (size_t) len, column->codes, n, column->n_texts);
+	else
+		good = unpack_some_codes(planes, (size_t) len, column->codes, n, column->n_texts, column->base, column->limit);
+	return good ? true : segment_corrupt(error, "bad column");
 }
 
 static bool
@@ -380,9 +426,9 @@ load_texts(SegmentReader *r, ReadColumn *column, const Section *data, SpanError 
 	{
 		case ENCODING_LENGTHS:
 			column->form = FORM_LENGTHS;
-			if (!load_lengths(r, column, &c, error))
-				return false;
-			break;
+			/* any text of the block's dictionary may be asked for */
+			return load_lengths(r, column, &c, column->local ? 0 : column->base,
+			                    column->local ? column->n_texts : column->limit, error);
 		case ENCODING_FIXED:
 			column->form = FORM_FIXED;
 			column->fixed_len = cursor_number(&c, UINT32_MAX);
@@ -405,17 +451,63 @@ load_texts(SegmentReader *r, ReadColumn *column, const Section *data, SpanError 
 		default:
 			return segment_corrupt(error, "unknown encoding");
 	}
-	if (c.failed || cursor_left(&c) != 0 ||
-	    (encoding != ENCODING_LENGTHS && width * column->n_texts != column->payload.len))
+	if (c.failed || cursor_left(&c) != 0 || width * column->n_texts != column->payload.len)
 		return segment_corrupt(error, "bad column");
+	if (!column->local)
+		column->payload.data += width * column->base;
 	return true;
+}
+
+static bool
+load_codes(SegmentReader *r, uint32_t number, const Section *data, SpanError *error)
+{
+	ReadColumn *column = &r->columns[number];
+	uint32_t    n = column->n_values;
+	uint32_t    loaded = column->limit - column->base;
+	bool        good;
+
+	if (data->data[0] != ENCODING_CODES || data->len - 1 < n)
+		return segment_corrupt(error, "bad column");
+	column->codes = arena_alloc(&r->block_arena, ((size_t) loaded + 1) * sizeof(uint32_t));
+	if (column->codes == NULL)
+		return segment_no_memory(error);
+	column->codes[loaded] = 0; /* what rows without a value may look at */
+	column->form = FORM_CODES;
+	if (is_whole(column))
+		good = unpack_codes(data->data + 1, data->len - 1, column->codes, n, column->n_dictionary);
+	else
+		good = unpack_some_codes(data->data + 1, data->len - 1, column->codes, n, column->n_dictionary,
+		                         column->base, column->limit);
+	return good ? segment_load_dictionary(r, number, error) : segment_corrupt(error, "bad column");
+}
+
+static bool
+load_range(SegmentReader *r, uint32_t number, uint32_t first, uint32_t end, SpanError *error)
+{
+	ReadColumn *column = &r->columns[number];
+	Section     data;
+
+	/* until all is done there is none */
+	column->base = column->limit = 0;
+	if (!segment_section(r, SECTION(COLUMN_STREAM(number, COLUMN_DATA), r->block), false, &data, error) ||
+	    !segment_section(r, SECTION(COLUMN_STREAM(number, COLUMN_PAYLOAD), r->block), false, &column->payload, error))
+		return false;
+	if (data.len == 0)
+		return segment_corrupt(error, "a column is missing");
+	column->base = first;
+	column->limit = end;
+	if (column->coded                ? load_codes(r, number, &data, error) :
+	    type_is_number(column->type) ? load_numbers(r, column, &data, error) :
+	                                   load_texts(r, column, &data, error))
+		return true;
+	column->base = column->limit = 0;
+	return false;
 }
 
 bool
 segment_load_column(SegmentReader *r, uint32_t number, SpanError *error)
 {
 	ReadColumn *column = &r->columns[number];
-	Section     data;
 
 	if (column->loaded)
 		return true;
@@ -425,29 +517,43 @@ segment_load_column(SegmentReader *r, uint32_t number, SpanError *error)
 		return true;
 	}
 	r->counters.columns++;
-	if (!segment_section(r, SECTION(COLUMN_STREAM(number, COLUMN_DATA), r->block), false, &data, error) ||
-	    !segment_section(r, SECTION(COLUMN_STREAM(number, COLUMN_PAYLOAD), r->block), false, &column->payload, error))
-		return false;
-	if (data.len == 0)
-		return segment_corrupt(error, "a column is missing");
-	if (column->coded)
+	column->loaded = load_range(r, number, 0, column->n_values, error);
+	return column->loaded;
+}
+
+/* Who asks more often for some of a column's values in one block gets all, which then need not be loaded again. */
+#define MAX_PART_LOADS 16
+
+bool
+segment_load_values(SegmentReader *r, uint32_t number, SpanError *error)
+{
+	ReadColumn *column = &r->columns[number];
+
+	if (column->loaded || (column->cursor >= column->base && column->until <= column->limit && column->limit > 0))
+		return true;
+	if (column->part_loads >= MAX_PART_LOADS || column->until <= column->cursor)
+		return segment_load_column(r, number, error);
+	r->counters.columns++;
+	column->part_loads++;
+	return load_range(r, number, column->cursor, column->until, error);
+}
+
+bool
+segment_expect_rows(SegmentReader *r, uint32_t first, uint32_t end, SpanError *error)
+{
+	ReadTable *t = &r->tables[TABLE_SPAN];
+
+	for (uint32_t i = 0; i < r->n_columns; i++)
+		r->columns[i].until = r->columns[i].cursor;
+	for (uint32_t row = first; row < end; row++)
 	{
-		if (data.data[0] != ENCODING_CODES || data.len - 1 < column->n_values)
-			return segment_corrupt(error, "bad column");
-		column->codes = arena_alloc(&r->block_arena, ((size_t) column->n_values + 1) * sizeof(uint32_t));
-		if (column->codes == NULL)
+		ReadShape *shape = &t->shapes[t->row_shapes[row]];
+
+		if (shape->varying == NULL && !list_varying(r, shape))
 			return segment_no_memory(error);
-		column->codes[column->n_values] = 0; /* what rows without a value may look at */
-		column->form = FORM_CODES;
-		if (!unpack_codes(data.data + 1, data.len - 1, column->codes, column->n_values, column->n_dictionary))
-			return segment_corrupt(error, "bad column");
-		if (!segment_load_dictionary(r, number, error))
-			return false;
+		for (uint32_t k = 0; k < shape->n_varying; k++)
+			r->columns[shape->varying[k]].until++;
 	}
-	else if (type_is_number(column->type) ? !load_numbers(r, column, &data, error) :
-	                                        !load_texts(r, column, &data, error))
-		return false;
-	column->loaded = true;
 	return true;
 }
 
@@ -572,4 +678,75 @@ segment_load_event_times(SegmentReader *r, SpanError *error)
 	return r->event_times != NULL ||
 	       (segment_load_rows(r, TABLE_EVENT, error) &&
 	        load_stream(r, STREAM_EVENT_TIMES, r->tables[TABLE_EVENT].n_rows, NULL, &r->event_times, error));
+}
+
+/* Numbers first .. end - 1 of a stream that has one for each row. */
+static int64_t *
+load_some(SegmentReader *r, Stream stream, uint32_t first, uint32_t end, SpanError *error)
+{
+	Section  data;
+	Section  payload;
+	int64_t *result = arena_alloc(&r->block_arena, (size_t) (end - first) * sizeof(int64_t));
+
+	r->counters.columns++;
+	if (result == NULL)
+		segment_no_memory(error);
+	else if (segment_section(r, SECTION(stream, r->block), false, &data, error) &&
+	         segment_section(r, SECTION(stream + 1, r->block), false, &payload, error))
+	{
+		if (unpack_some_numbers(data.data, data.len, payload.data, payload.len, result, r->block_rows, first, end))
+			return result;
+		segment_corrupt(error, "bad numbers");
+	}
+	return NULL;
+}
+
+bool
+segment_some_times(SegmentReader *r, uint32_t first, uint32_t end, bool want_durations,
+                   const int64_t **starts, const int64_t **durations, SpanError *error)
+{
+	HotBlock *hot = hot_block(r);
+	int64_t  *some;
+
+	if (r->starts != NULL || hot->starts != NULL || r->part_loads >= MAX_PART_LOADS)
+	{
+		if (!segment_load_starts(r, error))
+			return false;
+		*starts = r->starts + first;
+	}
+	else
+	{
+		uint32_t run = segment_run_of(r, first);
+		uint32_t from = r->runs[run].first;
+
+		r->part_loads++;
+		/* each start is a difference to the one before */
+		some = load_some(r, STREAM_STARTS, from, end, error);
+		if (some == NULL)
+			return false;
+		for (uint32_t row = from; row < end; run++)
+		{
+			uint32_t stop = r->runs[run].first + r->runs[run].count;
+			uint64_t at = (uint64_t) r->runs[run].base;
+
+			for (; row < end && row < stop; row++)
+			{
+				at += (uint64_t) some[row - from];
+				some[row - from] = (int64_t) at;
+			}
+		}
+		*starts = some + (first - from);
+	}
+	if (!want_durations)
+		return true;
+	if (r->durations != NULL || hot->durations != NULL || r->part_loads >= MAX_PART_LOADS)
+	{
+		if (!segment_load_durations(r, error))
+			return false;
+		*durations = r->durations + first;
+		return true;
+	}
+	some = load_some(r, STREAM_DURATIONS, first, end, error);
+	*durations = some;
+	return some != NULL;
 }

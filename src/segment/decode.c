@@ -138,11 +138,11 @@ local_value(Decoder *d, ReadColumn *c, uint32_t code, AnyValue *out)
 	return true;
 }
 
-/* The column's next value, its bytes in the batch. */
+/* The column's next value, its bytes in the batch; only some of the column may be loaded. */
 static inline bool
 next_value(Decoder *d, ReadColumn *c, AnyValue *out)
 {
-	uint32_t i = c->cursor++;
+	uint32_t i = c->cursor++ - c->base;
 
 	switch (c->form)
 	{
@@ -173,7 +173,7 @@ get_extras(Decoder *d, TableId table, uint32_t column, Extra **extras, uint32_t 
 {
 	SegmentReader *r = d->r;
 	ReadColumn    *c = &r->columns[column];
-	uint32_t       at = c->cursor++;
+	uint32_t       at = c->cursor++ - c->base;
 	SpanText       bytes = text_in_place(c, c->local ? c->codes[at] : at);
 	Cursor         in = cursor_over((const uint8_t *) bytes.data, bytes.len);
 	Extra         *list = arena_alloc(&d->temp, (size_t) bytes.len / 3 * sizeof(Extra));
@@ -433,6 +433,35 @@ seek_row(Decoder *d, uint32_t row)
 	return segment_seek(r, TABLE_SPAN, row, d->error);
 }
 
+/* Start times and durations of all rows of the block. */
+static bool
+load_times(Decoder *d)
+{
+	SegmentReader *r = d->r;
+
+	if ((r->parts & (SEGMENT_START | SEGMENT_END | SEGMENT_EVENTS)) && !segment_load_starts(r, d->error))
+		return false;
+	if ((r->parts & SEGMENT_END) && !segment_load_durations(r, d->error))
+		return false;
+	d->starts = r->starts;
+	d->durations = r->durations;
+	d->times_of = 0;
+	return true;
+}
+
+/* Those of some rows, and how far the columns' values go that these have. */
+static bool
+load_some_rows(Decoder *d, uint32_t first, uint32_t end)
+{
+	SegmentReader *r = d->r;
+
+	d->times_of = first;
+	if ((r->parts & (SEGMENT_START | SEGMENT_END | SEGMENT_EVENTS)) &&
+	    !segment_some_times(r, first, end, (r->parts & SEGMENT_END) != 0, &d->starts, &d->durations, d->error))
+		return false;
+	return segment_expect_rows(r, first, end, d->error);
+}
+
 /* Loads what all rows of the block need. */
 bool
 segment_prepare_block(Decoder *d, uint32_t block)
@@ -442,9 +471,7 @@ segment_prepare_block(Decoder *d, uint32_t block)
 	segment_load_block(r, block);
 	if (!segment_load_rows(r, TABLE_SPAN, d->error) || !segment_load_runs(r, d->error))
 		return false;
-	if ((r->parts & (SEGMENT_START | SEGMENT_END | SEGMENT_EVENTS)) && !segment_load_starts(r, d->error))
-		return false;
-	if ((r->parts & SEGMENT_END) && !segment_load_durations(r, d->error))
+	if (!d->sparse && !load_times(d))
 		return false;
 	if ((r->parts & (SEGMENT_SPAN_ID | SEGMENT_PARENT)) && r->span_ids.data == NULL)
 	{
@@ -516,7 +543,7 @@ take_span(Decoder *d, uint32_t row, const TraceId *trace_id)
 	int64_t        start = 0;
 	Span          *span;
 
-	if (t == NULL || !segment_load_template_columns(d, t))
+	if (t == NULL || !(d->sparse ? segment_load_template_values(d, t) : segment_load_template_columns(d, t)))
 		return false;
 	span = span_batch_extend(d->batch);
 	if (span == NULL)
@@ -535,12 +562,12 @@ take_span(Decoder *d, uint32_t row, const TraceId *trace_id)
 		return false;
 	if (r->parts & SEGMENT_SPAN_ID)
 		memcpy(&span->span_id, r->span_ids.data + (size_t) row * SPAN_ID_LEN, SPAN_ID_LEN);
-	if (r->starts != NULL)
-		start = r->starts[row];
+	if (d->starts != NULL)
+		start = d->starts[row - d->times_of];
 	if (r->parts & (SEGMENT_START | SEGMENT_END))
 		span->start_time_unix_nano = start;
 	if (r->parts & SEGMENT_END)
-		span->end_time_unix_nano = (int64_t) ((uint64_t) start + (uint64_t) r->durations[row]);
+		span->end_time_unix_nano = (int64_t) ((uint64_t) start + (uint64_t) d->durations[row - d->times_of]);
 	if (!take_attributes(d, TABLE_SPAN, t, &span->attributes))
 		return false;
 	if (span->n_events > 0 && !take_events(d, span, start))
@@ -555,7 +582,7 @@ static bool
 decode_block_rows(Decoder *d, uint32_t first, uint32_t end)
 {
 	SegmentReader *r = d->r;
-	uint32_t       run = 0;
+	uint32_t       run = segment_run_of(r, first);
 	uint32_t       row = first;
 
 	if ((end - first) * 2 >= r->block_rows)
@@ -564,6 +591,8 @@ decode_block_rows(Decoder *d, uint32_t first, uint32_t end)
 			return false;
 	}
 	if (!seek_row(d, first))
+		return false;
+	if (d->sparse && !load_some_rows(d, first, end))
 		return false;
 	while (row < end)
 	{
@@ -685,6 +714,9 @@ segment_decode_some(Decoder *d, uint32_t begin, const uint32_t *rows, uint32_t n
 	return true;
 }
 
+/* For no more rows of a block than that, only their values are loaded. */
+#define SPARSE_ROWS (IMAGE_BLOCK_ROWS / 16)
+
 bool
 segment_decode(SegmentReader *r, const SegmentProjection *projection, uint32_t first, uint32_t count,
                SpanBatch *batch, SpanError *error)
@@ -701,7 +733,11 @@ segment_decode(SegmentReader *r, const SegmentProjection *projection, uint32_t f
 		return false;
 	end = first + count;
 	while (ok && next_block_rows(&first, end, &run))
+	{
+		d.sparse = run.end - run.first <= SPARSE_ROWS;
+		r->keep_frames = d.sparse;
 		ok = segment_prepare_block(&d, run.block) && decode_block_rows(&d, run.first, run.end);
+	}
 	return segment_end_decoding(&d, before, ok);
 }
 

@@ -47,6 +47,14 @@ typedef struct Decoder
 	Arena         *arena; /* the batch's */
 	Arena          temp;
 	SpanError     *error;
+
+	/* only few rows of the block are wanted, so only their values are loaded */
+	bool sparse;
+
+	/* of the rows from times_of on; NULL if not wanted */
+	const int64_t *starts;
+	const int64_t *durations;
+	uint32_t       times_of;
 } Decoder;
 
 /* Rows of one block: first .. end - 1 of those that begin at row "begin" of the segment. */
@@ -96,6 +104,9 @@ extern Template *segment_make_template(Decoder *d, TableId table, ReadShape *sha
 
 /* segment_load_template_columns: columns are loaded by block, templates live longer */
 extern bool segment_load_template_columns(Decoder *d, Template *t);
+
+/* segment_load_template_values: the same for the rows that segment_expect_rows() was told of */
+extern bool segment_load_template_values(Decoder *d, Template *t);
 
 /* segment_template: of the shape of a row in the current block */
 static inline Template *

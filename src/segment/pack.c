@@ -268,6 +268,120 @@ unpack_numbers(const uint8_t *data, size_t data_len, const uint8_t *payload, siz
 	return false;
 }
 
+/* The bits that numbers of these bit lengths take in the payload. */
+static uint64_t
+payload_bits(const uint8_t *lengths, uint32_t n)
+{
+	const uint64_t low = UINT64_C(0x7f7f7f7f7f7f7f7f);
+	const uint64_t pairs = UINT64_C(0x00ff00ff00ff00ff);
+	uint64_t       total = 0;
+	uint32_t       i = 0;
+
+	/* eight at a time: the sum of all less one for each that is not zero */
+	for (; i + 8 <= n; i += 8)
+	{
+		uint64_t v = load_u64(lengths + i);
+		uint64_t some = (((v & low) + low) | v) & ~low;
+
+		total += (((v & pairs) + (v >> 8 & pairs)) * UINT64_C(0x0001000100010001)) >> 48;
+		total -= ((some >> 7) * UINT64_C(0x0101010101010101)) >> 56;
+	}
+	for (; i < n; i++)
+		total += lengths[i] > 1 ? lengths[i] - 1 : 0;
+	return total;
+}
+
+static bool
+unpack_some_bits(Cursor *in, const uint8_t *payload, size_t payload_len, int64_t *values, uint32_t n,
+                 uint32_t first, uint32_t end)
+{
+	int64_t        min = unzigzag(cursor_varint(in));
+	uint64_t       scale = cursor_varint(in);
+	const uint8_t *lengths = cursor_bytes(in, n);
+	uint64_t       at;
+
+	if (lengths == NULL || cursor_left(in) != 0)
+		return false;
+	at = payload_bits(lengths, first);
+	for (uint32_t i = first; i < end; i++)
+	{
+		int      width = lengths[i] > 1 ? lengths[i] - 1 : 0;
+		int      shift = at & 7;
+		uint64_t word;
+		uint64_t v;
+
+		if (width > 63 || at + (uint64_t) width > (uint64_t) payload_len * 8)
+			return false;
+		word = load_u64(payload + (at >> 3)) >> shift;
+		if (width > 64 - shift)
+			word |= (uint64_t) payload[(at >> 3) + 8] << (64 - shift);
+		v = (word & ((UINT64_C(1) << width) - 1)) |
+		    ((UINT64_C(1) << width) & -(uint64_t) (lengths[i] != 0));
+		at += (uint64_t) width;
+		*values++ = (int64_t) ((uint64_t) min + v * scale);
+	}
+	return true;
+}
+
+bool
+unpack_some_numbers(const uint8_t *data, size_t data_len, const uint8_t *payload, size_t payload_len,
+                    int64_t *values, uint32_t n, uint32_t first, uint32_t end)
+{
+	Cursor         in = cursor_over(data, data_len);
+	int            encoding = cursor_u8(&in);
+	const uint8_t *bytes;
+	int64_t        min;
+
+	switch (encoding)
+	{
+		case ENCODING_BYTES:
+			min = unzigzag(cursor_varint(&in));
+			bytes = cursor_bytes(&in, n);
+			if (bytes == NULL || cursor_left(&in) != 0)
+				return false;
+			for (uint32_t i = first; i < end; i++)
+				*values++ = (int64_t) ((uint64_t) min + bytes[i]);
+			return true;
+		case ENCODING_BITS:
+			return unpack_some_bits(&in, payload, payload_len, values, n, first, end);
+		case ENCODING_PLANES:
+			bytes = cursor_bytes(&in, (uint64_t) n * 8);
+			if (bytes == NULL || cursor_left(&in) != 0)
+				return false;
+			for (uint32_t i = first; i < end; i++)
+			{
+				uint64_t v = 0;
+
+				for (int plane = 0; plane < 8; plane++)
+					v |= (uint64_t) bytes[(size_t) plane * n + i] << (8 * plane);
+				*values++ = (int64_t) v;
+			}
+			return true;
+	}
+	return false;
+}
+
+bool
+unpack_some_codes(const uint8_t *planes, size_t len, uint32_t *codes, uint32_t n, uint32_t limit,
+                  uint32_t first, uint32_t end)
+{
+	int width = code_width(limit);
+
+	if (len != (size_t) n * width)
+		return false;
+	for (uint32_t i = first; i < end; i++)
+	{
+		uint32_t code = planes[i];
+
+		for (int plane = 1; plane < width; plane++)
+			code |= (uint32_t) planes[(size_t) plane * n + i] << (8 * plane);
+		if (code >= limit)
+			return false;
+		*codes++ = code;
+	}
+	return true;
+}
+
 bool
 unpack_codes(const uint8_t *planes, size_t len, uint32_t *codes, uint32_t n, uint32_t limit)
 {

@@ -38,10 +38,21 @@ code_width(uint32_t n_entries)
 extern bool unpack_numbers(const uint8_t *data, size_t data_len, const uint8_t *payload, size_t payload_len,
                            int64_t *values, uint32_t n);
 
+/*
+ * unpack_some_numbers: the same, of the "n" numbers only first .. end - 1; what
+ * the others are is checked no further than it takes to find these
+ */
+extern bool unpack_some_numbers(const uint8_t *data, size_t data_len, const uint8_t *payload, size_t payload_len,
+                                int64_t *values, uint32_t n, uint32_t first, uint32_t end);
+
 /* unpack_codes: "n" codes in planes; false if one is not below "limit" */
 extern bool unpack_codes(const uint8_t *planes, size_t len, uint32_t *codes, uint32_t n, uint32_t limit);
 
-/* unpack_numbered: the same, of codes that stand one after the other */
+/* unpack_some_codes: of "n" codes only first .. end - 1 */
+extern bool unpack_some_codes(const uint8_t *planes, size_t len, uint32_t *codes, uint32_t n, uint32_t limit,
+                              uint32_t first, uint32_t end);
+
+/* unpack_numbered: the same as unpack_codes, of codes that stand one after the other */
 extern bool unpack_numbered(const uint8_t *bytes, size_t len, uint32_t *codes, uint32_t n, uint32_t limit);
 
 #endif /* TEMPO_SEGMENT_PACK_H */

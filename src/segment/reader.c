@@ -327,6 +327,46 @@ segment_keep(SegmentReader *r, size_t bytes)
 	r->hot_limit = r->hot_used + bytes < r->hot_used ? SIZE_MAX : r->hot_used + bytes;
 }
 
+void
+segment_keep_frames(SegmentReader *r, size_t bytes)
+{
+	r->frames_limit = bytes;
+}
+
+size_t
+segment_kept_frames(const SegmentReader *r)
+{
+	return r->frames_used;
+}
+
+size_t
+segment_forget_frames(SegmentReader *r, size_t bytes)
+{
+	size_t freed = 0;
+
+	/* in turn, those that were used since the last turn only in the next one */
+	for (uint64_t left = 2 * (uint64_t) r->n_frames; left > 0 && freed < bytes && r->frames_used > 0; left--)
+	{
+		FrameRef *frame = &r->frames[r->frames_hand];
+
+		r->frames_hand = r->frames_hand + 1 < r->n_frames ? r->frames_hand + 1 : 0;
+		/* the current block's columns point into theirs */
+		if (!frame->spare || frame->block == r->block)
+			continue;
+		if (frame->used)
+		{
+			frame->used = false;
+			continue;
+		}
+		r->allocator.release(r->allocator.arg, frame->raw);
+		frame->raw = NULL;
+		frame->spare = frame->keep = false;
+		r->frames_used -= frame->frame.raw_len;
+		freed += frame->frame.raw_len;
+	}
+	return freed;
+}
+
 const SegmentCounters *
 segment_counters(const SegmentReader *r)
 {
@@ -397,7 +437,18 @@ segment_section(SegmentReader *r, uint32_t id, bool keep, Section *section, Span
 		frame->raw = load_frame(r, &frame->frame, frame->offset, error);
 		if (frame->raw == NULL)
 			return false;
-		frame->keep = false;
+		/* who wants few rows of a block may want other ones of it soon */
+		frame->spare = r->keep_frames && r->frames_used + frame->frame.raw_len <= r->frames_limit;
+		frame->keep = frame->spare;
+		frame->block = r->block;
+		if (frame->spare)
+			r->frames_used += frame->frame.raw_len;
+	}
+	frame->used = true;
+	if (keep && frame->spare)
+	{
+		frame->spare = false;
+		r->frames_used -= frame->frame.raw_len;
 	}
 	frame->keep = frame->keep || keep;
 	section->data = frame->raw + r->sections[low].offset;

@@ -222,6 +222,16 @@ extern bool segment_select(SegmentReader *reader, const SegmentProjection *proje
  */
 extern void segment_keep(SegmentReader *reader, size_t bytes);
 
+/*
+ * segment_keep_frames: lets the reader keep up to that many bytes, in all, of
+ * what it unpacks to decode a few rows.  segment_forget_frames: frees at least
+ * that many of them, if there are so many, those used longest ago first;
+ * returns how many.  segment_kept_frames: how many there are.
+ */
+extern void   segment_keep_frames(SegmentReader *reader, size_t bytes);
+extern size_t segment_forget_frames(SegmentReader *reader, size_t bytes);
+extern size_t segment_kept_frames(const SegmentReader *reader);
+
 /* What a reader has done since it was opened. */
 typedef struct SegmentCounters
 {

@@ -21,7 +21,10 @@ typedef struct FrameRef
 	Frame    frame;
 	uint64_t offset; /* in the image */
 	uint8_t *raw;    /* unpacked, or NULL */
-	bool     keep;   /* until the reader is closed, not only for a block */
+	bool     keep;   /* not only for a block: until the reader is closed, or */
+	bool     spare;  /* until segment_forget_frames() */
+	bool     used;   /* since that looked at it */
+	uint32_t block;  /* of a spare frame: whose columns it holds */
 } FrameRef;
 
 typedef struct SectionRef
@@ -78,6 +81,12 @@ typedef struct ReadColumn
 	Section     payload;
 	const char *payload_copy; /* in the batch, or NULL */
 	uint32_t    cursor;       /* next value */
+
+	/* if not loaded: there are only the values base .. limit - 1 */
+	uint32_t base;
+	uint32_t limit;
+	uint32_t until;      /* where the rows that are being decoded end */
+	uint32_t part_loads; /* how often some were loaded */
 
 	/* the current projection */
 	bool     wanted;
@@ -187,6 +196,7 @@ struct SegmentReader
 	uint32_t block;        /* UINT32_MAX = none */
 	uint64_t block_serial; /* counts loads: a block may be loaded again */
 	uint32_t block_rows;
+	uint32_t part_loads; /* how often some start times were loaded */
 	bool     runs_loaded;
 	ReadRun *runs;
 	uint32_t n_runs;
@@ -201,6 +211,10 @@ struct SegmentReader
 	HotBlock        not_hot;
 	size_t          hot_used;
 	size_t          hot_limit;
+	bool            keep_frames; /* while a few rows are decoded */
+	size_t          frames_used; /* bytes of spare frames */
+	size_t          frames_limit;
+	uint32_t        frames_hand; /* which one segment_forget_frames() looks at next */
 	SegmentCounters counters;
 
 	/* what the test asked last has decided */
@@ -251,7 +265,9 @@ extern bool segment_load_dictionary(SegmentReader *r, uint32_t column, SpanError
 /* block.c: each does nothing if it is done already */
 extern void segment_load_block(SegmentReader *r, uint32_t block);
 extern bool segment_load_runs(SegmentReader *r, SpanError *error);
-extern bool segment_load_row_shapes(SegmentReader *r, TableId table, SpanError *error);
+/* segment_run_of: the run that has the row */
+extern uint32_t segment_run_of(const SegmentReader *r, uint32_t row);
+extern bool     segment_load_row_shapes(SegmentReader *r, TableId table, SpanError *error);
 
 /* segment_count_shapes: the same, and how many rows each shape has */
 extern bool segment_count_shapes(SegmentReader *r, TableId table, SpanError *error);
@@ -262,6 +278,16 @@ extern bool segment_load_column(SegmentReader *r, uint32_t column, SpanError *er
 extern bool segment_load_starts(SegmentReader *r, SpanError *error);
 extern bool segment_load_durations(SegmentReader *r, SpanError *error);
 extern bool segment_load_event_times(SegmentReader *r, SpanError *error);
+
+/* segment_load_values: of a column at least those from its cursor to where the rows that are being decoded end */
+extern bool segment_load_values(SegmentReader *r, uint32_t column, SpanError *error);
+
+/* segment_expect_rows: the cursors stand at row "first"; notes for each column where they stand behind row end - 1 */
+extern bool segment_expect_rows(SegmentReader *r, uint32_t first, uint32_t end, SpanError *error);
+
+/* segment_some_times: start times and, if wanted, durations of rows first .. end - 1 */
+extern bool segment_some_times(SegmentReader *r, uint32_t first, uint32_t end, bool want_durations,
+                               const int64_t **starts, const int64_t **durations, SpanError *error);
 
 /* segment_seek: sets the cursors of the columns of the projection, in the table, to "row" of the block */
 extern bool segment_seek(SegmentReader *r, TableId table, uint32_t row, SpanError *error);

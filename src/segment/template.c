@@ -395,6 +395,22 @@ segment_load_template_columns(Decoder *d, Template *t)
 }
 
 bool
+segment_load_template_values(Decoder *d, Template *t)
+{
+	SegmentReader *r = d->r;
+
+	if (t->block_serial == r->block_serial)
+		return true;
+	for (uint32_t i = 0; i < t->n_fields; i++)
+		if (!segment_load_values(r, t->fields[i].column, d->error))
+			return false;
+	for (uint32_t i = 0; i < t->n_values; i++)
+		if (!segment_load_values(r, t->values[i].column, d->error))
+			return false;
+	return t->overflow == 0 || segment_load_values(r, t->overflow, d->error);
+}
+
+bool
 segment_begin_decoding(Decoder *d, SegmentReader *r, const SegmentProjection *projection, SpanBatch *batch,
                        SpanError *error)
 {
@@ -412,6 +428,7 @@ bool
 segment_end_decoding(Decoder *d, uint32_t before, bool ok)
 {
 	arena_reset(&d->temp);
+	d->r->keep_frames = false;
 	if (!ok)
 	{
 		span_batch_truncate(d->batch, before);
