@@ -108,6 +108,36 @@ SET tempo_pg.enable_custom_scan = off;
 SELECT trace_id, count(*), min(start_time_unix_nano) FROM tempo.spans GROUP BY trace_id HAVING bool_or(name = 'op2') ORDER BY min(start_time_unix_nano) DESC, trace_id LIMIT 2;
 RESET tempo_pg.enable_custom_scan;
 RESET ROLE;
+
+-- what is leakproof of a condition says where to look before the policy has been asked, and nothing else does
+CREATE FUNCTION searched(query text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE
+    line text;
+BEGIN
+    FOR line IN EXECUTE 'EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) ' || query LOOP
+        IF line ~ 'TempoNewestTraces|Spans Searched' THEN RETURN NEXT regexp_replace(regexp_replace(ltrim(line), ' .actual.*', ''), '[1-9][0-9]*', 'some'); END IF;
+    END LOOP;
+END
+$$;
+SET enable_hashagg = off;
+SET enable_sort = off;
+SET ROLE regress_newest;
+SELECT q, c.* FROM unnest(array[
+    'bool_or(length(name) = 3 AND start_time_unix_nano < 1600000000000000000)',
+    'bool_or(length(name) = 3 AND start_time_unix_nano < 1800000000000000000)',
+    'bool_or(start_time_unix_nano < 1600000000000000000) AND bool_or(service_name = ''none'' AND attributes ->> ''k'' <> ''x'')',
+    'bool_or(start_time_unix_nano < 1600000000000000000) AND bool_or(attributes ->> ''k'' = ''none'')',
+    'bool_or(attributes ->> ''k'' = ''none'')']) AS q,
+    searched(format('SELECT trace_id, count(*) FROM tempo.spans GROUP BY trace_id HAVING %s ORDER BY min(start_time_unix_nano) DESC, trace_id LIMIT 2', q)) AS c;
+SELECT q, c.* FROM unnest(array[
+    'bool_or(leak(name) AND name = ''op1'')',
+    'bool_or(leak(name) AND name = ''op5'' AND start_time_unix_nano < 1700000000500000000)',
+    'bool_or(name = ''op3'' AND attributes ->> ''k'' = ''17'') AND bool_or(service_name = ''svc1'')']) AS q,
+    compare(format('SELECT trace_id, count(*) FROM tempo.spans WHERE name <> ''op5'' GROUP BY trace_id HAVING %s ORDER BY min(start_time_unix_nano) DESC, trace_id LIMIT 2', q)) AS c;
+RESET ROLE;
+RESET enable_hashagg;
+RESET enable_sort;
+DROP FUNCTION searched;
 ALTER TABLE tempo.spans DISABLE ROW LEVEL SECURITY;
 DROP POLICY odd ON tempo.spans;
 DROP FUNCTION leak;

@@ -35,6 +35,7 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
+#include "optimizer/clauses.h"
 #include "pgstat.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -189,12 +190,30 @@ make_conditions(NewestScanState *state, bool apart, List **known)
 	}
 }
 
-/* What spans in slices must meet, and whether conditions have to be told apart. */
+/* Those that tell nobody of a row that is hidden from the user, and cannot fail on it. */
+static List *
+leakproof_ones(List *conditions)
+{
+	List     *result = NIL;
+	ListCell *cell;
+
+	foreach (cell, conditions)
+		if (!contain_leaked_vars(lfirst(cell)))
+			result = lappend(result, lfirst(cell));
+	return result;
+}
+
+/*
+ * What spans in slices must meet, and whether conditions have to be told apart.
+ * If those that some row of a trace must meet may not be looked at before it is
+ * known whether the user sees the row, their leakproof parts still find the rows.
+ */
 static void
 make_filters(NewestScanState *state, CustomScan *plan)
 {
 	PlanState *parent = &state->css.ss.ps;
 	int        n_pushed = intVal(list_nth(plan->custom_private, NEWEST_N_PUSHED));
+	bool       all = true;
 	bool       early = intVal(list_nth(plan->custom_private, NEWEST_EARLY)) != 0;
 	List      *pushed = first_of(plan->custom_exprs, 0, n_pushed);
 	List      *match = list_copy(pushed);
@@ -208,16 +227,17 @@ make_filters(NewestScanState *state, CustomScan *plan)
 		state->newest_state = ExecInitExpr(llast(plan->custom_exprs), parent);
 	state->pushed = tempo_filter_create(pushed, &state->target, parent);
 	make_conditions(state, state->n_conditions > 1 || !early, known);
-	for (int i = 0; i < state->n_conditions && early; i++)
+	for (int i = 0; i < state->n_conditions && all; i++)
 	{
+		if (!early)
+			known[i] = leakproof_ones(known[i]);
 		/* one of which nothing is known lets everything pass */
-		if (known[i] == NIL)
-			early = false;
+		all = known[i] != NIL;
 		any = lappend(any, make_ands_explicit(known[i]));
 	}
-	if (early && list_length(any) == 1)
+	if (all && list_length(any) == 1)
 		match = list_concat(match, known[0]);
-	else if (early && any != NIL)
+	else if (all && any != NIL)
 		match = lappend(match, makeBoolExpr(OR_EXPR, any, -1));
 	state->match = tempo_filter_create(match, &state->target, parent);
 }

@@ -129,7 +129,7 @@ shrink_cache(void)
 			return;
 		if (entry->pins > 0 || entry->frame_bytes == 0 || entry->reading)
 			continue;
-		(void) segment_forget_frames(entry->reader, cache_bytes - limit);
+		(void) segment_forget_frames(entry->reader, cache_bytes - limit + limit / 32);
 		measure_entry(entry);
 	}
 	while (node != NULL && cache_bytes > limit)

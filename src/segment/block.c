@@ -79,6 +79,7 @@ segment_load_block(SegmentReader *r, uint32_t block)
 	segment_drop_block_frames(r);
 	arena_reset(&r->block_arena);
 	r->runs_loaded = false;
+	r->marks = NULL;
 	r->part_loads = 0;
 	r->starts = r->durations = r->event_times = NULL;
 	r->span_ids.data = r->link_ids.data = NULL;
@@ -119,12 +120,8 @@ count_values(SegmentReader *r, const ReadShape *shape, uint32_t times)
 	return true;
 }
 
-/*
- * Memory for what is decoded of the current block: the reader's, where the next
- * one who looks at the block finds it in *place, or if that is used up the block's.
- */
-static void *
-decoded_memory(SegmentReader *r, size_t size, void **place)
+void *
+segment_decoded_memory(SegmentReader *r, size_t size, void **place)
 {
 	if (r->hot_used + size <= r->hot_limit)
 	{
@@ -138,20 +135,18 @@ decoded_memory(SegmentReader *r, size_t size, void **place)
 	return arena_alloc(&r->block_arena, size);
 }
 
-/* What was decoded is not good. */
-static void
-forget_decoded(SegmentReader *r, void **place)
+void
+segment_forget_decoded(SegmentReader *r, void **place)
 {
 	if (*place != NULL)
 		r->allocator.release(r->allocator.arg, *place);
 	*place = NULL;
 }
 
-/* The current block's place for what is kept; the same empty one for all if nothing is. */
-static HotBlock *
-hot_block(SegmentReader *r)
+HotBlock *
+segment_hot_block(SegmentReader *r)
 {
-	static const HotBlock none = {NULL, NULL, NULL};
+	static const HotBlock none = {NULL, NULL, NULL, NULL};
 
 	if (r->hot == NULL && r->hot_limit > 0)
 	{
@@ -169,12 +164,13 @@ bool
 segment_load_row_shapes(SegmentReader *r, TableId table, SpanError *error)
 {
 	ReadTable *t = &r->tables[table];
-	HotBlock  *hot = hot_block(r);
+	HotBlock  *hot = segment_hot_block(r);
 	void      *unused = NULL;
 	void     **place = table == TABLE_SPAN ? (void **) &hot->row_shapes : &unused;
 	int        width = code_width(t->n_shapes);
 	Section    section;
 	size_t     size;
+	bool       kept;
 
 	if (t->row_shapes != NULL)
 		return true;
@@ -192,12 +188,14 @@ segment_load_row_shapes(SegmentReader *r, TableId table, SpanError *error)
 	if (table == TABLE_SPAN && t->n_rows != r->block_rows)
 		return segment_corrupt(error, "bad row shapes");
 	size = ((size_t) t->n_rows + 1) * sizeof(uint32_t);
-	t->row_shapes = table == TABLE_SPAN ? decoded_memory(r, size, place) : arena_alloc(&r->block_arena, size);
+	/* who reads few rows of many blocks has more from unpacked frames than from what scans keep */
+	kept = table == TABLE_SPAN && (!r->keep_frames || (r->hot_used + size) * 8 <= r->hot_limit);
+	t->row_shapes = kept ? segment_decoded_memory(r, size, place) : arena_alloc(&r->block_arena, size);
 	if (t->row_shapes == NULL)
 		return segment_no_memory(error);
 	if (!unpack_numbered(section.data, section.len, t->row_shapes, t->n_rows, t->n_shapes))
 	{
-		forget_decoded(r, place);
+		segment_forget_decoded(r, place);
 		t->row_shapes = NULL;
 		return segment_corrupt(error, "bad row shapes");
 	}
@@ -244,7 +242,8 @@ segment_load_rows(SegmentReader *r, TableId table, SpanError *error)
 		if (!count_values(r, &t->shapes[i], t->histogram[i]))
 			return segment_corrupt(error, "too many values");
 	}
-	t->next = 0;
+	/* the cursors of events and links may be those of a row that was found by its mark */
+	t->next = table == TABLE_SPAN ? UINT32_MAX : 0;
 	t->loaded = true;
 	return true;
 }
@@ -278,7 +277,7 @@ move_cursors(SegmentReader *r, ReadShape *shape, uint32_t times)
 	return true;
 }
 
-/* Moves over fewer rows are made row by row, others by shape. */
+/* Moves over fewer rows are made row by row, others by shape; from a mark, too. */
 #define SEEK_BY_ROW 64
 
 bool
@@ -296,7 +295,7 @@ segment_seek(SegmentReader *r, TableId table, uint32_t row, SpanError *error)
 				r->columns[i].cursor = 0;
 	}
 	t->next = UINT32_MAX;
-	if (row - from < SEEK_BY_ROW)
+	if (row - from < SEEK_BY_ROW || !t->loaded)
 	{
 		for (uint32_t i = from; i < row && ok; i++)
 			ok = move_cursors(r, &t->shapes[t->row_shapes[i]], 1);
@@ -574,13 +573,13 @@ load_stream(SegmentReader *r, Stream stream, uint32_t n, void **place, int64_t *
 		return false;
 	if (n > data.len)
 		return segment_corrupt(error, "bad numbers");
-	result = place != &unused ? decoded_memory(r, (size_t) n * sizeof(int64_t), place) :
+	result = place != &unused ? segment_decoded_memory(r, (size_t) n * sizeof(int64_t), place) :
 	                            arena_alloc(&r->block_arena, (size_t) n * sizeof(int64_t));
 	if (result == NULL)
 		return segment_no_memory(error);
 	if (n > 0 && !unpack_numbers(data.data, data.len, payload.data, payload.len, result, n))
 	{
-		forget_decoded(r, place);
+		segment_forget_decoded(r, place);
 		return segment_corrupt(error, "bad numbers");
 	}
 	*numbers = result;
@@ -590,7 +589,7 @@ load_stream(SegmentReader *r, Stream stream, uint32_t n, void **place, int64_t *
 bool
 segment_load_starts(SegmentReader *r, SpanError *error)
 {
-	HotBlock *hot = hot_block(r);
+	HotBlock *hot = segment_hot_block(r);
 	int64_t  *starts = hot->starts;
 
 	if (r->starts != NULL)
@@ -659,7 +658,7 @@ segment_trace_end(SegmentReader *r, uint32_t row, uint32_t *end, SpanError *erro
 bool
 segment_load_durations(SegmentReader *r, SpanError *error)
 {
-	HotBlock *hot = hot_block(r);
+	HotBlock *hot = segment_hot_block(r);
 
 	if (r->durations != NULL)
 		return true;
@@ -705,7 +704,7 @@ bool
 segment_some_times(SegmentReader *r, uint32_t first, uint32_t end, bool want_durations,
                    const int64_t **starts, const int64_t **durations, SpanError *error)
 {
-	HotBlock *hot = hot_block(r);
+	HotBlock *hot = segment_hot_block(r);
 	int64_t  *some;
 
 	if (r->starts != NULL || hot->starts != NULL || r->part_loads >= MAX_PART_LOADS)

@@ -418,6 +418,30 @@ seek_children(Decoder *d, bool events, uint32_t row)
 	return segment_seek(r, table, child, d->error);
 }
 
+/* The same, without a look at all rows before it. */
+static bool
+seek_by_marks(Decoder *d, uint32_t row)
+{
+	SegmentReader *r = d->r;
+	uint32_t       n[2];
+	uint32_t       from;
+
+	segment_seek_by_marks(r, row, &n[true], &n[false]);
+	from = r->tables[TABLE_SPAN].next;
+	for (int events = 0; events < 2; events++)
+	{
+		TableId  table = events ? TABLE_EVENT : TABLE_LINK;
+		uint32_t at = r->columns[events ? FIELD_N_EVENTS : FIELD_N_LINKS].cursor;
+
+		if ((r->parts & (events ? SEGMENT_EVENTS : SEGMENT_LINKS)) == 0)
+			continue;
+		if ((r->tables[table].n_rows > 0 && !count_children(r, events, from, row, at, &n[events], d->error)) ||
+		    !segment_seek(r, table, n[events], d->error))
+			return false;
+	}
+	return segment_seek(r, TABLE_SPAN, row, d->error);
+}
+
 /* Sets all cursors to a row of the current block. */
 static bool
 seek_row(Decoder *d, uint32_t row)
@@ -426,6 +450,8 @@ seek_row(Decoder *d, uint32_t row)
 
 	if (r->tables[TABLE_SPAN].next == row)
 		return true;
+	if (d->sparse)
+		return seek_by_marks(d, row);
 	if ((r->parts & SEGMENT_EVENTS) && !seek_children(d, true, row))
 		return false;
 	if ((r->parts & SEGMENT_LINKS) && !seek_children(d, false, row))
@@ -469,7 +495,8 @@ segment_prepare_block(Decoder *d, uint32_t block)
 	SegmentReader *r = d->r;
 
 	segment_load_block(r, block);
-	if (!segment_load_rows(r, TABLE_SPAN, d->error) || !segment_load_runs(r, d->error))
+	if (!(d->sparse ? segment_load_marks(r, d->error) : segment_load_rows(r, TABLE_SPAN, d->error)) ||
+	    !segment_load_runs(r, d->error))
 		return false;
 	if (!d->sparse && !load_times(d))
 		return false;

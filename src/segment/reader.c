@@ -312,6 +312,7 @@ segment_close(SegmentReader *r)
 		release(&a, r->hot[i].row_shapes);
 		release(&a, r->hot[i].starts);
 		release(&a, r->hot[i].durations);
+		release(&a, r->hot[i].marks);
 	}
 	arena_reset(&r->value_arena);
 	arena_reset(&r->selection_arena);

@@ -4,8 +4,8 @@
  *	  What the files of the segment reader share.
  *
  * reader.c opens an image and hands out sections, schema.c loads what
- * describes the rows, block.c loads one block of columns, decoding.h and its
- * files make spans of them, lists.c answers what keys and values there are.
+ * describes the rows, block.c loads one block of columns, marks.c finds a row in
+ * it, decoding.h and its files make spans of them, lists.c answers what keys and values there are.
  *
  *-------------------------------------------------------------------------
  */
@@ -146,6 +146,7 @@ typedef struct HotBlock
 	uint32_t *row_shapes; /* of spans */
 	int64_t  *starts;
 	int64_t  *durations;
+	uint32_t *marks;
 } HotBlock;
 
 /* where the values of a key are */
@@ -192,19 +193,20 @@ struct SegmentReader
 	ReadTable     tables[N_TABLES];
 
 	/* current block */
-	Arena    block_arena;
-	uint32_t block;        /* UINT32_MAX = none */
-	uint64_t block_serial; /* counts loads: a block may be loaded again */
-	uint32_t block_rows;
-	uint32_t part_loads; /* how often some start times were loaded */
-	bool     runs_loaded;
-	ReadRun *runs;
-	uint32_t n_runs;
-	int64_t *starts;
-	int64_t *durations;
-	int64_t *event_times;
-	Section  span_ids;
-	Section  link_ids;
+	Arena     block_arena;
+	uint32_t  block;        /* UINT32_MAX = none */
+	uint64_t  block_serial; /* counts loads: a block may be loaded again */
+	uint32_t  block_rows;
+	uint32_t  part_loads; /* how often some start times were loaded */
+	bool      runs_loaded;
+	ReadRun  *runs;
+	uint32_t  n_runs;
+	int64_t  *starts;
+	int64_t  *durations;
+	int64_t  *event_times;
+	Section   span_ids;
+	Section   link_ids;
+	uint32_t *marks; /* NULL: not yet; see marks.c */
 
 	/* what is kept of blocks */
 	HotBlock       *hot; /* by block; NULL until there is any */
@@ -265,6 +267,20 @@ extern bool segment_load_dictionary(SegmentReader *r, uint32_t column, SpanError
 /* block.c: each does nothing if it is done already */
 extern void segment_load_block(SegmentReader *r, uint32_t block);
 extern bool segment_load_runs(SegmentReader *r, SpanError *error);
+/*
+ * segment_hot_block: the current block's place for what is kept; the same empty
+ * one for all if nothing is
+ */
+extern HotBlock *segment_hot_block(SegmentReader *r);
+
+/*
+ * segment_decoded_memory: for what is decoded of the current block; the reader's,
+ * where the next one who looks at the block finds it in *place, or if that is used up
+ * the block's.  segment_forget_decoded: what was decoded is not good.
+ */
+extern void *segment_decoded_memory(SegmentReader *r, size_t size, void **place);
+extern void  segment_forget_decoded(SegmentReader *r, void **place);
+
 /* segment_run_of: the run that has the row */
 extern uint32_t segment_run_of(const SegmentReader *r, uint32_t row);
 extern bool     segment_load_row_shapes(SegmentReader *r, TableId table, SpanError *error);
@@ -291,5 +307,16 @@ extern bool segment_some_times(SegmentReader *r, uint32_t first, uint32_t end, b
 
 /* segment_seek: sets the cursors of the columns of the projection, in the table, to "row" of the block */
 extern bool segment_seek(SegmentReader *r, TableId table, uint32_t row, SpanError *error);
+
+/* marks.c */
+
+/* segment_load_marks: instead of segment_load_rows() of spans: their shapes, and how many values columns have */
+extern bool segment_load_marks(SegmentReader *r, SpanError *error);
+
+/*
+ * segment_seek_by_marks: sets the cursors of spans to a row at or before "row",
+ * which has that many events and links before it
+ */
+extern void segment_seek_by_marks(SegmentReader *r, uint32_t row, uint32_t *events, uint32_t *links);
 
 #endif /* TEMPO_SEGMENT_READING_H */

@@ -133,6 +133,19 @@ test_ranges(Generator generate, uint32_t n)
 
 			if (count > n - first)
 				count = n - first;
+			/* from some time on what few rows need is kept, and given up now and then */
+			if (i == 20)
+			{
+				segment_keep(s.reader, 1 << 20);
+				segment_keep_frames(s.reader, 1 << 20);
+			}
+			if (i > 20 && i % 8 == 0)
+			{
+				size_t before = segment_kept_frames(s.reader);
+				size_t freed = segment_forget_frames(s.reader, i % 16 == 0 ? SIZE_MAX : 10000);
+
+				ok(segment_kept_frames(s.reader) == before - freed, "bytes of frames");
+			}
 			if (i % 3 == 0)
 				span_batch_reset(got);
 			else
