@@ -120,7 +120,6 @@ BEGIN
 END
 $$;
 SET enable_hashagg = off;
-SET enable_sort = off;
 SET ROLE regress_newest;
 SELECT q, c.* FROM unnest(array[
     'bool_or(length(name) = 3 AND start_time_unix_nano < 1600000000000000000)',
@@ -136,7 +135,6 @@ SELECT q, c.* FROM unnest(array[
     compare(format('SELECT trace_id, count(*) FROM tempo.spans WHERE name <> ''op5'' GROUP BY trace_id HAVING %s ORDER BY min(start_time_unix_nano) DESC, trace_id LIMIT 2', q)) AS c;
 RESET ROLE;
 RESET enable_hashagg;
-RESET enable_sort;
 DROP FUNCTION searched;
 ALTER TABLE tempo.spans DISABLE ROW LEVEL SECURITY;
 DROP POLICY odd ON tempo.spans;
