@@ -510,7 +510,8 @@ vacuum_table(Attempt *attempt)
 	Oid          tempo;
 
 	StartTransactionCommand();
-	if (!worth_vacuuming(table))
+	/* who vacuums it already is waited for, without the warning of a table that was left out */
+	if (!ConditionalLockRelationOid(table->relid, ShareUpdateExclusiveLock) || !worth_vacuuming(table))
 	{
 		CommitTransactionCommand();
 		return;
