@@ -113,6 +113,9 @@ list_segments(Relation rel, Snapshot snapshot)
 {
 	SnapshotKey   key;
 	bool          keyed = make_key(snapshot, &key);
+	TempoSegment *segments;
+	uint32        n_segments;
+	MemoryContext context;
 	MemoryContext caller;
 
 	if (keyed && fetch.listed && fetch.relid == RelationGetRelid(rel) &&
@@ -120,10 +123,16 @@ list_segments(Relation rel, Snapshot snapshot)
 	    memcmp(&fetch.key, &key, sizeof(key)) == 0)
 		return;
 	tempo_fetch_forget();
-	caller = MemoryContextSwitchTo(fetch_context());
-	fetch.segments = tempo_directory_list(rel, snapshot, NULL, &fetch.n_segments);
-	tempo_segments_sort_by_block(fetch.segments, fetch.n_segments);
+	/* what is deleted may be read in a subtransaction, and if that aborts all that "fetch" has is forgotten */
+	context = AllocSetContextCreate(CurrentMemoryContext, "tempo fetch", ALLOCSET_SMALL_SIZES);
+	caller = MemoryContextSwitchTo(context);
+	segments = tempo_directory_list(rel, snapshot, NULL, &n_segments);
+	tempo_segments_sort_by_block(segments, n_segments);
 	MemoryContextSwitchTo(caller);
+	MemoryContextSetParent(context, TopTransactionContext);
+	fetch.context = context;
+	fetch.segments = segments;
+	fetch.n_segments = n_segments;
 	fetch.relid = RelationGetRelid(rel);
 	fetch.file = rel->rd_locator.relNumber;
 	fetch.key = key;

@@ -267,6 +267,9 @@ def masks():
     tap.ok(size > 0 and "XX001" in node.psql(count % first).stderr, "bytes of a mask that are lost are an error")
     tap.equal((node.sql(count % rest), node.psql("VACUUM t; SELECT count(*) FROM tempo.stat_tables").stderr), (want[rest], ""), "of its segment only")
     tap.ok("missing chunk" in node.sql("SELECT problem FROM tempo.verify('t')"), "tempo.verify() finds that, too")
+    tid = node.sql("SELECT min(ctid) FROM t WHERE " + rest)
+    r = node.psql("SELECT count(*) FROM t WHERE ctid = '%s'; DELETE FROM t WHERE ctid = '%s'; SELECT count(*) FROM t WHERE ctid = '%s'" % (tid, tid, tid))
+    tap.equal((r.stdout, r.stderr), ("1\n0\n", ""), "rows of other segments are found by their TIDs, and deleted")
     node.stop()
 
 
