@@ -230,4 +230,15 @@ SELECT sources, targets, spans FROM tempo.compact('large');
 SELECT raw_bytes > 5000000 AS counted FROM tempo.segments WHERE relation = 'large'::regclass ORDER BY max_start_nano;
 RESET tempo_pg.compaction_memory;
 SELECT targets FROM tempo.compact('large');
+
+-- sources that take more memory than they were thought to are merged all the same, and once, with deleted rows, too
+TRUNCATE large;
+SET tempo_pg.compaction_memory = '16MB';
+INSERT INTO large (trace_id, span_id, name, start_time_unix_nano, duration_nano)
+	SELECT lpad(to_hex(i / 10), 32, '0')::tempo.trace_id, lpad(to_hex(i), 16, '0')::tempo.span_id, 'name ' || i, i, 1 FROM generate_series(10, 25009) i;
+INSERT INTO large (trace_id, span_id, name, start_time_unix_nano, duration_nano)
+	SELECT lpad(to_hex(i / 10), 32, '0')::tempo.trace_id, lpad(to_hex(i), 16, '0')::tempo.span_id, 'name ' || i, i, 1 FROM generate_series(30010, 55009) i;
+DELETE FROM large WHERE span_id = '000000000000ac44';
+SELECT merges, sources, targets, spans FROM tempo.compact('large');
+RESET tempo_pg.compaction_memory;
 DROP TABLE large;

@@ -260,6 +260,7 @@ tempo_compact_merge(Step *step, TempoDirectory *directory, const Sources *source
 	TempoSegment      **claimed = palloc(sizeof(TempoSegment *) * (sources->count + 1));
 	uint32              n = 0;
 	uint32              needed = sources->segments[0]->summary.level == 0 ? 1 : Min(sources->count, 2);
+	uint32              least; /* to be read whatever memory that takes */
 	uint32              n_read = 0;
 
 	for (uint32 i = 0; i < sources->count; i++)
@@ -279,6 +280,8 @@ tempo_compact_merge(Step *step, TempoDirectory *directory, const Sources *source
 	tempo_stat_phase(step->stat, sources->phase, n);
 	memset(&result->work, 0, sizeof(result->work));
 	merge.work = &result->work;
+	if (sources->phase == TEMPO_PHASE_MOVING && step->options->space != NULL)
+		step->options->space->moved += claimed[0]->n_blocks;
 	if (sources->phase == TEMPO_PHASE_MOVING && claimed[0]->deleted == NULL)
 	{
 		copy_source(step, claimed[0]);
@@ -290,8 +293,10 @@ tempo_compact_merge(Step *step, TempoDirectory *directory, const Sources *source
 	merge.rows = segment_merge_create(&merge.allocator);
 	if (merge.rows == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	/* of several one alone would be written again as it is, without an end */
+	least = claimed[0]->summary.level == 0 ? 1 : Min(n, 2);
 	while (n_read < n &&
-	       (n_read < needed || segment_merge_memory(merge.rows) < tempo_compaction_memory() / READING_FRACTION))
+	       (n_read < least || segment_merge_memory(merge.rows) < tempo_compaction_memory() / READING_FRACTION))
 		read_source(&merge, claimed[n_read++]);
 	if (segment_merge_rows(merge.rows) == 0 && merge.n_hashes > 0)
 	{

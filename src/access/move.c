@@ -139,8 +139,6 @@ tempo_move_choose(Relation rel, TempoSegment *segments, uint32 count, TempoSpace
 	if (chosen == NULL && space != NULL && space->moved == 0 &&
 	    (chosen = choose_detour(meta, segments, count)) != NULL)
 		space->length += chosen->n_blocks; /* this growth tells of no need */
-	if (chosen != NULL && space != NULL)
-		space->moved += chosen->n_blocks;
 	pfree(meta);
 	return chosen;
 }
