@@ -73,11 +73,14 @@ size_class(uint32 rows)
 	return result;
 }
 
-/* Raw bytes that one merge may take on: they are about what it needs in memory. */
+/*
+ * Raw bytes that one merge may take on: they are about what it needs in memory,
+ * and not less than an image or one of its columns, which are bounded, too.
+ */
 static uint64
 raw_budget(void)
 {
-	return tempo_compaction_memory() / 8 * 7;
+	return Min(tempo_compaction_memory() / 8 * 7, SEGMENT_MAX_BYTES / 4 * 3);
 }
 
 static int

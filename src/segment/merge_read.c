@@ -59,6 +59,7 @@ segment_merge_create(const SpanAllocator *allocator)
 	m->allocator = *allocator;
 	arena_init(&m->arena, &m->allocator, 0);
 	arena_init(&m->block_arena, &m->allocator, 0);
+	arena_init(&m->value_arena, &m->allocator, 0);
 	arena_init(&m->source.arena, &m->allocator, 0);
 	buffer_init(&m->rows, &m->allocator);
 	buffer_init(&m->pools, &m->allocator);
@@ -109,6 +110,7 @@ segment_merge_destroy(SegmentMerge *m)
 	buffer_free(&m->targets);
 	arena_reset(&m->source.arena);
 	arena_reset(&m->block_arena);
+	arena_reset(&m->value_arena);
 	arena_reset(&m->arena);
 	a.release(a.arg, m);
 }
@@ -122,7 +124,7 @@ segment_merge_rows(const SegmentMerge *m)
 size_t
 segment_merge_memory(const SegmentMerge *m)
 {
-	size_t size = m->arena.used + m->source.arena.used + m->block_arena.used + span_batch_memory(m->batch) +
+	size_t size = m->arena.used + m->source.arena.used + m->block_arena.used + m->value_arena.used + span_batch_memory(m->batch) +
 	              m->rows.size + m->keys.size + m->kinds.size + m->shapes.size + m->traces.size +
 	              ((size_t) m->n_kind_slots + m->n_trace_slots) * sizeof(uint32_t);
 
@@ -284,10 +286,12 @@ intern_text(SegmentMerge *m, Pool *pool, SpanText text, bool checked, int64_t *v
 		Cursor   in = cursor_over((const uint8_t *) text.data, text.len);
 		AnyValue nested;
 
-		if (!value_get(&in, &m->block_arena, false, &nested) && !in.failed)
+		if (!value_get(&in, &m->value_arena, false, &nested) && !in.failed)
 			return segment_no_memory(error);
 		if (in.failed || cursor_left(&in) != 0 || nested.type != type)
 			return segment_corrupt(error, "bad nested value");
+		/* an element takes many times its byte */
+		arena_rewind(&m->value_arena, 64 * 1024);
 	}
 	if (!column_intern(&pool->column, text, &m->arena, &code))
 		return segment_no_memory(error);

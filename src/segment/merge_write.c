@@ -95,6 +95,7 @@ end_reading(SegmentMerge *m)
 {
 	arena_reset(&m->source.arena);
 	arena_reset(&m->block_arena);
+	arena_reset(&m->value_arena);
 	if (m->trace_slots != NULL)
 		m->allocator.release(m->allocator.arg, m->trace_slots);
 	m->trace_slots = NULL;

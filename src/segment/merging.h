@@ -129,6 +129,7 @@ struct SegmentMerge
 	uint32_t      n_trace_slots;
 	MergeSource   source;
 	Arena         block_arena; /* for one block */
+	Arena         value_arena; /* for one nested value while it is checked */
 	Buffer        units;       /* the row that is made */
 	Buffer        scratch;
 	Buffer        targets; /* uint32_t: end of each in rows */

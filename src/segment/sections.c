@@ -7,6 +7,8 @@
  */
 #include "segment/sections.h"
 
+#include "segment/writer.h"
+
 #include <stdlib.h>
 
 /* Sections from this size on get a frame of their own. */
@@ -57,7 +59,9 @@ put_frame(Sections *s, const void *data, size_t len, bool compressible)
 {
 	Frame frame;
 
-	if (len > UINT32_MAX || !frame_write(s->out, data, len, compressible ? s->zstd_level : 0, &frame))
+	/* what no reader takes */
+	s->too_large |= len > SEGMENT_MAX_BYTES;
+	if (s->too_large || !frame_write(s->out, data, len, compressible ? s->zstd_level : 0, &frame))
 		s->out->failed = true;
 	else
 		buffer_put(&s->frames, &frame, sizeof(frame));

@@ -18,6 +18,7 @@ typedef struct Sections
 {
 	int     zstd_level;
 	bool    compact;
+	bool    too_large; /* a frame would be; then the image has failed */
 	Buffer *out;       /* the image */
 	Buffer  frames;    /* of Frame */
 	Buffer  entries;   /* of SectionEntry */

@@ -707,10 +707,10 @@ bool
 writer_end(Writer *w, bool ok, SegmentImage *image, SpanError *error)
 {
 	ok = ok && prepare(w) && write_image(w);
-	if (!ok && (error == NULL || error->code == SPAN_ERROR_NONE))
-		span_error(error, SPAN_ERROR_MEMORY, "out of memory");
-	else if (ok && w->out.len > SEGMENT_MAX_BYTES)
+	if (w->sections.too_large || (ok && w->out.len > SEGMENT_MAX_BYTES))
 		ok = span_error(error, SPAN_ERROR_LIMIT, "segment would exceed %u bytes", SEGMENT_MAX_BYTES);
+	else if (!ok && (error == NULL || error->code == SPAN_ERROR_NONE))
+		span_error(error, SPAN_ERROR_MEMORY, "out of memory");
 	if (ok)
 	{
 		image->data = w->out.data;

@@ -470,6 +470,44 @@ test_erasure(void)
 	span_batch_destroy(batch);
 }
 
+/* Nested values are many times as large while they are looked at, but not all at once. */
+static void
+test_nested(void)
+{
+	SpanBatch         *batch = span_batch_create(&span_malloc_allocator, 0);
+	uint32_t           tenant = span_batch_string(batch, span_text("tenant", 6));
+	SpanResource       resource = {.tenant = tenant};
+	SpanScope          scope = {.resource = span_batch_resource(batch, &resource)};
+	AnyValue          *elements = calloc(20000, sizeof(AnyValue));
+	KeyValue           item = {.key = span_text("list", 4), .value = {.type = ANY_ARRAY, .u.elements = elements}};
+	SegmentMerge      *merge = segment_merge_create(&span_malloc_allocator);
+	SegmentMergeFilter filter = {.deleted = NULL};
+	SpanError          error = {SPAN_ERROR_NONE};
+	Source             source;
+
+	item.key_id = span_batch_string(batch, item.key);
+	for (uint32_t i = 0; i < 60; i++)
+	{
+		Span span = {.scope = span_batch_scope(batch, &scope)};
+
+		item.value.len = 20000 - i;
+		span.attributes = (AttributeList){arena_copy(span_batch_arena(batch), &item, sizeof(item)), 1};
+		span.trace_id.bytes[0] = 1;
+		span.span_id.bytes[0] = (uint8_t) (i + 1);
+		(void) span_batch_add(batch, &span);
+	}
+	if (make_source(&source, batch, 0, 60, 1))
+	{
+		ok(segment_merge_add(merge, source.reader, 0, &filter, &error), "add: %s", error.message);
+		ok(segment_merge_memory(merge) <= segment_summary(source.reader)->raw_size, "%u bytes of memory, at most %u",
+		   (unsigned) segment_merge_memory(merge), (unsigned) segment_summary(source.reader)->raw_size);
+		drop_source(&source);
+	}
+	segment_merge_destroy(merge);
+	span_batch_destroy(batch);
+	free(elements);
+}
+
 int
 main(void)
 {
@@ -478,6 +516,7 @@ main(void)
 	Rule stored_early = {true, 1000, 0};
 
 	test_erasure();
+	test_nested();
 	for (uint64_t seed = 1; seed <= 12; seed++)
 		test_rounds(spangen_adversarial, "odd", 40 + 30 * (uint32_t) seed, seed, seed % 3 == 0 ? windows : everything_stays);
 	test_rounds(spangen_adversarial, "odd", 200, 20, stored_early);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "segment/reader.h"
+#include "segment/sections.h"
 #include "spangen.h"
 #include "tap.h"
 
@@ -685,9 +686,25 @@ test_compact(void)
 	drop(&s);
 }
 
+/* What no reader would unpack is not written: it is refused before it is looked at. */
+static void
+test_too_large(void)
+{
+	Sections sections;
+	Buffer   out;
+
+	buffer_init(&out, &span_malloc_allocator);
+	sections_init(&sections, &out, false, 1);
+	sections_put(&sections, 1, "", (size_t) SEGMENT_MAX_BYTES + 1, true);
+	ok(sections_failed(&sections) && sections.too_large, "a section is too large");
+	sections_free(&sections);
+	buffer_free(&out);
+}
+
 int
 main(void)
 {
+	test_too_large();
 	test_round_trip(spangen_realistic, "realistic");
 	test_round_trip(spangen_adversarial, "adversarial");
 	test_round_trip(tick_spans, "microseconds");
