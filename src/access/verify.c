@@ -6,8 +6,9 @@
  * Checks the metapage, the extents (inside the file, owned once, not on the
  * free list), that the directory's indexes find every segment, every page of
  * every visible segment, that each segment decodes, that what the directory
- * says about it holds for its rows, and that what is deleted are rows of it.  Returns a row
- * per problem instead of stopping at the first, none if all is well.
+ * says about it holds for its rows, that its value sets and filters have what
+ * its rows have, and that what is deleted are rows of it.  Returns a row per
+ * problem instead of stopping at the first, none if all is well.
  *
  *-------------------------------------------------------------------------
  */
@@ -30,6 +31,7 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "segment/check.h"
 #include "storage/bufmgr.h"
 #include "storage/procarray.h"
 #include "utils/acl.h"
@@ -251,6 +253,7 @@ verify_segment(Verify *verify, TempoOpenSegment *open)
 	SpanError         error = {SPAN_ERROR_NONE};
 	const SegmentKey *keys;
 	uint32_t          n_keys;
+	SegmentAsked     *asked = palloc0(sizeof(SegmentAsked));
 	uint32            n_rows = verify->segment->summary.rows;
 	TraceId           previous;
 
@@ -276,6 +279,8 @@ verify_segment(Verify *verify, TempoOpenSegment *open)
 		}
 		verify_rows(verify, reader, batch, first);
 		verify_traces(verify, reader, batch, first, &previous);
+		if (!segment_check_values(reader, batch, asked, &error))
+			problem(verify, -1, "rows %u to %u: %s", first, first + count - 1, error.message);
 	}
 	if (!segment_keys(reader, &keys, &n_keys, &error))
 		problem(verify, -1, "keys: %s", error.message);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "segment/check.h"
 #include "segment/merge.h"
 #include "spangen.h"
 #include "tap.h"
@@ -178,20 +179,23 @@ window_of(Rule *rule, const SpanBatch *batch, const Span *span)
 static uint32_t
 check_target(SpanBatch *all, uint32_t from, const Source *target, Rule *rule, uint8_t level, const char *title)
 {
-	SpanBatch  *got = span_batch_create(&span_malloc_allocator, 0);
-	SpanBatch  *want = span_batch_create(&span_malloc_allocator, 0);
-	SpanError   error = {SPAN_ERROR_NONE};
-	uint32_t    rows = segment_summary(target->reader)->rows;
-	uint32_t    n = 0;
-	uint32_t    different = 0;
-	const char *what = "none";
-	Source      written = {.deleted = NULL};
-	const Span *first;
-	Span       *rest = malloc((size_t) all->n_spans * sizeof(Span) + 1);
-	uint32_t    n_rest = 0;
+	SpanBatch    *got = span_batch_create(&span_malloc_allocator, 0);
+	SpanBatch    *want = span_batch_create(&span_malloc_allocator, 0);
+	SpanError     error = {SPAN_ERROR_NONE};
+	uint32_t      rows = segment_summary(target->reader)->rows;
+	uint32_t      n = 0;
+	uint32_t      different = 0;
+	const char   *what = "none";
+	Source        written = {.deleted = NULL};
+	const Span   *first;
+	Span         *rest = malloc((size_t) all->n_spans * sizeof(Span) + 1);
+	SegmentAsked *asked = calloc(1, sizeof(SegmentAsked));
+	uint32_t      n_rest = 0;
 
 	if (!segment_decode(target->reader, &everything, 0, rows, got, &error))
 		ok(false, "%s: decode: %s", title, error.message);
+	ok(segment_check_values(target->reader, got, asked, &error), "%s: values: %s", title, error.message);
+	free(asked);
 	first = &got->spans[0];
 	for (uint32_t i = from; i < all->n_spans; i++)
 	{
