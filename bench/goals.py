@@ -53,7 +53,7 @@ def figures(facts):
         "cpu_all": (facts["load"]["cpu"] + facts["compact"]["cpu"]) / n * 1e6,
         "ack_p50": report["ack_ms"]["p50"], "ack_p99": report["ack_ms"]["p99"], "ack_max": report["ack_ms"]["max"],
         "bytes": facts["bytes"] / n,
-        "wal": (facts["load"]["wal"] + facts["compact"]["wal"]) / n,
+        "wal": (facts["load"]["wal"] + facts["compact"]["wal"] + facts["settle"]["wal"]) / n,
         "memory": facts["memory_mb"],
         "search_median": statistics.median(search) if search else None, "search_worst": max(search, default=None), "n5": queries.get("n5"),
         "metrics_median": statistics.median(metrics) if metrics else None, "metrics_worst": max(metrics, default=None), "compare": queries.get("s1"),
