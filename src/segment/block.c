@@ -458,12 +458,11 @@ load_texts(SegmentReader *r, ReadColumn *column, const Section *data, SpanError 
 }
 
 static bool
-load_codes(SegmentReader *r, uint32_t number, const Section *data, SpanError *error)
+load_codes(SegmentReader *r, ReadColumn *column, const Section *data, SpanError *error)
 {
-	ReadColumn *column = &r->columns[number];
-	uint32_t    n = column->n_values;
-	uint32_t    loaded = column->limit - column->base;
-	bool        good;
+	uint32_t n = column->n_values;
+	uint32_t loaded = column->limit - column->base;
+	bool     good;
 
 	if (data->data[0] != ENCODING_CODES || data->len - 1 < n)
 		return segment_corrupt(error, "bad column");
@@ -477,7 +476,7 @@ load_codes(SegmentReader *r, uint32_t number, const Section *data, SpanError *er
 	else
 		good = unpack_some_codes(data->data + 1, data->len - 1, column->codes, n, column->n_dictionary,
 		                         column->base, column->limit);
-	return good ? segment_load_dictionary(r, number, error) : segment_corrupt(error, "bad column");
+	return good ? true : segment_corrupt(error, "bad column");
 }
 
 static bool
@@ -493,9 +492,11 @@ load_range(SegmentReader *r, uint32_t number, uint32_t first, uint32_t end, Span
 		return false;
 	if (data.len == 0)
 		return segment_corrupt(error, "a column is missing");
+	if (column->coded && !segment_load_dictionary(r, number, error))
+		return false;
 	column->base = first;
 	column->limit = end;
-	if (column->coded                ? load_codes(r, number, &data, error) :
+	if (column->coded                ? load_codes(r, column, &data, error) :
 	    type_is_number(column->type) ? load_numbers(r, column, &data, error) :
 	                                   load_texts(r, column, &data, error))
 		return true;

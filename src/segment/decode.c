@@ -482,6 +482,7 @@ load_some_rows(Decoder *d, uint32_t first, uint32_t end)
 	SegmentReader *r = d->r;
 
 	d->times_of = first;
+	d->starts = d->durations = NULL;
 	if ((r->parts & (SEGMENT_START | SEGMENT_END | SEGMENT_EVENTS)) &&
 	    !segment_some_times(r, first, end, (r->parts & SEGMENT_END) != 0, &d->starts, &d->durations, d->error))
 		return false;

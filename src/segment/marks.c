@@ -154,6 +154,9 @@ segment_load_marks(SegmentReader *r, SpanError *error)
 	HotBlock *hot = segment_hot_block(r);
 	size_t    size = (size_t) n_marks(r) * mark_size(r) * sizeof(uint32_t);
 
+	void     *kept = NULL;
+	uint32_t *marks;
+
 	if (r->marks != NULL)
 		return true;
 	if (!segment_load_row_shapes(r, TABLE_SPAN, error))
@@ -164,14 +167,18 @@ segment_load_marks(SegmentReader *r, SpanError *error)
 		set_totals(r, r->marks);
 		return true;
 	}
-	r->marks = segment_decoded_memory(r, size, (void **) &hot->marks);
-	if (r->marks == NULL)
+	marks = segment_decoded_memory(r, size, &kept);
+	if (marks == NULL)
 		return segment_no_memory(error);
-	if (make_marks(r, r->marks, error))
-		return true;
-	segment_forget_decoded(r, (void **) &hot->marks);
-	r->marks = NULL;
-	return false;
+	if (!make_marks(r, marks, error))
+	{
+		segment_forget_decoded(r, &kept);
+		return false;
+	}
+	/* not before they are complete: an error of the source's does not come back here */
+	hot->marks = kept;
+	r->marks = marks;
+	return true;
 }
 
 void

@@ -334,6 +334,13 @@ segment_keep_frames(SegmentReader *r, size_t bytes)
 	r->frames_limit = bytes;
 }
 
+void
+segment_interrupted(SegmentReader *r)
+{
+	r->keep_frames = false;
+	r->generation = 0; /* the cursors are anywhere */
+}
+
 size_t
 segment_kept_frames(const SegmentReader *r)
 {
@@ -441,11 +448,12 @@ segment_section(SegmentReader *r, uint32_t id, bool keep, Section *section, Span
 		/* who wants few rows of a block may want other ones of it soon */
 		frame->spare = r->keep_frames && r->frames_used + frame->frame.raw_len <= r->frames_limit;
 		frame->keep = frame->spare;
-		frame->block = r->block;
 		if (frame->spare)
 			r->frames_used += frame->frame.raw_len;
 	}
 	frame->used = true;
+	/* blocks of a segment that we did not write may share one */
+	frame->block = r->block;
 	if (keep && frame->spare)
 	{
 		frame->spare = false;

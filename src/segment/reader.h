@@ -232,6 +232,9 @@ extern void   segment_keep_frames(SegmentReader *reader, size_t bytes);
 extern size_t segment_forget_frames(SegmentReader *reader, size_t bytes);
 extern size_t segment_kept_frames(const SegmentReader *reader);
 
+/* segment_interrupted: the source's callback was left by an error, whose reader goes on with others */
+extern void segment_interrupted(SegmentReader *reader);
+
 /* What a reader has done since it was opened. */
 typedef struct SegmentCounters
 {
