@@ -376,5 +376,28 @@ FROM generate_series(1, 5000) AS n;
 SELECT count(*) FROM tempo.spans WHERE name = 'fragile' AND (attributes ->> 'n')::integer > 4000;
 DELETE FROM tempo.spans WHERE attributes ->> 'n' LIKE 'x%';
 SELECT count(*) FROM tempo.spans WHERE name = 'fragile' AND (attributes ->> 'n')::integer > 4000;
-DROP FUNCTION fill, answers, compare, divides, explained;
+-- a condition that looks at what is just being looked at; and one that goes on with a cursor there
+CREATE FUNCTION looks_again(v text) RETURNS boolean IMMUTABLE LANGUAGE sql AS $$
+    SELECT count(*) > 4 FROM tempo.spans AS s WHERE s.attributes ->> 'code' = v AND s.attributes ->> 'id' >= 'a' AND s.name LIKE 'op%'
+$$;
+SELECT count(*) FROM tempo.spans WHERE looks_again(attributes ->> 'code') AND attributes ->> 'code' LIKE '1%';
+SELECT count(*) FROM tempo.spans WHERE attributes ->> 'code' LIKE '1%';
+CREATE FUNCTION goes_on(v text) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS $$
+DECLARE
+    c refcursor := 'before';
+BEGIN
+    MOVE FORWARD 100 FROM c;
+    RETURN true;
+END
+$$;
+BEGIN;
+DECLARE before CURSOR FOR SELECT name FROM tempo.spans WHERE attributes ->> 'id' <> '';
+FETCH 1 FROM before;
+SAVEPOINT s;
+\set VERBOSITY sqlstate
+SELECT count(*) FROM tempo.spans WHERE goes_on(attributes ->> 'code');
+\set VERBOSITY default
+ROLLBACK TO s;
+COMMIT;
+DROP FUNCTION fill, answers, compare, divides, explained, looks_again, goes_on;
 TRUNCATE tempo.spans;

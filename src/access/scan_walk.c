@@ -122,7 +122,7 @@ count_segment(ScanWalk *walk)
 {
 	if (walk->open != NULL)
 		tempo_scan_count_segment(&walk->counters, &walk->segment_counters,
-		                         segment_counters(tempo_segment_reader(walk->open)));
+		                         tempo_segment_counters(walk->open));
 }
 
 void

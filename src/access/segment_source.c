@@ -49,6 +49,9 @@ typedef struct CacheEntry
 	BufferAccessStrategy strategy;
 	BlockNumber          bad_block;
 	bool                 reading; /* still set after an error left the callback */
+
+	bool selecting; /* conditions are being asked about its rows */
+	bool own;       /* not in the cache: somebody else's conditions look at the segment */
 } CacheEntry;
 
 struct TempoOpenSegment
@@ -56,6 +59,7 @@ struct TempoOpenSegment
 	CacheEntry           *entry; /* NULL once closed */
 	char                  relation[NAMEDATALEN];
 	uint64                segment_id;
+	bool                  selecting; /* the entry is, for this one */
 	MemoryContextCallback callback;
 };
 
@@ -79,12 +83,23 @@ tempo_segment_cache_init(void)
 static bool
 read_image(void *arg, uint64_t offset, void *dst, size_t len)
 {
-	CacheEntry *entry = arg;
-	bool        good;
+	CacheEntry   *entry = arg;
+	volatile bool good = false;
 
 	entry->reading = true;
-	good = tempo_pages_read(entry->rel, entry->extent, entry->key.segment_id, offset, dst, len,
-	                        entry->strategy, &entry->bad_block);
+	PG_TRY();
+	{
+		good = tempo_pages_read(entry->rel, entry->extent, entry->key.segment_id, offset, dst, len,
+		                        entry->strategy, &entry->bad_block);
+	}
+	PG_CATCH();
+	{
+		/* a cursor that has the segment open may go on after a savepoint */
+		if (entry->reader != NULL)
+			segment_interrupted(entry->reader);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 	entry->reading = false;
 	return good;
 }
@@ -154,6 +169,11 @@ unpin(void *arg)
 	entry->strategy = NULL;
 	if (--entry->pins > 0)
 		return;
+	if (entry->own)
+	{
+		MemoryContextDelete(entry->context);
+		return;
+	}
 	/* readers keep dictionaries they have decoded */
 	measure_entry(entry);
 	shrink_cache();
@@ -207,6 +227,34 @@ find_entry(const CacheKey *key)
 	return entry;
 }
 
+/*
+ * What a condition asks may be a function that scans the same segment.  The
+ * reader is in the middle of something then, so the function gets another one.
+ */
+static CacheEntry *
+make_own_entry(const CacheKey *key)
+{
+	MemoryContext context = AllocSetContextCreate(CacheMemoryContext, "tempo segment", ALLOCSET_SMALL_SIZES);
+	CacheEntry   *entry = MemoryContextAllocZero(context, sizeof(CacheEntry));
+
+	entry->key = *key;
+	entry->context = context;
+	entry->own = true;
+	return entry;
+}
+
+/* A scan that was opened before, a cursor, cannot go on within somebody else's condition. */
+static void
+check_not_selecting(const TempoOpenSegment *open)
+{
+	if (open->entry->selecting && !open->selecting)
+		ereport(ERROR,
+		        (errcode(ERRCODE_OBJECT_IN_USE),
+		         errmsg("cannot read segment " UINT64_FORMAT " of relation \"%s\" while a condition looks at it",
+		                open->segment_id, open->relation),
+		         errdetail("A function in the condition fetches from a cursor that was opened before.")));
+}
+
 void
 tempo_segment_forget(const TempoSegment *segment)
 {
@@ -229,6 +277,8 @@ tempo_segment_open(Relation rel, const TempoSegment *segment, BufferAccessStrate
 	open->segment_id = segment->segment_id;
 
 	entry = find_entry(&key);
+	if (entry->selecting)
+		entry = make_own_entry(&key);
 	entry->rel = rel;
 	entry->strategy = strategy;
 	entry->extent.first = segment->first_block;
@@ -260,7 +310,8 @@ tempo_segment_open(Relation rel, const TempoSegment *segment, BufferAccessStrate
 			tempo_segment_failed(open, &error);
 		}
 	}
-	allow_keeping(entry);
+	if (!entry->own)
+		allow_keeping(entry);
 	return open;
 }
 
@@ -280,7 +331,14 @@ tempo_segment_set_relation(TempoOpenSegment *open, Relation rel)
 SegmentReader *
 tempo_segment_reader(TempoOpenSegment *open)
 {
+	check_not_selecting(open);
 	return open->entry->reader;
+}
+
+const SegmentCounters *
+tempo_segment_counters(const TempoOpenSegment *open)
+{
+	return segment_counters(open->entry->reader);
 }
 
 void
@@ -310,6 +368,7 @@ tempo_segment_decode(TempoOpenSegment *open, const SegmentProjection *projection
 {
 	SpanError error = {SPAN_ERROR_NONE};
 
+	check_not_selecting(open);
 	if (!segment_decode(open->entry->reader, projection, first, count, batch, &error))
 		tempo_segment_failed(open, &error);
 }
@@ -320,6 +379,7 @@ tempo_segment_decode_rows(TempoOpenSegment *open, const SegmentProjection *proje
 {
 	SpanError error = {SPAN_ERROR_NONE};
 
+	check_not_selecting(open);
 	if (!segment_decode_rows(open->entry->reader, projection, rows, n, batch, &error))
 		tempo_segment_failed(open, &error);
 }
@@ -329,8 +389,20 @@ tempo_segment_select(TempoOpenSegment *open, const SegmentProjection *projection
                      uint32 first, uint32 count, const SegmentTest *test,
                      SpanBatch *batch, uint8 *rows)
 {
-	SpanError error = {SPAN_ERROR_NONE};
+	SpanError     error = {SPAN_ERROR_NONE};
+	volatile bool good = false;
 
-	if (!segment_select(open->entry->reader, projection, first, count, test, batch, rows, &error))
+	check_not_selecting(open);
+	open->selecting = open->entry->selecting = true;
+	PG_TRY();
+	{
+		good = segment_select(open->entry->reader, projection, first, count, test, batch, rows, &error);
+	}
+	PG_FINALLY();
+	{
+		open->selecting = open->entry->selecting = false;
+	}
+	PG_END_TRY();
+	if (!good)
 		tempo_segment_failed(open, &error);
 }

@@ -34,7 +34,12 @@ extern void              tempo_segment_close(TempoOpenSegment *open);
 /* tempo_segment_set_relation: for who keeps a segment open while the relation is closed and opened again */
 extern void tempo_segment_set_relation(TempoOpenSegment *open, Relation rel);
 
-extern SegmentReader *tempo_segment_reader(TempoOpenSegment *open);
+/*
+ * tempo_segment_reader: an error while a condition, asked by tempo_segment_select(),
+ * looks at the segment.  tempo_segment_counters: what the reader has done; always.
+ */
+extern SegmentReader         *tempo_segment_reader(TempoOpenSegment *open);
+extern const SegmentCounters *tempo_segment_counters(const TempoOpenSegment *open);
 
 /* tempo_segment_failed: raises what a reader function reported, naming relation, segment and block */
 extern _Noreturn void tempo_segment_failed(TempoOpenSegment *open, const SpanError *error);
