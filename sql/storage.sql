@@ -231,13 +231,15 @@ SELECT raw_bytes > 5000000 AS counted FROM tempo.segments WHERE relation = 'larg
 RESET tempo_pg.compaction_memory;
 SELECT targets FROM tempo.compact('large');
 
--- sources that take more memory than they were thought to are merged all the same, and once, with deleted rows, too
+-- so are names of their own; sources that take more memory than they were thought to are merged all the same, and once, with deleted rows, too
 TRUNCATE large;
 SET tempo_pg.compaction_memory = '16MB';
 INSERT INTO large (trace_id, span_id, name, start_time_unix_nano, duration_nano)
 	SELECT lpad(to_hex(i / 10), 32, '0')::tempo.trace_id, lpad(to_hex(i), 16, '0')::tempo.span_id, 'name ' || i, i, 1 FROM generate_series(10, 25009) i;
 INSERT INTO large (trace_id, span_id, name, start_time_unix_nano, duration_nano)
 	SELECT lpad(to_hex(i / 10), 32, '0')::tempo.trace_id, lpad(to_hex(i), 16, '0')::tempo.span_id, 'name ' || i, i, 1 FROM generate_series(30010, 55009) i;
+SELECT merges, sources, targets FROM tempo.compact('large');
+UPDATE tempo.segment_directory SET raw_bytes = 1000000 WHERE storage_id = tempo.storage_id('large');
 DELETE FROM large WHERE span_id = '000000000000ac44';
 SELECT merges, sources, targets, spans FROM tempo.compact('large');
 RESET tempo_pg.compaction_memory;

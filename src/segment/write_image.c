@@ -132,19 +132,39 @@ put_summary(Buffer *f, const SegmentSummary *s)
 #define EVENT_SIZE 16
 #define LINK_SIZE 32
 #define TEXT_SIZE 40
+#define SHAPE_SIZE 320
+#define ITEM_SIZE 64
+#define STRING_SIZE 64 /* and of scopes */
+#define SHARED_PER_ROW 32
 #define LONG_TEXT 256
 
 /*
+ * What shapes and strings take in memory.  Segments that are merged mostly have
+ * the same ones, so only what is much for so many rows counts.
+ */
+static uint64_t
+shared_size(const Writer *w)
+{
+	uint64_t size = (w->strings.len + w->scopes.len) / sizeof(uint32_t) * STRING_SIZE;
+	uint64_t usual = (uint64_t) w->summary.rows * SHARED_PER_ROW;
+
+	for (int t = 0; t < N_TABLES; t++)
+		size += (uint64_t) table_n_shapes(&w->tables[t]) * SHAPE_SIZE +
+		        w->tables[t].items.len / sizeof(ShapeItem) * ITEM_SIZE;
+	return size > usual ? size - usual : 0;
+}
+
+/*
  * What the rows take without compression while they are merged: a text is
- * there once, as in a dictionary, what rows of a shape share is not counted,
- * numbers and codes are there twice (merging.h, column.h).
+ * there once, as in a dictionary, numbers and codes are there twice (merging.h,
+ * column.h).
  */
 static uint64_t
 raw_size(const Writer *w)
 {
 	uint64_t size = (uint64_t) w->summary.rows * ROW_SIZE + (uint64_t) w->summary.traces * TRACE_SIZE +
 	                (uint64_t) table_n_rows(&w->tables[TABLE_EVENT]) * EVENT_SIZE +
-	                (uint64_t) table_n_rows(&w->tables[TABLE_LINK]) * LINK_SIZE + w->shared_size;
+	                (uint64_t) table_n_rows(&w->tables[TABLE_LINK]) * LINK_SIZE + w->shared_size + shared_size(w);
 
 	for (uint32_t i = 0; i < columns_count(&w->columns); i++)
 	{
