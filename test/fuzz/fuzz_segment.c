@@ -262,6 +262,15 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		selected[n] = n * 3 + 1;
 	if (segment_decode_rows(r, &all, selected, n, batch, &error))
 		sink += touch(batch);
+	/* few rows here and there, which what was unpacked for others serves */
+	segment_keep_frames(r, MEMORY_LIMIT / 8);
+	for (uint32_t i = 0; i < 8; i++)
+	{
+		if (segment_decode(r, i % 3 == 1 ? &some : &all, (i * 5 % 8) * (rows / 8), rows / 8, batch, &error))
+			sink += touch(batch);
+		if (i % 4 == 3)
+			sink += segment_forget_frames(r, 100);
+	}
 	if (segment_decode(r, &all, 0, rows, batch, &error))
 		sink += touch(batch);
 	for (uint32_t i = 0; i < batch->n_spans && i < 50; i++)
