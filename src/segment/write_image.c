@@ -180,8 +180,8 @@ raw_size(const Writer *w)
 				uint64_t len = ((const TextEntry *) c->entries.data)[e].len;
 
 				size += len + TEXT_SIZE;
-				/* once more before they are compressed, which long ones make felt */
-				size += len >= LONG_TEXT ? len : 0;
+				/* twice more before and after they are compressed, which long ones make felt */
+				size += len >= LONG_TEXT ? 2 * len : 0;
 			}
 	}
 	return size;
