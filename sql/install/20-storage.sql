@@ -89,7 +89,7 @@ COMMENT ON COLUMN tempo.segments.traces IS 'number of traces that have spans in 
 COMMENT ON COLUMN tempo.segments.tenants IS 'number of tenants that have spans in it';
 COMMENT ON COLUMN tempo.segments.requests IS 'number of recent requests that are remembered in it, so that they are not stored again';
 COMMENT ON COLUMN tempo.segments.bytes IS 'size of the segment';
-COMMENT ON COLUMN tempo.segments.raw_bytes IS 'what its spans take without compression, texts that repeat once';
+COMMENT ON COLUMN tempo.segments.raw_bytes IS 'what its spans take in memory while they are merged, about: without compression, texts that repeat once';
 COMMENT ON COLUMN tempo.segments.first_block IS 'block of the file at which it begins';
 COMMENT ON COLUMN tempo.segments.blocks IS 'number of blocks';
 COMMENT ON COLUMN tempo.segments.min_start_time IS 'start of its first span';
@@ -124,7 +124,7 @@ COMMENT ON COLUMN tempo.stat_tables.level2_segments IS 'segments that were merge
 COMMENT ON COLUMN tempo.stat_tables.spans IS 'number of spans, deleted ones left out';
 COMMENT ON COLUMN tempo.stat_tables.deleted_spans IS 'deleted spans that merging has still to remove';
 COMMENT ON COLUMN tempo.stat_tables.bytes IS 'size of the segments';
-COMMENT ON COLUMN tempo.stat_tables.raw_bytes IS 'what the spans take without compression, texts that repeat once';
+COMMENT ON COLUMN tempo.stat_tables.raw_bytes IS 'what the spans take in memory while they are merged, about: without compression, texts that repeat once';
 COMMENT ON COLUMN tempo.stat_tables.file_bytes IS 'size of the file';
 COMMENT ON COLUMN tempo.stat_tables.free_bytes IS 'of this, free for new segments; the rest beyond "bytes" is of segments that are no more, until VACUUM finds that nobody sees them';
 COMMENT ON COLUMN tempo.stat_tables.oldest IS 'start of the oldest span';

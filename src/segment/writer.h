@@ -37,7 +37,7 @@ typedef struct SegmentSummary
 	uint32_t n_tenants;
 	uint64_t tenant_filter; /* bit (hash of tenant) % 64 set for every tenant inside */
 	uint64_t size;          /* bytes of the image */
-	uint64_t raw_size;      /* rough bytes of the decoded spans: bounds merges */
+	uint64_t raw_size;      /* what the rows take in memory while they are merged, about: bounds merges */
 } SegmentSummary;
 
 typedef struct SegmentWriteOptions
