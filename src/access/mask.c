@@ -24,6 +24,9 @@
 #include "port/pg_crc32c.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
 
 #define MASK_MARK 0xC5
 #define MASK_HEADER (2 * sizeof(uint32))
