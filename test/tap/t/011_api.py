@@ -164,6 +164,22 @@ def test():
     stored = cluster.poll("numbers", lambda: [l for l in node.get("/metrics")[2].decode().splitlines() if l.startswith("tempo_pg_stored_spans{")])
     tap.equal(sum(int(l.split(" ")[1]) for l in stored), BIG + 3, "and what is stored")
 
+    # whose worker dies while the server is being shut down may come again: it is not the request that killed it
+    with Lock(node):
+        killer = cluster.Session(node)
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(node.get, SEARCH)
+            cluster.poll("the query", lambda: active(node) == 1)
+            # a smart shutdown waits for sessions, and so do the gateway and its workers
+            node.run(cluster.BIN + "/pg_ctl", "-D", node.data, "-m", "smart", "--no-wait", "stop")
+            cluster.poll("the shutdown", lambda: "stopping" in node.run("cat", node.data + "/postmaster.pid").stdout)
+            killer.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'tempo_pg query' AND state = 'active'")
+            tap.equal(answer.result()[::2], (503, b"the server is shutting down\n"), "a worker that dies in a shutdown")
+        killer.close()
+        node.stop()
+        node.start()
+    cluster.poll("an API answer", lambda: node.get("/ready")[0] == 200)
+
     # a query in progress does not hold up a shutdown; to whom it was to answer is told to come again
     with Lock(node):
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
